@@ -1,0 +1,171 @@
+"""`interp VERB`: one thin command a verb. Everything it does can be done from Python."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from interp.errors import UserError
+
+_INTERRUPTED = 130  # what Typer makes of Ctrl-C
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Find, measure, add and subtract the agents inside a model that a debate was distilled into.",
+)
+
+
+@app.callback()
+def _root() -> None:
+    """A callback makes every command a verb, even while there are few."""
+
+
+@app.command()
+def extract_directions(
+    model: Annotated[str, typer.Option(help="A preset, a hub id, a local folder or a GGUF file.")] = "smollm2-135m",
+    adapter: Annotated[list[str] | None, typer.Option(help="A LoRA adapter; repeat to apply several in order.")] = None,
+    transcripts: Annotated[
+        str,
+        typer.Option(help="JSON or JSONL file of debates, or an embedded set: scripted, scripted-rotated."),
+    ] = "scripted",
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N transcripts.")] = None,
+    layers: Annotated[str, typer.Option(help="`all`, or numbers and ranges such as 0,10-15.")] = "all",
+    site: Annotated[str, typer.Option(help="Where to read: resid_post, attn_out or mlp_out.")] = "resid_post",
+    position: Annotated[
+        str, typer.Option(help="Which token of a turn: last, mean (over the turn) or tag (before it speaks).")
+    ] = "last",
+    by: Annotated[str, typer.Option(help="Contrast the seats (agent) or the characters in them (persona).")] = "agent",
+    by_round: Annotated[bool, typer.Option("--by-round", help="Also keep a direction for each round.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for directions.safetensors, .json and report.html.")] = Path("out"),
+    dtype: Annotated[str, typer.Option(help="fp32, bf16, fp16, or auto: fp32 on a CPU, else bf16.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "auto",
+    revision: Annotated[str | None, typer.Option(help="Revision of a model on the hub.")] = None,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Most tokens read at once.")] = 4096,
+    skip_long: Annotated[
+        bool, typer.Option("--skip-long", help="Leave out transcripts longer than the model's context.")
+    ] = False,
+    keep_activations: Annotated[
+        bool,
+        typer.Option("--keep-activations", help="Keep activations.safetensors: every turn at every layer."),
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Drop what an earlier, different run left unfinished in --out.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of folds, shuffles and resamples.")] = 0,
+) -> None:
+    """Find each agent's direction in the residual stream, with the evidence for it.
+
+    Every transcript goes through the model once. For each agent and layer the direction is the mean
+    difference between its turns and the other agents' in the same question and round; separation and
+    reliability on held-out questions say how far to trust it. A killed run goes on when run again.
+
+    Example: `interp extract-directions --transcripts debates.jsonl --layers 10-20 --out found`
+    """
+    from rich.console import Console
+
+    from interp import extraction
+    from interp.activations import POSITIONS, parse_layers
+    from interp.models import SITES, load_model
+    from interp.terminal import best_layers_table, progress_bars
+
+    _one_of("--site", site, SITES)
+    _one_of("--position", position, POSITIONS)
+    _one_of("--by", by, ("agent", "persona"))
+    debates = _transcripts(transcripts)[:limit]
+    console = Console()
+    _quiet_libraries()
+    loaded = load_model(model, adapters=adapter or (), revision=revision, dtype=dtype, device=device)
+    facts = loaded.provenance
+    console.print(f"model: {facts['name']} ({facts['source']}), {facts['dtype']} on {facts['device']}", highlight=False)
+    console.print(f"transcripts: {len(debates)} from {transcripts}", highlight=False)
+    with progress_bars() as progress:
+        found = extraction.extract_directions(
+            loaded,
+            debates,
+            out,
+            source=transcripts,
+            layers=parse_layers(layers, loaded.n_layers),
+            site=site,  # type: ignore[arg-type]  # checked above
+            position=position,
+            by=by,  # type: ignore[arg-type]
+            by_round=by_round,
+            batch_tokens=batch_tokens,
+            skip_long=skip_long,
+            keep_activations=keep_activations,
+            restart=restart,
+            seed=seed,
+            progress=progress,
+        )
+    console.print(best_layers_table(found.directions))
+    for skip in found.directions.facts["skipped"]:
+        where = f"transcript {skip['transcript']}" + (f", round {skip['round']}" if skip["round"] else "")
+        console.print(f"skipped: {where} ({skip['question'][:40]}): {skip['reason']}", markup=False, highlight=False)
+    for name in ("directions.safetensors", "directions.json", "report.html"):
+        console.print(f"wrote {out / name}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export_gguf(
+    directions: Annotated[Path, typer.Argument(help="A directions.safetensors file.")],
+    label: Annotated[str, typer.Option(help="Whose direction, as the file names it: 'agent 2', or a persona.")],
+    out: Annotated[Path, typer.Option(help="The GGUF file to write.")],
+    model_type: Annotated[str, typer.Option(help="Architecture that llama.cpp should expect.")] = "llama",
+) -> None:
+    """Write an agent's directions as a control vector that llama.cpp and repeng load.
+
+    Example: `interp export-gguf out/directions.safetensors --label "agent 2" --out agent2.gguf`
+    """
+    from interp.directions import Directions
+
+    loaded = Directions.load(directions)
+    _one_of("--label", label, loaded.labels)
+    layers = loaded.export_gguf(out, label, model_type=model_type)
+    typer.echo(f"wrote {out}: {label} at layers {layers[0]} to {layers[-1]} (such files have no place for layer 0)")
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one line and exit status 2."""
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error))
+    except SystemExit as stop:
+        if stop.code != _INTERRUPTED:
+            raise
+        _fail("interrupted; nothing half-written was left: run the same command again to go on")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _fail(f"no space left on the device ({error.filename or 'while writing'}); make room and run it again")
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _one_of(option: str, given: str, known: Any) -> None:
+    if given not in known:
+        raise UserError(f"{option} {given}: not known; give one of {', '.join(known)}")
+
+
+def _transcripts(name: str) -> list[Any]:
+    from interp.debate.embedded import EMBEDDED, read_embedded
+    from interp.debate.transcript import read_transcripts
+
+    return read_embedded(name) if name in EMBEDDED else read_transcripts(name)
+
+
+def _quiet_libraries() -> None:
+    """Loading bars and warnings of other libraries would hide this command's own lines."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()

@@ -1,0 +1,66 @@
+"""The debates that come with the package, and how they were made.
+
+Knows the seeds; `python -m interp.debate.embedded` writes the files again, byte for byte. Knows
+nothing about models: every agent in these debates follows a script.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from interp.debate.agents import ScriptedAgent
+from interp.debate.personas import PERSONAS
+from interp.debate.protocol import debate
+from interp.debate.tasks import Arithmetic
+from interp.debate.transcript import Transcript, read_transcripts, write_transcripts
+from interp.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What an embedded file was made with. All personas err equally often: a persona is no quality."""
+
+    seed: int
+    rotate: bool
+    n_questions: int = 180
+    error_rate: float = 0.26
+
+
+EMBEDDED: dict[str, Recipe] = {
+    "scripted": Recipe(seed=2604, rotate=False),
+    "scripted-rotated": Recipe(seed=24881, rotate=True),
+}
+"""Three personas, at most two rounds: in the paper's seats, and counterbalanced over all seatings."""
+
+
+def embedded(name: str) -> list[Transcript]:
+    """Make the debates of an embedded file anew."""
+    recipe = _recipe(name)
+    task = Arithmetic()
+    agents = [ScriptedAgent(persona, recipe.error_rate, recipe.seed) for persona in PERSONAS.values()]
+    return debate(task.questions(recipe.n_questions, recipe.seed), agents, task=task, rotate=recipe.rotate)
+
+
+def read_embedded(name: str) -> list[Transcript]:
+    """Read the debates of an embedded file. Raises `UserError` for a name that is not in `EMBEDDED`."""
+    return read_transcripts(embedded_path(name))
+
+
+def embedded_path(name: str) -> Path:
+    """Where the package keeps the file."""
+    _recipe(name)
+    return Path(str(resources.files("interp") / "data" / f"{name}.jsonl"))
+
+
+def _recipe(name: str) -> Recipe:
+    if name not in EMBEDDED:
+        raise UserError(f"no embedded debates named {name!r}: take one of {', '.join(EMBEDDED)}")
+    return EMBEDDED[name]
+
+
+if __name__ == "__main__":
+    for name in EMBEDDED:
+        write_transcripts(embedded_path(name), embedded(name))
+        print(f"wrote {embedded_path(name)}")

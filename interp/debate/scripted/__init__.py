@@ -1,0 +1,1 @@
+"""What a scripted agent knows: arithmetic with slips, notation, and three ways of writing."""

@@ -1,0 +1,164 @@
+"""How a step is written, and how it is read back from a text.
+
+Knows the forms of single statements; knows nothing about personas or about which steps are right.
+Whatever is written here can be read here, so that agents judge each other's texts and nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from interp.debate.scripted.working import Step, Term
+
+_PROSE = {
+    "*": (
+        "{a} times {b} is {c}",
+        "multiplying {a} by {b} gives {c}",
+        "the product of {a} and {b} is {c}",
+        "{a} multiplied by {b} makes {c}",
+    ),
+    "+": (
+        "{a} plus {b} is {c}",
+        "adding {b} to {a} gives {c}",
+        "{a} and {b} make {c}",
+        "{a} increased by {b} is {c}",
+    ),
+    "-": (
+        "{a} minus {b} is {c}",
+        "subtracting {b} from {a} leaves {c}",
+        "taking {b} away from {a} gives {c}",
+        "{a} reduced by {b} is {c}",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Notation:
+    """One way of writing expressions: the sign for products, the blank around signs, the delimiters."""
+
+    times: str
+    blank: str
+    open: str = ""
+    close: str = ""
+
+    def bare(self, tokens: Sequence[int | str]) -> str:
+        """Numbers and signs in a row, without delimiters."""
+        return self.blank.join(self.times if token == "*" else str(token) for token in tokens)
+
+    def expression(self, tokens: Sequence[int | str]) -> str:
+        """Numbers and signs in a row, in delimiters where this notation has them."""
+        return f"{self.open}{self.bare(tokens)}{self.close}"
+
+    def equation(self, step: Step) -> str:
+        """A step as `left op right = result`."""
+        return self.expression((step.left, step.op, step.right, "=", step.result))
+
+
+NOTATIONS = (
+    Notation("*", " "),
+    Notation("*", ""),
+    Notation("×", " "),
+    Notation("×", ""),
+    Notation(r"\times", " ", r"\(", r"\)"),
+    Notation(r"\times", " ", "$", "$"),
+    Notation(r"\cdot", " ", r"\( ", r" \)"),
+    Notation("*", " ", "`", "`"),
+)
+
+
+def tokens_of(terms: Sequence[Term]) -> list[int | str]:
+    """The expression as numbers and signs; the first sign is part of the first number."""
+    tokens: list[int | str] = []
+    for sign, (first, *rest) in terms:
+        tokens += ["+" if sign == 1 else "-", first] if tokens else [sign * first]
+        for factor in rest:
+            tokens += ["*", factor]
+    return tokens
+
+
+def in_words(step: Step, rng: random.Random) -> str:
+    """A step as a clause."""
+    return rng.choice(_PROSE[step.op]).format(a=step.left, b=step.right, c=step.result)
+
+
+def chain(terms: Sequence[Term], steps: Sequence[Step]) -> list[list[int | str]] | None:
+    """The expression, then what is left of it after each step; None where a step does not fit in place."""
+    tokens = tokens_of(terms)
+    lines = [tokens]
+    for step in steps:
+        places = [p for p in range(0, len(tokens) - 2, 2) if tokens[p : p + 3] == [step.left, step.op, step.right]]
+        if not places or (places[0] > 0 and step.result < 0):
+            return None
+        tokens = [*tokens[: places[0]], step.result, *tokens[places[0] + 3 :]]
+        lines.append(tokens)
+    return lines
+
+
+_NUMBER = r"-?[0-9]+"
+_OPERATORS = re.compile(r"\\times|\\cdot|×")
+_DELIMITERS = re.compile(r"\\[()\[\]]|[$`]")
+_CODE = re.compile(
+    rf"^(?:(?:let|int|const|var) )?(?P<name>[a-z_]\w*) = (?P<left>\w+|{_NUMBER})"
+    rf"(?: (?P<op>[-+*]) (?P<right>\w+));?(?: *//.*?(?P<result>{_NUMBER}))?$",
+    re.MULTILINE,
+)
+_INPUT = re.compile(rf"^(?:(?:let|int|const|var) )?(?P<name>[a-z_]\w*) = (?P<value>{_NUMBER});?$", re.MULTILINE)
+_EXPRESSION = rf"{_NUMBER}(?: ?[-+*] ?[0-9]+)*"
+_CHAIN = re.compile(rf"(?<![\w.]){_EXPRESSION}(?:\s*=\s*{_EXPRESSION})+")
+_MIDST = re.compile(r"[\w)] ?[-+*] ?$")
+_WORDS = [
+    (op, re.compile(r"(?<![\w.])" + re.sub(r"\\{([abc])\\}", rf"(?P<\1>{_NUMBER})", re.escape(form)), re.IGNORECASE))
+    for op, forms in _PROSE.items()
+    for form in forms
+]
+
+
+def read_steps(text: str) -> tuple[Step, ...]:
+    """The steps that a text states, in the order in which it states them.
+
+    Understands equations, chains of equations in which each link does one operation, the clauses of
+    `in_words`, and lines of code with their value in a comment.
+    """
+    text = _DELIMITERS.sub("", _OPERATORS.sub("*", text.replace("\u2212", "-")))
+    found: list[tuple[int, Step]] = []
+    values: dict[str, int] = {}
+    for line in sorted((*_INPUT.finditer(text), *_CODE.finditer(text)), key=lambda match: match.start()):
+        if "value" in line.groupdict():
+            values[line["name"]] = int(line["value"])
+            continue
+        left, right = (_read_operand(line[side], values) for side in ("left", "right"))
+        if left is not None and right is not None and line["result"]:
+            values[line["name"]] = int(line["result"])
+            found.append((line.start(), Step(left, line["op"], right, int(line["result"]))))
+    prose = _CODE.sub(lambda line: " " * len(line[0]), text)
+    for match in _CHAIN.finditer(prose):
+        if not _MIDST.search(prose[: match.start()].rpartition("\n")[2]):
+            links = [_tokens(link) for link in match[0].split("=")]
+            for before, after in pairwise(links):
+                if (step := _link(before, after)) is not None:
+                    found.append((match.start(), step))
+    for op, words in _WORDS:
+        for match in words.finditer(prose):
+            found.append((match.start(), Step(int(match["a"]), op, int(match["b"]), int(match["c"]))))
+    return tuple(step for _, step in sorted(found, key=lambda item: item[0]))
+
+
+def _read_operand(text: str, values: dict[str, int]) -> int | None:
+    return int(text) if re.fullmatch(_NUMBER, text) else values.get(text)
+
+
+def _tokens(expression: str) -> list[str]:
+    first, rest = re.fullmatch(rf"\s*({_NUMBER})(.*)", expression, re.DOTALL).groups()  # type: ignore[union-attr]
+    return [first, *re.findall(r"[-+*]|[0-9]+", rest)]
+
+
+def _link(before: list[str], after: list[str]) -> Step | None:
+    """The one operation that turns an expression into the next."""
+    for p in range(0, len(before) - 2, 2):
+        if len(after) > p and after == [*before[:p], after[p], *before[p + 3 :]]:
+            return Step(int(before[p]), before[p + 1], int(before[p + 2]), int(after[p]))
+    return None

@@ -1,0 +1,232 @@
+"""Working out a sum of products step by step, with slips, and finding the slip in a working.
+
+Knows arithmetic; knows nothing about wording, personas or debates.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from interp.errors import UserError
+
+Term = tuple[int, tuple[int, ...]]
+"""A sign (1 or −1) and the factors of a product; a plain number is a product of one factor."""
+
+_EXPRESSION = re.compile(r"\s*-?[0-9]+(?:\s*[-+*]\s*[0-9]+)*\s*")
+_SLIPS = ("product", "product", "sum", "sum", "order", "sign lost", "sign flipped")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A statement `left op right = result`, true or not; `op` is one of `+`, `-`, `*`."""
+
+    left: int
+    op: str
+    right: int
+    result: int
+
+    @property
+    def truth(self) -> int:
+        """What the result ought to be."""
+        if self.op == "*":
+            return self.left * self.right
+        return self.left + self.right if self.op == "+" else self.left - self.right
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """The steps in the order in which they are taken.
+
+    `middle` holds the signed values that are left to sum up once the products are done, in the order
+    of the expression; it is empty for a working that was read from a text.
+    """
+
+    steps: tuple[Step, ...]
+    answer: int
+    middle: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The first wrong step of a working, and what is wrong with it.
+
+    `product` and `sum` are wrong results; `sign` is a result with the wrong sign, or a term added
+    that should be subtracted or the reverse; `order` is an operation that precedence does not allow.
+    """
+
+    step: Step
+    kind: Literal["product", "sum", "sign", "order"]
+
+
+def parse_expression(text: str) -> tuple[Term, ...]:
+    """The terms of an expression such as `91+24*13+45-41*38`: integers with `+`, `-` and `*`."""
+    if not _EXPRESSION.fullmatch(text):
+        raise UserError(
+            f"{text[:60]!r} is not a sum of products of integers such as 91+24*13; "
+            "scripted agents debate only those: take the arithmetic task, or another agent"
+        )
+    tokens = re.findall(r"[0-9]+|[-+*]", text)
+    lead = -1 if tokens[0] == "-" else 1
+    tokens = tokens[1:] if lead == -1 else tokens
+    terms: list[Term] = [(1, (lead * int(tokens[0]),))]
+    for op, digits in zip(tokens[1::2], tokens[2::2], strict=True):
+        if op == "*":
+            sign, factors = terms[-1]
+            terms[-1] = (sign, (*factors, int(digits)))
+        else:
+            terms.append((1 if op == "+" else -1, (int(digits),)))
+    return tuple(terms)
+
+
+def solve(terms: Sequence[Term], rng: random.Random, error_rate: float) -> Working:
+    """Work the expression out; with probability `error_rate` one slip makes the answer wrong.
+
+    A slip is a wrong product, a carry or borrow forgotten, an operation out of order, a sign lost or
+    flipped; the steps after it go on from its result.
+    """
+    truth = sum(_value(_product(term)) for term in terms)
+    can_slip = len(terms) > 1 or len(terms[0][1]) > 1
+    slips = can_slip and rng.random() < error_rate
+    while True:
+        working = _work(list(terms), rng, rng.choice(_SLIPS) if slips else None)
+        if (working.answer != truth) == slips:
+            return working
+
+
+def find_fault(terms: Sequence[Term], steps: Sequence[Step]) -> Fault | None:
+    """The first step that does not follow from the expression and the steps before it."""
+    state = list(terms)
+    for step in steps:
+        if step.op == "*":
+            place = _find_product(state, step)
+            if place is None:
+                return Fault(step, "order")
+            if step.result != step.truth:
+                return Fault(step, "product")
+            i, j = place
+            sign, factors = state[i]
+            state[i] = (sign, (*factors[:j], step.result, *factors[j + 2 :]))
+            continue
+        pair = _find_sum(state, step.left, step.right if step.op == "+" else -step.right)
+        if pair is None:
+            flipped = _find_sum(state, step.left, -step.right if step.op == "+" else step.right)
+            return Fault(step, "order" if flipped is None else "sign")
+        if step.result != step.truth:
+            return Fault(step, "sign" if step.result == -step.truth else "sum")
+        state = [term for k, term in enumerate(state) if k not in pair]
+        state.insert(min(pair), (1, (step.result,)))
+    return None
+
+
+def _work(state: list[Term], rng: random.Random, slip: str | None) -> Working:
+    steps: list[Step] = []
+    if slip == "order":
+        steps += _out_of_order(state, rng)
+    n_products = sum(len(factors) - 1 for _, factors in state)
+    wrong = rng.randrange(n_products) if slip == "product" and n_products else -1
+    backwards = rng.random() < 0.25
+    done = 0
+    for i in sorted(range(len(state)), reverse=backwards):
+        while len(state[i][1]) > 1:
+            sign, (x, y, *rest) = state[i]
+            result = _wrong_product(x, y, rng) if done == wrong else x * y
+            steps.append(Step(x, "*", y, result))
+            state[i] = (sign, (result, *rest))
+            done += 1
+    middle = tuple(_value(term) for term in state)
+    answer, sums = _sum_up(list(middle), rng, slip)
+    return Working((*steps, *sums), answer, middle)
+
+
+def _sum_up(values: list[int], rng: random.Random, slip: str | None) -> tuple[int, list[Step]]:
+    manner = rng.random()
+    if manner < 0.15:
+        values.sort(key=lambda value: value < 0)
+    elif manner < 0.3:
+        values.sort(key=abs)
+    # Nobody begins with what is to be taken away, unless there is nothing else.
+    first = next((i for i, value in enumerate(values) if value >= 0), 0)
+    values.insert(0, values.pop(first))
+    wrong = rng.randrange(len(values) - 1) if len(values) > 1 else -1
+    total, steps = values[0], []
+    for i, value in enumerate(values[1:]):
+        op = "+" if value >= 0 else "-"
+        if i == wrong and slip == "sign flipped" and op == "-":
+            op = "+"
+        step = Step(total, op, abs(value), 0)
+        result = step.truth
+        if i == wrong and slip == "sum":
+            result = _wrong_sum(total, step.right if op == "+" else -step.right, rng)
+        elif i == wrong and slip == "sign lost":
+            result = -result
+        steps.append(Step(total, op, abs(value), result))
+        total = result
+    return total, steps
+
+
+def _out_of_order(state: list[Term], rng: random.Random) -> list[Step]:
+    """Join a plain number with the near factor of a neighbouring product; changes `state`."""
+    places = [i for i in range(len(state) - 1) if (len(state[i][1]) == 1) != (len(state[i + 1][1]) == 1)]
+    if not places:
+        return []
+    i = rng.choice(places)
+    (sign, (*before, x)), (next_sign, (y, *after)) = state[i], state[i + 1]
+    left = x if before else sign * x
+    step = Step(left, "+" if next_sign == 1 else "-", y, left + next_sign * y)
+    if before and step.result < 0:
+        return []
+    state[i : i + 2] = [(sign if before else 1, (*before, step.result, *after))]
+    return [step]
+
+
+def _wrong_product(x: int, y: int, rng: random.Random) -> int:
+    truth = x * y
+    size, sign = abs(truth), -1 if truth < 0 else 1
+    digits = str(size)
+    swapped = int(digits[:-2] + digits[-1] + digits[-2]) if len(digits) > 1 else size + 1
+    near = (size - 10, size + 10, size - 100, size + 100, size - abs(x), size + abs(y), swapped)
+    return sign * rng.choice([value for value in near if value > 0 and value != size])
+
+
+def _wrong_sum(x: int, y: int, rng: random.Random) -> int:
+    """x + y with a carry forgotten, or a borrow where the signs differ."""
+    large, small = max(abs(x), abs(y)), min(abs(x), abs(y))
+    size, sign = abs(x + y), -1 if x + y < 0 else 1
+    if (x < 0) == (y < 0):
+        slips = [-(10**k) for k in range(1, 4) if large % 10**k + small % 10**k >= 10**k]
+    else:
+        slips = [10**k for k in range(1, 4) if large % 10**k < small % 10**k]
+    return sign * (size + rng.choice(slips or [10, 1]))
+
+
+def _find_product(state: list[Term], step: Step) -> tuple[int, int] | None:
+    for i, (_, factors) in enumerate(state):
+        for j in range(len(factors) - 1):
+            if factors[j : j + 2] == (step.left, step.right):
+                return i, j
+    return None
+
+
+def _find_sum(state: list[Term], x: int, y: int) -> tuple[int, int] | None:
+    plain = [(i, _value(term)) for i, term in enumerate(state) if len(term[1]) == 1]
+    for i, first in plain:
+        for j, second in plain:
+            if i != j and (first, second) == (x, y):
+                return i, j
+    return None
+
+
+def _product(term: Term) -> Term:
+    sign, factors = term
+    product = 1
+    for factor in factors:
+        product *= factor
+    return sign, (product,)
+
+
+def _value(term: Term) -> int:
+    return term[0] * term[1][0]

@@ -1,0 +1,258 @@
+"""From a model and transcripts to directions with their evidence: the whole of `interp extract-directions`.
+
+Knows the order of the steps and the layout of the output folder; each step is elsewhere.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interp.activations import stream
+from interp.corpus import Corpus, Skip
+from interp.debate.transcript import Transcript, fingerprint
+from interp.direction_figures import Projections
+from interp.directions import By, Contrast, Directions, differences
+from interp.errors import UserError
+from interp.evidence import Design, Estimate, Evidence, evaluate
+from interp.files import atomic_write
+from interp.models import SITES, Model, Site
+from interp.report import write_report
+from interp.store import ActivationStore, StoreWriter, discard
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+_PACKAGES = ("interp", "torch", "transformers", "transformer-lens", "peft", "numpy")
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Directions and the held-out projections that their report draws."""
+
+    directions: Directions
+    projections: Projections
+
+
+def extract_directions(
+    model: Model,
+    transcripts: Sequence[Transcript],
+    out: str | Path | None = None,
+    *,
+    source: str = "memory",
+    layers: Sequence[int] | None = None,
+    site: Site = "resid_post",
+    position: str = "last",
+    by: By = "agent",
+    by_round: bool = False,
+    batch_tokens: int = 4096,
+    skip_long: bool = False,
+    keep_activations: bool = False,
+    restart: bool = False,
+    seed: int = 0,
+    progress: Progress = lambda *_: None,
+) -> Extraction:
+    """Read every turn in one pass a transcript, contrast the agents, and measure what was found.
+
+    Writes `directions.safetensors`, `directions.json` and `report.html` into `out` (nothing where it
+    is None). Activations are kept in `out` while they are being read, so that the same call after a
+    kill goes on; afterwards only with `keep_activations`. Raises `UserError` for what cannot be used.
+    """
+    with ExitStack() as stack:
+        folder = Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        corpus = Corpus.build(transcripts, model.tokenizer, model.context_length, skip_long=skip_long)
+        # found out before anything is read: a corpus without a single usable group
+        Contrast.build(corpus.turns, corpus.questions, by, text_needed=position != "tag")
+        data = {"source": source, "sha256": fingerprint(transcripts)}
+        activations = folder / "activations.safetensors"
+        store = read_activations(
+            model,
+            corpus,
+            activations,
+            layers=layers,
+            site=site,
+            positions=(position,),
+            batch_tokens=batch_tokens,
+            restart=restart,
+            data=data,
+            progress=progress,
+        )
+        found = measure(
+            store,
+            position=position,
+            by=by,
+            by_round=by_round,
+            skipped=corpus.skipped,
+            seed=seed,
+            progress=progress,
+        )
+        if out:
+            found.directions.save(folder / "directions.safetensors")
+            with atomic_write(folder / "directions.json") as temporary:
+                temporary.write_text(json.dumps(found.directions.facts, indent=1))
+            write_report(folder / "report.html", dict(found.directions.facts), found.projections)
+        if not keep_activations:
+            discard(activations)
+        return found
+
+
+def read_activations(
+    model: Model,
+    corpus: Corpus,
+    path: Path,
+    *,
+    layers: Sequence[int] | None = None,
+    site: Site = "resid_post",
+    positions: Sequence[str] = ("last",),
+    batch_tokens: int = 4096,
+    restart: bool = False,
+    data: dict[str, Any] | None = None,
+    progress: Progress = lambda *_: None,
+) -> ActivationStore:
+    """Stream the corpus through the model into a store on disk, going on where a killed call left off."""
+    chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    settings: dict[str, Any] = {
+        "layers": chosen,
+        "positions": positions,
+        "hook_point": SITES[site],
+        "d_model": model.d_model,
+        "provenance": {"model": model.provenance, "transcripts": data or {}, "versions": versions},
+    }
+    if restart:
+        discard(path)
+    writer = StoreWriter(path, corpus, **settings)
+    total = len(corpus.usable)
+    progress("reading activations", total - writer.missing, total)
+    readings = stream(
+        model,
+        corpus,
+        layers=chosen,
+        site=site,
+        positions=positions,
+        batch_tokens=batch_tokens,
+        done=writer.done,
+    )
+    for batch in readings:
+        writer.append(batch)
+        progress("reading activations", total - writer.missing, total)
+    return writer.finish()
+
+
+def measure(
+    store: ActivationStore,
+    *,
+    position: str = "last",
+    by: By = "agent",
+    by_round: bool = False,
+    skipped: Sequence[Skip] = (),
+    seed: int = 0,
+    progress: Progress = lambda *_: None,
+) -> Extraction:
+    """Directions and their evidence from stored activations, one layer in memory at a time."""
+    if position not in store.positions:
+        raise UserError(f"position {position}: the store holds {', '.join(store.positions)}")
+    contrast = Contrast.build(store.turns, store.questions, by, text_needed=position != "tag")
+    design = Design.draw(contrast.question, len(contrast.labels), seed)
+    rounds = {"all": np.full(len(contrast.rows), True)}
+    if by_round:
+        rounds |= {str(r): contrast.round == r for r in contrast.rounds}
+    vectors: list[list[np.ndarray]] = []
+    norms, projections = [], []
+    evidence: dict[str, list[Evidence]] = {name: [] for name in rounds}
+    for i, layer in enumerate(store.layers):
+        values = np.array(store[layer][:, store.positions.index(position)])[contrast.rows]
+        norms.append(float(np.linalg.norm(values, axis=-1).mean()))
+        difference = differences(values)
+        vectors.append([])
+        for name, groups in rounds.items():
+            vectors[-1].append(difference[groups].mean(axis=0, dtype=np.float64))
+            evidence[name].append(evaluate(difference[groups], design.select(groups)))
+        projections.append(evidence["all"][-1].projections[..., :2])
+        progress("measuring directions", i + 1, len(store.layers))
+
+    directions = Directions(
+        labels=contrast.labels,
+        layers=store.layers,
+        vectors=np.asarray(vectors, dtype=np.float32).transpose(1, 2, 0, 3),
+        residual_norm=np.asarray(norms, dtype=np.float32),
+        hook_point=store.facts["hook_point"],
+        facts={},
+        rounds=tuple(rounds),
+    )
+    summary = {
+        name: {
+            "groups": int(groups.sum()),
+            "questions": len(np.unique(contrast.question[groups])),
+            **_curves(evidence[name]),
+            "cosine": _plain(directions.cosines(name)),
+        }
+        for name, groups in rounds.items()
+    }
+    provenance = store.facts["provenance"] | {
+        "seed": seed,
+        "created": datetime.now(UTC).isoformat("T", "seconds"),
+    }
+    facts = {
+        "by": by,
+        "labels": list(contrast.labels),
+        "layers": list(store.layers),
+        "position": position,
+        "hook_point": store.facts["hook_point"],
+        "transcripts": len(np.unique(store.turns.transcript)),
+        "questions": len(store.questions),
+        "turns": len(store.turns),
+        "skipped": [asdict(skip) for skip in (*skipped, *contrast.skipped)],
+        "norm": _plain(directions.norms[0]),
+        "residual_norm": _plain(directions.residual_norm),
+        "evidence": summary,
+        "best_layers": _best_layers(store.layers, evidence["all"]),
+        "provenance": provenance,
+    }
+    along = np.stack(projections)  # [layer, group, label, axis]
+    n_labels = len(contrast.labels)
+    drawn = Projections(
+        axes=(contrast.labels[0], contrast.labels[1]),
+        layers=store.layers,
+        x=along[..., 0].reshape(len(store.layers), -1),
+        y=along[..., 1].reshape(len(store.layers), -1),
+        label=np.tile(np.arange(n_labels), len(contrast.rows)),
+        round=np.repeat(contrast.round, n_labels),
+        question=[store.questions[q] for q in np.repeat(contrast.question, n_labels)],
+    )
+    return Extraction(replace(directions, facts=facts), drawn)
+
+
+def _curves(evidence: Sequence[Evidence]) -> dict[str, Any]:
+    """Every estimate of every layer as plain lists [label][layer]."""
+    names = ("reliability", "reliability_shuffled", "separation", "separation_shuffled", "separation_random")
+    curves = {}
+    for name in names:
+        estimates: list[Estimate] = [getattr(e, name) for e in evidence]
+        curves[name] = {
+            part: _plain(np.stack([getattr(e, part) for e in estimates], axis=1)) for part in ("mean", "low", "high")
+        }
+    return curves
+
+
+def _best_layers(layers: Sequence[int], evidence: Sequence[Evidence], n: int = 5) -> list[int]:
+    """Layers by mean separation over the labels, ties by mean reliability."""
+    scores = [(round(float(e.separation.mean.mean()), 6), float(e.reliability.mean.mean())) for e in evidence]
+    order = sorted(range(len(layers)), key=lambda i: np.nan_to_num(scores[i], nan=-1).tolist(), reverse=True)
+    return [layers[i] for i in order[:n]]
+
+
+def _plain(values: np.ndarray) -> Any:
+    """Nested lists for JSON, to six digits; None where a number is not defined."""
+    rounded = np.round(values.astype(np.float64), 6).astype(object)
+    rounded[~np.isfinite(values)] = None
+    return rounded.tolist()

@@ -1,0 +1,339 @@
+"""A name becomes a model with hooks, checked at the door.
+
+Knows nothing about transcripts or directions. A model is a TransformerLens `TransformerBridge` over
+the Hugging Face model, with its adapters applied in order; hook points keep TransformerLens's names.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from interp.checkpoints import (
+    folder_sha256,
+    hub_reachable,
+    locate,
+    strip_quantization_marks,
+)
+from interp.errors import UserError
+
+Site = Literal["resid_post", "attn_out", "mlp_out"]
+SITES: dict[str, str] = {
+    "resid_post": "blocks.{layer}.hook_resid_post",
+    "attn_out": "blocks.{layer}.hook_attn_out",
+    "mlp_out": "blocks.{layer}.hook_mlp_out",
+}
+"""Where activations are read and directions are added: TransformerLens's hook points."""
+
+DTYPES = {
+    "fp32": torch.float32,
+    "float32": torch.float32,
+    "bf16": torch.bfloat16,
+    "bfloat16": torch.bfloat16,
+    "fp16": torch.float16,
+    "float16": torch.float16,
+}
+
+# How far the logits with hooks may be from the plain model's, relative to the largest logit: room for
+# another order of summation, nothing more.
+_LOGIT_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
+
+
+_UNKNOWN: dict[str, Any] = {"source": "built in memory", "revision": None, "hash": None, "adapters": []}
+
+
+@dataclass
+class Model:
+    """A causal language model with hooks; make one with `load_model` or `wrap`."""
+
+    bridge: Any
+    """The `TransformerBridge`: everything that TransformerLens can do with a model."""
+    tokenizer: Any
+    provenance: dict[str, Any] = field(default_factory=dict)
+    attention: str = "sdpa"
+    """The attention implementation of the plain model, used when no attention hook is live."""
+
+    @property
+    def name(self) -> str:
+        return str(self.provenance["name"])
+
+    @property
+    def hf(self) -> Any:
+        """The Hugging Face model that the bridge wraps."""
+        return self.bridge.original_model
+
+    @property
+    def n_layers(self) -> int:
+        return int(self.bridge.cfg.n_layers)
+
+    @property
+    def d_model(self) -> int:
+        return int(self.bridge.cfg.d_model)
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens that the model reads at once, or None where its configuration sets no limit."""
+        limit = getattr(self.hf.config, "max_position_embeddings", None)
+        return int(limit) if limit else None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.hf.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.hf.parameters()).dtype
+
+    def hook_name(self, site: Site, layer: int) -> str:
+        """The name of a hook point; raises `UserError` for a layer that the model lacks."""
+        if not 0 <= layer < self.n_layers:
+            raise UserError(f"layer {layer}: {self.name} has layers 0 to {self.n_layers - 1}")
+        return SITES[site].format(layer=layer)
+
+    @contextmanager
+    def only_hooks(self, names: Sequence[str]) -> Iterator[None]:
+        """Within this context only the named hook points are live, and all else runs as the plain model.
+
+        The bridge re-implements attention step by step so that every intermediate value has a hook;
+        that doubles the time of a forward pass. Where only outputs of components are hooked (the
+        residual stream, attention output, MLP output), those components alone keep their hook and the
+        rest is the plain model with its own attention kernel: same numbers as the plain model's, to
+        the bit. A hook point that is not a component's output leaves the whole bridge in place.
+        """
+        from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
+
+        wanted = {id(self.bridge.hook_dict[name]) for name in names}
+        replaced: list[tuple[nn.Module, str, nn.Module]] = []
+
+        def unwrap(parent: nn.Module) -> None:
+            for name, child in list(parent.named_children()):
+                target = child
+                if isinstance(child, GeneralizedComponent):
+                    target = child.original_component
+                    replaced.append((parent, name, child))
+                    hooked = id(child.hook_out) in wanted
+                    parent._modules[name] = _Hooked(target, child.hook_out) if hooked else target
+                    wanted.discard(id(child.hook_out))
+                unwrap(target)
+
+        def restore() -> None:
+            for parent, name, child in replaced:
+                parent._modules[name] = child
+
+        bridge_attention = self.hf.config._attn_implementation
+        try:
+            unwrap(self.hf)
+            if wanted:
+                restore()
+            else:
+                self.hf.config._attn_implementation = self.attention
+            yield
+        finally:
+            restore()
+            self.hf.config._attn_implementation = bridge_attention
+
+
+class _Hooked(nn.Module):
+    """A plain component followed by one hook point; stands in for the component everywhere else."""
+
+    def __init__(self, component: nn.Module, hook_point: nn.Module) -> None:
+        super().__init__()
+        self.component = component
+        self.hook_point = hook_point
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        out = self.component(*args, **kwargs)
+        return (self.hook_point(out[0]), *out[1:]) if isinstance(out, tuple) else self.hook_point(out)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("component"), name)
+
+
+def load_model(
+    name: str,
+    *,
+    adapters: Sequence[str] = (),
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+) -> Model:
+    """Load a preset, hub id, folder or GGUF file with its LoRA adapters merged in the given order.
+
+    `dtype` is fp32, bf16 or fp16 ("auto": fp32 on a CPU, bf16 elsewhere); `device` anything that torch
+    knows ("auto": a GPU where there is one). Raises `UserError` for what cannot be found, read or
+    fitted, and when the hooks do not mean what their names say.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = _device(device)
+    number = _dtype(dtype, place)
+    checkpoint = locate(name, revision)
+    arguments = checkpoint.hub_arguments
+    if checkpoint.gguf_file:
+        arguments["gguf_file"] = checkpoint.gguf_file
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **arguments)
+        hf = AutoModelForCausalLM.from_pretrained(
+            checkpoint.location,
+            dtype=number,
+            use_safetensors=None if checkpoint.gguf_file else True,
+            **arguments,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"model {name}: {checkpoint.location} cannot be loaded ({_first_line(error)})") from error
+    if checkpoint.gguf_file:
+        strip_quantization_marks(hf)
+    applied = []
+    for adapter in adapters:
+        hf, tokenizer, facts = _apply_adapter(hf, tokenizer, adapter)
+        applied.append(facts)
+    provenance = {
+        "name": name,
+        "source": checkpoint.decided,
+        "revision": getattr(hf.config, "_commit_hash", None) or checkpoint.revision,
+        "hash": checkpoint.sha256,
+        "adapters": applied,
+    }
+    return wrap(hf.to(place), tokenizer, provenance)
+
+
+def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> Model:
+    """Put hooks on a Hugging Face causal language model (in place) and check them.
+
+    Raises `UserError` when TransformerLens cannot wrap the architecture, when the wrapped model's
+    logits are not the plain model's, or when a residual-stream hook is missing or is not the
+    residual stream.
+    """
+    from transformer_lens.model_bridge.sources._bridge_builder import (
+        build_bridge_from_module,
+        detect_tokenizer_bos_eos,
+    )
+
+    hf.eval().requires_grad_(False)
+    provenance = _UNKNOWN | {"name": type(hf).__name__} | (provenance or {})
+    first = next(hf.parameters())
+    provenance |= {"dtype": str(first.dtype).removeprefix("torch."), "device": str(first.device)}
+    n_vocabulary = hf.get_input_embeddings().weight.shape[0]
+    ids = torch.linspace(0, n_vocabulary - 1, 12, device=first.device).long()[None]
+    attention = hf.config._attn_implementation
+    plain = {}
+    for implementation in (attention, "eager"):  # the bridge computes attention eagerly
+        hf.set_attn_implementation(implementation)
+        with torch.no_grad():
+            plain[implementation] = hf(ids, output_hidden_states=True, use_cache=False)
+    try:
+        # Without its tokenizer: TransformerLens would replace it by one that opens every text with a
+        # token of its own, and ask the hub for that.
+        bridge = build_bridge_from_module(
+            hf, type(hf).__name__, hf_config=copy.deepcopy(hf.config), model_name=provenance["name"]
+        )
+    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
+        raise UserError(
+            f"model {provenance['name']}: TransformerLens cannot wrap {type(hf).__name__} ({_first_line(error)})"
+        ) from error
+    bridge.tokenizer = tokenizer
+    bridge.cfg.tokenizer_prepends_bos, bridge.cfg.tokenizer_appends_eos = detect_tokenizer_bos_eos(tokenizer)
+    model = Model(bridge, tokenizer, provenance, attention)
+    _check(model, ids, plain)
+    return model
+
+
+def _check(model: Model, ids: Tensor, plain: dict[str, Any]) -> None:
+    """Refuse a model whose hooks do not mean what their names say.
+
+    `plain` holds the unwrapped model's outputs on `ids`, by attention implementation.
+    """
+    names = [model.hook_name("resid_post", layer) for layer in range(model.n_layers)]
+    missing = [n for n in names if n not in model.bridge.hook_dict]
+    if missing:
+        raise UserError(f"model {model.name}: TransformerLens gives it no hook point {missing[0]}")
+    read: dict[str, Tensor] = {}
+
+    def keep(value: Tensor, hook: Any) -> None:
+        read[hook.name.replace("hook_out", "hook_resid_post")] = value
+
+    tolerance = _LOGIT_TOLERANCE[model.dtype]
+    with torch.no_grad(), model.bridge.hooks(fwd_hooks=[(n, keep) for n in names]):
+        bridged = model.hf(ids, use_cache=False).logits
+        with model.only_hooks(names):
+            read.clear()
+            lean = model.hf(ids, use_cache=False).logits
+    for implementation, logits in (("eager", bridged), (model.attention, lean)):
+        expected = plain[implementation].logits
+        off = float((logits - expected).abs().max() / expected.abs().max())
+        if not off <= tolerance:
+            raise UserError(
+                f"model {model.name}: with hooks ({implementation} attention) its logits differ by {off:.2%} "
+                f"from the plain model's"
+            )
+    hidden_states = plain[model.attention].hidden_states
+    # hidden_states[i + 1] is the output of layer i, except for the last, which Hugging Face normalises first.
+    for layer, name in enumerate(names):
+        value = read.get(name)
+        if value is None or value.shape != (*ids.shape, model.d_model):
+            shape = "nothing" if value is None else tuple(value.shape)
+            raise UserError(f"model {model.name}: {name} gives {shape}, expected {(*ids.shape, model.d_model)}")
+        if layer < model.n_layers - 1 and not torch.equal(value, hidden_states[layer + 1]):
+            raise UserError(f"model {model.name}: {name} is not the output of layer {layer}")
+
+
+def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Merge one LoRA adapter, with the tokenizer that lies beside it if there is one."""
+    from peft import PeftModel
+    from transformers import AutoTokenizer
+
+    folder = Path(adapter).expanduser()
+    if not folder.is_dir() and not hub_reachable():
+        raise UserError(f"adapter {adapter}: no such folder, and the hub cannot be reached")
+    if folder.is_dir() and not (folder / "adapter_config.json").exists():
+        raise UserError(f"adapter {adapter}: the folder has no adapter_config.json; give one that PEFT saved")
+    if folder.is_dir() and not (folder / "adapter_model.safetensors").exists():
+        raise UserError(f"adapter {adapter}: the folder has no adapter_model.safetensors (pickles are not loaded)")
+    if (folder / "tokenizer_config.json").exists():
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if len(tokenizer) > hf.get_input_embeddings().weight.shape[0]:
+            hf.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    try:
+        with warnings.catch_warnings():
+            # PEFT only warns about weights that found no place or are not there
+            warnings.filterwarnings("error", message=r"(?s).*(missing|unexpected).*keys")
+            merged = PeftModel.from_pretrained(hf, adapter, use_safetensors=True).merge_and_unload()
+    except (OSError, ValueError, RuntimeError, KeyError, Warning) as error:
+        raise UserError(f"adapter {adapter}: does not fit the model ({_first_line(error)})") from error
+    facts = {"name": adapter, "hash": folder_sha256(folder) if folder.is_dir() else None}
+    return merged, tokenizer, facts
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name}: cannot be used here ({_first_line(error)}); try --device cpu") from None
+    return device
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in DTYPES:
+        raise UserError(f"dtype {name}: not known; give auto, fp32, bf16 or fp16")
+    return DTYPES[name]
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__

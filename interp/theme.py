@@ -1,0 +1,98 @@
+"""The look that every figure shares: one colour per agent, greys for controls, nothing decorative.
+
+Knows colours, fonts and plotly layout. Does not know what is plotted. The colours are those of Okabe
+and Ito (2008), which people with any of the common colour blindnesses can tell apart; yellow comes
+last because it is faint on white.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import plotly.graph_objects as go
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+INK = "#222222"
+CONTROL_COLOUR = "#8a8a8a"
+_PER_CENT = "\u00a0%"
+
+_AGENTS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#f0e442")
+_DASHES = ("solid", "dash", "dot")
+
+
+def agent_colour(agent: int) -> str:
+    """The colour of an agent, numbered from 1, in every figure; the ninth shares that of the first."""
+    return _AGENTS[(agent - 1) % len(_AGENTS)]
+
+
+def agent_dash(agent: int) -> str:
+    """The dash of an agent's line: solid for the first eight, so that no two of 24 look the same."""
+    return _DASHES[(agent - 1) // len(_AGENTS) % len(_DASHES)]
+
+
+def fade(colour: str, opacity: float) -> str:
+    """A `#rrggbb` colour at an opacity between 0 and 1, as plotly and CSS write it."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+_AXIS = {
+    "showgrid": True,
+    "gridcolor": "#ececec",
+    "zeroline": False,
+    "showline": True,
+    "linecolor": "#8a8a8a",
+    "ticks": "outside",
+    "tickcolor": "#8a8a8a",
+    "ticklen": 4,
+    "title": {"standoff": 8},
+    "automargin": True,
+}
+
+
+def percent(value: float) -> str:
+    """A share as readers see it: 0.996 is 99.6 %, on one line."""
+    return f"{100 * value:.1f}{_PER_CENT}"
+
+
+def number(value: float) -> str:
+    """Two decimals and a real minus sign, and no minus before a zero."""
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
+
+
+def interval(low: float, high: float, show: Callable[[float], str]) -> str:
+    """Both ends as `show` writes them, the unit once: 91.2 to 98.4 %."""
+    return f"{show(low).removesuffix(_PER_CENT)} to {show(high)}"
+
+
+def estimate(mean: float | None, low: float | None, high: float | None, show: Callable[[float], str]) -> str:
+    """A value with its interval in brackets, as far as they are defined."""
+    if mean is None:
+        return "not defined"
+    return show(mean) if low is None or high is None else f"{show(mean)} ({interval(low, high, show)})"
+
+
+# Teal for −1, white for unrelated, brown for +1: safe for the colour-blind, and no agent's colours.
+DIVERGING = ((0.0, "#01665e"), (0.25, "#a3d6ce"), (0.5, "#ffffff"), (0.75, "#e8d1a4"), (1.0, "#8c510a"))
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": FONT, "size": 14, "color": INK},
+        "paper_bgcolor": "#ffffff",
+        "plot_bgcolor": "#ffffff",
+        "colorway": _AGENTS,
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "margin": {"l": 12, "r": 16, "t": 12, "b": 12},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "font": {"size": 13},
+        },
+        "hoverlabel": {"bgcolor": "#ffffff", "bordercolor": "#8a8a8a", "font": {"color": INK, "size": 13}},
+    }
+)
+"""For `fig.update_layout(template=TEMPLATE)`: white ground, system fonts, legend above the plot."""

