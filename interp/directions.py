@@ -42,25 +42,19 @@ class Contrast:
     """Groups that could not be used, each with its reason."""
 
     @staticmethod
-    def build(
-        turns: TurnTable, questions: Sequence[str], by: By = "agent", text_needed: bool = True
-    ) -> Contrast:
+    def build(turns: TurnTable, questions: Sequence[str], by: By = "agent", text_needed: bool = True) -> Contrast:
         """Group the turns by transcript and round and label them by agent or by persona.
 
         A group in which a label is missing, occurs twice or (with `text_needed`) has no text is
         skipped and named. Raises `UserError` when no group is left or personas are not known.
         """
         if by == "persona" and not all(turns.persona):
-            raise UserError(
-                "the transcripts do not say which persona sits where; add personas, or use --by agent"
-            )
+            raise UserError("the transcripts do not say which persona sits where; add personas, or use --by agent")
         names = [f"agent {a}" for a in turns.agent] if by == "agent" else list(turns.persona)
         if by == "agent":
             labels = tuple(f"agent {a}" for a in np.unique(turns.agent))
         else:
-            labels = tuple(
-                dict.fromkeys(turns.persona[i] for i in np.lexsort((turns.agent, turns.transcript)))
-            )
+            labels = tuple(dict.fromkeys(turns.persona[i] for i in np.lexsort((turns.agent, turns.transcript))))
         if len(labels) < 2:
             raise UserError(f"the transcripts have only {labels[0]}; a contrast needs at least two")
         groups: dict[tuple[int, int], list[int]] = {}
@@ -139,9 +133,7 @@ class MeanDifference:
             order = np.argsort(rows)
             chosen = values[order[np.searchsorted(rows, groups, sorter=order)]]
             self._sum = self._sum + differences(chosen).sum(axis=0, dtype=np.float64)
-            self._norm_sum = self._norm_sum + np.linalg.norm(chosen, axis=-1).mean(axis=1).sum(
-                axis=0, dtype=np.float64
-            )
+            self._norm_sum = self._norm_sum + np.linalg.norm(chosen, axis=-1).mean(axis=1).sum(axis=0, dtype=np.float64)
             self.n_groups_ += len(groups)
         return self
 
@@ -198,9 +190,7 @@ class Direction:
 
     def _combined(self, other: Direction, sign: np.float32, symbol: str) -> Direction:
         if other.hook_point != self.hook_point:
-            raise ValueError(
-                f"directions at {self.hook_point} and {other.hook_point} live in different spaces"
-            )
+            raise ValueError(f"directions at {self.hook_point} and {other.hook_point} live in different spaces")
         label = f"({self.label} {symbol} {other.label})"
         return replace(self, vector=self.vector + sign * other.vector, label=label)
 
@@ -275,9 +265,7 @@ class Directions:
             with safe_open(str(path), framework="numpy") as file:
                 header = json.loads((file.metadata() or {}).get("interp", "{}"))
                 if header.get("format") != _FORMAT:
-                    raise UserError(
-                        f"{path}: not a file of directions; give one that extract-directions wrote"
-                    )
+                    raise UserError(f"{path}: not a file of directions; give one that extract-directions wrote")
                 vectors, norm = file.get_tensor("vectors"), file.get_tensor("residual_norm")
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; make it with interp extract-directions") from None
@@ -286,9 +274,7 @@ class Directions:
         labels, layers, rounds = (tuple(header[key]) for key in ("labels", "layers", "rounds"))
         return Directions(labels, layers, vectors, norm, header["hook_point"], header["facts"], rounds)
 
-    def export_gguf(
-        self, path: str | Path, label: str | int, *, model_type: str, round: str = "all"
-    ) -> list[int]:
+    def export_gguf(self, path: str | Path, label: str | int, *, model_type: str, round: str = "all") -> list[int]:
         """Write one label's raw directions as a GGUF control vector, as llama.cpp and repeng read them.
 
         They are added to the outputs of the layers, where they were read; such files have no place
@@ -298,9 +284,7 @@ class Directions:
         from gguf import GGUFWriter
 
         if not self.hook_point.endswith("hook_resid_post"):
-            raise UserError(
-                f"control vectors act on resid_post; these directions were read at {self.hook_point}"
-            )
+            raise UserError(f"control vectors act on resid_post; these directions were read at {self.hook_point}")
         layers = [layer for layer in self.layers if layer > 0]
         if not layers:
             raise UserError("control vectors have no place for layer 0; extract a deeper layer")

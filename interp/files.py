@@ -21,14 +21,13 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()  # with the usual permissions, which not every library that writes here gives
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); nothing was changed there"
-        ) from error
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed there") from error
     finally:
         with suppress(OSError):  # nothing to remove, or nowhere to remove it from
             temporary.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich.box import SIMPLE_HEAD
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -41,50 +42,43 @@ def progress_bars() -> Iterator[ProgressCallback]:
 
 
 def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
-    """The best layers with reliability and separation of every label, each beside its control."""
+    """The best layers with separation and reliability of every label, each beside its control."""
     facts = directions.facts
     evidence = facts["evidence"]["all"]
     table = Table(
-        title=f"Best layers of {len(directions.layers)} · held-out questions, 95 % intervals "
-        f"({evidence['groups']} groups, {evidence['questions']} questions)",
+        title=f"Best of {len(directions.layers)} layers, on held-out questions "
+        f"({evidence['groups']} groups of {evidence['questions']} questions)",
         title_justify="left",
+        caption="separation: how often a turn lies further along its own direction than another\n"
+        "  one does (95 % interval), then with shuffled labels, then on random directions\n"
+        "reliability: cosine between two halves' directions, then with shuffled labels\n"
+        "length: of the raw direction, relative to the residual stream's",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=0,  # so that it fits 80 columns
     )
-    for heading in (
-        "layer",
-        facts["by"],
-        "separation",
-        "shuffled",
-        "random",
-        "reliability",
-        "shuffled",
-        "length",
-    ):
-        table.add_column(heading, justify="left" if heading == facts["by"] else "right")
+    headings = ("layer", facts["by"], "separation", "shuffled", "random", "reliability", "shuffled", "length")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == facts["by"] else "right", no_wrap=True)
     for layer in facts["best_layers"][:n_layers]:
         at = directions.layers.index(layer)
         for i, label in enumerate(directions.labels):
-
-            def value(name: str, i: int = i, at: int = at, interval: bool = False) -> str:
-                mean, low, high = (evidence[name][part][i][at] for part in ("mean", "low", "high"))
-                if mean is None:
-                    return "–"
-                return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if interval and low is not None else f"{mean:.2f}"
-
-            relative = facts["norm"][i][at] / facts["residual_norm"][at]
+            separation = {part: values[i][at] for part, values in evidence["separation"].items()}
+            means = {name: _two_digits(curves["mean"][i][at]) for name, curves in evidence.items() if "_" in name}
             table.add_row(
                 str(layer),
                 label,
-                value("separation", interval=True),
-                value("separation_shuffled"),
-                value("separation_random"),
-                value("reliability", interval=True),
-                value("reliability_shuffled"),
-                f"{relative:.0%}",
+                f"{_two_digits(separation['mean'])} [{_two_digits(separation['low'])}, "
+                f"{_two_digits(separation['high'])}]",
+                means["separation_shuffled"],
+                means["separation_random"],
+                _two_digits(evidence["reliability"]["mean"][i][at]),
+                means["reliability_shuffled"],
+                f"{facts['norm'][i][at] / facts['residual_norm'][at]:.0%}",
             )
         table.add_section()
-    table.caption = (
-        "separation: how often a held-out turn lies further along its own direction than another's does (chance 0.50)\n"
-        "reliability: cosine between directions from two halves of the questions · length: relative to the residual"
-    )
-    table.caption_justify = "left"
     return table
+
+
+def _two_digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

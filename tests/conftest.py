@@ -66,9 +66,7 @@ def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
     if kind != "bytes":  # Llama's tokenizers open a text with a token of their own
         opening = [("<s>", tokenizer.token_to_id("<s>"))]
         tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=opening)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>", clean_up_tokenization_spaces=False
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
 
 
 def make_hf(architecture: str, vocabulary: int = 1200, n_layers: int = 3, **changes: Any) -> Any:

@@ -54,9 +54,11 @@ def test_wrapping_keeps_the_tokenizer() -> None:
 def test_only_hooks_is_undone_after_an_error() -> None:
     model = wrap(make_hf("llama"), make_tokenizer("bytes"))
     before = [type(m) for m in model.hf.modules()]
-    with pytest.raises(ZeroDivisionError), model.only_hooks([model.hook_name("resid_post", 0)]):
+    names = [model.hook_name("resid_post", 0)]
+    with model.only_hooks(names):
         assert [type(m) for m in model.hf.modules()] != before
-        raise ZeroDivisionError
+    with pytest.raises(RuntimeError), model.only_hooks(names):
+        model.hf(torch.tensor([1.0]))  # ids that are no integers
     assert [type(m) for m in model.hf.modules()] == before
     assert model.hf.config._attn_implementation == "eager"
 
@@ -65,9 +67,9 @@ def test_only_hooks_leaves_the_bridge_for_inner_hook_points() -> None:
     model = wrap(make_hf("llama"), make_tokenizer("bytes"))
     seen: list[torch.Size] = []
     name = "blocks.1.attn.hook_pattern"
-    with torch.no_grad(), model.only_hooks([name]):
-        with model.bridge.hooks(fwd_hooks=[(name, lambda value, hook: seen.append(value.shape))]):
-            model.hf(IDS)
+    keep = [(name, lambda value, hook: seen.append(value.shape))]
+    with torch.no_grad(), model.only_hooks([name]), model.bridge.hooks(fwd_hooks=keep):
+        model.hf(IDS)
     assert seen == [torch.Size([1, 4, 40, 40])]
 
 
@@ -177,7 +179,7 @@ def test_device_and_dtype_that_cannot_be(model_folder: Path) -> None:
 
 
 def test_layer_out_of_range(model_folder: Path) -> None:
-    with pytest.raises(UserError, match="layer 3: .* has layers 0 to 2"):
+    with pytest.raises(UserError, match=r"layer 3: .* has layers 0 to 2"):
         load_model(str(model_folder)).hook_name("resid_post", 3)
 
 

@@ -1,0 +1,152 @@
+"""What reading activations costs: `python -m benchmarks.extraction`.
+
+Side by side on the same token batches, in turns, medians of the ratios:
+
+- interp: one pass a transcript, every turn at every layer, no LM head;
+- forward: the bare Hugging Face model on the same batches, LM head included, nothing read;
+- prefixes: the public implementation's way, the growing transcript read again for each of its turns,
+  at a single layer, by the bare model.
+
+And the peak memory of a whole extraction (activations, directions, evidence, report) at two numbers
+of transcripts, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from interp.activations import stream
+from interp.checkpoints import locate
+from interp.corpus import Corpus
+from interp.debate.agents import ScriptedAgent
+from interp.debate.personas import PERSONAS
+from interp.debate.protocol import debate
+from interp.debate.tasks import Arithmetic
+from interp.debate.transcript import Transcript
+from interp.models import load_model
+
+
+def scripted(n: int, *, two_rounds_only: bool = False) -> list[Transcript]:
+    """Scripted debates that are not the embedded ones."""
+    task = Arithmetic()
+    agents = [ScriptedAgent(p, error_rate=0.26, seed=100 + i) for i, p in enumerate(PERSONAS.values())]
+    debates = debate(task.questions(3 * n, seed=100), agents, task=task)
+    return [d for d in debates if d.n_rounds == 2 or not two_rounds_only][:n]
+
+
+def times(model_name: str, n_transcripts: int, batch_tokens: int, repeats: int) -> Table:
+    """Seconds of each way and the ratio of interp's time to it."""
+    from transformers import AutoModelForCausalLM
+
+    model = load_model(model_name)
+    checkpoint = locate(model_name)
+    plain: Any = AutoModelForCausalLM.from_pretrained(
+        checkpoint.location, dtype=model.dtype, **checkpoint.hub_arguments
+    ).eval()
+    corpus = Corpus.build(scripted(n_transcripts, two_rounds_only=True), model.tokenizer)
+    batches = [
+        torch.nn.utils.rnn.pad_sequence([torch.tensor(corpus.ids[t]) for t in r.transcripts], batch_first=True)
+        for r in stream(model, corpus, layers=(0,), batch_tokens=batch_tokens)
+    ]
+    middle = plain.base_model.layers[model.n_layers // 2]
+
+    def interp() -> None:
+        for _ in stream(model, corpus, batch_tokens=batch_tokens):
+            pass
+
+    def forward() -> None:
+        for ids in batches:
+            plain(input_ids=ids, use_cache=False)
+
+    def prefixes() -> None:
+        read: list[torch.Tensor] = []
+        handle = middle.register_forward_hook(lambda _, __, out: read.append(_first(out)[0, -1].clone()))
+        for transcript, stop in zip(corpus.turns.transcript, corpus.turns.stop, strict=True):
+            plain(input_ids=torch.tensor([corpus.ids[transcript][:stop]]), use_cache=False)
+        handle.remove()
+        assert len(read) == len(corpus.turns)
+
+    ways: dict[str, Callable[[], None]] = {"interp": interp, "forward": forward, "prefixes": prefixes}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    with torch.inference_mode():
+        forward()  # warm up
+        for _ in range(repeats):
+            for name, way in ways.items():
+                started = time.perf_counter()
+                way()
+                seconds[name].append(time.perf_counter() - started)
+
+    n_tokens = sum(map(len, corpus.ids))
+    table = Table(
+        title=f"{model_name}, {model.provenance['dtype']} on {model.device}: {n_transcripts} debates of two rounds, "
+        f"{n_tokens:,} tokens, {repeats} repeats in turns"
+    )
+    for heading in ("way", "seconds (median)", "interp ÷ way (median)", "range"):
+        table.add_column(heading, justify="left" if heading == "way" else "right")
+    for name in ways:
+        ratios = [a / b for a, b in zip(seconds["interp"], seconds[name], strict=True)]
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        table.add_row(name, f"{statistics.median(seconds[name]):.1f}", f"{statistics.median(ratios):.2f}", spread)
+    return table
+
+
+def _first(out: Any) -> torch.Tensor:
+    return out[0] if isinstance(out, tuple) else out
+
+
+def extract_once(model_name: str, n_transcripts: int, batch_tokens: int) -> None:
+    """One whole extraction; prints this process's peak memory in KiB."""
+    from interp.extraction import extract_directions
+
+    with tempfile.TemporaryDirectory() as out:
+        extract_directions(load_model(model_name), scripted(n_transcripts), out, batch_tokens=batch_tokens)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def memory(model_name: str, sizes: list[int], batch_tokens: int) -> Table:
+    """Peak memory of an extraction at each number of transcripts."""
+    table = Table(title=f"Peak memory of a whole extraction with {model_name}")
+    for heading in ("transcripts", "peak MiB", "÷ first"):
+        table.add_column(heading, justify="right")
+    peaks: list[float] = []
+    for n in sizes:
+        options = ["--model", model_name, "--batch-tokens", str(batch_tokens), "--extract-once", str(n)]
+        command = [sys.executable, "-m", "benchmarks.extraction", *options]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        peaks.append(int(done.stdout.split()[-1]) / 1024)
+        table.add_row(str(n), f"{peaks[-1]:,.0f}", f"{peaks[-1] / peaks[0]:.3f}")
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--transcripts", type=int, default=6, help="transcripts that are timed")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--memory", type=int, nargs="*", default=[64, 512], help="sizes; none to leave memory out")
+    parser.add_argument("--extract-once", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.extract_once:
+        extract_once(given.model, given.extract_once, given.batch_tokens)
+        return
+    console = Console(soft_wrap=True)
+    console.print(times(given.model, given.transcripts, given.batch_tokens, given.repeats))
+    if given.memory:
+        console.print(memory(given.model, given.memory, given.batch_tokens))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""The command as a user meets it: what it writes, what it says, and what a kill leaves behind."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from interp import cli
+from interp.debate.embedded import embedded_path, read_embedded
+from interp.debate.transcript import read_transcripts, write_transcripts
+from interp.directions import Directions
+
+COMMAND = [sys.executable, "-c", "from interp.cli import main; main()"]
+
+
+def run(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["interp", *arguments])
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def interp(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    return lambda *arguments: run([str(a) for a in arguments], monkeypatch, capsys)
+
+
+def loaded_by(program: str) -> set[str]:
+    """The heavy libraries that a program has loaded when it ends."""
+    heavy = ("torch", "transformers", "plotly", "numpy")
+    program += f"; import sys; print(*[m for m in {heavy} if m in sys.modules])"
+    return set(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.split())
+
+
+def test_importing_is_light() -> None:
+    """Heavy libraries load when they are used, not when the command line starts."""
+    assert loaded_by("import torch") >= {"torch"}
+    assert loaded_by("import interp, interp.cli") == set()
+    assert loaded_by("import interp.debate.protocol, interp.debate.embedded") == set()
+
+
+def test_extract_directions(interp: Any, model_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, said, _ = interp("extract-directions", "--model", model_folder, "--limit", 20, "--by-round", "--out", out)
+    assert code == 0
+    assert sorted(p.name for p in out.iterdir()) == ["directions.json", "directions.safetensors", "report.html"]
+    assert str(out / "report.html") in said
+    assert "agent 3" in said
+    found = Directions.load(out / "directions.safetensors")
+    assert found.vectors.shape == (3, 3, 3, 32)  # round (all, 1, 2), agent, layer, d_model
+    assert found.rounds == ("all", "1", "2")
+    facts = json.loads((out / "directions.json").read_text())
+    assert facts == found.facts
+    transcripts = read_embedded("scripted")[:20]
+    assert facts["turns"] == sum(len(t.turns) for t in transcripts)
+    assert facts["provenance"]["model"]["hash"]
+    assert facts["provenance"]["transcripts"]["source"] == "scripted"
+    assert facts["evidence"]["all"]["groups"] == sum(t.n_rounds for t in transcripts)
+    two = facts["evidence"]["2"]["groups"] / facts["evidence"]["all"]["groups"]
+    one = facts["evidence"]["1"]["groups"] / facts["evidence"]["all"]["groups"]
+    np.testing.assert_allclose(one * found.vectors[1] + two * found.vectors[2], found.vectors[0], atol=1e-5)
+
+
+def test_same_command_same_directions(interp: Any, model_folder: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert interp("extract-directions", "--model", model_folder, "--limit", 8, "--out", tmp_path / name)[0] == 0
+    a, b = (Directions.load(tmp_path / name / "directions.safetensors") for name in "ab")
+    np.testing.assert_array_equal(a.vectors, b.vectors)
+    assert a.facts["evidence"] == b.facts["evidence"]
+
+
+def test_published_debates(interp: Any, model_folder: Path, tmp_path: Path, published: list[Any]) -> None:
+    write_transcripts(tmp_path / "p.jsonl", published)
+    code, said, _ = interp(
+        "extract-directions", "--model", model_folder, "--transcripts", tmp_path / "p.jsonl", "--out", tmp_path / "out"
+    )
+    facts = json.loads((tmp_path / "out" / "directions.json").read_text())
+    assert (code, facts["turns"], facts["evidence"]["all"]["groups"], facts["skipped"]) == (0, 15, 5, [])
+    assert "skipped" not in said
+
+
+def test_personas_positions_sites_and_kept_activations(interp: Any, model_folder: Path, tmp_path: Path) -> None:
+    code, *_ = interp(
+        *("extract-directions", "--model", model_folder, "--transcripts", "scripted-rotated", "--limit", 12),
+        *("--by", "persona", "--position", "mean", "--site", "attn_out", "--layers", "0,2", "--keep-activations"),
+        *("--out", tmp_path, "--dtype", "bf16"),
+    )
+    assert code == 0
+    found = Directions.load(tmp_path / "directions.safetensors")
+    assert set(found.labels) == {"chain-of-thought", "self-critique", "program-of-thought"}
+    assert found["self-critique", 2].hook_point == "blocks.2.hook_attn_out"
+    with safe_open(tmp_path / "activations.safetensors", framework="numpy") as file:
+        assert file.get_slice("blocks.2.hook_attn_out").get_shape() == [found.facts["turns"], 1, 32]
+
+
+def test_a_missing_agent_is_named(interp: Any, model_folder: Path, tmp_path: Path) -> None:
+    records = [t.record() for t in read_embedded("scripted")[:5]]
+    trace = records[2]["debate_trace"]
+    start, end = trace.index("<|Agent 2 Solution|>"), trace.index("<|Agent 3 Solution|>")
+    records[2]["debate_trace"] = trace[:start] + trace[end:]
+    (tmp_path / "t.json").write_text(json.dumps(records))
+    code, said, _ = interp(
+        "extract-directions", "--model", model_folder, "--transcripts", tmp_path / "t.json", "--out", tmp_path / "out"
+    )
+    assert code == 0
+    assert f"skipped: transcript 3, round 1 ({records[2]['question']}): agent 2 is missing" in said
+    assert "agent 2 is missing" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_export_gguf(interp: Any, model_folder: Path, tmp_path: Path) -> None:
+    interp("extract-directions", "--model", model_folder, "--limit", 4, "--out", tmp_path)
+    file = tmp_path / "directions.safetensors"
+    code, said, _ = interp("export-gguf", file, "--label", "agent 2", "--out", tmp_path / "a.gguf")
+    assert code == 0
+    assert "layers 1 to 2" in said
+    assert (tmp_path / "a.gguf").read_bytes()[:4] == b"GGUF"
+    code, _, wrong = interp("export-gguf", file, "--label", "agent 9", "--out", tmp_path / "b.gguf")
+    assert (code, "agent 1, agent 2, agent 3" in wrong) == (2, True)
+
+
+CASES = [
+    "missing",
+    "malformed",
+    "empty",
+    "model",
+    "layer",
+    "long",
+    "adapter",
+    "position",
+    "site",
+    "by",
+    "dtype",
+    "device",
+    "option",
+]
+
+
+def bad_inputs(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
+    lines = embedded_path("scripted").read_text().splitlines()
+    (tmp_path / "broken.jsonl").write_text("\n".join([*lines[:3], lines[3][:50]]))
+    (tmp_path / "empty.jsonl").write_text("\n")
+    long = read_transcripts(embedded_path("scripted"))[0].record()
+    long["debate_trace"] = long["debate_trace"].replace("<|Consensus|>", "very long " * 9000 + "<|Consensus|>")
+    (tmp_path / "long.jsonl").write_text(json.dumps(long))
+    return {
+        "missing": (["--transcripts", "nowhere.jsonl"], "nowhere.jsonl: no such transcripts file"),
+        "malformed": (["--transcripts", str(tmp_path / "broken.jsonl")], "broken.jsonl, line 4"),
+        "empty": (["--transcripts", str(tmp_path / "empty.jsonl")], "the file is empty"),
+        "model": (["--model", "./nowhere"], "no such folder"),
+        "layer": (["--layers", "0-3"], "layer 3 is out of range; the model has 0 to 2"),
+        "long": (["--transcripts", str(tmp_path / "long.jsonl")], "--skip-long"),
+        "adapter": (["--adapter", str(tmp_path)], "no adapter_config.json"),
+        "position": (["--position", "first"], "--position first: not known; give one of last, mean, tag"),
+        "site": (["--site", "resid"], "--site resid: not known"),
+        "by": (["--by", "seat"], "--by seat: not known"),
+        "dtype": (["--dtype", "int8"], "dtype int8"),
+        "device": (["--device", "tpu9"], "device tpu9"),
+        "option": (["--limit", "0"], "--limit"),
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_one_line_and_status_2(case: str, interp: Any, model_folder: Path, tmp_path: Path) -> None:
+    arguments, expected = bad_inputs(tmp_path)[case]
+    out = tmp_path / "out"
+    code, _, wrong = interp("extract-directions", "--model", model_folder, "--out", out, *arguments)
+    assert code == 2
+    assert expected in wrong
+    assert "Traceback" not in wrong
+    if case != "option":  # Typer frames its own messages
+        assert wrong.count("\n") == 1
+        assert wrong.startswith("error: ")
+    assert not out.exists() or not list(out.iterdir())
+
+
+def start(model_folder: Path, out: Path, **options: Any) -> subprocess.Popen[str]:
+    arguments = ["extract-directions", "--model", str(model_folder), "--out", str(out), "--batch-tokens", "1"]
+    return subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def wait_until_begun(process: subprocess.Popen[str], out: Path) -> None:
+    note = out / "activations.safetensors.part.json"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if note.exists() and len(json.loads(note.read_text())["done"]) >= 3:
+            return
+        time.sleep(0.01)
+    pytest.fail(f"the run was over before it could be stopped: {process.communicate()}")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on_where_it_was(
+    how: signal.Signals, interp: Any, model_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    interp("extract-directions", "--model", model_folder, "--limit", 4, "--out", out)
+    old = (out / "directions.safetensors").read_bytes()
+    process = start(model_folder, out)
+    wait_until_begun(process, out)
+    process.send_signal(how)
+    _, wrong = process.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert process.returncode == 2
+        assert wrong.strip().splitlines()[-1].startswith("error: interrupted")
+        assert "Traceback" not in wrong
+    assert (out / "directions.safetensors").read_bytes() == old
+    done = len(json.loads((out / "activations.safetensors.part.json").read_text())["done"])
+    assert 3 <= done < 180
+
+    code, _, wrong = interp("extract-directions", "--model", model_folder, "--out", out, "--layers", "0")
+    assert (code, "--restart" in wrong) == (2, True)  # not the same run: nothing is thrown away unasked
+    assert interp("extract-directions", "--model", model_folder, "--out", out, "--batch-tokens", 1)[0] == 0
+    interp("extract-directions", "--model", model_folder, "--out", tmp_path / "whole", "--batch-tokens", 1)
+    resumed, whole = (Directions.load(o / "directions.safetensors") for o in (out, tmp_path / "whole"))
+    np.testing.assert_array_equal(resumed.vectors, whole.vectors)
+    assert not list(out.glob("*.part*"))
+
+
+def test_no_space_left(model_folder: Path, tmp_path: Path) -> None:
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    process = start(model_folder, tmp_path / "out", preexec_fn=small_files)
+    _, wrong = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "cannot lay out" in wrong
+    assert wrong.count("\n") == 1
+    assert not list((tmp_path / "out").iterdir())

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_tokenizer
+from gguf import GGUFReader
+
+from interp.activations import stream
+from interp.corpus import Corpus, TurnTable
+from interp.debate.embedded import read_embedded
+from interp.debate.transcript import Transcript
+from interp.directions import Contrast, Direction, Directions, MeanDifference, differences
+from interp.errors import UserError
+from interp.models import Model
+
+PERSONAS = ("chain-of-thought", "self-critique", "program-of-thought")
+
+
+def table(n_questions: int, n_agents: int = 3, n_rounds: int = 2, rotate: bool = False) -> TurnTable:
+    """A table of turns as complete debates give it, personas rotating through the seats if asked."""
+    transcript, round_, agent = (
+        a.ravel() for a in np.mgrid[:n_questions, 1 : n_rounds + 1, 1 : n_agents + 1].astype(np.int64)
+    )
+    seats = (agent - 1 + rotate * transcript) % n_agents
+    zeros, ones = np.zeros_like(agent), np.ones_like(agent)
+    personas = tuple(f"persona {s}" for s in seats)
+    return TurnTable(transcript, transcript, agent, round_, zeros, zeros, ones, personas)
+
+
+def questions(n: int) -> tuple[str, ...]:
+    return tuple(f"question {i}" for i in range(n))
+
+
+def test_differences_by_hand() -> None:
+    values = np.array([[[1.0, 0.0], [3.0, 0.0], [8.0, 6.0]]], dtype=np.float32)
+    expected = [[1 - 5.5, -3.0], [3 - 4.5, -3.0], [8 - 2.0, 6.0]]
+    np.testing.assert_allclose(differences(values)[0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("by", ["agent", "persona"])
+def test_planted_directions_come_back(by: str) -> None:
+    """Known directions plus noise, question effects and position effects."""
+    rng = np.random.default_rng(0)
+    n, d = 128, 256
+    turns = table(n, rotate=by == "persona")
+    planted = rng.normal(size=(3, d))
+    seat_effect = rng.normal(size=(4, d)) * (2.0 if by == "persona" else 0.0)
+    question_effect = rng.normal(size=(n, d)) * 5
+    round_effect = rng.normal(size=(3, d)) * 3
+    noise = rng.normal(size=(len(turns), d))
+    who = np.array([int(p[-1]) for p in turns.persona])
+    values = (
+        planted[who] + seat_effect[turns.agent] + question_effect[turns.question] + round_effect[turns.round] + noise
+    ).astype(np.float32)
+    contrast = Contrast.build(turns, questions(n), by)  # type: ignore[arg-type]
+    rows = np.arange(len(turns))
+    fitted = MeanDifference(contrast)
+    for chunk in np.array_split(rows, n // 4):  # whole transcripts, as a stream gives them
+        fitted.partial_fit(chunk, values[chunk][:, None])
+    for i, label in enumerate(contrast.labels):
+        k = int(label[-1]) - (1 if by == "agent" else 0)
+        truth = planted[k] - np.delete(planted, k, axis=0).mean(axis=0)
+        cosine = fitted.vectors_[i, 0] @ truth / (np.linalg.norm(fitted.vectors_[i, 0]) * np.linalg.norm(truth))
+        assert cosine >= 0.99
+        assert np.linalg.norm(fitted.vectors_[i, 0]) == pytest.approx(np.linalg.norm(truth), rel=0.05)
+    assert fitted.residual_norm_[0] == pytest.approx(np.linalg.norm(values, axis=-1).mean(), rel=1e-5)
+
+
+def test_seat_is_told_from_persona_only_when_they_rotate() -> None:
+    """With fixed seats a direction may be one of position; rotation takes that apart (invariant 9)."""
+    rng = np.random.default_rng(1)
+    n, d = 120, 64
+    seat_effect = rng.normal(size=(4, d))
+    for rotate, survives in ((False, True), (True, False)):
+        turns = table(n, rotate=rotate)
+        values = (seat_effect[turns.agent] + 0.1 * rng.normal(size=(len(turns), d))).astype(np.float32)
+        contrast = Contrast.build(turns, questions(n), "persona")
+        found = MeanDifference(contrast).partial_fit(np.arange(len(turns)), values[:, None]).vectors_
+        assert (np.linalg.norm(found, axis=-1).max() > 1) == survives
+
+
+def test_streaming_equals_all_at_once(tiny: Model, debates: list[Transcript]) -> None:
+    corpus = Corpus.build(debates, tiny.tokenizer)
+    contrast = Contrast.build(corpus.turns, corpus.questions)
+    streamed = MeanDifference(contrast).fit(stream(tiny, corpus, batch_tokens=2000))
+    readings = list(stream(tiny, corpus, batch_tokens=10**6))
+    rows, values = np.concatenate([r.rows for r in readings]), np.concatenate([r.values for r in readings])
+    grouped = values[np.argsort(rows), 0][contrast.rows]
+    np.testing.assert_allclose(streamed.vectors_, differences(grouped).mean(axis=0), atol=1e-5)
+    assert streamed.vectors_.shape == (3, tiny.n_layers, tiny.d_model)
+    with pytest.raises(ValueError, match="whole transcripts"):
+        MeanDifference(contrast).partial_fit(rows[:2], values[:2, 0])
+
+
+def test_a_missing_agent_is_counted_and_named() -> None:
+    whole = Transcript.build("1+1", [["a", "b", "c"], ["d", "e", "f"]], None)
+    lacking = replace(
+        whole, question="2+2", sections=tuple(s for s in whole.sections if "Agent 3 Revision" not in s[0])
+    )
+    silent = Transcript.build("3+3", [["a", "", "c"]], None)
+    corpus = Corpus.build([whole, lacking, silent], make_tokenizer("bytes"))
+    contrast = Contrast.build(corpus.turns, corpus.questions)
+    assert len(contrast.rows) == 3
+    assert [(s.transcript, s.question, s.round, s.reason) for s in contrast.skipped] == [
+        (2, "2+2", 2, "agent 3 is missing"),
+        (3, "3+3", 1, "agent 2 says nothing"),
+    ]
+    assert not Contrast.build(corpus.turns, corpus.questions, text_needed=False).of_round(1).round.tolist().count(2)
+
+
+def test_contrasts_that_cannot_be() -> None:
+    tokenizer = make_tokenizer("bytes")
+    alone = Corpus.build([Transcript.build("1+1", [["a"]], None)], tokenizer)
+    with pytest.raises(UserError, match="at least two"):
+        Contrast.build(alone.turns, alone.questions)
+    apart = [Transcript.build("1+1", [["a", ""]], None), Transcript.build("2+2", [["", "b"]], None)]
+    corpus = Corpus.build(apart, tokenizer)
+    with pytest.raises(UserError, match="all 2 were skipped"):
+        Contrast.build(corpus.turns, corpus.questions)
+    with pytest.raises(UserError, match="--by agent"):
+        Contrast.build(corpus.turns, corpus.questions, "persona")
+
+
+def test_personas_in_rotating_seats_are_the_labels() -> None:
+    corpus = Corpus.build(read_embedded("scripted-rotated")[:6], make_tokenizer("bytes"))
+    contrast = Contrast.build(corpus.turns, corpus.questions, "persona")
+    assert set(contrast.labels) == set(PERSONAS)
+    for row in contrast.rows:
+        assert tuple(corpus.turns.persona[r] for r in row) == contrast.labels
+
+
+@pytest.fixture
+def found() -> Directions:
+    rng = np.random.default_rng(0)
+    return Directions(
+        labels=("agent 1", "agent 2"),
+        layers=(0, 3, 4),
+        vectors=rng.normal(size=(2, 2, 3, 8)).astype(np.float32),
+        residual_norm=np.array([1, 2, 3], dtype=np.float32),
+        hook_point="blocks.{layer}.hook_resid_post",
+        facts={"provenance": {"seed": 0}, "evidence": {"all": {"groups": 4}}},
+        rounds=("all", "1"),
+    )
+
+
+def test_indexing_and_arithmetic(found: Directions) -> None:
+    one, two = found[1, 3], found["agent 2", 3]
+    np.testing.assert_array_equal(one.vector, found.vectors[0, 0, 1])
+    np.testing.assert_array_equal(found[2, 4, 1].vector, found.vectors[1, 1, 2])
+    assert one.hook_point == "blocks.3.hook_resid_post"
+    assert one.unit.norm == pytest.approx(1)
+    assert (2 * one - one).cosine(one) == pytest.approx(1)
+    assert (-one).cosine(one) == pytest.approx(-1)
+    np.testing.assert_allclose((one + two).vector, one.vector + two.vector)
+    np.testing.assert_allclose(np.linalg.norm(found.units, axis=-1), 1, rtol=1e-5)
+    assert found.cosines()[1, 0, 1] == pytest.approx(one.cosine(two), abs=1e-6)
+    assert isinstance(one * 2, Direction)
+    with pytest.raises(ValueError, match="different spaces"):
+        one + found[1, 4]
+    for key in ((3, 3), (1, 2), (1, 3, 2)):
+        with pytest.raises(KeyError, match="there are"):
+            found[key]
+
+
+def test_save_and_load(found: Directions, tmp_path: Path) -> None:
+    found.save(tmp_path / "d.safetensors")
+    again = Directions.load(tmp_path / "d.safetensors")
+    np.testing.assert_array_equal(again.vectors, found.vectors)
+    np.testing.assert_array_equal(again.residual_norm, found.residual_norm)
+    assert (again.labels, again.layers, again.rounds) == (found.labels, found.layers, found.rounds)
+    assert again.facts == found.facts
+    assert [p.name for p in tmp_path.iterdir()] == ["d.safetensors"]
+
+
+def test_what_is_no_file_of_directions(tmp_path: Path, model_folder: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        Directions.load(tmp_path / "none")
+    (tmp_path / "odd").write_text(json.dumps({}))
+    for path in (tmp_path / "odd", model_folder / "model.safetensors"):
+        with pytest.raises(UserError, match="not a file of directions"):
+            Directions.load(path)
+
+
+def test_gguf_control_vector(found: Directions, tmp_path: Path) -> None:
+    """The layout that llama.cpp's control vectors have: `direction.N`, N from 1, float32."""
+    assert found.export_gguf(tmp_path / "v.gguf", 2, model_type="llama") == [3, 4]
+    reader = GGUFReader(tmp_path / "v.gguf")
+    assert reader.fields["general.architecture"].contents() == "controlvector"
+    assert reader.fields["controlvector.model_hint"].contents() == "llama"
+    assert reader.fields["controlvector.layer_count"].contents() == 2
+    tensors = {t.name: np.array(t.data) for t in reader.tensors}
+    assert set(tensors) == {"direction.3", "direction.4"}
+    np.testing.assert_array_equal(tensors["direction.3"], found[2, 3].vector)
+    with pytest.raises(UserError, match="resid_post"):
+        replace(found, hook_point="blocks.{layer}.hook_mlp_out").export_gguf(tmp_path / "w", 1, model_type="llama")

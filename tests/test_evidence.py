@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from interp.directions import differences
+from interp.evidence import Design, evaluate
+
+
+def synthetic(
+    n_questions: int = 60, n_labels: int = 3, d: int = 48, size: float = 0.5, seed: int = 0, per_question: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Activations [group, label, d] with planted label effects of the given size, and their questions."""
+    rng = np.random.default_rng(seed)
+    n = n_questions * per_question
+    question = np.repeat(np.arange(n_questions), per_question)
+    effect = rng.normal(size=(n_labels, d)) * size
+    shared = rng.normal(size=(n_questions, 1, d))[question] * 3
+    return (shared + effect + rng.normal(size=(n, n_labels, d))).astype(np.float32), question
+
+
+def test_planted_effect_is_found() -> None:
+    values, question = synthetic()
+    found = evaluate(differences(values), Design.draw(question, 3, seed=0))
+    assert found.separation.mean.min() > 0.95
+    assert found.separation.low.min() > found.separation_shuffled.high.max()
+    assert found.reliability.low.min() > 0.8
+    assert (found.separation.low <= found.separation.mean).all()
+    assert (found.separation.mean <= found.separation.high).all()
+    assert abs(found.separation_shuffled.mean - 0.5).max() < 0.06
+    assert (found.separation_random.mean < found.separation.mean).all()
+
+
+def test_no_separation_where_none_was_planted() -> None:
+    """Over 40 draws the 95 % intervals leave out chance about as rarely as they should."""
+    missed = []
+    for seed in range(40):
+        values, question = synthetic(n_questions=40, size=0, seed=seed)
+        found = evaluate(differences(values), Design.draw(question, 3, seed=seed))
+        missed.append((found.separation.low > 0.5) | (found.separation.high < 0.5))
+        assert abs(found.reliability.mean).max() < 0.5
+    assert np.mean(missed) < 0.12
+
+
+def test_separation_is_what_it_says() -> None:
+    """Against the definition written out: every turn scored with directions fitted without its fold."""
+    values, question = synthetic(n_questions=15, per_question=2, size=0.2, seed=3)
+    difference = differences(values)
+    design = Design.draw(question, 3, seed=1)
+    found = evaluate(difference, design)
+    for label in range(3):
+        wins = []
+        for g in range(len(question)):
+            apart = design.fold != design.fold[g]
+            assert question[g] not in question[apart]
+            direction = difference[apart, label].mean(axis=0)
+            scores = values[g] @ direction
+            wins += [float(scores[label] > scores[other]) for other in range(3) if other != label]
+        assert found.separation.mean[label] == pytest.approx(np.mean(wins))
+
+
+def test_reliability_is_what_it_says() -> None:
+    """With two questions there is one way to halve them."""
+    values, question = synthetic(n_questions=2, seed=4)
+    difference = differences(values)
+    found = evaluate(difference, Design.draw(question, 3, seed=0))
+    a, b = difference
+    expected = (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
+    np.testing.assert_allclose(found.reliability.mean, expected, rtol=1e-5)
+
+
+def test_turns_of_a_question_never_straddle_folds() -> None:
+    _, question = synthetic(n_questions=37, per_question=4)
+    design = Design.draw(question, 3, seed=0)
+    for q in np.unique(question):
+        assert len(set(design.fold[question == q])) == 1
+        assert len({tuple(w) for w in design.question_weights[:, question == q].T}) == 1
+    counts = np.bincount(design.fold)
+    assert counts.max() - counts.min() <= 4
+
+
+def test_intervals_resample_questions_not_turns() -> None:
+    """Ten copies of every group say nothing new, and the interval must not shrink for them."""
+    values, question = synthetic(n_questions=30, size=0.1, seed=5)
+    many, many_question = np.repeat(values, 10, axis=0), np.repeat(question, 10)
+    one = evaluate(differences(values), Design.draw(question, 3, seed=0)).separation
+    ten = evaluate(differences(many), Design.draw(many_question, 3, seed=0)).separation
+    np.testing.assert_allclose(one.high - one.low, ten.high - ten.low, rtol=0.25)
+
+
+def test_one_question_defines_nothing() -> None:
+    values, question = synthetic(n_questions=1)
+    found = evaluate(differences(values), Design.draw(question, 3, seed=0))
+    for estimate in (found.separation, found.separation_shuffled, found.separation_random, found.reliability):
+        assert np.isnan([estimate.mean, estimate.low, estimate.high]).all()
+
+
+def test_same_seed_same_evidence() -> None:
+    values, question = synthetic(size=0.1)
+    one, two, other = (
+        evaluate(differences(values), Design.draw(question, 3, seed=seed)).separation_random.mean for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, two)
+    assert (one != other).any()
