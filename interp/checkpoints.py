@@ -78,7 +78,8 @@ class Checkpoint:
     @property
     def hub_arguments(self) -> dict[str, Any]:
         """Keyword arguments for the `from_pretrained` methods of `transformers`."""
-        arguments: dict[str, Any] = {"local_files_only": self.local_files_only}
+        # said outright, or transformers would ask at the terminal whether to run a repository's code
+        arguments: dict[str, Any] = {"local_files_only": self.local_files_only, "trust_remote_code": False}
         if self.revision is not None:
             arguments["revision"] = self.revision
         return arguments

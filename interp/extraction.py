@@ -74,6 +74,7 @@ def extract_directions(
         Contrast.build(corpus.turns, corpus.questions, by, text_needed=position != "tag")
         data = {"source": source, "sha256": fingerprint(transcripts)}
         activations = folder / "activations.safetensors"
+        keep_activations |= activations.exists() and not restart  # they were kept before
         store = read_activations(
             model,
             corpus,

@@ -263,7 +263,7 @@ def _check(model: Model, ids: Tensor, plain: dict[str, Any]) -> None:
     def keep(value: Tensor, hook: Any) -> None:
         read[hook.name.replace("hook_out", "hook_resid_post")] = value
 
-    tolerance = _LOGIT_TOLERANCE[model.dtype]
+    tolerance = _LOGIT_TOLERANCE.get(model.dtype, 1e-2)
     with torch.no_grad(), model.bridge.hooks(fwd_hooks=[(n, keep) for n in names]):
         bridged = model.hf(ids, use_cache=False).logits
         with model.only_hooks(names):

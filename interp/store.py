@@ -137,7 +137,7 @@ class StoreWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._part.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, len(header) + size)
+                _allocate(file.fileno(), len(header) + size)
                 file.write(header)
                 for column in corpus.turns.columns().values():  # first in the layout, in this order
                     file.write(column.astype(np.int64).tobytes())
@@ -165,6 +165,14 @@ def discard(path: str | Path) -> None:
     """Remove a store, whole or begun."""
     for part in (Path(path), *_unfinished(Path(path))):
         part.unlink(missing_ok=True)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Take the room for a file; raises `OSError` where there is none."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:  # macOS: a file with a hole, so that a full disk is found out only while filling it
+        os.ftruncate(descriptor, size)
 
 
 def _unfinished(path: Path) -> tuple[Path, Path]:
