@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from einops import rearrange
 
 from interp.activations import stream
 from interp.corpus import Corpus, Skip
@@ -168,7 +169,7 @@ def measure(
     if by_round:
         rounds |= {str(r): contrast.round == r for r in contrast.rounds}
     vectors: list[list[np.ndarray]] = []
-    norms, projections = [], []
+    norms: list[float] = []
     evidence: dict[str, list[Evidence]] = {name: [] for name in rounds}
     for i, layer in enumerate(store.layers):
         values = np.array(store[layer][:, store.positions.index(position)])[contrast.rows]
@@ -178,7 +179,6 @@ def measure(
         for name, groups in rounds.items():
             vectors[-1].append(difference[groups].mean(axis=0, dtype=np.float64))
             evidence[name].append(evaluate(difference[groups], design.select(groups)))
-        projections.append(evidence["all"][-1].projections[..., :2])
         progress("measuring directions", i + 1, len(store.layers))
 
     directions = Directions(
@@ -199,10 +199,6 @@ def measure(
         }
         for name, groups in rounds.items()
     }
-    provenance = store.facts["provenance"] | {
-        "seed": seed,
-        "created": datetime.now(UTC).isoformat("T", "seconds"),
-    }
     facts = {
         "by": by,
         "labels": list(contrast.labels),
@@ -217,20 +213,29 @@ def measure(
         "residual_norm": _plain(directions.residual_norm),
         "evidence": summary,
         "best_layers": _best_layers(store.layers, evidence["all"]),
-        "provenance": provenance,
+        "provenance": {
+            **store.facts["provenance"],
+            "seed": seed,
+            "created": datetime.now(UTC).isoformat("T", "seconds"),
+        },
     }
-    along = np.stack(projections)  # [layer, group, label, axis]
-    n_labels = len(contrast.labels)
-    drawn = Projections(
+    return Extraction(replace(directions, facts=facts), _projections(store, contrast, evidence["all"]))
+
+
+def _projections(store: ActivationStore, contrast: Contrast, evidence: Sequence[Evidence]) -> Projections:
+    """Every used turn along the first two labels' directions, all layers."""
+    along = np.stack([e.projections[..., :2] for e in evidence])
+    x, y = rearrange(along, "layer group label axis -> axis layer (group label)")
+    n_groups, n_labels = contrast.rows.shape
+    return Projections(
         axes=(contrast.labels[0], contrast.labels[1]),
         layers=store.layers,
-        x=along[..., 0].reshape(len(store.layers), -1),
-        y=along[..., 1].reshape(len(store.layers), -1),
-        label=np.tile(np.arange(n_labels), len(contrast.rows)),
+        x=x,
+        y=y,
+        label=np.tile(np.arange(n_labels), n_groups),
         round=np.repeat(contrast.round, n_labels),
         question=[store.questions[q] for q in np.repeat(contrast.question, n_labels)],
     )
-    return Extraction(replace(directions, facts=facts), drawn)
 
 
 def _curves(evidence: Sequence[Evidence]) -> dict[str, Any]:
