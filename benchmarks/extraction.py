@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--transcripts", type=int, default=6, help="transcripts that are timed")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--memory", type=int, nargs="*", default=[64, 512], help="sizes; none to leave memory out")
     parser.add_argument("--extract-once", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()

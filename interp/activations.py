@@ -56,9 +56,9 @@ def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
         low, _, high = part.strip().partition("-")
         if not low.isdecimal() or (high and not high.isdecimal()) or (high and int(high) < int(low)):
             raise UserError(f"layers {text!r}: cannot read {part!r}; write all, or numbers and ranges as in 0,10-15")
-        chosen |= set(range(int(low), int(high or low) + 1))
-    if max(chosen) >= n_layers:
-        raise UserError(f"layers {text!r}: layer {max(chosen)} is out of range; the model has 0 to {n_layers - 1}")
+        if (last := int(high or low)) >= n_layers:
+            raise UserError(f"layers {text!r}: layer {last} is out of range; the model has 0 to {n_layers - 1}")
+        chosen |= set(range(int(low), last + 1))
     return tuple(sorted(chosen))
 
 
@@ -69,7 +69,7 @@ def stream(
     layers: Sequence[int] | None = None,
     site: Site = "resid_post",
     positions: Sequence[str] = ("last",),
-    batch_tokens: int = 4096,
+    batch_tokens: int = 2048,
     done: Collection[int] = (),
     padding: Literal["right", "left"] = "right",
 ) -> Iterator[Readings]:
@@ -80,13 +80,19 @@ def stream(
     transcripts to leave out. Neither batching nor the padding side changes what is read.
     """
     chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise UserError(f"layers {chosen}: give at least one, and each once")
+    if unknown := set(positions) - POSITIONS.keys():
+        raise UserError(f"position {', '.join(unknown)}: not known; give one of {', '.join(POSITIONS)}")
     names = [model.hook_name(site, layer) for layer in chosen]
     ranges = [POSITIONS[p](corpus.turns) for p in positions]
     empty = corpus.turns.start == corpus.turns.stop
     with model.only_hooks(names), torch.inference_mode():
         for batch in _batches(corpus, batch_tokens, done):
             rows = np.concatenate([np.flatnonzero(corpus.turns.transcript == t) for t in batch])
-            ids, offsets = _pad([corpus.ids[t] for t in batch], padding)
+            # what comes after the last turn changes nothing that is read
+            ends = [corpus.turns.stop[corpus.turns.transcript == t].max() for t in batch]
+            ids, offsets = _pad([corpus.ids[t][:end] for t, end in zip(batch, ends, strict=True)], padding)
             place = {t: i for i, t in enumerate(batch)}
             in_batch = np.array([place[t] for t in corpus.turns.transcript[rows]])
             spans = []
@@ -138,14 +144,19 @@ def _forward(
     batch_index = np.repeat(np.repeat(in_batch, spans.shape[1]), lengths)
     token_index = np.concatenate([np.arange(a, b) for a, b in rearrange(spans, "t p two -> (t p) two")])
     to_device = partial(torch.as_tensor, device=model.device)
-    at = to_device(batch_index), to_device(token_index)
+    at = to_device(batch_index * ids.shape[1] + token_index)
     averaged = bool((lengths > 1).any())
     segment_lengths = to_device(lengths)
-    read: list[Tensor] = []
+    read: dict[str, Tensor] = {}
 
-    def keep(value: Tensor, hook: Any) -> None:
-        picked = value[at].float()
-        read.append(torch.segment_reduce(picked, "mean", lengths=segment_lengths) if averaged else picked)
+    def keep(value: Tensor, hook: Any, name: str) -> None:
+        if value.shape[:2] != ids.shape:
+            raise UserError(
+                f"{name}: {model.name} gives it the shape {tuple(value.shape)}, expected (batch, token, …); "
+                f"choose another --site"
+            )
+        picked = value.flatten(0, 1).index_select(0, at).float()
+        read[name] = torch.segment_reduce(picked, "mean", lengths=segment_lengths) if averaged else picked
         if len(read) == len(names):
             raise _DeepestLayerReached
 
@@ -154,6 +165,11 @@ def _forward(
         # Right padding needs neither: nothing attends to what comes after it.
         position = to_device(np.arange(ids.shape[1])[None] - offsets[:, None])
         arguments |= {"attention_mask": (position >= 0).long(), "position_ids": position.clamp(min=0)}
-    with model.bridge.hooks(fwd_hooks=[(name, keep) for name in names]), suppress(_DeepestLayerReached):
+    with (
+        model.bridge.hooks(fwd_hooks=[(name, partial(keep, name=name)) for name in names]),
+        suppress(_DeepestLayerReached),
+    ):
         model.hf.base_model(**arguments)
-    return rearrange(torch.stack(read), "l (t p) d -> t p l d", p=spans.shape[1]).cpu().numpy()
+    return (
+        rearrange(torch.stack([read[name] for name in names]), "l (t p) d -> t p l d", p=spans.shape[1]).cpu().numpy()
+    )

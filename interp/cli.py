@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,9 @@ import typer
 
 from interp.errors import UserError
 
+_MOST_SKIPPED = 20
 _INTERRUPTED = 130  # what Typer makes of Ctrl-C
+_GO_ON = "interrupted; what was finished is kept: run the same command again to go on"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,7 +50,7 @@ def extract_directions(
     dtype: Annotated[str, typer.Option(help="fp32, bf16, fp16, or auto: fp32 on a CPU, else bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "auto",
     revision: Annotated[str | None, typer.Option(help="Revision of a model on the hub.")] = None,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Most tokens read at once.")] = 4096,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Most tokens read at once; raise it on a GPU.")] = 2048,
     skip_long: Annotated[
         bool, typer.Option("--skip-long", help="Leave out transcripts longer than the model's context.")
     ] = False,
@@ -58,7 +61,7 @@ def extract_directions(
     restart: Annotated[
         bool, typer.Option("--restart", help="Drop what an earlier, different run left unfinished in --out.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of folds, shuffles and resamples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of folds, shuffles and resamples.")] = 0,
 ) -> None:
     """Find each agent's direction in the residual stream, with the evidence for it.
 
@@ -83,7 +86,7 @@ def extract_directions(
     _quiet_libraries()
     loaded = load_model(model, adapters=adapter or (), revision=revision, dtype=dtype, device=device)
     facts = loaded.provenance
-    console.print(f"model: {facts['name']} ({facts['source']}), {facts['dtype']} on {facts['device']}")
+    console.print(f"model: {loaded.name} ({loaded.source}), {facts['dtype']} on {facts['device']}")
     console.print(f"transcripts: {len(debates)} from {transcripts}")
     with progress_bars() as progress:
         found = extraction.extract_directions(
@@ -104,9 +107,12 @@ def extract_directions(
             progress=progress,
         )
     console.print(best_layers_table(found.directions))
-    for skip in found.directions.facts["skipped"]:
+    skipped = found.directions.facts["skipped"]
+    for skip in skipped[:_MOST_SKIPPED]:
         where = f"transcript {skip['transcript']}" + (f", round {skip['round']}" if skip["round"] else "")
         console.print(f"skipped: {where} ({skip['question'][:40]}): {skip['reason']}", markup=False)
+    if len(skipped) > _MOST_SKIPPED:
+        console.print(f"skipped: {len(skipped) - _MOST_SKIPPED} more, all named in {out / 'directions.json'}")
     for name in ("directions.safetensors", "directions.json", "report.html"):
         console.print(f"wrote {out / name}", highlight=False)
 
@@ -116,7 +122,9 @@ def export_gguf(
     directions: Annotated[Path, typer.Argument(help="A directions.safetensors file.")],
     label: Annotated[str, typer.Option(help="Whose direction, as the file names it: 'agent 2', or a persona.")],
     out: Annotated[Path, typer.Option(help="The GGUF file to write.")],
-    model_type: Annotated[str, typer.Option(help="Architecture that llama.cpp should expect.")] = "llama",
+    model_type: Annotated[
+        str | None, typer.Option(help="Architecture that llama.cpp should expect; else the model's own.")
+    ] = None,
 ) -> None:
     """Write an agent's directions as a control vector that llama.cpp and repeng load.
 
@@ -126,7 +134,7 @@ def export_gguf(
 
     loaded = Directions.load(directions)
     _one_of("--label", label, loaded.labels)
-    layers = loaded.export_gguf(out, label, model_type=model_type)
+    layers = loaded.export_gguf(out, label, model_type=model_type or loaded.facts["provenance"]["model"]["model_type"])
     typer.echo(f"wrote {out}: {label} at layers {layers[0]} to {layers[-1]} (such files have no place for layer 0)")
 
 
@@ -136,10 +144,12 @@ def main() -> None:
         app()
     except UserError as error:
         _fail(str(error))
+    except KeyboardInterrupt:
+        _fail(_GO_ON)
     except SystemExit as stop:
         if stop.code != _INTERRUPTED:
             raise
-        _fail("interrupted; nothing half-written was left: run the same command again to go on")
+        _fail(_GO_ON)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -169,3 +179,4 @@ def _quiet_libraries() -> None:
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)

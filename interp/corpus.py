@@ -9,6 +9,8 @@ it at the end of its prefix.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +77,14 @@ class Corpus:
         """Indices of the transcripts that were not left out."""
         return tuple(t for t, ids in enumerate(self.ids) if ids)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the tokens and the places of the turns: what a model reads and where it is read."""
+        digest = hashlib.sha256(json.dumps(self.ids).encode())
+        for column in self.turns.columns().values():
+            digest.update(column.astype(np.int64).tobytes())
+        return digest.hexdigest()
+
     @staticmethod
     def build(
         transcripts: Sequence[Transcript],
@@ -111,6 +121,8 @@ class Corpus:
                 rows.append((len(all_ids), question, turn.agent, turn.round, *place))
                 personas.append(transcript.personas[turn.agent - 1] if transcript.personas else "")
             all_ids.append(tuple(ids))
+        if not transcripts:
+            raise UserError("no transcripts given")
         if not rows:
             raise UserError(f"none of the {len(transcripts)} transcripts can be used: {skipped[0].reason}")
         columns = dict(zip(COLUMNS, np.array(rows, dtype=np.int64).T, strict=True))
@@ -155,7 +167,7 @@ class _Encoder:
     def _continuation(self, text: str) -> list[int]:
         if not self._adds_space:
             return self._ids(text)
-        if text.startswith(" "):
+        if text.startswith(" ") and text.strip(" "):
             return self._ids(text[1:])  # the tokenizer puts the space back
         after_newline = self._ids("\n" + text)
         n = len(self._newline)

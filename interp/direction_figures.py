@@ -53,12 +53,25 @@ _HATCH = {"shape": "/", "size": 6, "solidity": 0.12, "fgcolor": CONTROL_COLOUR}
 _RANDOM = _Control("random directions", "dot", {"fillpattern": _HATCH, "fillcolor": fade(CONTROL_COLOUR, 0)})
 
 
+_ACTIVATIONS = {
+    "hook_resid_post": "residual stream",
+    "hook_attn_out": "attention output",
+    "hook_mlp_out": "MLP output",
+}
+
+
+def activation_name(facts: dict[str, Any]) -> str:
+    """What was read, in words: the residual stream or what a component adds to it."""
+    hook = facts["hook_point"].rsplit(".", 1)[-1]
+    return _ACTIVATIONS.get(hook, hook)
+
+
 @dataclass(frozen=True)
 class Projections:
     """Turns seen along two directions, at every layer.
 
     Cross-fitted: each turn is projected onto unit directions that were fitted without its question,
-    and centred within its question and round. In units of the residual stream.
+    and centred within its question and round. In units of the activations read.
     """
 
     axes: tuple[str, str]
@@ -104,7 +117,7 @@ def reliability_figure(facts: dict[str, Any], rounds: str = "all") -> go.Figure:
 
 
 def norm_figure(facts: dict[str, Any]) -> go.Figure:
-    """The length of each raw mean difference as a share of the residual stream's, over layers."""
+    """The length of each raw mean difference as a share of the activations', over layers."""
     shares = [
         [None if None in (a, b) else a / b for a, b in zip(row, facts["residual_norm"], strict=True)]
         for row in facts["norm"]

@@ -48,6 +48,8 @@ class Contrast:
         A group in which a label is missing, occurs twice or (with `text_needed`) has no text is
         skipped and named. Raises `UserError` when no group is left or personas are not known.
         """
+        if by not in ("agent", "persona"):
+            raise UserError(f"by {by}: not known; give agent or persona")
         if by == "persona" and not all(turns.persona):
             raise UserError("the transcripts do not say which persona sits where; add personas, or use --by agent")
         names = [f"agent {a}" for a in turns.agent] if by == "agent" else list(turns.persona)
@@ -88,11 +90,6 @@ class Contrast:
         table = np.array(used)
         first_rows = table[:, 0]
         return Contrast(labels, table, turns.question[first_rows], turns.round[first_rows], tuple(skipped))
-
-    def of_round(self, round: int) -> Contrast:
-        """The groups of one round."""
-        at = self.round == round
-        return replace(self, rows=self.rows[at], question=self.question[at], round=self.round[at])
 
     @property
     def rounds(self) -> tuple[int, ...]:
@@ -185,6 +182,9 @@ class Direction:
 
     __rmul__ = __mul__
 
+    def __truediv__(self, divisor: float) -> Direction:
+        return self * (1 / divisor)
+
     def __neg__(self) -> Direction:
         return replace(self, vector=-self.vector, label=f"−{self.label}")
 
@@ -215,7 +215,7 @@ class Directions:
 
     def __getitem__(self, key: tuple[str | int, int] | tuple[str | int, int, str | int]) -> Direction:
         label, layer, *rest = key
-        label = f"agent {label}" if isinstance(label, int) else label
+        label = label if isinstance(label, str) else f"agent {label}"
         round_ = str(rest[0]) if rest else "all"
         for given, known, what in ((label, self.labels, "label"), (round_, self.rounds, "round")):
             if given not in known:

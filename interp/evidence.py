@@ -11,14 +11,18 @@ Three quantities, each per label:
   ways to halve the folds; 95 % interval by a jackknife over folds.
 - *separation*: the probability that within one group the label's own turn lies further along its
   direction than another label's turn does (an AUC within groups, ties half), on held-out questions;
-  95 % interval by a bootstrap over questions.
-- their *controls*: the same with labels shuffled within each group, and separation along random
-  directions turned, on the training questions, whichever way separates better; mean and 95 % range
-  over draws.
+  95 % interval by a bootstrap over questions, the directions held fixed.
+- their *controls*: the same with labels shuffled within each question (the same way in all its rounds,
+  which are not independent), and separation along random directions, each turned to agree with the
+  training questions' mean difference; mean and 95 % range over draws.
+
+The best of many layers is better than its own interval says. `chosen_layer` gives the separation that
+remains when the layer, too, is chosen without the question that is scored.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -50,6 +54,10 @@ class Evidence:
     separation: Estimate
     separation_shuffled: Estimate
     separation_random: Estimate
+    wins: Float[np.ndarray, "group label"]
+    """The share of the group's other turns that the label's own lies above; their mean is the separation."""
+    merit: Float[np.ndarray, " fold"]
+    """Mean separation on the other folds, by directions that never saw this one: for choosing a layer."""
     projections: Float[np.ndarray, "group label direction"]
     """Each turn (centred within its group) on unit directions fitted without its question."""
 
@@ -58,9 +66,10 @@ class Evidence:
 class Design:
     """What is random in the evaluation, drawn once and shared by all layers."""
 
+    question: Int[np.ndarray, " group"]
     fold: Int[np.ndarray, " group"]
     owner: Int[np.ndarray, "draw group label"]
-    """Whose turn each label is given: in draw 0 its own, in the others a shuffle within the group."""
+    """Whose turn each label is given: in draw 0 its own, in the others a shuffle of the question's labels."""
     question_weights: Float[np.ndarray, "resample group"]
     """Bootstrap weights of the groups; all groups of a question weigh the same."""
     seed: int
@@ -72,18 +81,21 @@ class Design:
         unique, index = np.unique(question, return_inverse=True)
         fold_of_question = rng.permutation(np.arange(len(unique)) % min(N_FOLDS, len(unique)))
         identity = np.broadcast_to(np.arange(n_labels), (1, len(question), n_labels))
-        shuffled = rng.permuted(np.broadcast_to(identity, (N_CONTROLS, *identity.shape[1:])), axis=-1)
+        by_question = np.broadcast_to(np.arange(n_labels), (N_CONTROLS, len(unique), n_labels))
+        shuffled = rng.permuted(by_question, axis=-1)[:, index]
         counts = rng.multinomial(len(unique), np.full(len(unique), 1 / len(unique)), size=N_BOOTSTRAP)
-        return Design(
-            fold_of_question[index],
-            np.concatenate([identity, shuffled]),
-            counts[:, index].astype(np.float64),
-            seed,
-        )
+        owner = np.concatenate([identity, shuffled])
+        return Design(index, fold_of_question[index], owner, counts[:, index].astype(np.float64), seed)
 
     def select(self, groups: Bool[np.ndarray, " group"]) -> Design:
         """The same draws for some of the groups."""
-        return Design(self.fold[groups], self.owner[:, groups], self.question_weights[:, groups], self.seed)
+        return Design(
+            self.question[groups],
+            self.fold[groups],
+            self.owner[:, groups],
+            self.question_weights[:, groups],
+            self.seed,
+        )
 
 
 def evaluate(difference: Float[np.ndarray, "group label d_model"], design: Design) -> Evidence:
@@ -124,16 +136,64 @@ def evaluate(difference: Float[np.ndarray, "group label d_model"], design: Desig
     if len(folds) < 2:
         wins = np.full_like(wins, np.nan)
     auc = wins.mean(axis=1)
-    resampled = (design.question_weights @ wins[0]) / np.maximum(design.question_weights.sum(axis=1, keepdims=True), 1)
     cosines = np.stack([_split_half(fold_sums[:, k]) for k in range(n_draws)])
     return Evidence(
         reliability=_jackknife(fold_sums[:, 0]),
         reliability_shuffled=_over_draws(cosines[1:]),
-        separation=Estimate(auc[0], *np.quantile(resampled, [0.025, 0.975], axis=0)),
+        separation=_separation(wins[0], design),
         separation_shuffled=_over_draws(auc[1:n_draws]),
         separation_random=_over_draws(auc[n_draws:]),
+        wins=wins[0],
+        merit=_merit(difference, fold_sums[:, 0], design, folds),
         projections=scores[:, :, 0] * np.float32((n_labels - 1) / n_labels),
     )
+
+
+def chosen_layer(evidence: Sequence[Evidence], design: Design) -> tuple[Estimate, list[int]]:
+    """Separation at a layer chosen, for each fold, on the other folds alone.
+
+    Returns it with the indices of the layers chosen; NaN and none with fewer than three folds.
+    """
+    merit = np.stack([e.merit for e in evidence])
+    if not np.isfinite(merit).all():
+        return _separation(np.full_like(evidence[0].wins, np.nan), design), []
+    best = merit.argmax(axis=0)
+    layer_of_group = best[np.searchsorted(np.unique(design.fold), design.fold)]
+    wins = np.stack([e.wins for e in evidence])[layer_of_group, np.arange(len(layer_of_group))]
+    return _separation(wins, design), sorted(set(best.tolist()))
+
+
+def _separation(wins: Float[np.ndarray, "group label"], design: Design) -> Estimate:
+    """Mean of the wins, with an interval from resampling questions."""
+    mean = wins.mean(axis=0)
+    weights = design.question_weights
+    resampled = (weights @ wins) / np.maximum(weights.sum(axis=1, keepdims=True), 1)
+    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
+    # Where every group agrees no resample differs; then as far as as many agreeing questions allow.
+    reach = 0.025 ** (1 / len(np.unique(design.question)))
+    return Estimate(mean, np.where(mean == 1, reach, low), np.where(mean == 0, 1 - reach, high))
+
+
+def _merit(
+    difference: Float[np.ndarray, "group label d_model"],
+    fold_sums: Float[np.ndarray, "fold label d_model"],
+    design: Design,
+    folds: Int[np.ndarray, " fold"],
+) -> Float[np.ndarray, " fold"]:
+    """Mean separation of all folds but one, by directions fitted without that one and without their own."""
+    total = fold_sums.sum(axis=0)
+    merit = np.full(len(folds), np.nan)
+    if len(folds) < 3:
+        return merit
+    for left_out in range(len(folds)):
+        wins = []
+        for scored in np.delete(np.arange(len(folds)), left_out):
+            direction = (total - fold_sums[left_out] - fold_sums[scored]).astype(np.float32)
+            groups = design.fold == folds[scored]
+            along = difference[groups] @ direction.T
+            wins.append(_wins(along[:, :, None], design.owner[:1, groups])[0])
+        merit[left_out] = np.concatenate(wins).mean()
+    return merit
 
 
 def _wins(

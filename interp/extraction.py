@@ -24,7 +24,7 @@ from interp.debate.transcript import Transcript, fingerprint
 from interp.direction_figures import Projections
 from interp.directions import By, Contrast, Directions, differences
 from interp.errors import UserError
-from interp.evidence import Design, Estimate, Evidence, evaluate
+from interp.evidence import Design, Estimate, Evidence, chosen_layer, evaluate
 from interp.files import atomic_write
 from interp.models import SITES, Model, Site
 from interp.report import write_report
@@ -55,7 +55,7 @@ def extract_directions(
     position: str = "last",
     by: By = "agent",
     by_round: bool = False,
-    batch_tokens: int = 4096,
+    batch_tokens: int = 2048,
     skip_long: bool = False,
     keep_activations: bool = False,
     restart: bool = False,
@@ -115,7 +115,7 @@ def read_activations(
     layers: Sequence[int] | None = None,
     site: Site = "resid_post",
     positions: Sequence[str] = ("last",),
-    batch_tokens: int = 4096,
+    batch_tokens: int = 2048,
     restart: bool = False,
     data: dict[str, Any] | None = None,
     progress: Progress = lambda *_: None,
@@ -195,6 +195,7 @@ def measure(
             "groups": int(groups.sum()),
             "questions": len(np.unique(contrast.question[groups])),
             **_curves(evidence[name]),
+            "chosen_layer": _chosen(store.layers, evidence[name], design.select(groups)),
             "cosine": _plain(directions.cosines(name)),
         }
         for name, groups in rounds.items()
@@ -225,7 +226,7 @@ def measure(
 def _projections(store: ActivationStore, contrast: Contrast, evidence: Sequence[Evidence]) -> Projections:
     """Every used turn along the first two labels' directions, all layers."""
     along = np.stack([e.projections[..., :2] for e in evidence])
-    x, y = rearrange(along, "layer group label axis -> axis layer (group label)")
+    x, y = rearrange(along, "layer group label direction -> direction layer (group label)")
     n_groups, n_labels = contrast.rows.shape
     return Projections(
         axes=(contrast.labels[0], contrast.labels[1]),
@@ -250,11 +251,19 @@ def _curves(evidence: Sequence[Evidence]) -> dict[str, Any]:
     return curves
 
 
+def _chosen(layers: Sequence[int], evidence: Sequence[Evidence], design: Design) -> dict[str, Any]:
+    """Separation when the layer is chosen on other questions, and which layers that were."""
+    separation, chosen = chosen_layer(evidence, design)
+    return {part: _plain(values) for part, values in asdict(separation).items()} | {
+        "layers": [layers[i] for i in chosen]
+    }
+
+
 def _best_layers(layers: Sequence[int], evidence: Sequence[Evidence], n: int = 5) -> list[int]:
-    """Layers by mean separation over the labels, ties by mean reliability."""
+    """Layers by mean separation over the labels, ties by mean reliability; none where that is not defined."""
     scores = [(round(float(e.separation.mean.mean()), 6), float(e.reliability.mean.mean())) for e in evidence]
-    order = sorted(range(len(layers)), key=lambda i: np.nan_to_num(scores[i], nan=-1).tolist(), reverse=True)
-    return [layers[i] for i in order[:n]]
+    defined = [i for i in range(len(layers)) if np.isfinite(scores[i]).all()]
+    return [layers[i] for i in sorted(defined, key=scores.__getitem__, reverse=True)[:n]]
 
 
 def _plain(values: np.ndarray) -> Any:

@@ -21,8 +21,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()  # with the usual permissions, which not every library that writes here gives
+        temporary.touch()
+        usual = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(usual)  # not every library that writes here gives the usual permissions
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

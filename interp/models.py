@@ -10,11 +10,12 @@ import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from interp.checkpoints import (
@@ -47,7 +48,7 @@ DTYPES = {
 _LOGIT_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 
 
-_UNKNOWN: dict[str, Any] = {"source": "built in memory", "revision": None, "hash": None, "adapters": []}
+_UNKNOWN: dict[str, Any] = {"revision": None, "hash": None, "adapters": []}
 
 
 @dataclass
@@ -60,6 +61,8 @@ class Model:
     provenance: dict[str, Any] = field(default_factory=dict)
     attention: str = "sdpa"
     """The attention implementation of the plain model, used when no attention hook is live."""
+    source: str = "built in memory"
+    """One sentence on where the weights were found; what they are, the provenance says."""
 
     @property
     def name(self) -> str:
@@ -81,7 +84,7 @@ class Model:
     @property
     def context_length(self) -> int | None:
         """Most tokens that the model reads at once, or None where its configuration sets no limit."""
-        limit = getattr(self.hf.config, "max_position_embeddings", None)
+        limit = getattr(self.hf.config.get_text_config(), "max_position_embeddings", None)
         return int(limit) if limit else None
 
     @property
@@ -182,30 +185,37 @@ def load_model(
     arguments = checkpoint.hub_arguments
     if checkpoint.gguf_file:
         arguments["gguf_file"] = checkpoint.gguf_file
+    what = "its tokenizer"
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **arguments)
-        hf = AutoModelForCausalLM.from_pretrained(
+        what = "it"
+        hf, loading = AutoModelForCausalLM.from_pretrained(
             checkpoint.location,
             dtype=number,
             use_safetensors=None if checkpoint.gguf_file else True,
+            output_loading_info=True,
             **arguments,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"model {name}: {checkpoint.location} cannot be loaded ({_first_line(error)})") from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"model {name}: {what} cannot be loaded from {checkpoint.location} ({_first_line(error)})"
+        ) from error
+    absent = [*loading["missing_keys"], *loading["mismatched_keys"]]
+    if absent:  # transformers would go on with random numbers in their place
+        raise UserError(f"model {name}: {checkpoint.location} lacks {len(absent)} weights, such as {absent[0]}")
     if checkpoint.gguf_file:
         strip_quantization_marks(hf)
-    applied = []
+    applied: list[dict[str, Any]] = []
     for adapter in adapters:
         hf, tokenizer, facts = _apply_adapter(hf, tokenizer, adapter)
         applied.append(facts)
     provenance = {
         "name": name,
-        "source": checkpoint.decided,
         "revision": getattr(hf.config, "_commit_hash", None) or checkpoint.revision,
         "hash": checkpoint.sha256,
         "adapters": applied,
     }
-    return wrap(hf.to(place), tokenizer, provenance)
+    return replace(wrap(hf.to(place), tokenizer, provenance), source=checkpoint.decided)
 
 
 def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> Model:
@@ -224,6 +234,7 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
     provenance = _UNKNOWN | {"name": type(hf).__name__} | (provenance or {})
     first = next(hf.parameters())
     provenance |= {"dtype": str(first.dtype).removeprefix("torch."), "device": str(first.device)}
+    provenance["model_type"] = hf.config.model_type
     n_vocabulary = hf.get_input_embeddings().weight.shape[0]
     ids = torch.linspace(0, n_vocabulary - 1, 12, device=first.device).long()[None]
     attention = hf.config._attn_implementation
@@ -290,29 +301,52 @@ def _check(model: Model, ids: Tensor, plain: dict[str, Any]) -> None:
 
 def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dict[str, Any]]:
     """Merge one LoRA adapter, with the tokenizer that lies beside it if there is one."""
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
     from transformers import AutoTokenizer
 
-    folder = Path(adapter).expanduser()
-    if not folder.is_dir() and not hub_reachable():
-        raise UserError(f"adapter {adapter}: no such folder, and the hub cannot be reached")
-    if folder.is_dir() and not (folder / "adapter_config.json").exists():
-        raise UserError(f"adapter {adapter}: the folder has no adapter_config.json; give one that PEFT saved")
-    if folder.is_dir() and not (folder / "adapter_model.safetensors").exists():
-        raise UserError(f"adapter {adapter}: the folder has no adapter_model.safetensors (pickles are not loaded)")
-    if (folder / "tokenizer_config.json").exists():
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        if len(tokenizer) > hf.get_input_embeddings().weight.shape[0]:
-            hf.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    folder = _adapter_folder(adapter)
     try:
+        if (folder / "tokenizer_config.json").exists():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            if len(tokenizer) > hf.get_input_embeddings().weight.shape[0]:
+                hf.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         with warnings.catch_warnings():
-            # PEFT only warns about weights that found no place or are not there
-            warnings.filterwarnings("error", message=r"(?s).*(missing|unexpected).*keys")
-            merged = PeftModel.from_pretrained(hf, adapter, use_safetensors=True).merge_and_unload()
-    except (OSError, ValueError, RuntimeError, KeyError, Warning) as error:
+            warnings.simplefilter("ignore")  # what they would say is checked below, and refused
+            adapted = PeftModel.from_pretrained(hf, str(folder), use_safetensors=True)
+        with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+            homeless = set(file.keys()) ^ get_peft_model_state_dict(adapted).keys()  # either way round
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"adapter {adapter}: does not fit the model ({_first_line(error)})") from error
-    facts = {"name": adapter, "hash": folder_sha256(folder) if folder.is_dir() else None}
-    return merged, tokenizer, facts
+    if homeless:
+        raise UserError(
+            f"adapter {adapter}: does not fit the model ({len(homeless)} weights have no counterpart, "
+            f"such as {min(homeless)})"
+        )
+    facts = {
+        "name": adapter,
+        "hash": folder_sha256(folder),
+        "trained_on": adapted.peft_config["default"].base_model_name_or_path,
+    }
+    return adapted.merge_and_unload(), tokenizer, facts
+
+
+def _adapter_folder(adapter: str) -> Path:
+    """The adapter's folder, fetched from the hub where it is not a local one."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    folder = Path(adapter).expanduser()
+    if not adapter.strip() or not folder.is_dir():
+        if not hub_reachable():
+            raise UserError(f"adapter {adapter}: no such folder, and the hub cannot be reached")
+        try:
+            folder = Path(snapshot_download(adapter, allow_patterns=["*.json", "*.safetensors", "*.jinja"]))
+        except (HFValidationError, HfHubHTTPError, OSError) as error:
+            raise UserError(f"adapter {adapter}: neither a folder nor on the hub ({_first_line(error)})") from error
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).exists():
+            raise UserError(f"adapter {adapter}: has no {name}; give a LoRA adapter that PEFT saved as safetensors")
+    return folder
 
 
 def _device(name: str) -> torch.device:
@@ -320,8 +354,8 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"device {name}: cannot be used here ({_first_line(error)}); try --device cpu") from None
     return device
 

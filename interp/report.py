@@ -20,6 +20,7 @@ from plotly.offline import get_plotlyjs
 
 from interp.direction_figures import (
     Projections,
+    activation_name,
     cosine_figure,
     drawn,
     norm_figure,
@@ -58,7 +59,8 @@ def write_report(path: Path, facts: dict[str, Any], projections: Projections) ->
     `turns`, `skipped` (one record per group left out), `norm` [A][L], `residual_norm` [L],
     `best_layers` and `provenance`; `evidence` maps "all", and with rounds told apart "1", "2", …, to
     `groups`, `questions`, `cosine` [L][A][A] and to `reliability` and `separation` with their controls
-    (`…_shuffled`, `separation_random`), each `mean`, `low` and `high` [A][L].
+    (`…_shuffled`, `separation_random`), each `mean`, `low` and `high` [A][L], and to `chosen_layer`, the
+    separation [A] when the layer is chosen on other questions, with the `layers` that were chosen.
 
     A kill leaves the old page or the new one; a file that cannot be written is a `UserError`.
     """
@@ -81,6 +83,7 @@ def write_report(path: Path, facts: dict[str, Any], projections: Projections) ->
         facts=facts,
         points=[_done(facts), _separation(facts), _reliability(facts)],
         read_at=_read_at(facts),
+        activation=activation_name(facts),
         best=facts["layers"][start_layer(facts)],
         rounds={key: "all rounds" if key == "all" else f"round {key}" for key in rounds},
         figures=Markup(json.dumps(figures).replace("<", "\\u003c")),  # a question may say </script>
@@ -113,14 +116,15 @@ def _done(facts: dict[str, Any]) -> tuple[str, str]:
         f"{facts['provenance']['model']['name']} read {_count(facts['transcripts'], 'debate')} about "
         f"{_count(facts['questions'], 'question')}, {_count(facts['turns'], 'turn')} in all; "
         f"for each {by}, at {f'each of {layers} layers' if layers > 1 else 'one layer'}, its direction is "
-        f"the mean difference between the model’s residual stream in its own turns and in the other "
+        f"the mean difference between the model’s {activation_name(facts)} in its own turns and in the other "
         f"{by}s’ turns on the same question in the same round, read {_read_at(facts)}.",
     )
 
 
 def _separation(facts: dict[str, Any]) -> tuple[str, str]:
     by = facts["by"]
-    outcomes = _outcomes(facts, "separation", 0.5, percent)
+    chosen = facts["evidence"]["all"]["chosen_layer"]
+    outcomes = _outcomes(facts, "separation", 0.5, percent, chosen if chosen["layers"] else None)
     clauses = []
     if found := outcomes["found"]:
         clauses.append(
@@ -129,6 +133,8 @@ def _separation(facts: dict[str, Any]) -> tuple[str, str]:
         )
     if null := outcomes["null"]:
         clauses.append(f"separation is no better than by chance or with shuffled labels: {_join(null)}")
+    if matched := outcomes["matched"]:
+        clauses.append(f"some random directions separate as well as these: {_join(matched)}")
     if below := outcomes["below"]:
         clauses.append(f"separation is below chance, so the direction does not carry over: {_join(below)}")
     if unknown := outcomes["unknown"]:
@@ -140,9 +146,11 @@ def _separation(facts: dict[str, Any]) -> tuple[str, str]:
         *([f"shuffled labels give {shuffled}"] if shuffled else []),
         *([f"random directions give {random}"] if random else []),
     ]
-    text = f"{_where(facts)}, {'; '.join(clauses)}; {', '.join(controls)}; 95\u00a0% intervals in brackets."
-    if matched := outcomes["matched"]:
-        text += f" Some random directions separate {_join(matched)} as well, so these are not special."
+    where = _where(facts)
+    if chosen["layers"] and len(facts["layers"]) > 1:
+        which = " or ".join(str(n) for n in chosen["layers"])
+        where = f"With the layer chosen on other questions ({which})"
+    text = f"{where}, {'; '.join(clauses)}; {', '.join(controls)}; 95\u00a0% intervals in brackets."
     lead = _lead(
         outcomes,
         f"The {by}s separate.",
@@ -179,17 +187,21 @@ def _reliability(facts: dict[str, Any]) -> tuple[str, str]:
     return lead, f"{_where(facts)}, {'; '.join(clauses)}."
 
 
-def _outcomes(facts: dict[str, Any], key: str, chance: float, show: _Show) -> dict[str, list[str]]:
+def _outcomes(
+    facts: dict[str, Any], key: str, chance: float, show: _Show, chosen: dict[str, Any] | None = None
+) -> dict[str, list[str]]:
     """What the best layer says of each label, in words, sorted by what may be claimed.
 
-    "found" only where the whole interval lies above chance and the mean above what shuffled labels give;
-    those of them that random directions come up to are named again under "matched".
+    "found" only where the whole interval lies above chance and the mean above what shuffled labels and
+    random directions give; "matched" where only the random directions come up to it. `chosen` has the
+    estimates of the layer chosen on other questions, to be used in place of the best layer's.
     """
     layer = start_layer(facts)
     evidence = facts["evidence"]["all"]
     outcomes: dict[str, list[str]] = {"found": [], "null": [], "below": [], "unknown": [], "matched": []}
     for k, label in enumerate(facts["labels"]):
-        mean, low, high = (evidence[key][part][k][layer] for part in ("mean", "low", "high"))
+        parts = ("mean", "low", "high")
+        mean, low, high = (chosen[p][k] if chosen else evidence[key][p][k][layer] for p in parts)
         shuffled = evidence[f"{key}_shuffled"]["high"][k][layer]
         if mean is None or low is None or high is None:
             outcomes["unknown"].append(label)
@@ -200,15 +212,13 @@ def _outcomes(facts: dict[str, Any], key: str, chance: float, show: _Show) -> di
         elif low <= chance or (shuffled is not None and mean <= shuffled):
             outcomes["null"].append(words)
         else:
-            outcomes["found"].append(words)
             random = evidence[f"{key}_random"]["high"][k][layer] if f"{key}_random" in evidence else None
-            if random is not None and mean <= random:
-                outcomes["matched"].append(label)
+            outcomes["matched" if random is not None and mean <= random else "found"].append(words)
     return outcomes
 
 
 def _lead(outcomes: dict[str, list[str]], every: str, some: str, none: str) -> str:
-    missed = outcomes["null"] + outcomes["below"]
+    missed = outcomes["null"] + outcomes["below"] + outcomes["matched"]
     if outcomes["found"]:
         return some if missed or outcomes["unknown"] else every
     return none if missed else "This could not be measured."

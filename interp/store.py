@@ -7,10 +7,12 @@ and a note of what is done, so that a killed run goes on where it was.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,17 @@ class ActivationStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
+            size = self.path.stat().st_size
             with self.path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(length))
+                header = json.loads(file.read(min(length, size)))
             self.facts: dict[str, Any] = json.loads(header["__metadata__"]["interp"])
-        except (OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError):
-            raise UserError(f"{path}: not a store of activations that interp wrote") from None
+            tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+            whole = size == 8 + length + max(entry["data_offsets"][1] for entry in tensors)
+        except (OSError, ValueError, KeyError, TypeError):
+            whole = False
+        if not whole:
+            raise UserError(f"{path}: not a whole store of activations; remove it, or give --restart to make it anew")
         self._header, self._data_start = header, 8 + length
         self.layers: tuple[int, ...] = tuple(self.facts["layers"])
         self.positions: tuple[str, ...] = tuple(self.facts["positions"])
@@ -79,7 +86,7 @@ class StoreWriter:
         self.path = Path(path)
         self._part, self._note = _unfinished(self.path)
         self._transcripts = set(corpus.usable)
-        facts = {
+        facts: dict[str, Any] = {
             "format": _FORMAT,
             "layers": list(layers),
             "positions": list(positions),
@@ -88,21 +95,26 @@ class StoreWriter:
             "personas": list(corpus.turns.persona),
             "provenance": dict(provenance),
         }
+        identity = json.dumps([facts, corpus.digest])
+        self._fingerprint = facts["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()
         self._names = [hook_point.format(layer=layer) for layer in layers]
         n_turns = len(corpus.turns)
         shapes = {name: ("I64", [n_turns]) for name in corpus.turns.columns()}
         shapes |= {name: ("F32", [n_turns, len(positions), d_model]) for name in self._names}
         self._row_bytes = 4 * len(positions) * d_model
         header, self._offsets, size = _layout(shapes, {"interp": json.dumps(facts)})
-        self._fingerprint = hashlib.sha256(header).hexdigest()
         self.done: set[int] = set()
         if self.path.exists():
-            self._require(_header_digest(self.path) == self._fingerprint)
+            self._require(ActivationStore(self.path).facts["fingerprint"])
             self.done = set(self._transcripts)
         elif self._note.exists() and self._part.exists():
-            note = json.loads(self._note.read_text())
-            self._require(note["fingerprint"] == self._fingerprint)
-            self.done = set(note["done"])
+            try:
+                note = json.loads(self._note.read_text())
+                begun, done = note["fingerprint"], set(note["done"])
+            except (ValueError, KeyError, TypeError):
+                raise UserError(f"{self._note}: is damaged; give --restart to begin anew") from None
+            self._require(begun)
+            self.done = done
         else:
             self._begin(header, size, corpus)
 
@@ -142,10 +154,12 @@ class StoreWriter:
                 for column in corpus.turns.columns().values():  # first in the layout, in this order
                     file.write(column.astype(np.int64).tobytes())
         except OSError as error:
-            self._part.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._part.unlink()
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             raise UserError(
-                f"{self.path}: cannot lay out {(len(header) + size) / 1e6:,.0f} MB of activations "
-                f"({error.strerror}); make room, or choose fewer layers or another --out"
+                f"{self.path}: cannot lay out {(len(header) + size) / 1e6:,.1f} MB of activations "
+                f"({error.strerror}); {'make room, choose fewer layers or' if full else 'choose'} another --out"
             ) from error
         self._write_note()
 
@@ -153,8 +167,8 @@ class StoreWriter:
         with atomic_write(self._note) as temporary:
             temporary.write_text(json.dumps({"fingerprint": self._fingerprint, "done": sorted(self.done)}))
 
-    def _require(self, same: bool) -> None:
-        if not same:
+    def _require(self, fingerprint: str) -> None:
+        if fingerprint != self._fingerprint:
             raise UserError(
                 f"{self.path.parent}: holds activations begun with another model, transcripts or settings; "
                 f"give --restart to drop them, or another --out"
@@ -194,9 +208,3 @@ def _layout(
     start = 8 + len(text)
     offsets = {name: start + header[name]["data_offsets"][0] for name in shapes}
     return len(text).to_bytes(8, "little") + text, offsets, end
-
-
-def _header_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        length = file.read(8)
-        return hashlib.sha256(length + file.read(int.from_bytes(length, "little"))).hexdigest()

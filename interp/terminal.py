@@ -52,7 +52,8 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
         caption="separation: how often a turn lies further along its own direction than another\n"
         "  one does (95 % interval), then with shuffled labels, then on random directions\n"
         "reliability: cosine between two halves' directions, then with shuffled labels\n"
-        "length: of the raw direction, relative to the residual stream's",
+        "length: of the raw direction, relative to the activations read\n"
+        "chosen: the layer, too, was chosen on other questions",
         caption_justify="left",
         box=SIMPLE_HEAD,
         padding=0,  # so that it fits 80 columns
@@ -60,24 +61,33 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
     headings = ("layer", facts["by"], "separation", "shuffled", "random", "reliability", "shuffled", "length")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == facts["by"] else "right", no_wrap=True)
+    chosen = evidence["chosen_layer"]
+    if chosen["layers"]:
+        for i, label in enumerate(directions.labels):
+            table.add_row("chosen", label, _interval(*(chosen[part][i] for part in ("mean", "low", "high"))))
+        table.add_section()
     for layer in facts["best_layers"][:n_layers]:
         at = directions.layers.index(layer)
         for i, label in enumerate(directions.labels):
-            separation = {part: values[i][at] for part, values in evidence["separation"].items()}
-            means = {name: _two_digits(curves["mean"][i][at]) for name, curves in evidence.items() if "_" in name}
+            separation = [evidence["separation"][part][i][at] for part in ("mean", "low", "high")]
+            controls = ("separation_shuffled", "separation_random", "reliability", "reliability_shuffled")
+            means = {name: _two_digits(evidence[name]["mean"][i][at]) for name in controls}
             table.add_row(
                 str(layer),
                 label,
-                f"{_two_digits(separation['mean'])} [{_two_digits(separation['low'])}, "
-                f"{_two_digits(separation['high'])}]",
+                _interval(*separation),
                 means["separation_shuffled"],
                 means["separation_random"],
-                _two_digits(evidence["reliability"]["mean"][i][at]),
+                means["reliability"],
                 means["reliability_shuffled"],
                 f"{facts['norm'][i][at] / facts['residual_norm'][at]:.0%}",
             )
         table.add_section()
     return table
+
+
+def _interval(mean: float | None, low: float | None, high: float | None) -> str:
+    return f"{_two_digits(mean)} [{_two_digits(low)}, {_two_digits(high)}]"
 
 
 def _two_digits(value: float | None) -> str:

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import make_model, make_tokenizer
+from conftest import PUBLISHED, make_model, make_tokenizer
 
 from interp.activations import POSITIONS, Readings, parse_layers, stream
 from interp.corpus import Corpus
 from interp.debate.personas import PERSONAS
-from interp.debate.transcript import Transcript
+from interp.debate.transcript import Transcript, read_transcripts
 from interp.errors import UserError
 from interp.models import Model
 
@@ -43,10 +43,13 @@ def debate_of(n_agents: int, n_rounds: int) -> Transcript:
 @pytest.mark.parametrize(
     ("architecture", "kind"), [("llama", "merging"), ("qwen2", "merging"), ("mistral", "metaspace"), ("llama", "bytes")]
 )
-def test_full_pass_equals_prefix_pass(architecture: str, kind: str, published: list[Transcript]) -> None:
+def test_full_pass_equals_prefix_pass(architecture: str, kind: str) -> None:
     """Reading a turn from the whole transcript is reading it at the end of its own prefix."""
     model = make_model(architecture, kind)
-    transcripts = [*published, *(debate_of(a, r) for a in (2, 3, 5) for r in (1, 2, 3))]
+    transcripts = [
+        *(read_transcripts(PUBLISHED) if PUBLISHED.exists() else []),
+        *(debate_of(a, r) for a in (2, 3, 5) for r in (1, 2, 3)),
+    ]
     corpus = Corpus.build(transcripts, model.tokenizer)
     full = collect(model, corpus, positions=("last",))[:, 0]
     for row in range(len(corpus.turns)):
@@ -89,8 +92,11 @@ def test_readings_are_what_the_whole_bridge_gives(tiny: Model, site: str, debate
 
 def test_chosen_layers_and_early_stop(tiny: Model, debates: list[Transcript]) -> None:
     corpus = Corpus.build(debates[:3], tiny.tokenizer)
-    everything, some = collect(tiny, corpus), collect(tiny, corpus, layers=(0, 1))
-    np.testing.assert_array_equal(everything[:, :, :2], some)
+    everything, some = collect(tiny, corpus), collect(tiny, corpus, layers=(1, 0))
+    np.testing.assert_array_equal(everything[:, :, [1, 0]], some)
+    for layers in ((), (1, 1)):
+        with pytest.raises(UserError, match="each once"):
+            list(stream(tiny, corpus, layers=layers))
     reached: list[str] = []
     last = tiny.hook_name("resid_post", 2)
     with tiny.bridge.hooks(fwd_hooks=[(last, lambda value, hook: reached.append(hook.name))]):

@@ -142,6 +142,9 @@ CASES = [
     "layer",
     "long",
     "adapter",
+    "out",
+    "huge",
+    "object",
     "position",
     "site",
     "by",
@@ -155,6 +158,7 @@ def bad_inputs(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
     lines = embedded_path("scripted").read_text().splitlines()
     (tmp_path / "broken.jsonl").write_text("\n".join([*lines[:3], lines[3][:50]]))
     (tmp_path / "empty.jsonl").write_text("\n")
+    (tmp_path / "object.json").write_text(json.dumps({"question": "1+1", "debate_trace": ""}, indent=2))
     long = read_transcripts(embedded_path("scripted"))[0].record()
     long["debate_trace"] = long["debate_trace"].replace("<|Consensus|>", "very long " * 9000 + "<|Consensus|>")
     (tmp_path / "long.jsonl").write_text(json.dumps(long))
@@ -166,6 +170,9 @@ def bad_inputs(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "layer": (["--layers", "0-3"], "layer 3 is out of range; the model has 0 to 2"),
         "long": (["--transcripts", str(tmp_path / "long.jsonl")], "--skip-long"),
         "adapter": (["--adapter", str(tmp_path)], "no adapter_config.json"),
+        "out": (["--out", str(tmp_path / "empty.jsonl" / "sub")], "choose another --out"),
+        "huge": (["--layers", "0-99999999999"], "layer 99999999999 is out of range"),
+        "object": (["--transcripts", str(tmp_path / "object.json")], "expected a JSON list of debates, or JSONL"),
         "position": (["--position", "first"], "--position first: not known; give one of last, mean, tag"),
         "site": (["--site", "resid"], "--site resid: not known"),
         "by": (["--by", "seat"], "--by seat: not known"),
@@ -189,8 +196,11 @@ def test_bad_input_is_one_line_and_status_2(case: str, interp: Any, model_folder
     assert not out.exists() or not list(out.iterdir())
 
 
+SLOWLY = ("--limit", "60", "--batch-tokens", "1")
+
+
 def start(model_folder: Path, out: Path, **options: Any) -> subprocess.Popen[str]:
-    arguments = ["extract-directions", "--model", str(model_folder), "--out", str(out), "--batch-tokens", "1"]
+    arguments = ["extract-directions", "--model", str(model_folder), "--out", str(out), *SLOWLY]
     return subprocess.Popen(
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
@@ -223,12 +233,12 @@ def test_a_stopped_run_goes_on_where_it_was(
         assert "Traceback" not in wrong
     assert (out / "directions.safetensors").read_bytes() == old
     done = len(json.loads((out / "activations.safetensors.part.json").read_text())["done"])
-    assert 3 <= done < 180
+    assert 3 <= done < 60
 
-    code, _, wrong = interp("extract-directions", "--model", model_folder, "--out", out, "--layers", "0")
+    code, _, wrong = interp("extract-directions", "--model", model_folder, "--out", out, *SLOWLY, "--layers", "0")
     assert (code, "--restart" in wrong) == (2, True)  # not the same run: nothing is thrown away unasked
-    assert interp("extract-directions", "--model", model_folder, "--out", out, "--batch-tokens", 1)[0] == 0
-    interp("extract-directions", "--model", model_folder, "--out", tmp_path / "whole", "--batch-tokens", 1)
+    assert interp("extract-directions", "--model", model_folder, "--out", out, *SLOWLY)[0] == 0
+    interp("extract-directions", "--model", model_folder, "--out", tmp_path / "whole", *SLOWLY)
     resumed, whole = (Directions.load(o / "directions.safetensors") for o in (out, tmp_path / "whole"))
     np.testing.assert_array_equal(resumed.vectors, whole.vectors)
     assert not list(out.glob("*.part*"))

@@ -9,13 +9,15 @@ import pytest
 from conftest import make_tokenizer
 from gguf import GGUFReader
 
-from interp.activations import stream
+from interp.activations import Readings, stream
 from interp.corpus import Corpus, TurnTable
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript
 from interp.directions import Contrast, Direction, Directions, MeanDifference, differences
 from interp.errors import UserError
+from interp.extraction import measure
 from interp.models import Model
+from interp.store import StoreWriter
 
 PERSONAS = ("chain-of-thought", "self-critique", "program-of-thought")
 
@@ -70,6 +72,44 @@ def test_planted_directions_come_back(by: str) -> None:
     assert fitted.residual_norm_[0] == pytest.approx(np.linalg.norm(values, axis=-1).mean(), rel=1e-5)
 
 
+def test_planted_directions_come_back_from_the_command_s_own_path(tmp_path: Path) -> None:
+    """The same truth through a store on disk and `measure`, as `interp extract-directions` goes."""
+    rng = np.random.default_rng(2)
+    n, d = 96, 128
+    turns = table(n)
+    corpus = Corpus(tuple((1,) for _ in range(n)), turns, questions(n))
+    planted = rng.normal(size=(3, d)) * 0.5
+    shared = rng.normal(size=(n, d))[turns.question] * 4 + rng.normal(size=(3, d))[turns.round] * 3
+    noise = rng.normal(size=(len(turns), 2, d))  # layer 0 is nothing but noise, layer 1 has the agents
+    values = (shared[:, None] + noise).astype(np.float32)
+    values[:, 1] += planted[turns.agent - 1].astype(np.float32)
+    writer = StoreWriter(
+        tmp_path / "a",
+        corpus,
+        layers=(0, 1),
+        positions=("last",),
+        hook_point="blocks.{layer}.hook_resid_post",
+        d_model=d,
+        provenance={},
+    )
+    writer.append(Readings(np.arange(len(turns)), values[:, None], tuple(range(n))))
+    found = measure(writer.finish(), by_round=True).directions
+    for k in (1, 2, 3):
+        truth = planted[k - 1] - np.delete(planted, k - 1, axis=0).mean(axis=0)
+        vector = found[k, 1].vector
+        assert vector @ truth / (np.linalg.norm(vector) * np.linalg.norm(truth)) >= 0.99
+    evidence = found.facts["evidence"]["all"]
+    separation = {part: np.array(values) for part, values in evidence["separation"].items()}
+    assert separation["low"][:, 1].min() > 0.95
+    assert (separation["low"][:, 0] < 0.5).all()  # nothing was planted at layer 0, and nothing is reported
+    assert (separation["high"][:, 0] > 0.5).all()
+    assert abs(np.array(evidence["reliability"]["mean"])[:, 0]).max() < 0.4
+    assert evidence["chosen_layer"]["layers"] == [1]
+    assert found.facts["best_layers"] == [1, 0]
+    streamed = MeanDifference(Contrast.build(turns, questions(n))).partial_fit(np.arange(len(turns)), values)
+    np.testing.assert_allclose(streamed.vectors_, found.vectors[0], atol=1e-5)
+
+
 def test_seat_is_told_from_persona_only_when_they_rotate() -> None:
     """With fixed seats a direction may be one of position; rotation takes that apart (invariant 9)."""
     rng = np.random.default_rng(1)
@@ -109,7 +149,7 @@ def test_a_missing_agent_is_counted_and_named() -> None:
         (2, "2+2", 2, "agent 3 is missing"),
         (3, "3+3", 1, "agent 2 says nothing"),
     ]
-    assert not Contrast.build(corpus.turns, corpus.questions, text_needed=False).of_round(1).round.tolist().count(2)
+    assert len(Contrast.build(corpus.turns, corpus.questions, text_needed=False).rows) == 4
 
 
 def test_contrasts_that_cannot_be() -> None:
@@ -159,6 +199,8 @@ def test_indexing_and_arithmetic(found: Directions) -> None:
     np.testing.assert_allclose(np.linalg.norm(found.units, axis=-1), 1, rtol=1e-5)
     assert found.cosines()[1, 0, 1] == pytest.approx(one.cosine(two), abs=1e-6)
     assert isinstance(one * 2, Direction)
+    assert (one / 4).norm == pytest.approx(one.norm / 4)
+    np.testing.assert_array_equal(found[np.int64(1), np.int64(3)].vector, one.vector)
     with pytest.raises(ValueError, match="different spaces"):
         one + found[1, 4]
     for key in ((3, 3), (1, 2), (1, 3, 2)):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from interp.directions import differences
-from interp.evidence import Design, evaluate
+from interp.evidence import Design, Evidence, chosen_layer, evaluate
 
 
 def synthetic(
@@ -86,6 +86,54 @@ def test_intervals_resample_questions_not_turns() -> None:
     one = evaluate(differences(values), Design.draw(question, 3, seed=0)).separation
     ten = evaluate(differences(many), Design.draw(many_question, 3, seed=0)).separation
     np.testing.assert_allclose(one.high - one.low, ten.high - ten.low, rtol=0.25)
+
+
+def noise_layers(seed: int, n_layers: int = 12, best: int | None = None) -> tuple[list[Evidence], Design]:
+    """Layers that have nothing to do with each other, an effect planted in at most one of them."""
+    values, question = synthetic(n_questions=40, size=0, seed=seed, d=24)
+    design = Design.draw(question, 3, seed)
+    layers = []
+    for layer in range(n_layers):
+        rng = np.random.default_rng([seed, layer])
+        values = rng.normal(size=values.shape).astype(np.float32)
+        if layer == best:
+            values += rng.normal(size=(3, 24)).astype(np.float32) * 0.6
+        layers.append(evaluate(differences(values), design))
+    return layers, design
+
+
+def test_choosing_the_best_of_many_layers_is_paid_for() -> None:
+    """The best of twelve layers of noise looks good; chosen on other questions it is chance again."""
+    chosen, naive = [], []
+    for seed in range(6):
+        layers, design = noise_layers(seed)
+        naive.append(max(e.separation.mean.mean() for e in layers))
+        chosen.append(chosen_layer(layers, design)[0].mean.mean())
+    assert np.mean(naive) > 0.53
+    assert abs(np.mean(chosen) - 0.5) < 0.02
+
+
+def test_the_layer_that_has_something_is_chosen() -> None:
+    layers, design = noise_layers(0, best=7)
+    separation, chosen = chosen_layer(layers, design)
+    assert chosen == [7]
+    np.testing.assert_allclose(separation.mean, layers[7].separation.mean)
+
+
+def test_certainty_has_a_width() -> None:
+    """When every turn is on its side, a bootstrap alone would say exactly 1."""
+    values, question = synthetic(n_questions=10, size=5)
+    found = evaluate(differences(values), Design.draw(question, 3, seed=0)).separation
+    assert found.mean.tolist() == [1, 1, 1]
+    np.testing.assert_allclose(found.low, 0.025 ** (1 / 10))
+
+
+def test_shuffles_keep_the_rounds_of_a_question_together() -> None:
+    _, question = synthetic(n_questions=9, per_question=2)
+    owner = Design.draw(question, 3, seed=0).owner
+    np.testing.assert_array_equal(owner[:, ::2], owner[:, 1::2])
+    assert (owner[0] == [0, 1, 2]).all()
+    assert (np.sort(owner, axis=-1) == [0, 1, 2]).all()
 
 
 def test_one_question_defines_nothing() -> None:

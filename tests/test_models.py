@@ -130,7 +130,7 @@ def test_adapters_that_do_not_fit(model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "wide" / "adapter_config.json").write_text(json.dumps({**config, "target_modules": ["nowhere"]}))
     with pytest.raises(UserError, match=r"adapter .*wide: does not fit"):
         load_model(str(model_folder), adapters=[str(tmp_path / "wide")])
-    with pytest.raises(UserError, match="no adapter_config"):
+    with pytest.raises(UserError, match="has no adapter_config"):
         load_model(str(model_folder), adapters=[str(model_folder)])
 
 
@@ -138,6 +138,7 @@ def test_adapters_that_do_not_fit(model_folder: Path, tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("./nowhere", "no such folder"),
+        ("", "an empty name"),
         ("smollm3", "not a hub id or a preset"),
         ("someone/some-model-that-is-not-cached", "hub cannot be reached"),
         ("qwen2.5-7b", "hub cannot be reached"),
@@ -171,9 +172,35 @@ def test_folders_that_are_not_models(tmp_path: Path, model_folder: Path) -> None
         load_model(str(tmp_path / "notes.txt"))
 
 
+def test_missing_weights_are_not_made_up(tmp_path: Path, model_folder: Path) -> None:
+    for file in model_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    without = {name: tensor for name, tensor in weights.items() if "layers.2.mlp" not in name}
+    save_file(without, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="lacks 3 weights"):
+        load_model(str(tmp_path))
+
+
+def test_a_deeper_adapter_does_not_fit(model_folder: Path, tmp_path: Path) -> None:
+    deeper = get_peft_model(make_hf("llama", n_layers=5), LoraConfig(r=4, target_modules=["q_proj"]))
+    deeper.save_pretrained(tmp_path / "deeper")
+    with pytest.raises(UserError, match=r"adapter .*deeper: does not fit .*layers\.3"):
+        load_model(str(model_folder), adapters=[str(tmp_path / "deeper")])
+
+
+def test_what_changes_a_model_changes_its_hash(tmp_path: Path) -> None:
+    make_adapter(tmp_path / "a", seed=1)
+    before = checkpoints.folder_sha256(tmp_path / "a")
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    (tmp_path / "a" / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 512}))
+    assert checkpoints.folder_sha256(tmp_path / "a") != before
+
+
 def test_device_and_dtype_that_cannot_be(model_folder: Path) -> None:
-    with pytest.raises(UserError, match="device nonsense"):
-        load_model(str(model_folder), device="nonsense")
+    for device in ("nonsense", "meta"):
+        with pytest.raises(UserError, match=f"device {device}"):
+            load_model(str(model_folder), device=device)
     with pytest.raises(UserError, match="dtype fp8"):
         load_model(str(model_folder), dtype="fp8")
 

@@ -47,6 +47,7 @@ def evidence(n_labels: int, separation: float = 0.9, questions: int = 40) -> dic
         "separation": quantity(separation, 0.04, n_labels),
         "separation_shuffled": quantity(0.5, 0.06, n_labels),
         "separation_random": quantity(0.55, 0.1, n_labels),
+        "chosen_layer": {"layers": [], "mean": [None] * n_labels, "low": [None] * n_labels, "high": [None] * n_labels},
         "cosine": [np.where(np.eye(n_labels) == 1, 1.0, expected + 0.01 * i).tolist() for i in LAYERS],
     }
 
@@ -252,7 +253,24 @@ def test_random_directions_that_do_as_well_are_named(tmp_path: Path) -> None:
     facts = make_facts()
     facts["evidence"]["all"]["separation_random"]["high"][1] = [0.99] * 4
     page = words(written(tmp_path, facts))
-    assert "Some random directions separate agent 2 as well" in page
+    assert "some random directions separate as well as these: 91.0 % for agent 2" in page
+    assert "Some agents separate." in page  # and agent 2 is not one of them
+
+
+def test_the_finding_is_that_of_a_layer_chosen_elsewhere(tmp_path: Path) -> None:
+    """What the best layer says of the questions that made it the best is not the finding."""
+    facts = make_facts()
+    chance = {"layers": [1, 3], "mean": [0.5] * 3, "low": [0.4] * 3, "high": [0.6] * 3}
+    facts["evidence"]["all"]["chosen_layer"] = chance
+    page = words(written(tmp_path, facts))
+    assert "No separation was found." in page
+    assert "With the layer chosen on other questions (1 or 3), separation is no better than by chance" in page
+
+
+def test_what_was_read_is_named(tmp_path: Path) -> None:
+    facts = make_facts()
+    facts["hook_point"] = "blocks.{layer}.hook_attn_out"
+    assert "the model’s attention output in its own turns" in words(written(tmp_path, facts))
 
 
 def test_labels_are_judged_one_by_one(tmp_path: Path) -> None:
@@ -271,7 +289,7 @@ def test_labels_are_judged_one_by_one(tmp_path: Path) -> None:
 def test_a_page_without_any_evidence_still_says_so(tmp_path: Path) -> None:
     facts = make_facts()
     for name, value in facts["evidence"]["all"].items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and name != "chosen_layer":
             facts["evidence"]["all"][name] = {part: [[None] * 4 for _ in range(3)] for part in value}
     facts["evidence"]["all"]["cosine"] = [[[None] * 3 for _ in range(3)] for _ in LAYERS]
     facts["best_layers"] = []

@@ -50,6 +50,9 @@ def test_store_holds_what_was_read(tiny: Model, corpus: Corpus, tmp_path: Path) 
         np.testing.assert_array_equal(file.get_tensor("blocks.2.hook_resid_post"), store[2])
     with pytest.raises(KeyError):
         store[1]
+    (tmp_path / "a.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:-8])
+    with pytest.raises(UserError, match="not a whole store"):
+        ActivationStore(tmp_path / "a.safetensors")
 
 
 def test_a_second_writer_goes_on(tiny: Model, corpus: Corpus, tmp_path: Path) -> None:
@@ -78,6 +81,9 @@ def test_other_settings_are_refused(tiny: Model, corpus: Corpus, tmp_path: Path)
     for change in ({"layers": (0, 1)}, {"positions": ("last",)}, {"provenance": {"model": "other"}}):
         with pytest.raises(UserError, match="--restart"):
             StoreWriter(begun, corpus, **{**SETTINGS, **change})
+    (tmp_path / "begun.part.json").write_text("{")
+    with pytest.raises(UserError, match=r"damaged.*--restart"):
+        StoreWriter(begun, corpus, **SETTINGS)
     discard(begun)
     assert not list(tmp_path.iterdir())
     assert StoreWriter(begun, corpus, **{**SETTINGS, "layers": (0, 1)}).missing == len(corpus.ids)
@@ -96,5 +102,5 @@ def test_no_space_is_found_out_at_once(corpus: Corpus, tmp_path: Path, monkeypat
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 64, (9).to_bytes(8, "little") + b'{"a": 1} '])
 def test_what_is_not_a_store(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(UserError, match="not a store"):
+    with pytest.raises(UserError, match="not a whole store"):
         ActivationStore(tmp_path / "a")

@@ -242,7 +242,7 @@ def read_transcripts(path: str | Path) -> list[Transcript]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such transcripts file; give a JSON or JSONL file of debates") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -280,7 +280,12 @@ def _load_json(text: str, path: Path, line: int | None = None) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         where = line if line is not None else error.lineno
-        raise UserError(f"{path}, line {where}: not valid JSON ({error.msg} at column {error.colno})") from None
+        raise UserError(
+            f"{path}, line {where}: not valid JSON ({error.msg} at column {error.colno}); expected a JSON list "
+            f"of debates, or JSONL with one debate a line"
+        ) from None
+    except (RecursionError, ValueError) as error:  # nested without end, or a number of thousands of digits
+        raise UserError(f"{path}, line {line or 1}: cannot be read ({error})") from None
 
 
 def _from_record(item: Any, where: str) -> Transcript:
