@@ -1,0 +1,200 @@
+"""Finding the answer in a text and reading it: numbers, amounts, letters.
+
+Knows how answers are written; knows nothing about questions or which answer is right.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\b")
+_BRACE = re.compile(r"(\\+(?:boxed|fbox)\s*\{)|\\.|[{}]", re.DOTALL)
+_CUE = re.compile(r"(?:####|\banswer\s*\**\s*(?:is\b|[:=]))[\s:*_]*(?P<answer>[^\n]*)", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?](?:\s|\Z).*")
+
+
+def boxed(text: str) -> str | None:
+    r"""The content of the last balanced `\boxed{…}`, or None; of nested boxes, the innermost."""
+    opened: list[int | None] = []  # where the content of each open brace begins, None if it is no box
+    last: tuple[int, int] | None = None
+    for brace in _BRACE.finditer(text):
+        if brace[1] or brace[0] == "{":
+            opened.append(brace.end() if brace[1] else None)
+        elif brace[0] == "}" and opened:
+            start = opened.pop()
+            if start is not None and (last is None or start > last[0]):
+                last = (start, brace.start())
+    return None if last is None else text[last[0] : last[1]].strip()
+
+
+def stated(text: str) -> str | None:
+    """The answer that a text states: its last box, or None.
+
+    Only where no box is begun at all, what the rest of a line says after the last `####`, "answer is" or
+    "answer:", up to the end of its sentence.
+    """
+    if _BOX.search(text):
+        answer = boxed(text)
+        return None if answer is None else _cued(without_macros(answer)) or answer
+    return _cued(text)
+
+
+def _cued(text: str) -> str | None:
+    cues = list(_CUE.finditer(text))
+    return _SENTENCE_END.sub("", cues[-1]["answer"]).strip().rstrip("*_ ") or None if cues else None
+
+
+def stated_or_bare(text: str | None) -> str | None:
+    """The stated answer, or the whole of a text that has no box: then it may itself be an answer."""
+    if text is None:
+        return None
+    answer = stated(text)
+    return text if answer is None and not _BOX.search(text) else answer
+
+
+# Longer than this is a sentence or a model that repeats itself, not an answer; it also keeps
+# arithmetic on hostile digits cheap.
+LONGEST = 100
+_WRAPPERS = tuple(
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        r"\\?\$(.*?)(?:\\?\$)?",  # $…$ as mathematics, $1110 as money
+        r"\\\((.*)\\\)",
+        r"\\\[(.*)\\\]",
+        r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|boxed|fbox)\s*\{(.*)\}",
+        r"\{(.*)\}",
+        r"\((.*)\)",
+        r"\*\*(.*)\*\*",
+        r"[\"'“‘](.*)[\"'”’]",
+        r"(.*[^.])\.",
+    )
+)
+_EQUATION = re.compile(r"(?P<left>.*[^!<>=:]|.*:|)==?\s*(?P<right>[^=]+)", re.DOTALL)  # x = 1110
+_LISTED = re.compile(r",(?![0-9]{3})|\b(?:or|and)\b|;")
+_TEXT = re.compile(r"\\(?:text(?:bf|rm|it|tt)?|mathrm|mathbf|mathit|mathbb|mathsf|boldsymbol|mbox)\s*\{([^{}]*)\}")
+_MINUS = re.compile("[\u2212\u2010\u2011\u2013]")
+_GROUP = re.compile("\\{,\\}|,\\\\!|\\\\[,;]|[_\u00a0\u2009\u202f]")
+_EXPONENT = r"10\s*(?:\^|\*\*)\s*(?:\{\s*([+-]?[0-9]+)\s*\}|([+-]?[0-9]+))"
+_POWER = re.compile(rf"(?<=[0-9.])\s*(?:\\times|\\cdot|×|\*)\s*{_EXPONENT}")
+_BARE_POWER = re.compile(rf"(?<![0-9.^]){_EXPONENT}")
+_DECIMAL = re.compile(
+    r"([+-]?)\s*((?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE]([+-]?[0-9]{1,3}))?"
+)
+_FRACTION = re.compile(
+    r"(?P<sign>[+-]?)\s*(?:(?P<whole>[0-9]+)(?:\s+|\s*(?=\\)))?"
+    r"(?:\\[dt]?frac\s*(?:\{(?P<a>[^{}]+)\}|(?P<b>[0-9]))\s*(?:\{(?P<c>[^{}]+)\}|(?P<d>[0-9]))"
+    r"|(?P<e>[^/\s]+)\s*/\s*(?P<f>[^/]+))"
+)
+
+
+def unwrap(text: str) -> str:
+    r"""The text without the `$…$`, `\text{…}`, brackets, stars and full stop that stand around all of it."""
+    text = text.strip()
+    inner = True
+    while inner:
+        inner = False
+        for wrapper in _WRAPPERS:
+            if match := wrapper.fullmatch(text):
+                text, inner = match[1].strip(), True
+    return text
+
+
+def without_macros(text: str) -> str:
+    r"""The text with `\text{…}` and its like replaced by what they hold."""
+    return _TEXT.sub(r"\1", text)
+
+
+def number(text: str) -> Fraction | None:
+    r"""The number that an answer states, exactly, or None where it states none.
+
+    Reads thousands (`1,110`, `1{,}110`), decimals, `1.11e3`, `1.11 \times 10^{3}`, fractions and mixed
+    numbers, the unicode minus, and looks through `$…$`, `\(…\)`, `\text{…}`, `x = …` and a closing full
+    stop. A comma that does not separate groups of three digits makes it no number.
+    """
+    if len(text) > LONGEST:
+        return None
+    text = unwrap(_GROUP.sub(",", _MINUS.sub("-", text)))
+    while (match := _EQUATION.fullmatch(text)) and not _LISTED.search(match["left"]):
+        text = unwrap(match["right"])
+    text = _BARE_POWER.sub(r"1e\1\2", _POWER.sub(r"e\1\2", text))
+    if match := _DECIMAL.fullmatch(text):
+        return _decimal(match)
+    if match := _FRACTION.fullmatch(text):
+        above = _DECIMAL.fullmatch((match["a"] or match["b"] or match["e"]).strip())
+        below = _DECIMAL.fullmatch((match["c"] or match["d"] or match["f"]).strip())
+        if above and below and _decimal(below) != 0:
+            value = int(match["whole"] or 0) + _decimal(above) / _decimal(below)
+            return -value if match["sign"] == "-" else value
+    return None
+
+
+def _decimal(match: re.Match[str]) -> Fraction:
+    digits = match[2].replace(",", "").rstrip(".")
+    value = Fraction(f"0{digits}" if digits.startswith(".") else digits) * Fraction(10) ** int(match[3] or 0)
+    return -value if match[1] == "-" else value
+
+
+_CURRENCY = r"(?:\\?\$|[€£¥₹]|\b(?:USD|EUR|GBP|US\\?\$)\s)"
+_MAGNITUDES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+_AMOUNT = re.compile(
+    rf"(?:[A-Za-z ]+:\s*|(?:about|approximately|≈|\\approx)\s*)?(?P<sign>[+-]?)\s*(?:{_CURRENCY})?\s*"
+    r"(?P<number>[+-]?(?:[0-9]+\s*)?\\[dt]?frac\s*(?:\{[^{}]*\}|[0-9])\s*(?:\{[^{}]*\}|[0-9])|[+-]?[0-9.][0-9,.\s]*(?:/\s*[0-9][0-9,.]*)?)"
+    rf"\s*(?P<percent>\\?%|percent\b)?(?:\s*{_CURRENCY})?\s*(?:°|\^\s*\{{?\s*\\circ\s*\}}?)?"
+    rf"\s*(?P<magnitude>{'|'.join(_MAGNITUDES)})?(?:\s*/?\s*\(?[A-Za-z][\sA-Za-z./'-]*\)?(?:\^\s*\{{?[23]\}}?)?)?\s*;?"
+)
+_THIN_SPACE = re.compile(r"\\[,;: ](?![0-9])")
+
+
+def amount(text: str) -> tuple[Fraction, bool] | None:
+    """The number in an answer with its unit or currency, and whether it is a percentage; None for no one number.
+
+    Reads what `number` reads, then `$18`, `18 dollars`, `18 km/h`, `18 cm^2`, `18 thousand`, `45°`, `50%`. An
+    answer with a second number in it (`18 or 19`, `2 hours 30 minutes`) has no one number.
+    """
+    if (value := number(text)) is not None:
+        return value, False
+    if len(text) > LONGEST:
+        return None
+    text = unwrap(without_macros(_THIN_SPACE.sub(" ", _MINUS.sub("-", text))))
+    if (match := _EQUATION.fullmatch(text)) and not _LISTED.search(match["left"]):
+        text = unwrap(match["right"])
+    match = _AMOUNT.fullmatch(text)
+    value = None if match is None else number(match["number"])
+    if match is None or value is None:
+        return None
+    value *= _MAGNITUDES.get(match["magnitude"], 1) * (-1 if match["sign"] == "-" else 1)
+    return value, match["percent"] is not None
+
+
+def same_amount(given: tuple[Fraction, bool], gold: tuple[Fraction, bool]) -> bool:
+    """Whether two amounts are the same; where only one has a percent sign, `50%` is 50 as well as 0.5."""
+    (x, x_percent), (y, y_percent) = given, gold
+    return x == y or (x_percent and not y_percent and x == 100 * y) or (y_percent and not x_percent and y == 100 * x)
+
+
+_LOOKALIKES = str.maketrans("АВСЕНІЈ", "ABCEHIJ")  # Cyrillic capitals
+_LETTER = re.compile(
+    r"(?:(?:the )?(?:correct |final |best )?(?:answer|option|choice)\s*(?:is\b)?\s*:?\s*)?"
+    r"(?:[(\[](?P<a>[A-Z])[)\]]"
+    r"|(?P<b>[A-Z])(?:[).:]|\s+[-–—]\s|,?\s+(?:since|because|is (?:the )?(?:correct|right))\b)"
+    r"|(?P<c>[A-Z])(?P<end>\Z))[).:]*(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_ANOTHER = re.compile(r"\s*(?:,|/|&|and\b|or\b)|.*\([A-Z]\)", re.DOTALL)
+
+
+def letter(text: str) -> str | None:
+    """The one option that an answer names, as a capital: `B`, `(b)`, `B. its text`, `Option B`; None for none or two.
+
+    A letter that runs on into a sentence (`A plant cell`) is a word, not an option.
+    """
+    if len(text) > 10 * LONGEST:
+        return None
+    text = unwrap(without_macros(text).translate(_LOOKALIKES))
+    if text[:1] == "[" and text[-1:] == "]":
+        text = text[1:-1].strip()
+    match = _LETTER.match(text)
+    if match is None or _ANOTHER.match(match["rest"]):
+        return None
+    return str(match["a"] or match["b"] or match["c"]).upper()

@@ -1,0 +1,237 @@
+"""Published layouts are read from every format; what is missing says how to get it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from interp import checkpoints
+from interp.debate.tasks import BBH, BBH_SUBSETS, GSM8K, TASKS, Arithmetic, Math, MMLUPro, Task
+from interp.errors import UserError
+
+Record = dict[str, Any]
+
+
+def json_list(path: Path, rows: list[Record]) -> Path:
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def jsonl(path: Path, rows: list[Record]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def table(path: Path, rows: list[Record]) -> Path:
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+WRITERS: dict[str, Callable[[Path, list[Record]], Path]] = {".json": json_list, ".jsonl": jsonl, ".parquet": table}
+
+GRADE_SCHOOL = [
+    {"question": f"What is {i} and {i}?", "answer": f"{i}+{i}=<<{i}+{i}={2 * i}>>\n#### {2 * i:,}"}
+    for i in range(900, 920)
+]
+ALGEBRA = [
+    {
+        "problem": f"Solve {i}x={2 * i} ({kind})",
+        "level": f"Level {level}",
+        "type": kind,
+        "solution": rf"so $x=\boxed{{{i}}}$.",
+    }
+    for i, (level, kind) in enumerate([(1, "Algebra"), (2, "Algebra"), (3, "Algebra"), (5, "Algebra"), (2, "Geometry")])
+]
+CHOICE = [
+    {
+        "question": f"Which is {i}?",
+        "options": [f"number {i + j}" for j in range(10)],
+        "answer": "C",
+        "answer_index": 2,
+        "category": "math",
+    }
+    for i in range(7)
+]
+HARD = [{"input": f"Fidel tells the truth {i} times. Does he?", "target": "Yes" if i % 2 else "No"} for i in range(9)]
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_each_benchmark_is_read_from_each_format(suffix: str, tmp_path: Path) -> None:
+    write = WRITERS[suffix]
+    gsm8k = GSM8K(write(tmp_path / f"a{suffix}", GRADE_SCHOOL)).questions(20, seed=0)
+    assert {q.gold_answer for q in gsm8k} == {f"{2 * i:,}" for i in range(900, 920)}
+    algebra = Math(write(tmp_path / f"b{suffix}", ALGEBRA)).questions(3, seed=0)
+    assert {q.text for q in algebra} == {f"Solve {i}x={2 * i} (Algebra)" for i in range(3)}
+    assert {q.gold_answer for q in algebra} == {"0", "1", "2"}
+    [choice] = MMLUPro(write(tmp_path / f"c{suffix}", CHOICE[:1])).questions(1, seed=0)
+    assert choice.text.splitlines() == [
+        "Which is 0?",
+        *(f"{label}. number {j}" for j, label in enumerate("ABCDEFGHIJ")),
+    ]
+    assert choice.gold_answer == "C"
+    lies = BBH(write(tmp_path / f"d{suffix}", HARD), subsets=("web_of_lies",)).questions(9, seed=0)
+    assert {(q.text, q.gold_answer) for q in lies} == {(row["input"], row["target"]) for row in HARD}
+
+
+def test_folders_are_read_as_they_are_published(tmp_path: Path) -> None:
+    for split, rows in (("train", GRADE_SCHOOL[:4]), ("test", GRADE_SCHOOL[4:])):
+        for part in ("main", "socratic"):
+            (tmp_path / "gsm8k" / part).mkdir(parents=True, exist_ok=True)
+            table(tmp_path / "gsm8k" / part / f"{split}-00000-of-00001.parquet", rows)
+        for i, row in enumerate(ALGEBRA):
+            for folder in ("algebra", "prealgebra"):
+                path = tmp_path / "MATH" / split / folder / f"{i}.json"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps({**row, "problem": f"{row['problem']} {split} {folder}"}))
+    assert len(GSM8K(tmp_path / "gsm8k").questions(16, seed=0)) == 16
+    assert len(GSM8K(tmp_path / "gsm8k", split="train").questions(4, seed=0)) == 4
+    with pytest.raises(UserError, match=r"17 questions asked for; gsm8k .* has 16"):
+        GSM8K(tmp_path / "gsm8k").questions(17, seed=0)
+    assert {q.text[-12:] for q in Math(tmp_path / "MATH").questions(3, seed=0)} == {"test algebra"}
+    (tmp_path / "bbh").mkdir()
+    for subset in BBH_SUBSETS:
+        rows = [{**row, "input": f"{subset}: {row['input']}"} for row in HARD]
+        (tmp_path / "bbh" / f"{subset}.json").write_text(json.dumps({"canary": "…", "examples": rows}))
+    (tmp_path / "bbh" / "snarks.json").write_text(json.dumps({"examples": HARD}))
+    assert len(BBH(tmp_path / "bbh").questions(45, seed=0)) == 45
+    lies = TASKS["bbh-web_of_lies"](tmp_path / "bbh")
+    assert lies.name == "bbh-web_of_lies"
+    assert {q.text.split(":")[0] for q in lies.questions(9, seed=0)} == {"web_of_lies"}
+
+
+def test_rows_in_several_formats_are_read_once(tmp_path: Path) -> None:
+    jsonl(tmp_path / "test.jsonl", GRADE_SCHOOL)
+    table(tmp_path / "test.parquet", GRADE_SCHOOL)
+    (tmp_path / "dataset_infos.json").write_text("{}")
+    assert len(GSM8K(tmp_path)._rows.rows) == 20
+
+
+def test_the_seed_decides_and_a_longer_list_begins_with_the_shorter(tmp_path: Path) -> None:
+    task = GSM8K(jsonl(tmp_path / "test.jsonl", [*GRADE_SCHOOL, *GRADE_SCHOOL]))
+    assert task.questions(5, seed=1) == task.questions(20, seed=1)[:5]
+    assert task.questions(20, seed=1) != task.questions(20, seed=2)
+    assert len({q.text for q in task.questions(20, seed=1)}) == 20
+    assert task.questions(0, seed=1) == []
+
+
+def test_provenance_follows_the_data(tmp_path: Path) -> None:
+    first = GSM8K(jsonl(tmp_path / "a.jsonl", GRADE_SCHOOL)).provenance()
+    second = GSM8K(jsonl(tmp_path / "b.jsonl", GRADE_SCHOOL[1:])).provenance()
+    assert first["task"] == "gsm8k"
+    assert first["data"] == str(tmp_path / "a.jsonl")
+    assert len(first["sha256"]) == 64
+    assert first["sha256"] != second["sha256"]
+    json.dumps([task().provenance() for name, task in TASKS.items() if name in ("arithmetic", "evil", "hallucination")])
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(checkpoints, "hub_reachable", lambda: False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("task", [GSM8K(), Math(), MMLUPro(), BBH()])
+@pytest.mark.usefixtures("no_hub")
+def test_a_data_set_out_of_reach_says_how_to_get_it(task: Task) -> None:
+    with pytest.raises(UserError, match=r"hub cannot be reached.*hf download \S+/\S+ --repo-type dataset") as caught:
+        task.questions(1, seed=0)
+    assert '{"' in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_hub_id_is_read_from_its_cache_without_a_network(tmp_path: Path) -> None:
+    repository = tmp_path / "cache" / "datasets--someone--sums"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    jsonl(repository / "snapshots" / ("0" * 40) / "test.jsonl", GRADE_SCHOOL)
+    task = GSM8K("someone/sums")
+    assert len(task.questions(20, seed=0)) == 20
+    assert task.provenance()["data"] == f"someone/sums@{'0' * 40}"
+
+
+def test_a_hub_id_that_is_refused_gives_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **arguments: Any) -> str:
+        assert arguments["repo_type"] == "dataset"
+        assert arguments["revision"] == "v1"
+        raise OSError("gated repository\nask for access")
+
+    monkeypatch.setattr(checkpoints, "hub_reachable", lambda: True)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(UserError, match=r"someone/sums: not to be had from the hub \(gated repository\); get it with"):
+        GSM8K("someone/sums@v1").questions(1, seed=0)
+
+
+def broken(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    bad: list[tuple[Task, str]] = [
+        (GSM8K(tmp_path / "nowhere.jsonl"), "no such file or folder, and not a hub id"),
+        (
+            GSM8K(broken(tmp_path / "a.jsonl", '{"question": 1}\n')),
+            r"a.jsonl, row 1: no answer in it \(found: question\)",
+        ),
+        (
+            GSM8K(broken(tmp_path / "b.jsonl", '{"question": "", "answer": "#### 1"}\n{')),
+            r"b.jsonl, line 2: not valid JSON",
+        ),
+        (GSM8K(broken(tmp_path / "c.json", "[]")), "the data set has no rows"),
+        (GSM8K(broken(tmp_path / "d.json", "[7]")), "d.json, row 1"),
+        (GSM8K(broken(tmp_path / "e.csv", "a,b")), "not a .jsonl, .json, .parquet file"),
+        (GSM8K(broken(tmp_path / "f.parquet", "PAR")), "f.parquet: not a Parquet file"),
+        (GSM8K(jsonl(tmp_path / "g.jsonl", [{"question": "?", "answer": "18"}])), "an answer without ####"),
+        (Math(jsonl(tmp_path / "h.jsonl", ALGEBRA[4:])), "no row of type Algebra at Level 1, Level 2, Level 3"),
+        (Math(jsonl(tmp_path / "i.jsonl", [{**ALGEBRA[0], "solution": "2"}])), "without a boxed answer"),
+        (MMLUPro(jsonl(tmp_path / "j.jsonl", [{**CHOICE[0], "answer": "K"}])), "'K' is none of its options"),
+        (BBH(jsonl(tmp_path / "k.jsonl", HARD)), "one file given for 5 subsets"),
+    ]
+    for task, message in bad:
+        with pytest.raises(UserError, match=message):
+            task.questions(1, seed=0)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(UserError, match=r"holds no .jsonl, .json, .parquet file"):
+        GSM8K(folder).questions(1, seed=0)
+    jsonl(folder / "train.jsonl", GRADE_SCHOOL)
+    with pytest.raises(UserError, match="holds no file of the split 'test'"):
+        GSM8K(folder).questions(1, seed=0)
+    with pytest.raises(UserError, match="do not say which subset"):
+        BBH(jsonl(folder / "k.jsonl", HARD).parent, split="k").questions(1, seed=0)
+
+
+def test_a_solution_without_braces_has_its_answer(tmp_path: Path) -> None:
+    rows = [{**ALGEBRA[0], "solution": r"Thus $x=\boxed 5$."}]
+    [question] = Math(jsonl(tmp_path / "a.jsonl", rows)).questions(1, seed=0)
+    assert question.gold_answer == "5"
+
+
+def test_arithmetic_of_any_size() -> None:
+    assert Arithmetic.sized() == Arithmetic()
+    long = Arithmetic.sized(digits=4, terms=9)
+    assert long.form.count("*") == 4
+    for question in [*long.questions(20, seed=0), *Arithmetic(0, 9, "-a*b*c+d").questions(50, seed=0)]:
+        assert str(eval(question.text)) == question.gold_answer
+    assert all(1 <= int(d) <= 9 for q in Arithmetic.sized(1, 3).questions(9, 0) for d in q.text if d.isdigit())
+    for form in ("", "a+", "a/b", "ab", "a--b", "2*a"):
+        with pytest.raises(UserError, match="wanted are single letters"):
+            Arithmetic(form=form).questions(1, seed=0)
+    with pytest.raises(UserError, match="at least 1 of each"):
+        Arithmetic.sized(terms=0)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_asks_for_a_box_and_has_its_name(name: str) -> None:
+    task = TASKS[name]()
+    assert task.name == name
+    assert "QUESTION" in task.prompt("QUESTION")
+    assert r"\boxed{" in task.prompt("QUESTION")
