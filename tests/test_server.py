@@ -1,0 +1,464 @@
+"""A server that does everything wrong, for real, on loopback: the run finishes and every failure has a name."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from interp.debate.agents import Answer, Request, Sampling, Usage
+from interp.debate.personas import Persona
+from interp.debate.protocol import debates
+from interp.debate.server import ServerAgent
+from interp.debate.tasks import Arithmetic
+from interp.errors import UserError
+
+PERSONA = Persona("plain", "Be brief.")
+KEY = "sk-a-secret-that-nobody-sees"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Does with the n-th request for a question what the n-th entry of its script says."""
+
+    server: Faulty
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        faulty = self.server
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        question = next(m["content"] for m in body["messages"] if m["role"] == "user").split("\n")[0]
+        with faulty.lock:
+            faulty.in_flight += 1
+            faulty.most_in_flight = max(faulty.most_in_flight, faulty.in_flight)
+            n = len(faulty.seen[question])
+            faulty.seen[question].append((time.time(), self.path, dict(self.headers), body))
+        try:
+            script = faulty.scripts.get(question.removeprefix("Problem: "), faulty.default)
+            script[min(n, len(script) - 1)](self)
+        finally:
+            with faulty.lock:
+                faulty.in_flight -= 1
+
+    def send(self, status: int, body: bytes, length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("content-length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class Faulty(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.lock = threading.Lock()
+        self.scripts: dict[str, list[Behaviour]] = {}
+        self.default: list[Behaviour] = [right]
+        self.seen: dict[str, list[tuple[float, str, dict[str, str], dict[str, Any]]]] = defaultdict(list)
+        self.in_flight = self.most_in_flight = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    @property
+    def n_seen(self) -> dict[str, int]:
+        return {question.removeprefix("Problem: "): len(seen) for question, seen in self.seen.items()}
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass  # clients that time out hang up
+
+
+Behaviour = Callable[[Handler], None]
+
+
+def completion(text: Any, **more: Any) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return json.dumps({"choices": [choice], "usage": {"prompt_tokens": 11, "completion_tokens": 4}, **more}).encode()
+
+
+def right(handler: Handler) -> None:
+    handler.send(200, completion(r"It is \boxed{3}."))
+
+
+def says(body: bytes, status: int = 200, **headers: str) -> Behaviour:
+    return lambda handler: handler.send(status, body, **headers)
+
+
+def slow(seconds: float) -> Behaviour:
+    def behave(handler: Handler) -> None:
+        time.sleep(seconds)
+        right(handler)
+
+    return behave
+
+
+def dripping(handler: Handler) -> None:
+    """Never pauses for long and never finishes."""
+    handler.send(200, b"", length=10_000)
+    for _ in range(60):
+        handler.wfile.write(b" ")
+        handler.wfile.flush()
+        time.sleep(0.05)
+
+
+def truncated(handler: Handler) -> None:
+    whole = completion("It is 3.")
+    handler.send(200, whole[:40], length=len(whole))
+    handler.close_connection = True
+
+
+def hangs_up(handler: Handler) -> None:
+    handler.close_connection = True
+
+
+FAULTS: dict[str, tuple[Behaviour, str]] = {
+    "slow": (slow(1.5), "timeout"),
+    "dripping": (dripping, "timeout"),
+    "busy": (says(b"later", 429, retry_after="0"), "status 429"),
+    "busy for long": (says(b"later", 429, retry_after="86400"), "status 429"),
+    "busy for ever": (says(b"later", 429, retry_after="Fri, 31 Dec 9999 23:59:59 GMT"), "status 429"),
+    "busy, it babbles": (says(b"later", 429, retry_after="nan soon"), "status 429"),
+    "error": (says(b"oh", 500), "status 500"),
+    "bad gateway": (says(b"<html>", 502), "status 502"),
+    "down": (says(b"", 503), "status 503"),
+    "gateway": (says(b"", 504), "status 504"),
+    "truncated": (truncated, "truncated body"),
+    "hangs up": (hangs_up, "connection failed"),
+    "empty body": (says(b""), "not JSON"),
+    "half JSON": (says(completion("It is 3.")[:-20]), "not JSON"),
+    "page": (says(b"<html>Welcome</html>"), "not JSON"),
+    "bytes": (says(bytes(range(256))), "not JSON"),
+    "deep": (says(b"[" * 100_000), "not JSON"),
+    "not gzip": (says(b"plainly not", content_encoding="gzip"), "not JSON"),
+    "a number": (says(b"3"), "no choices"),
+    "a list": (says(b"[]"), "no choices"),
+    "an error inside": (says(b'{"error": {"message": "overloaded"}}'), "no choices"),
+    "no choice": (says(b'{"choices": []}'), "no choices"),
+    "odd choices": (says(b'{"choices": {"0": 1}, "usage": 7}'), "no choices"),
+    "odd choice": (says(b'{"choices": ["3"]}'), "no choices"),
+    "no message": (says(b'{"choices": [{"text": "3"}]}'), "no choices"),
+    "empty": (says(completion("")), "empty answer"),
+    "blank": (says(completion(" \n\t")), "empty answer"),
+    "null": (says(completion(None)), "empty answer"),
+    "parts": (says(completion(["3"])), "empty answer"),
+}
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Faulty() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def agent(server: Faulty, **changes: Any) -> ServerAgent:
+    options = {"timeout": 20.0, "longest_wait": 0.05, "concurrency": 64, **changes}
+    return ServerAgent(PERSONA, server.url, "some-model", **options)
+
+
+def ask(asked: ServerAgent, *questions: str) -> list[Answer]:
+    return asked.answer([Request(question, 1) for question in questions])
+
+
+def test_a_plain_exchange(faulty: Faulty) -> None:
+    [answer] = ask(agent(faulty, sampling=Sampling(77, 0.5, 0.8, 3)), "1+2")
+    assert answer == Answer(r"It is \boxed{3}.", 11, 4)
+    [(_, path, headers, body)] = faulty.seen["Problem: 1+2"]
+    assert path == "/v1/chat/completions"
+    assert {name.lower(): value for name, value in headers.items()}["authorization"] == f"Bearer {KEY}"
+    seed = body.pop("seed")
+    assert 0 <= seed < 2**31
+    assert body.pop("messages")[0] == {"role": "system", "content": "Be brief."}
+    assert body == {"model": "some-model", "max_tokens": 77, "temperature": 0.5, "top_p": 0.8}
+    assert agent(faulty).answer([]) == []
+
+
+def test_the_body_is_the_users_to_change_and_greedy_sends_no_seed(faulty: Faulty) -> None:
+    options = {"max_tokens": None, "max_completion_tokens": 9}
+    ask(agent(faulty, sampling=Sampling(77, 0), options=options), "1+2")
+    body = faulty.seen["Problem: 1+2"][0][3]
+    assert set(body) == {"model", "messages", "temperature", "max_completion_tokens"}
+
+
+def test_seeds_depend_on_the_request_alone(faulty: Faulty) -> None:
+    requests = [Request("1+2", 1), Request("1+2", 2), Request("2+2", 1)]
+    for asked in (requests, requests[::-1]):
+        agent(faulty).answer(asked)
+    seeds = sorted(body["seed"] for seen in faulty.seen.values() for _, _, _, body in seen)
+    assert seeds[::2] == seeds[1::2]
+    assert len(set(seeds)) == 3
+
+
+def test_every_fault_is_named_and_made_good(faulty: Faulty) -> None:
+    faulty.scripts = {name: [fault, right] for name, (fault, _) in FAULTS.items()}
+    answers = dict(zip(FAULTS, ask(agent(faulty, timeout=1.0), *FAULTS), strict=True))
+    assert {name: answer.failures for name, answer in answers.items()} == {n: (k,) for n, (_, k) in FAULTS.items()}
+    assert all(answer.text == r"It is \boxed{3}." and answer.error is None for answer in answers.values())
+    assert faulty.n_seen == dict.fromkeys(FAULTS, 2)
+    counted = {"empty", "blank", "null", "parts"}  # a failed attempt that the server counted has cost its tokens
+    assert {n for n, a in answers.items() if (a.input_tokens, a.output_tokens) == (22, 8)} == counted
+    assert {n for n, a in answers.items() if (a.input_tokens, a.output_tokens) == (11, 4)} == set(FAULTS) - counted
+
+
+def test_nothing_is_asked_beyond_the_limit(faulty: Faulty) -> None:
+    faulty.scripts = {name: [fault] for name, (fault, _) in FAULTS.items()}
+    answers = ask(agent(faulty, timeout=0.5, retries=2), *FAULTS)
+    for (name, (_, kind)), answer in zip(FAULTS.items(), answers, strict=True):
+        assert (name, answer.text, answer.error, answer.failures) == (name, "", kind, (kind,) * 3)
+    assert faulty.n_seen == dict.fromkeys(FAULTS, 3)
+    usage = Usage.of(answers)
+    assert sum(usage.failures.values()) == 3 * len(FAULTS)
+    assert sum(usage.unanswered.values()) == usage.calls == len(FAULTS)
+    faulty.seen.clear()
+    assert ask(agent(faulty, retries=0), "down")[0].failures == ("status 503",)
+    assert faulty.n_seen == {"down": 1}
+
+
+def test_one_request_may_meet_everything(faulty: Faulty) -> None:
+    faulty.scripts["all"] = [fault for fault, _ in FAULTS.values()] + [right]
+    [answer] = ask(agent(faulty, timeout=0.5, retries=len(FAULTS)), "all")
+    assert answer.failures == tuple(kind for _, kind in FAULTS.values())
+    assert answer.text == r"It is \boxed{3}."
+    assert faulty.n_seen == {"all": len(FAULTS) + 1}
+
+
+@pytest.mark.parametrize("status", [400, 405, 413, 422])
+def test_what_no_retry_mends_is_asked_once(faulty: Faulty, status: int) -> None:
+    faulty.scripts["1+2"] = [says(f"too long, {KEY}".encode(), status)]
+    wrong, fine = ask(agent(faulty), "1+2", "2+2")
+    assert wrong == Answer("", 0, 0, f"status {status}", "too long, [key]", (f"status {status}",))
+    assert fine.error is None
+    assert faulty.n_seen == {"1+2": 1, "2+2": 1}
+
+
+def test_an_answer_cut_before_any_text_is_not_asked_again(faulty: Faulty) -> None:
+    choice = {"message": {"content": "", "reasoning_content": "Hm."}, "finish_reason": "length"}
+    usage = {"prompt_tokens": 11, "completion_tokens": 512}
+    faulty.default = [says(json.dumps({"choices": [choice], "usage": usage}).encode())]
+    [answer] = ask(agent(faulty), "1+2")
+    assert (answer.error, answer.input_tokens, answer.output_tokens) == ("empty answer", 11, 512)
+    assert faulty.n_seen == {"1+2": 1}
+
+
+def test_an_answer_cut_in_the_middle_says_so(faulty: Faulty) -> None:
+    choice = {"message": {"content": "It is"}, "finish_reason": "length"}
+    faulty.default = [says(json.dumps({"choices": [choice]}).encode())]
+    [answer] = ask(agent(faulty), "1+2")
+    assert answer.cut
+    assert answer.estimated
+
+
+@pytest.mark.parametrize(
+    "usage", [None, 7, {}, {"prompt_tokens": "11"}, {"prompt_tokens": -1}, {"prompt_tokens": True}]
+)
+def test_tokens_that_the_server_does_not_count_are_estimated(faulty: Faulty, usage: Any) -> None:
+    faulty.default = [says(completion("x" * 41, usage=usage))]
+    [answer] = ask(agent(faulty), "1+2")
+    assert answer.estimated
+    assert answer.output_tokens == 11
+    assert 10 < answer.input_tokens < 40
+
+
+def test_text_can_always_be_written(faulty: Faulty) -> None:
+    faulty.default = [says(completion("").replace(b'""', rb'"a \ud800 b"'))]
+    [answer] = ask(agent(faulty), "1+2")
+    assert answer.text == "a ? b"
+
+
+@pytest.mark.parametrize("wish", ["1", "date"])
+def test_retry_after_holds_all_requests_back(faulty: Faulty, wish: str) -> None:
+    def busy(handler: Handler) -> None:
+        handler.send(429, b"", retry_after=formatdate(time.time() + 2, usegmt=True) if wish == "date" else wish)
+
+    faulty.scripts["1+2"] = [busy, right]
+    first, *_ = ask(agent(faulty, longest_wait=20.0, concurrency=1), "1+2", "2+2", "3+3")
+    assert first.failures == ("status 429",)
+    times = sorted(seen[0] for all_seen in faulty.seen.values() for seen in all_seen)
+    assert times[1] - times[0] >= 0.99
+    assert len(times) == 4
+
+
+def test_waits_double_vary_and_repeat_with_the_seed(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep, waits = asyncio.sleep, []
+
+    async def noted(seconds: float) -> None:
+        waits.append(seconds)
+        await sleep(0)
+
+    def waited(seed: int) -> list[float]:
+        waits.clear()
+        ask(agent(faulty, longest_wait=3.0, retries=6, sampling=Sampling(seed=seed)), "1+2")
+        return list(waits)
+
+    faulty.default = [says(b"", 503)]
+    monkeypatch.setattr("asyncio.sleep", noted)
+    first = waited(0)
+    assert waited(0) == first != waited(1)
+    assert [0.5 <= wait / full <= 1 for wait, full in zip(first, (0.5, 1, 2, 3, 3, 3), strict=True)] == [True] * 6
+    assert len({wait / full for wait, full in zip(first, (0.5, 1, 2, 3, 3, 3), strict=True)}) == 6
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_no_more_in_flight_than_allowed(faulty: Faulty, concurrency: int) -> None:
+    faulty.default = [slow(0.03)]
+    faulty.scripts = {f"{i}+1": [says(b"", 503), slow(0.03)] for i in range(4)}
+    answers = ask(agent(faulty, concurrency=concurrency), *(f"{i}+1" for i in range(12)))
+    assert all(answer.error is None for answer in answers)
+    assert faulty.most_in_flight == concurrency
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_ends_the_run_and_is_not_told(faulty: Faulty, status: int) -> None:
+    faulty.default = [says(f"wrong key {KEY}".encode(), status)]
+    with pytest.raises(UserError, match=f"status {status}.*OPENAI_API_KEY") as raised:
+        ask(agent(faulty, concurrency=2), *(f"{i}+1" for i in range(50)))
+    assert "\n" not in str(raised.value)
+    assert sum(faulty.n_seen.values()) <= 4
+
+
+def test_an_address_or_model_that_is_not_there_ends_the_run(faulty: Faulty) -> None:
+    faulty.default = [says(f"no model named some-model, {KEY}".encode(), 404)]
+    with pytest.raises(UserError, match=r"status 404 for model some-model and says: no model .*\[key\]"):
+        ask(agent(faulty), "1+2")
+
+
+def test_redirects_are_not_followed(faulty: Faulty) -> None:
+    with Faulty() as other:
+        thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        for status in (301, 302, 307, 308):
+            faulty.default = [says(b"", status, location=f"{other.url}/chat/completions")]
+            with pytest.raises(UserError, match=f"status {status}"):
+                ask(agent(faulty), "1+2")
+        other.shutdown()
+        thread.join()
+        assert other.n_seen == {}
+
+
+def test_a_server_that_is_not_there_ends_the_run_at_once(faulty: Faulty) -> None:
+    with Faulty() as gone:
+        address = gone.url
+    started = time.monotonic()
+    with pytest.raises(UserError, match="cannot be reached"):
+        ask(ServerAgent(PERSONA, address, "m"), *"123456789")
+    assert time.monotonic() - started < 5
+    with pytest.raises(UserError, match="cannot be reached"):
+        ask(ServerAgent(PERSONA, "http://no-such-host.invalid/v1", "m", longest_wait=0.05), "1+2")
+
+
+def test_a_server_that_goes_away_later_fails_its_requests_only(faulty: Faulty) -> None:
+    asked = agent(faulty, retries=1)
+    assert ask(asked, "1+2")[0].error is None
+    faulty.default = [hangs_up]
+    assert ask(asked, "2+2")[0].error == "connection failed"
+
+
+@pytest.mark.parametrize(
+    "address", ["", "localhost:8000", "ftp://x/v1", "http://", "http://me:pw@x/v1", "http://x/v1?key=pw", 3]
+)
+def test_addresses_that_are_none_are_refused(address: str) -> None:
+    with pytest.raises(UserError, match="server address") as raised:
+        ServerAgent(PERSONA, address, "m")
+    assert "pw" not in str(raised.value)
+
+
+@pytest.mark.parametrize("tail", ["", "/", "/v1", "/v1/"])
+def test_addresses_may_end_in_several_ways(faulty: Faulty, tail: str) -> None:
+    address = faulty.url.removesuffix("/v1") + tail
+    assert ask(ServerAgent(PERSONA, address, "m"), "1+2")[0].error is None
+    assert faulty.seen["Problem: 1+2"][0][1] == "/v1/chat/completions"
+
+
+@pytest.mark.parametrize("change", [{"concurrency": 0}, {"retries": -1}, {"timeout": 0.0}, {"longest_wait": -1.0}])
+def test_impossible_limits_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="give at least"):
+        ServerAgent(PERSONA, "http://x/v1", "m", **change)
+
+
+def test_the_key_goes_nowhere_else(
+    faulty: Faulty, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    echo = f"You sent {KEY}"
+    faulty.scripts = {
+        "text": [says(completion(echo))],
+        "400": [says(echo.encode(), 400)],
+        "503": [says(echo.encode(), 503)],
+        "page": [says(echo.encode())],
+        "far": [says(b" " * 290 + echo.encode(), 400)],
+    }
+    with caplog.at_level(logging.DEBUG):
+        asked = agent(faulty, retries=1)
+        answers = ask(asked, *faulty.scripts)
+        for status in (401, 404, 307):
+            faulty.default = [says(echo.encode(), status, location="http://elsewhere.invalid/")]
+            with pytest.raises(UserError) as raised:
+                ask(asked, "1+2")
+            assert KEY not in str(raised.value)
+            assert raised.value.__context__ is None
+    assert answers[0].text == "You sent [key]"
+    assert all(
+        "Bearer" in seen[0][2].get("authorization", seen[0][2].get("Authorization")) for seen in faulty.seen.values()
+    )
+    out, err = capfd.readouterr()
+    everything = [repr(asked), json.dumps(asked.facts), repr(answers), caplog.text, out, err]
+    assert not any(KEY in shown or KEY[:20] in shown for shown in everything)
+
+
+@pytest.mark.parametrize("key", ["two\nlines-of-secret", "schlüssel-geheim", "a secret key"])
+def test_a_key_that_is_none_is_not_told_either(faulty: Faulty, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(UserError, match="MY_KEY holds no key") as raised:
+        ask(agent(faulty, key_variable="MY_KEY"), "1+2")
+    assert key not in str(raised.value)
+    assert faulty.n_seen == {}
+
+
+def test_without_a_key_none_is_sent(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    ask(agent(faulty), "1+2")
+    assert "authorization" not in {name.lower() for name in faulty.seen["Problem: 1+2"][0][2]}
+
+
+def test_a_debate_goes_through_a_faulty_server(faulty: Faulty) -> None:
+    task = Arithmetic()
+    questions = task.questions(6, seed=0)
+    faulty.default = [says(b"", 503), right]
+    faulty.scripts[questions[2].text] = [says(b"", 503)]
+    asked = [agent(faulty, retries=1), agent(faulty, retries=1, sampling=Sampling(seed=1))]
+    finished = list(debates(questions, asked, task=task, rounds=2))
+    assert [d.transcript.extra for d in finished[:3]] == [
+        {},
+        {},
+        {"undecided": True, "turns_failed": {"status 503": 4}},
+    ]
+    assert finished[0].usage == Usage(2, 22, 8, {"status 503": 1})
+    assert finished[2].usage == Usage(4, 0, 0, {"status 503": 8}, {"status 503": 4})
+
+
+def test_answers_come_inside_a_running_loop_too(faulty: Faulty) -> None:
+    async def notebook() -> list[Answer]:
+        return ask(agent(faulty), "1+2")
+
+    assert asyncio.run(notebook())[0].error is None
