@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
 
 from interp.debate.agents import BOXED, Agent, Answer, Request, Usage
 from interp.debate.tasks import Question, Task
@@ -119,48 +118,48 @@ def debates(
     size = max(len(questions), 1) if chunk is None else chunk
     if size < 1:
         raise UserError(f"chunks of {size} questions asked for: give 1 or more")
-    return _debates(questions, agents, task, rounds, rotate, start, size, instruction, progress)
-
-
-def debate(questions: Sequence[Question], agents: Sequence[Agent], **options: Any) -> list[Transcript]:
-    """The transcripts of `debates`, which says what the options are."""
-    return [finished.transcript for finished in debates(questions, agents, **options)]
-
-
-def _debates(
-    questions: Sequence[Question],
-    agents: Sequence[Agent],
-    task: Task,
-    rounds: int,
-    rotate: bool,
-    start: int,
-    size: int,
-    instruction: str,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[Debate]:
     orders = seatings(len(agents)) if rotate else [tuple(range(len(agents)))]
     names = [agent.persona.name for agent in agents]
-    written = 0
-    for first in range(0, len(questions), size):
-        chunk = enumerate(questions[first : first + size], start=start + first)
-        seated = [_Open(question, orders[i % len(orders)], instruction) for i, question in chunk]
-        later = (len(questions) - first - len(seated)) * len(agents) * rounds
-        for round in range(1, rounds + 1):
-            going = [d for d in seated if d.agreed is None or not d.agreed.unanimous]
-            answers: list[dict[int, Answer]] = [{} for _ in going]
-            expected = written + len(going) * len(agents) * (rounds - round + 1) + later
-            for index, agent in enumerate(agents):
-                requests = [d.request(d.order.index(index) + 1, round) for d in going]
-                given = agent.answer(requests) if requests else []
-                for request, turn, answer in zip(requests, answers, given, strict=True):
-                    turn[request.agent] = answer
-                written += len(requests)
-                if progress is not None and requests:
-                    progress(written, expected)
-            for d, turn in zip(going, answers, strict=True):
-                d.close_round([turn[seat] for seat in sorted(turn)], task)
-        for d in seated:
-            yield Debate(d.transcript(names), Usage.of(d.answers))
+
+    def run() -> Iterator[Debate]:
+        written = 0
+        for first in range(0, len(questions), size):
+            numbered = enumerate(questions[first : first + size], start=start + first)
+            seated = [_Open(question, orders[i % len(orders)], instruction) for i, question in numbered]
+            later = (len(questions) - first - len(seated)) * len(agents) * rounds
+            for round in range(1, rounds + 1):
+                going = [d for d in seated if d.agreed is None or not d.agreed.unanimous]
+                answers: list[dict[int, Answer]] = [{} for _ in going]
+                expected = written + len(going) * len(agents) * (rounds - round + 1) + later
+                for index, agent in enumerate(agents):
+                    requests = [d.request(d.order.index(index) + 1, round) for d in going]
+                    given = agent.answer(requests) if requests else []
+                    for request, turn, answer in zip(requests, answers, given, strict=True):
+                        turn[request.agent] = answer
+                    written += len(requests)
+                    if progress is not None and requests:
+                        progress(written, expected)
+                for d, turn in zip(going, answers, strict=True):
+                    d.close_round([turn[seat] for seat in sorted(turn)], task)
+            for d in seated:
+                yield Debate(d.transcript(names), Usage.of(d.answers))
+
+    return run()
+
+
+def debate(
+    questions: Sequence[Question],
+    agents: Sequence[Agent],
+    *,
+    task: Task,
+    rounds: int = 2,
+    rotate: bool = False,
+    start: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Transcript]:
+    """The transcripts of `debates`, all at once."""
+    finished = debates(questions, agents, task=task, rounds=rounds, rotate=rotate, start=start, progress=progress)
+    return [d.transcript for d in finished]
 
 
 class _Open:

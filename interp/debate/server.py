@@ -26,7 +26,8 @@ from interp.debate.personas import Persona
 from interp.errors import UserError
 
 TIMEOUT = "timeout"
-CONNECTION = "connection failed"
+UNREACHABLE = "cannot connect"
+LOST = "connection lost"
 TRUNCATED = "truncated body"
 NOT_JSON = "not JSON"
 NO_CHOICES = "no choices"
@@ -57,8 +58,8 @@ class ServerAgent:
     length of the texts, and those of failed attempts stay unknown.
 
     Raises `UserError` for an address that is none, and when answering for what no retry mends: status
-    401, 403 or 404, a redirect, or a server of which two attempts in a row found no trace before it
-    ever responded.
+    401, 403 or 404, a redirect, or a server to which two attempts in a row could not connect and that
+    has never responded.
     """
 
     persona: Persona
@@ -140,7 +141,7 @@ class ServerAgent:
 
     async def _try(self, line: _Line, body: dict[str, Any]) -> _Reply | _Failure:
         """One attempt: a reply, or what went wrong."""
-        phase = CONNECTION
+        phase = LOST
         try:
             async with asyncio.timeout(self.timeout), line.client.stream("POST", self._endpoint, json=body) as response:
                 self._responded = True
@@ -150,9 +151,11 @@ class ServerAgent:
             return _Failure(TIMEOUT, f"no answer within {self.timeout:g} s")
         except httpx.DecodingError:
             return _Failure(NOT_JSON, "the body is compressed in a way that cannot be undone")
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            return _Failure(UNREACHABLE, type(error).__name__)
         except (httpx.HTTPError, OSError) as error:
             return _Failure(phase, type(error).__name__)
-        if response.status_code == 200:
+        if response.is_success:
             reply = _read(content)
             if isinstance(reply, _Reply) and len(self._key()) >= _SHORTEST_SECRET:
                 return replace(reply, text=self._without_key(reply.text))
@@ -184,7 +187,7 @@ class ServerAgent:
                 f"{self.base_url}: the server redirects ({last.name}), which is not followed, so that the key goes "
                 "nowhere else; give the address that it redirects to"
             )
-        if not self._responded and [f.name for f in failures[-2:]] == [CONNECTION] * 2:
+        if not self._responded and [f.name for f in failures[-2:]] == [UNREACHABLE] * 2:
             raise UserError(
                 f"{self.base_url}: cannot be reached ({last.detail}); start the server or check the address"
             )
