@@ -272,6 +272,14 @@ def test_usages_add_up() -> None:
     assert sum([one, one], Usage()) == Usage(4, 8, 4, {"timeout": 2}, {"timeout": 2}, 2, 2)
 
 
+def test_one_detail_is_kept_for_each_way_to_fail() -> None:
+    failed = [Answer("", 0, 0, "status 400", said) for said in ("", "no such model", "again")]
+    usage = Usage.of([Answer("x", 1, 1, detail="unused"), *failed, Answer("", 0, 0, "timeout")])
+    assert usage.details == {"status 400": "no such model"}
+    later = Usage.of([Answer("", 0, 0, "timeout", "2 s"), Answer("", 0, 0, "status 400", "later")])
+    assert (usage + later).record()["details"] == {"status 400": "no such model", "timeout": "2 s"}
+
+
 def test_debates_need_two_agents_and_a_round() -> None:
     for n, rounds in ((1, 2), (0, 2), (3, 0)):
         with pytest.raises(UserError, match="at least 2 agents and 1 round"):

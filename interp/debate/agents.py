@@ -81,6 +81,8 @@ class Usage:
     """Calls whose text ran into the limit on its length."""
     estimated: int = 0
     """Calls whose tokens could only be estimated."""
+    details: Mapping[str, str] = field(default_factory=dict)
+    """The first detail, where there is one, for each name in `unanswered`."""
 
     @staticmethod
     def of(answers: Iterable[Answer]) -> Usage:
@@ -94,6 +96,7 @@ class Usage:
             Counter(a.error for a in answers if a.error is not None),
             sum(a.cut for a in answers),
             sum(a.estimated for a in answers),
+            {a.error: a.detail for a in reversed(answers) if a.error is not None and a.detail},
         )
 
     def __add__(self, other: Usage) -> Usage:
@@ -105,12 +108,13 @@ class Usage:
             Counter(self.unanswered) + Counter(other.unanswered),
             self.cut + other.cut,
             self.estimated + other.estimated,
+            {**other.details, **self.details},
         )
 
     def record(self) -> dict[str, Any]:
         """All fields as JSON takes them, names in alphabetical order; `Usage(**record)` reads it back."""
-        counts = {name: dict(sorted(getattr(self, name).items())) for name in ("failures", "unanswered")}
-        return {**asdict(self), **counts}
+        by_name = {name: dict(sorted(getattr(self, name).items())) for name in ("failures", "unanswered", "details")}
+        return {**asdict(self), **by_name}
 
 
 @dataclass(frozen=True, slots=True)
