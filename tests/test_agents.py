@@ -6,12 +6,13 @@ import random
 import re
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.debate.agents import Agent, Request, ScriptedAgent
+from interp.debate.agents import Agent, Answer, Request, Sampling, ScriptedAgent, chat_messages
 from interp.debate.personas import PERSONAS, Persona
 from interp.debate.scripted.notation import read_steps
 from interp.debate.scripted.wording import STYLES
@@ -25,9 +26,13 @@ BLAMED = "(?:put|took|slipped|wrote|mishandled|lost|got the sign|added|treated|j
 EQUATION = re.compile(r"(?<![\w.])(?<![-+*] )(?<![-+*])(-?\d+) ?([-+*]) ?(\d+) ?= ?(-?\d+)(?! ?[-+*] ?\d)(?![\d.]*\d)")
 
 
+def texts_of(agent: Agent, requests: list[Request]) -> list[str]:
+    return [answer.text for answer in agent.answer(requests)]
+
+
 def first_round(persona: str, error_rate: float, seed: int = 0, agent: int = 1) -> list[str]:
     scripted = ScriptedAgent(PERSONAS[persona], error_rate, seed)
-    return scripted.answer([Request(q.text, agent) for q in QUESTIONS])
+    return texts_of(scripted, [Request(q.text, agent) for q in QUESTIONS])
 
 
 def second_round(persona: str, error_rate: float, seed: int = 0) -> list[tuple[Request, str]]:
@@ -40,7 +45,7 @@ def second_round(persona: str, error_rate: float, seed: int = 0) -> list[tuple[R
         Request(q.text, 2, 2, mine, ((1, one), (3, three)))
         for q, mine, one, three in zip(QUESTIONS, own, left, right, strict=True)
     ]
-    return list(zip(requests, ScriptedAgent(PERSONAS[persona], error_rate, seed).answer(requests), strict=True))
+    return list(zip(requests, texts_of(ScriptedAgent(PERSONAS[persona], error_rate, seed), requests), strict=True))
 
 
 def plain(text: str) -> str:
@@ -91,7 +96,7 @@ def test_a_working_reads_back_from_its_text(seed: int, style: str, low: int) -> 
 @pytest.mark.parametrize("error_rate", [0.0, 1.0])
 def test_other_sums_of_products(expression: str, error_rate: float) -> None:
     for persona in PERSONAS.values():
-        [text] = ScriptedAgent(persona, error_rate, 0).answer([Request(expression, 1)])
+        [text] = texts_of(ScriptedAgent(persona, error_rate, 0), [Request(expression, 1)])
         slipped = error_rate == 1.0 and not expression.lstrip("-").isdigit()
         assert TASK.grade(text, str(eval(expression))) != slipped
 
@@ -221,7 +226,7 @@ def test_an_agent_without_errors_corrects_itself_and_finds_the_slips_of_others()
 def test_texts_that_say_nothing_are_called_so() -> None:
     question = QUESTIONS[0]
     request = Request(question.text, 1, 2, "hm", ((2, "I pass."), (3, r"\boxed{3.5}"), (4, r"\boxed{3.50}")))
-    [text] = ScriptedAgent(PERSONAS["self-critique"], 0.0, 0).answer([request])
+    [text] = texts_of(ScriptedAgent(PERSONAS["self-critique"], 0.0, 0), [request])
     assert re.search(r"Agent 2 stated no answer|read an answer from Agent 2", text)
     assert re.search(r"Agents 3 and 4 [^.]*7/2", text)
     assert re.search(r"had no answer yet|had stated none", text)
@@ -234,13 +239,61 @@ def test_the_text_depends_on_the_request_and_the_seed_alone() -> None:
         requests = [request for request, _ in second_round(persona.name, 0.3)][:30]
         requests += [Request(q.text, 1 + i % 3) for i, q in enumerate(QUESTIONS[:30])]
         together = agent.answer(requests)
-        assert [text for request in requests for text in agent.answer([request])] == together
+        assert [answer for request in requests for answer in agent.answer([request])] == together
         order = random.Random(0).sample(range(len(requests)), len(requests))
         shuffled = ScriptedAgent(persona, 0.3, 7).answer([requests[i] for i in order])
         assert shuffled == [together[i] for i in order]
         assert sum(a != b for a, b in zip(ScriptedAgent(persona, 0.3, 8).answer(requests), together, strict=True)) > 55
         moved = agent.answer([replace(request, agent=9) for request in requests])
         assert sum(a != b for a, b in zip(moved, together, strict=True)) > 55
+
+
+def test_scripted_answers_say_what_they_cost() -> None:
+    agent = ScriptedAgent(Persona("self-critique", "Be brief."), 0.0, 0)
+    [answer] = agent.answer([Request("1+2", 1, instruction="Box it.")])
+    assert answer == Answer(answer.text, 3 + 5 + 3, len(re.findall(r"\w+|[^\w\s]", answer.text)))
+    assert agent.facts["persona"] == {"name": "self-critique", "system_prompt": "Be brief."}
+
+
+PROBLEM = {"role": "user", "content": "Problem: 1+2\n\nBox it."}
+SYSTEM = {"role": "system", "content": "Be brief."}
+
+
+def test_a_first_request_as_messages() -> None:
+    request = Request("1+2", 1, instruction="Box it.")
+    assert chat_messages(Persona("x", "Be brief."), request) == [SYSTEM, PROBLEM]
+    assert chat_messages(Persona("x", ""), request) == [PROBLEM]
+
+
+def test_a_later_request_shows_the_own_text_and_those_of_the_others_by_number() -> None:
+    request = Request("1+2", 2, 2, "It is 3.", ((1, "I say 4."), (3, "")), "Box it.")
+    *earlier, last = chat_messages(Persona("x", "Be brief."), request)
+    assert earlier == [SYSTEM, PROBLEM, {"role": "assistant", "content": "It is 3."}]
+    assert last["role"] == "user"
+    assert last["content"].startswith("Agent 1 wrote:\n\nI say 4.\n\nAgent 3 gave no answer.\n\n")
+    assert last["content"].endswith("Box it.")
+    assert "1+2" not in last["content"]
+
+
+def test_an_agent_that_had_no_answer_is_shown_the_problem_again() -> None:
+    system, user = chat_messages(Persona("x", "Be brief."), Request("1+2", 2, 2, "", ((1, "I say 4."),), "Box it."))
+    assert system == SYSTEM
+    assert user["content"].startswith("Problem: 1+2\n\nAgent 1 wrote:")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"max_new_tokens": 0}, "at least 1 token"),
+        ({"temperature": -0.1}, "give 0"),
+        ({"temperature": float("nan")}, "give 0"),
+        ({"top_p": 0.0}, "more than 0"),
+        ({"top_p": 1.1}, "at most 1"),
+    ],
+)
+def test_sampling_out_of_range_is_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Sampling(**change)
 
 
 def _gold(request: Request) -> str:

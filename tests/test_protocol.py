@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from interp.debate.agents import Agent, Request, ScriptedAgent
+from interp.debate.agents import Agent, Answer, Request, ScriptedAgent, Usage
 from interp.debate.embedded import EMBEDDED, embedded, embedded_path, read_embedded
 from interp.debate.personas import PERSONAS, Persona
-from interp.debate.protocol import consensus, debate, seatings
+from interp.debate.protocol import consensus, debate, debates, seatings
 from interp.debate.tasks import Arithmetic, Question, boxed
 from interp.debate.transcript import CONSENSUS_TAG, parse, write_transcripts
 from interp.errors import UserError
@@ -35,9 +36,23 @@ class Reciter:
     def persona(self) -> Persona:
         return Persona(self.name, "")
 
-    def answer(self, requests: Sequence[Request]) -> list[str]:
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"kind": "reciter"}
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
         self.seen.append(list(requests))
-        return [rf"{self.name} in round {r.round}: \boxed{{{self.answers[r.round - 1]}}}" for r in requests]
+        texts = [rf"{self.name} in round {r.round}: \boxed{{{self.answers[r.round - 1]}}}" for r in requests]
+        return [Answer(text, 10 * request.round, 3) for request, text in zip(requests, texts, strict=True)]
+
+
+@dataclass
+class Mute(Reciter):
+    """Never gets an answer out."""
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        self.seen.append(list(requests))
+        return [Answer("", 2, 0, "timeout", failures=("status 503", "timeout")) for _ in requests]
 
 
 def scripted(n: int, error_rate: float = 0.3) -> list[Agent]:
@@ -207,6 +222,64 @@ def test_tags_in_the_text_of_an_agent_are_taken_out_and_counted() -> None:
     assert parse(transcript.render(), transcript.question).turns == transcript.turns
 
 
+def test_chunks_change_nothing_and_finish_one_by_one() -> None:
+    questions = TASK.questions(20, 4)
+    at_once = list(debates(questions, scripted(3), task=TASK, rotate=True, start=1))
+    assert debate(questions, scripted(3), task=TASK, rotate=True, start=1) == [d.transcript for d in at_once]
+    seen: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        seen.append((done, total))
+
+    agents = scripted(3)
+    running = debates(questions, agents, task=TASK, rotate=True, start=1, chunk=6, progress=progress)
+    assert seen == []
+    assert next(running) == at_once[0]
+    assert 6 * 3 <= seen[-1][0] <= 6 * 6
+    assert list(running) == at_once[1:]
+    assert seen[-1][0] == seen[-1][1] == sum(len(d.transcript.turns) for d in at_once)
+    totals = [total for _, total in seen]
+    assert totals == sorted(totals, reverse=True)
+    with pytest.raises(UserError, match="chunks of 0"):
+        debates(questions, agents, task=TASK, chunk=0)
+
+
+def test_usage_is_summed_over_agents_and_rounds() -> None:
+    agents = [Reciter("a", ["1", "2"]), Reciter("b", ["2", "2"]), Reciter("c", ["2", "2"])]
+    [finished] = debates(QUESTIONS[:1], agents, task=TASK)
+    assert finished.usage == Usage(6, 3 * 10 + 3 * 20, 18)
+    assert finished.transcript.extra == {}
+
+
+def test_a_turn_that_failed_is_empty_counted_and_has_no_say() -> None:
+    mute = Mute("mute", [])
+    agents = [Reciter("a", ["1", "2"]), mute, Reciter("c", ["2", "2"])]
+    [finished] = debates(QUESTIONS[:1], agents, task=TASK)
+    transcript = finished.transcript
+    assert [turn.text for turn in transcript.turns if turn.agent == 2] == ["", ""]
+    assert boxed(transcript.consensus or "") == "2"
+    assert transcript.extra == {"turns_failed": {"timeout": 2}}
+    assert finished.usage == Usage(6, 64, 12, {"status 503": 2, "timeout": 2}, {"timeout": 2})
+    assert finished.usage.record()["failures"] == {"status 503": 2, "timeout": 2}
+    assert Usage(**finished.usage.record()) == finished.usage
+    assert (2, "") in agents[0].seen[1][0].others
+    assert mute.seen[1][0].own == ""
+
+
+def test_usages_add_up() -> None:
+    one = Usage.of([Answer("x", 3, 2, cut=True), Answer("", 1, 0, "timeout", failures=("timeout",), estimated=True)])
+    assert one == Usage(2, 4, 2, {"timeout": 1}, {"timeout": 1}, 1, 1)
+    assert sum([one, one], Usage()) == Usage(4, 8, 4, {"timeout": 2}, {"timeout": 2}, 2, 2)
+
+
+def test_one_detail_is_kept_for_each_way_to_fail() -> None:
+    failed = [Answer("", 0, 0, "status 400", said) for said in ("", "no such model", "again")]
+    usage = Usage.of([Answer("x", 1, 1, detail="unused"), *failed, Answer("", 0, 0, "timeout")])
+    assert usage.details == {"status 400": "no such model"}
+    later = Usage.of([Answer("", 0, 0, "timeout", "2 s"), Answer("", 0, 0, "status 400", "later")])
+    assert (usage + later).record()["details"] == {"status 400": "no such model", "timeout": "2 s"}
+
+
 def test_debates_need_two_agents_and_a_round() -> None:
     for n, rounds in ((1, 2), (0, 2), (3, 0)):
         with pytest.raises(UserError, match="at least 2 agents and 1 round"):
@@ -221,7 +294,10 @@ def test_debating_beats_answering_alone() -> None:
         return sum(TASK.grade(t, q.gold_answer) for t, q in zip(texts, asked, strict=True)) / len(asked)
 
     agents = scripted(3, 0.35)
-    alone = [accuracy(agent.answer([Request(q.text, 1) for q in questions]), questions) for agent in agents]
+    alone = [
+        accuracy([answer.text for answer in agent.answer([Request(q.text, 1) for q in questions])], questions)
+        for agent in agents
+    ]
     voted = accuracy([t.consensus for t in debate(questions, agents, task=TASK, rounds=1)], questions)
     debated = accuracy([t.consensus for t in debate(questions, agents, task=TASK, rounds=2)], questions)
     assert all(0.55 < single < 0.75 for single in alone)

@@ -1,7 +1,8 @@
-"""Who answers: the interface of an agent, and agents that follow a script.
+"""Who answers: the interface of an agent, what its answers cost, and agents that follow a script.
 
 Knows what an agent is shown and that it answers in text; knows nothing about rounds being counted,
-consensus or the tags of a transcript.
+consensus or the tags of a transcript. Agents that are models have modules of their own: `local` for
+one in this process, `server` for one behind an OpenAI-compatible address.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 from interp.debate.personas import Persona
 from interp.debate.scripted.notation import read_steps
@@ -22,6 +24,8 @@ from interp.debate.scripted.working import Fault, Term, Working, find_fault, par
 from interp.debate.tasks import boxed, number
 from interp.errors import UserError
 
+BOXED = r"Give your final answer in \boxed{} at the end."
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -29,7 +33,8 @@ class Request:
 
     `agent` is the seat that it fills for this question and `round` the round, both from 1; `own` is
     its own text of the round before and `others` the (agent, text) pairs of the other seats, both
-    empty in round 1.
+    empty in round 1. A text is empty where that agent gave no answer. `instruction` is what the task
+    says about the form of an answer.
     """
 
     question: str
@@ -37,6 +42,101 @@ class Request:
     round: int = 1
     own: str | None = None
     others: tuple[tuple[int, str], ...] = ()
+    instruction: str = BOXED
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An agent's text and what it took to get it.
+
+    Tokens are summed over every attempt that was counted. `error` names what kept the agent from
+    answering, and `text` is then empty; `detail` says more about it, in one line. `failures` names
+    each failed attempt in order, those that a later attempt made good included. `cut` says that the
+    text ran into the limit on its length, `estimated` that its tokens could only be estimated.
+    """
+
+    text: str
+    input_tokens: int
+    output_tokens: int
+    error: str | None = None
+    detail: str = ""
+    failures: tuple[str, ...] = ()
+    cut: bool = False
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a number of answers cost; usages add up."""
+
+    calls: int = 0
+    """Requests that an agent was asked to answer, each counted once however often it was tried."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Failed attempts by name."""
+    unanswered: Mapping[str, int] = field(default_factory=dict)
+    """Calls that stayed without an answer, by what kept the agent from it."""
+    cut: int = 0
+    """Calls whose text ran into the limit on its length."""
+    estimated: int = 0
+    """Calls whose tokens could only be estimated."""
+    details: Mapping[str, str] = field(default_factory=dict)
+    """The first detail, where there is one, for each name in `unanswered`."""
+
+    @staticmethod
+    def of(answers: Iterable[Answer]) -> Usage:
+        """The usage of these answers."""
+        answers = list(answers)
+        return Usage(
+            len(answers),
+            sum(a.input_tokens for a in answers),
+            sum(a.output_tokens for a in answers),
+            Counter(kind for a in answers for kind in a.failures),
+            Counter(a.error for a in answers if a.error is not None),
+            sum(a.cut for a in answers),
+            sum(a.estimated for a in answers),
+            {a.error: a.detail for a in reversed(answers) if a.error is not None and a.detail},
+        )
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            Counter(self.failures) + Counter(other.failures),
+            Counter(self.unanswered) + Counter(other.unanswered),
+            self.cut + other.cut,
+            self.estimated + other.estimated,
+            {**other.details, **self.details},
+        )
+
+    def record(self) -> dict[str, Any]:
+        """All fields as JSON takes them, names in alphabetical order; `Usage(**record)` reads it back."""
+        by_name = {name: dict(sorted(getattr(self, name).items())) for name in ("failures", "unanswered", "details")}
+        return {**asdict(self), **by_name}
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a model chooses its words. The defaults are the paper's (Latent Agents, benchmarks).
+
+    A temperature of 0 is greedy; sampled texts depend on `seed` and the request. `max_new_tokens`
+    limits each answer. Raises `UserError` for values out of range.
+    """
+
+    max_new_tokens: int = 512
+    temperature: float = 0.7
+    top_p: float = 0.9
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise UserError(f"max_new_tokens {self.max_new_tokens} given: an answer takes at least 1 token")
+        if not 0 <= self.temperature < float("inf"):
+            raise UserError(f"temperature {self.temperature} given: give 0 (greedy) or a positive number")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p {self.top_p} given: it is a probability, give more than 0 and at most 1")
 
 
 class Agent(Protocol):
@@ -47,8 +147,13 @@ class Agent(Protocol):
         """The character that it plays, in whatever seat."""
         ...
 
-    def answer(self, requests: Sequence[Request]) -> list[str]:
-        """One text for each request, in their order; how they are batched must not change the texts."""
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its answers are made with, as JSON takes it: for the provenance of whatever keeps them."""
+        ...
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        """One answer for each request, in their order; how they are batched must not change the texts."""
         ...
 
 
@@ -65,8 +170,9 @@ class ScriptedAgent:
     """Solves sums of products in the style of its persona, with slips that show in the working.
 
     `error_rate` in [0, 1] is the probability of a slip in each working, and of overlooking a wrong
-    step when it reads another's. The text depends only on `seed`, the persona and the request.
-    Raises `UserError` for a persona without a script, for an error rate outside [0, 1], and for a
+    step when it reads another's. The text depends only on `seed`, the persona and the request. Its
+    tokens are words, numbers and signs, those of the chat messages that a model would be shown
+    counted as input. Raises `UserError` for a persona without a script, for an error rate outside [0, 1], and for a
     question that is not a sum of products.
     """
 
@@ -80,10 +186,19 @@ class ScriptedAgent:
         if not 0 <= self.error_rate <= 1:
             raise UserError(f"error rate {self.error_rate} given: it is a probability, give 0 to 1")
 
-    def answer(self, requests: Sequence[Request]) -> list[str]:
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"kind": "scripted", **asdict(self)}
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
         return [self._answer(request) for request in requests]
 
-    def _answer(self, request: Request) -> str:
+    def _answer(self, request: Request) -> Answer:
+        text = self._text(request)
+        shown = sum(_pieces(message["content"]) for message in chat_messages(self.persona, request))
+        return Answer(text, shown, _pieces(text))
+
+    def _text(self, request: Request) -> str:
         key = [self.seed, self.persona.name, request.question, request.agent, request.round]
         key += [request.own, request.others]
         rng = random.Random(hashlib.sha256(json.dumps(key).encode()).digest())
@@ -128,6 +243,38 @@ class ScriptedAgent:
         answer = _stated(text)
         shown = None if answer is None else _shown(text, answer)
         return None if overlooks or shown is None else find_fault(terms, shown.steps)
+
+
+def chat_messages(persona: Persona, request: Request) -> list[dict[str, str]]:
+    """A request as the messages of a chat: dictionaries with `role` and `content`.
+
+    The persona's prompt is the system's. In later rounds the agent's own earlier text stands where it
+    said it, and the others' latest texts follow by number; an empty text counts as no answer.
+    """
+    messages = [{"role": "system", "content": persona.system_prompt}] if persona.system_prompt else []
+    problem = f"Problem: {request.question}"
+    if not request.others and not request.own:
+        return [*messages, {"role": "user", "content": f"{problem}\n\n{request.instruction}"}]
+    shown = [
+        f"Agent {agent} wrote:\n\n{text}" if text else f"Agent {agent} gave no answer."
+        for agent, text in request.others
+    ]
+    review = (
+        "These are the latest solutions of the other agents to the same problem. Check them, and your own, "
+        "for mistakes; then keep or correct your answer and write out your full solution. "
+        f"{request.instruction}"
+    )
+    seen = "\n\n".join([*shown, review])
+    if not request.own:
+        return [*messages, {"role": "user", "content": f"{problem}\n\n{seen}"}]
+    messages.append({"role": "user", "content": f"{problem}\n\n{request.instruction}"})
+    messages.append({"role": "assistant", "content": request.own})
+    return [*messages, {"role": "user", "content": seen}]
+
+
+def _pieces(text: str) -> int:
+    """Words, numbers and signs in a text."""
+    return len(re.findall(r"\w+|[^\w\s]", text))
 
 
 def _holders(answers: Mapping[int, str | None], answer: str) -> list[int]:

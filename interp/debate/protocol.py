@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
-from interp.debate.agents import Agent, Request
+from interp.debate.agents import BOXED, Agent, Answer, Request, Usage
 from interp.debate.tasks import Question, Task
 from interp.debate.transcript import Transcript, without_tags
 from interp.errors import UserError
@@ -71,6 +72,81 @@ def seatings(n_agents: int) -> list[tuple[int, ...]]:
     return [(*row[shift:], *row[:shift]) for row in rows for shift in range(n_agents)]
 
 
+@dataclass(frozen=True, slots=True)
+class Debate:
+    """A finished debate and what its answers cost, summed over agents and rounds."""
+
+    transcript: Transcript
+    usage: Usage
+
+
+def debates(
+    questions: Sequence[Question],
+    agents: Sequence[Agent],
+    *,
+    task: Task,
+    rounds: int = 2,
+    rotate: bool = False,
+    start: int = 0,
+    chunk: int | None = None,
+    instruction: str = BOXED,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Debate]:
+    """Let the agents debate every question; yields one debate for each, in order, as they finish.
+
+    A debate ends as soon as a round is unanimous, in the first round too; otherwise each agent sees
+    the others' latest turns and revises. After the last of `rounds` a strict majority is the
+    consensus; a debate without one is kept, with no consensus and `{"undecided": True}` in `extra`.
+    `chunk` questions are debated at a time (all of them where it is None): each round asks each agent
+    for all the chunk's open questions in one batch (Latent Agents, section 3). The chunks change
+    nothing in the debates.
+
+    Agent k sits in seat k; with `rotate` the `seatings` follow one another over the questions,
+    `start` being the number of questions that earlier calls of the same run have debated. The same
+    agent may be given for several seats. `instruction` is what every agent is told about the form of
+    an answer. `progress` is called after each batch with the number of turns written and the number
+    expected if no further debate ends early.
+
+    A turn whose agent gave no answer is empty and has no say in the consensus; such turns are counted
+    by the name of what went wrong in `extra["turns_failed"]`. Tags in an agent's text are taken out
+    and the turns concerned counted in `extra["turns_with_tags"]`.
+
+    Raises `UserError` for fewer than two agents, fewer than one round or chunks of less than one.
+    """
+    if len(agents) < 2 or rounds < 1:
+        raise UserError(f"{len(agents)} agents and {rounds} rounds given: a debate takes at least 2 agents and 1 round")
+    size = max(len(questions), 1) if chunk is None else chunk
+    if size < 1:
+        raise UserError(f"chunks of {size} questions asked for: give 1 or more")
+    orders = seatings(len(agents)) if rotate else [tuple(range(len(agents)))]
+    names = [agent.persona.name for agent in agents]
+
+    def run() -> Iterator[Debate]:
+        written = 0
+        for first in range(0, len(questions), size):
+            numbered = enumerate(questions[first : first + size], start=start + first)
+            seated = [_Open(question, orders[i % len(orders)], instruction) for i, question in numbered]
+            later = (len(questions) - first - len(seated)) * len(agents) * rounds
+            for round in range(1, rounds + 1):
+                going = [d for d in seated if d.agreed is None or not d.agreed.unanimous]
+                answers: list[dict[int, Answer]] = [{} for _ in going]
+                expected = written + len(going) * len(agents) * (rounds - round + 1) + later
+                for index, agent in enumerate(agents):
+                    requests = [d.request(d.order.index(index) + 1, round) for d in going]
+                    given = agent.answer(requests) if requests else []
+                    for request, turn, answer in zip(requests, answers, given, strict=True):
+                        turn[request.agent] = answer
+                    written += len(requests)
+                    if progress is not None and requests:
+                        progress(written, expected)
+                for d, turn in zip(going, answers, strict=True):
+                    d.close_round([turn[seat] for seat in sorted(turn)], task)
+            for d in seated:
+                yield Debate(d.transcript(names), Usage.of(d.answers))
+
+    return run()
+
+
 def debate(
     questions: Sequence[Question],
     agents: Sequence[Agent],
@@ -81,63 +157,38 @@ def debate(
     start: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Transcript]:
-    """Let the agents debate every question; one transcript for each, in order.
-
-    A debate ends as soon as a round is unanimous, in the first round too; otherwise each agent sees
-    the others' latest turns and revises. After the last of `rounds` a strict majority is the
-    consensus; a debate without one is kept, with no consensus and `{"undecided": True}` in `extra`.
-    Each round asks each agent for all its open questions in one batch (Latent Agents, section 3).
-
-    Agent k sits in seat k; with `rotate` the `seatings` follow one another over the questions,
-    `start` being the number of questions that earlier calls of the same run have debated. The same
-    agent may be given for several seats. `progress` is called after each batch with the number of
-    turns written and the number expected if no further debate ends early. Tags in an agent's text are
-    taken out and the turns concerned counted in `extra["turns_with_tags"]`.
-
-    Raises `UserError` for fewer than two agents or fewer than one round.
-    """
-    if len(agents) < 2 or rounds < 1:
-        raise UserError(f"{len(agents)} agents and {rounds} rounds given: a debate takes at least 2 agents and 1 round")
-    orders = seatings(len(agents)) if rotate else [tuple(range(len(agents)))]
-    debates = [_Debate(q, orders[(start + i) % len(orders)]) for i, q in enumerate(questions)]
-    written = 0
-    for round in range(1, rounds + 1):
-        open_debates = [d for d in debates if d.agreed is None or not d.agreed.unanimous]
-        texts: list[dict[int, str]] = [{} for _ in open_debates]
-        expected = written + len(open_debates) * len(agents) * (rounds - round + 1)
-        for index, agent in enumerate(agents):
-            requests = [d.request(d.order.index(index) + 1, round) for d in open_debates]
-            answers = agent.answer(requests) if requests else []
-            for request, turn, text in zip(requests, texts, answers, strict=True):
-                turn[request.agent] = text
-            written += len(requests)
-            if progress is not None and requests:
-                progress(written, expected)
-        for d, turn in zip(open_debates, texts, strict=True):
-            d.close_round([turn[seat] for seat in sorted(turn)], task)
-    return [d.transcript([agent.persona.name for agent in agents]) for d in debates]
+    """The transcripts of `debates`, all at once."""
+    finished = debates(questions, agents, task=task, rounds=rounds, rotate=rotate, start=start, progress=progress)
+    return [d.transcript for d in finished]
 
 
-class _Debate:
+class _Open:
     """A debate in progress; `order[k - 1]` is the index of the agent in seat k."""
 
-    def __init__(self, question: Question, order: tuple[int, ...]) -> None:
+    def __init__(self, question: Question, order: tuple[int, ...], instruction: str) -> None:
         self.question = question
         self.order = order
+        self.instruction = instruction
         self.rounds: list[list[str]] = []
+        self.answers: list[Answer] = []
         self.agreed: Consensus | None = None
         self.turns_with_tags = 0
 
     def request(self, seat: int, round: int) -> Request:
-        if not self.rounds:
-            return Request(self.question.text, seat, round)
-        latest = list(enumerate(self.rounds[-1], start=1))
-        others = tuple((agent, text) for agent, text in latest if agent != seat)
-        return Request(self.question.text, seat, round, latest[seat - 1][1], others)
+        latest = list(enumerate(self.rounds[-1], start=1)) if self.rounds else []
+        return Request(
+            self.question.text,
+            seat,
+            round,
+            latest[seat - 1][1] if latest else None,
+            tuple((agent, text) for agent, text in latest if agent != seat),
+            self.instruction,
+        )
 
-    def close_round(self, texts: list[str], task: Task) -> None:
-        plain = [without_tags(text) for text in texts]
-        self.turns_with_tags += sum(a != b for a, b in zip(texts, plain, strict=True))
+    def close_round(self, answers: list[Answer], task: Task) -> None:
+        plain = [without_tags(answer.text) for answer in answers]
+        self.turns_with_tags += sum(a.text != b for a, b in zip(answers, plain, strict=True))
+        self.answers += answers
         self.rounds.append(plain)
         self.agreed = consensus([task.answer(text) for text in plain], task.grade)
 
@@ -145,6 +196,8 @@ class _Debate:
         extra: dict[str, object] = {} if self.agreed else {"undecided": True}
         if self.turns_with_tags:
             extra["turns_with_tags"] = self.turns_with_tags
+        if failed := Counter(answer.error for answer in self.answers if answer.error is not None):
+            extra["turns_failed"] = dict(sorted(failed.items()))
         return Transcript.build(
             self.question.text,
             self.rounds,

@@ -1,0 +1,71 @@
+"""What answering in batches saves: `python -m benchmarks.answering`.
+
+Side by side on the same questions with the same local agent, in turns, medians of the ratios: one
+request at a time against `--batch` at a time. Greedy, so that both must write the same texts; how many
+they do is counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from interp.debate.agents import Answer, Request, Sampling
+from interp.debate.local import LocalAgent
+from interp.debate.personas import PERSONAS
+from interp.debate.tasks import Arithmetic
+from interp.models import load_model
+
+
+def times(model_name: str, n_questions: int, batch_size: int, max_new_tokens: int, repeats: int) -> Table:
+    """Seconds and written tokens of each way, and how often they agree."""
+    model = load_model(model_name)
+    requests = [Request(question.text, 1) for question in Arithmetic().questions(n_questions, seed=0)]
+    sizes = (1, batch_size)
+    agents = {
+        size: LocalAgent(PERSONAS["self-critique"], model, Sampling(max_new_tokens, temperature=0), size)
+        for size in sizes
+    }
+    agents[batch_size].answer(requests[:1])  # warm up
+    seconds: dict[int, list[float]] = {size: [] for size in sizes}
+    answers: dict[int, list[Answer]] = {}
+    for _ in range(repeats):
+        for size, agent in agents.items():
+            started = time.perf_counter()
+            answers[size] = agent.answer(requests)
+            seconds[size].append(time.perf_counter() - started)
+
+    same = sum(a.text == b.text for a, b in zip(*(answers[size] for size in sizes), strict=True))
+    table = Table(
+        title=f"{model_name}, {model.provenance['dtype']} on {model.device}: {n_questions} questions, up to "
+        f"{max_new_tokens} tokens each, {repeats} repeats in turns; {same} of {n_questions} texts the same"
+    )
+    for heading in ("batch", "seconds (median)", "tokens written a second", "times as fast as one (median)", "range"):
+        table.add_column(heading, justify="right")
+    for size in sizes:
+        ratios = [a / b for a, b in zip(seconds[1], seconds[size], strict=True)]
+        median = statistics.median(seconds[size])
+        rate = sum(answer.output_tokens for answer in answers[size]) / median
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        table.add_row(str(size), f"{median:.1f}", f"{rate:.0f}", f"{statistics.median(ratios):.2f}", spread)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--questions", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    console = Console(soft_wrap=True)
+    console.print(times(given.model, given.questions, given.batch, given.max_new_tokens, given.repeats))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""An agent that is a model in this process.
+
+Knows how a request becomes the model's tokens and its tokens a text; knows nothing about debates, and
+leaves batches, cache and sampling to `interp.generation`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from jinja2 import TemplateError
+
+from interp.debate.agents import Answer, Request, Sampling, chat_messages
+from interp.debate.personas import Persona
+from interp.generation import generate
+from interp.models import Model
+
+TOO_LONG = "prompt too long"
+EMPTY = "empty answer"
+
+
+@dataclass(frozen=True)
+class LocalAgent:
+    """A persona played by a model; several agents may share one.
+
+    `batch_size` requests are answered at a time, which changes how fast and not what. A prompt that
+    leaves no room for an answer in the model's context, and an answer without any text, are failures
+    of that request alone.
+    """
+
+    persona: Persona
+    model: Model
+    sampling: Sampling = field(default_factory=Sampling)
+    batch_size: int = 16
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {
+            "kind": "local",
+            "persona": asdict(self.persona),
+            "model": self.model.provenance,
+            "sampling": asdict(self.sampling),
+        }
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        prompts = [prompt_tokens(self.model.tokenizer, chat_messages(self.persona, request)) for request in requests]
+        generated = generate(
+            self.model,
+            prompts,
+            max_new_tokens=self.sampling.max_new_tokens,
+            temperature=self.sampling.temperature,
+            top_p=self.sampling.top_p,
+            seeds=[_seed(self.sampling.seed, self.persona, request) for request in requests],
+            batch_size=self.batch_size,
+        )
+        answers = []
+        for prompt, out in zip(prompts, generated, strict=True):
+            text = self.model.tokenizer.decode(out.ids, skip_special_tokens=True)
+            if not out.n_tokens:
+                limit = f"{len(prompt)} tokens, and the model reads {self.model.context_length} with its answer"
+                answers.append(Answer("", 0, 0, TOO_LONG, limit, (TOO_LONG,)))
+            elif not text.strip():
+                answers.append(Answer("", len(prompt), out.n_tokens, EMPTY, "", (EMPTY,), not out.ended))
+            else:
+                answers.append(Answer(text, len(prompt), out.n_tokens, cut=not out.ended))
+        return answers
+
+
+def prompt_tokens(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
+    """Messages as the token ids that a model is to continue.
+
+    By the tokenizer's chat template; where that refuses a system message, its content opens the first
+    user message. Without a template the messages are written out as plain paragraphs.
+    """
+    if not tokenizer.chat_template:
+        plain = "\n\n".join([*(f"{m['role'].capitalize()}: {m['content']}" for m in messages), "Assistant:"])
+        return list(tokenizer(plain)["input_ids"])
+    try:
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    except TemplateError:
+        system, user, *rest = messages
+        merged = {"role": "user", "content": f"{system['content']}\n\n{user['content']}"}
+        text = tokenizer.apply_chat_template([merged, *rest], add_generation_prompt=True, tokenize=False)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _seed(seed: int, persona: Persona, request: Request) -> int:
+    key = json.dumps([seed, asdict(persona), asdict(request)])
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big", signed=True)
