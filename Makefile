@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test check bench clean
 
 demo: $(VENV)/ready
-	$(BIN)/interp extract-directions --model smollm2-135m --transcripts scripted --limit 96 --out out/demo
+	$(BIN)/interp extract-directions --model smollm2-135m --transcripts scripted --limit 72 --out out/demo
 
 test: check
 	$(BIN)/python -m pytest
