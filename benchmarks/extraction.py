@@ -38,15 +38,18 @@ from interp.debate.transcript import Transcript
 from interp.models import load_model
 
 
-def scripted(n: int, *, two_rounds_only: bool = False) -> list[Transcript]:
-    """Scripted debates that are not the embedded ones."""
-    task = Arithmetic()
+PAPER = "a+b*c+d-e*f"
+
+
+def scripted(n: int, form: str = PAPER, *, two_rounds_only: bool = False) -> list[Transcript]:
+    """Scripted debates that are not the embedded ones; shorter questions make shorter debates."""
+    task = Arithmetic(form=form)
     agents = [ScriptedAgent(p, error_rate=0.26, seed=100 + i) for i, p in enumerate(PERSONAS.values())]
     debates = debate(task.questions(3 * n, seed=100), agents, task=task)
     return [d for d in debates if d.n_rounds == 2 or not two_rounds_only][:n]
 
 
-def times(model_name: str, n_transcripts: int, batch_tokens: int, repeats: int) -> Table:
+def times(model_name: str, n_transcripts: int, form: str, batch_tokens: int, repeats: int) -> Table:
     """Seconds of each way and the ratio of interp's time to it."""
     from transformers import AutoModelForCausalLM
 
@@ -55,9 +58,12 @@ def times(model_name: str, n_transcripts: int, batch_tokens: int, repeats: int) 
     plain: Any = AutoModelForCausalLM.from_pretrained(
         checkpoint.location, dtype=model.dtype, **checkpoint.hub_arguments
     ).eval()
-    corpus = Corpus.build(scripted(n_transcripts, two_rounds_only=True), model.tokenizer)
+    corpus = Corpus.build(scripted(n_transcripts, form, two_rounds_only=True), model.tokenizer)
+    ends = [int(corpus.turns.stop[corpus.turns.transcript == t].max()) for t in corpus.usable]  # what interp reads
     batches = [
-        torch.nn.utils.rnn.pad_sequence([torch.tensor(corpus.ids[t]) for t in r.transcripts], batch_first=True)
+        torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(corpus.ids[t][: ends[t]]) for t in r.transcripts], batch_first=True
+        )
         for r in stream(model, corpus, layers=(0,), batch_tokens=batch_tokens)
     ]
     middle = plain.base_model.layers[model.n_layers // 2]
@@ -88,10 +94,11 @@ def times(model_name: str, n_transcripts: int, batch_tokens: int, repeats: int) 
                 way()
                 seconds[name].append(time.perf_counter() - started)
 
-    n_tokens = sum(map(len, corpus.ids))
+    n_tokens = sum(ends)
+    n_prefix_tokens = int(corpus.turns.stop.sum())
     table = Table(
         title=f"{model_name}, {model.provenance['dtype']} on {model.device}: {n_transcripts} debates of two rounds, "
-        f"{n_tokens:,} tokens, {repeats} repeats in turns"
+        f"{n_tokens:,} tokens ({n_prefix_tokens:,} in prefixes), {repeats} repeats in turns"
     )
     for heading in ("way", "seconds (median)", "interp ÷ way (median)", "range"):
         table.add_column(heading, justify="left" if heading == "way" else "right")
@@ -134,6 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--transcripts", type=int, default=6, help="transcripts that are timed")
+    parser.add_argument("--form", default=PAPER, help="of the questions debated; a shorter one makes shorter debates")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--memory", type=int, nargs="*", default=[64, 512], help="sizes; none to leave memory out")
@@ -143,7 +151,7 @@ def main() -> None:
         extract_once(given.model, given.extract_once, given.batch_tokens)
         return
     console = Console(soft_wrap=True)
-    console.print(times(given.model, given.transcripts, given.batch_tokens, given.repeats))
+    console.print(times(given.model, given.transcripts, given.form, given.batch_tokens, given.repeats))
     if given.memory:
         console.print(memory(given.model, given.memory, given.batch_tokens))
 
