@@ -37,7 +37,6 @@ from interp.debate.tasks import Arithmetic
 from interp.debate.transcript import Transcript
 from interp.models import load_model
 
-
 PAPER = "a+b*c+d-e*f"
 
 
