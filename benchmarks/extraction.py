@@ -112,24 +112,24 @@ def _first(out: Any) -> torch.Tensor:
     return out[0] if isinstance(out, tuple) else out
 
 
-def extract_once(model_name: str, n_transcripts: int, batch_tokens: int) -> None:
+def extract_once(model_name: str, n_transcripts: int, form: str, batch_tokens: int) -> None:
     """One whole extraction; prints this process's peak memory in KiB."""
     from interp.extraction import extract_directions
 
     with tempfile.TemporaryDirectory() as out:
-        extract_directions(load_model(model_name), scripted(n_transcripts), out, batch_tokens=batch_tokens)
+        extract_directions(load_model(model_name), scripted(n_transcripts, form), out, batch_tokens=batch_tokens)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
-def memory(model_name: str, sizes: list[int], batch_tokens: int) -> Table:
+def memory(model_name: str, sizes: list[int], form: str, batch_tokens: int) -> Table:
     """Peak memory of an extraction at each number of transcripts."""
     table = Table(title=f"Peak memory of a whole extraction with {model_name}")
     for heading in ("transcripts", "peak MiB", "÷ first"):
         table.add_column(heading, justify="right")
     peaks: list[float] = []
     for n in sizes:
-        options = ["--model", model_name, "--batch-tokens", str(batch_tokens), "--extract-once", str(n)]
-        command = [sys.executable, "-m", "benchmarks.extraction", *options]
+        options = ["--model", model_name, "--form", form, "--batch-tokens", str(batch_tokens)]
+        command = [sys.executable, "-m", "benchmarks.extraction", *options, "--extract-once", str(n)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         peaks.append(int(done.stdout.split()[-1]) / 1024)
         table.add_row(str(n), f"{peaks[-1]:,.0f}", f"{peaks[-1] / peaks[0]:.3f}")
@@ -147,12 +147,12 @@ def main() -> None:
     parser.add_argument("--extract-once", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.extract_once:
-        extract_once(given.model, given.extract_once, given.batch_tokens)
+        extract_once(given.model, given.extract_once, given.form, given.batch_tokens)
         return
     console = Console(soft_wrap=True)
     console.print(times(given.model, given.transcripts, given.form, given.batch_tokens, given.repeats))
     if given.memory:
-        console.print(memory(given.model, given.memory, given.batch_tokens))
+        console.print(memory(given.model, given.memory, given.form, given.batch_tokens))
 
 
 if __name__ == "__main__":
