@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,7 +42,7 @@ def draw(questions: Sequence[Question], n: int, seed: int, origin: str) -> list[
     return distinct[:n]
 
 
-class _Published:
+class _Published(ABC):
     """What the benchmarks share: questions drawn from rows, answers that are stated in a box."""
 
     layout: ClassVar[Layout]
@@ -50,8 +51,8 @@ class _Published:
     split: str
 
     @property
-    def name(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def name(self) -> str: ...
 
     def prompt(self, question: str) -> str:
         return f"{question}\n\n{self.instruction}"
@@ -75,8 +76,8 @@ class _Published:
     def _all_questions(self) -> list[Question]:
         return [self._question(row) for row in self._rows.rows]
 
-    def _question(self, row: dict[str, Any]) -> Question:
-        raise NotImplementedError
+    @abstractmethod
+    def _question(self, row: dict[str, Any]) -> Question: ...
 
 
 @dataclass(frozen=True)
