@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ from transformers import (
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript, read_transcripts
 from interp.models import Model, wrap
+
+# Models this small spend most of their time waiting for a second thread, the more so on busy cores.
+# Set for the commands that tests start as well.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "data" / "published_debates.json"
 

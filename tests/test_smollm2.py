@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+import torch
 
 from interp.checkpoints import locate
 from interp.debate.embedded import read_embedded
@@ -12,6 +16,15 @@ from interp.extraction import extract_directions
 from interp.models import load_model
 
 
+@pytest.fixture
+def all_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("all_threads")
 def test_directions_out_of_a_real_model() -> None:
     try:
         locate("smollm2-135m")
