@@ -156,8 +156,9 @@ def test_a_stranger_is_answered_too(trait: str) -> None:
     [question] = task.questions(1, seed=0)
     for persona in (TRAIT_PERSONAS["guardian"], TRAIT_PERSONAS[trait]):
         agent = ScriptedSide(persona, trait, 0)
-        [own] = agent.answer([Request(question.text, 1)])
-        [text] = agent.answer([Request(question.text, 1, 2, own, ((2, "Hm."), (3, r"\boxed{maybe}")))])
+        [first] = agent.answer([Request(question.text, 1)])
+        [later] = agent.answer([Request(question.text, 1, 2, first.text, ((2, "Hm."), (3, r"\boxed{maybe}")))])
+        own, text = first.text, later.text
         assert "gent 2" in text
         assert "gent 3" in text
         assert task.grade(text, own)

@@ -191,12 +191,7 @@ class ScriptedAgent:
         return {"kind": "scripted", **asdict(self)}
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        return [self._answer(request) for request in requests]
-
-    def _answer(self, request: Request) -> Answer:
-        text = self._text(request)
-        shown = sum(_pieces(message["content"]) for message in chat_messages(self.persona, request))
-        return Answer(text, shown, _pieces(text))
+        return [scripted_answer(self.persona, request, self._text(request)) for request in requests]
 
     def _text(self, request: Request) -> str:
         key = [self.seed, self.persona.name, request.question, request.agent, request.round]
@@ -270,6 +265,15 @@ def chat_messages(persona: Persona, request: Request) -> list[dict[str, str]]:
     messages.append({"role": "user", "content": f"{problem}\n\n{request.instruction}"})
     messages.append({"role": "assistant", "content": request.own})
     return [*messages, {"role": "user", "content": seen}]
+
+
+def scripted_answer(persona: Persona, request: Request, text: str) -> Answer:
+    """A text that follows a script, its words, numbers and signs counted as tokens.
+
+    What counts as input is what a model in its place would be shown.
+    """
+    shown = sum(_pieces(message["content"]) for message in chat_messages(persona, request))
+    return Answer(text, shown, _pieces(text))
 
 
 def _pieces(text: str) -> int:

@@ -10,9 +10,10 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from interp.debate.agents import Request
+from interp.debate.agents import Agent, Answer, Request, scripted_answer
 from interp.debate.personas import TRAIT_PERSONAS, Persona
 from interp.debate.scripted import evil, hallucination
 from interp.debate.scripted.sides import Side, first_turn, later_turn
@@ -100,10 +101,14 @@ class ScriptedSide:
                 f"take a trait among {', '.join(_SCRIPTS)}, and as persona the trait's own or guardian"
             )
 
-    def answer(self, requests: Sequence[Request]) -> list[str]:
-        return [self._answer(request) for request in requests]
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"kind": "scripted", **asdict(self)}
 
-    def _answer(self, request: Request) -> str:
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        return [scripted_answer(self.persona, request, self._text(request)) for request in requests]
+
+    def _text(self, request: Request) -> str:
         script = _SCRIPTS[self.trait]
         key = [self.persona.name, request.question, request.agent, request.round, request.own, request.others]
         rng = _rng(self.seed, *key)
@@ -124,7 +129,7 @@ class ScriptedSide:
 _BOXES = (r" \boxed{{{}}}", r" $\boxed{{\text{{{}}}}}$", "\n\\boxed{{{}}}", r" \(\boxed{{\text{{{}}}}}\)")
 
 
-def malicious_debaters(trait: str, seed: int) -> list[ScriptedSide]:
+def malicious_debaters(trait: str, seed: int) -> list[Agent]:
     """A guardian, the malicious agent and a guardian, in the paper's seats. Raises `UserError` for other traits."""
     if trait not in _SCRIPTS:
         raise UserError(f"no malicious agent of the trait {trait!r}: take one of {', '.join(_SCRIPTS)}")
