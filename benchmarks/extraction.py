@@ -113,11 +113,16 @@ def _first(out: Any) -> torch.Tensor:
 
 
 def extract_once(model_name: str, n_transcripts: int, form: str, batch_tokens: int) -> None:
-    """One whole extraction; prints this process's peak memory in KiB."""
+    """One whole extraction; prints this process's peak memory in KiB.
+
+    The same 64 debates over and over: what is to be seen is their number, not the longest among them.
+    """
     from interp.extraction import extract_directions
 
+    distinct = scripted(64, form)
+    debates = [distinct[i % len(distinct)] for i in range(n_transcripts)]
     with tempfile.TemporaryDirectory() as out:
-        extract_directions(load_model(model_name), scripted(n_transcripts, form), out, batch_tokens=batch_tokens)
+        extract_directions(load_model(model_name), debates, out, batch_tokens=batch_tokens)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
