@@ -136,10 +136,10 @@ def evaluate(difference: Float[np.ndarray, "group label d_model"], design: Desig
     if len(folds) < 2:
         wins = np.full_like(wins, np.nan)
     auc = wins.mean(axis=1)
-    cosines = np.stack([_split_half(fold_sums[:, k]) for k in range(n_draws)])
+    shuffled = np.stack([_split_half(fold_sums[:, k]) for k in range(1, n_draws)])
     return Evidence(
         reliability=_jackknife(fold_sums[:, 0]),
-        reliability_shuffled=_over_draws(cosines[1:]),
+        reliability_shuffled=_over_draws(shuffled),
         separation=_separation(wins[0], design),
         separation_shuffled=_over_draws(auc[1:n_draws]),
         separation_random=_over_draws(auc[n_draws:]),
