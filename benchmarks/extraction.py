@@ -14,13 +14,13 @@ of transcripts, each in a process of its own.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ from interp.debate.agents import ScriptedAgent
 from interp.debate.personas import PERSONAS
 from interp.debate.protocol import debate
 from interp.debate.tasks import Arithmetic
-from interp.debate.transcript import Transcript
+from interp.debate.transcript import Transcript, read_transcripts
 from interp.models import load_model
 
 PAPER = "a+b*c+d-e*f"
@@ -48,7 +48,7 @@ def scripted(n: int, form: str = PAPER, *, two_rounds_only: bool = False) -> lis
     return [d for d in debates if d.n_rounds == 2 or not two_rounds_only][:n]
 
 
-def times(model_name: str, n_transcripts: int, form: str, batch_tokens: int, repeats: int) -> Table:
+def times(model_name: str, debates: list[Transcript], batch_tokens: int, repeats: int) -> Table:
     """Seconds of each way and the ratio of interp's time to it."""
     from transformers import AutoModelForCausalLM
 
@@ -57,7 +57,7 @@ def times(model_name: str, n_transcripts: int, form: str, batch_tokens: int, rep
     plain: Any = AutoModelForCausalLM.from_pretrained(
         checkpoint.location, dtype=model.dtype, **checkpoint.hub_arguments
     ).eval()
-    corpus = Corpus.build(scripted(n_transcripts, form, two_rounds_only=True), model.tokenizer)
+    corpus = Corpus.build(debates, model.tokenizer)
     ends = [int(corpus.turns.stop[corpus.turns.transcript == t].max()) for t in corpus.usable]  # what interp reads
     batches = [
         torch.nn.utils.rnn.pad_sequence(
@@ -86,7 +86,8 @@ def times(model_name: str, n_transcripts: int, form: str, batch_tokens: int, rep
     ways: dict[str, Callable[[], None]] = {"interp": interp, "forward": forward, "prefixes": prefixes}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     with torch.inference_mode():
-        forward()  # warm up
+        for way in (interp, forward):  # warm up
+            way()
         for _ in range(repeats):
             for name, way in ways.items():
                 started = time.perf_counter()
@@ -96,15 +97,15 @@ def times(model_name: str, n_transcripts: int, form: str, batch_tokens: int, rep
     n_tokens = sum(ends)
     n_prefix_tokens = int(corpus.turns.stop.sum())
     table = Table(
-        title=f"{model_name}, {model.provenance['dtype']} on {model.device}: {n_transcripts} debates of two rounds, "
+        title=f"{model_name}, {model.provenance['dtype']} on {model.device}: {len(debates)} debates, "
         f"{n_tokens:,} tokens ({n_prefix_tokens:,} in prefixes), {repeats} repeats in turns"
     )
     for heading in ("way", "seconds (median)", "interp ÷ way (median)", "range"):
         table.add_column(heading, justify="left" if heading == "way" else "right")
     for name in ways:
         ratios = [a / b for a, b in zip(seconds["interp"], seconds[name], strict=True)]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        table.add_row(name, f"{statistics.median(seconds[name]):.1f}", f"{statistics.median(ratios):.2f}", spread)
+        spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+        table.add_row(name, f"{statistics.median(seconds[name]):.1f}", f"{statistics.median(ratios):.3f}", spread)
     return table
 
 
@@ -123,7 +124,9 @@ def extract_once(model_name: str, n_transcripts: int, form: str, batch_tokens: i
     debates = [distinct[i % len(distinct)] for i in range(n_transcripts)]
     with tempfile.TemporaryDirectory() as out:
         extract_directions(load_model(model_name), debates, out, batch_tokens=batch_tokens)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # getrusage would start from what the parent used
+    status = Path("/proc/self/status").read_text()
+    print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
 def memory(model_name: str, sizes: list[int], form: str, batch_tokens: int) -> Table:
@@ -146,7 +149,8 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--transcripts", type=int, default=6, help="transcripts that are timed")
     parser.add_argument("--form", default=PAPER, help="of the questions debated; a shorter one makes shorter debates")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--debates", help="time the two-round debates of this file instead of scripted ones")
+    parser.add_argument("--repeats", type=int, default=5, help="of the timing; 0 to leave it out")
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--memory", type=int, nargs="*", default=[64, 512], help="sizes; none to leave memory out")
     parser.add_argument("--extract-once", type=int, help=argparse.SUPPRESS)
@@ -155,7 +159,11 @@ def main() -> None:
         extract_once(given.model, given.extract_once, given.form, given.batch_tokens)
         return
     console = Console(soft_wrap=True)
-    console.print(times(given.model, given.transcripts, given.form, given.batch_tokens, given.repeats))
+    if given.repeats:
+        debates = scripted(given.transcripts, given.form, two_rounds_only=True)
+        if given.debates:
+            debates = [d for d in read_transcripts(given.debates) if d.n_rounds == 2][: given.transcripts]
+        console.print(times(given.model, debates, given.batch_tokens, given.repeats))
     if given.memory:
         console.print(memory(given.model, given.memory, given.form, given.batch_tokens))
 

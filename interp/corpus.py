@@ -130,6 +130,11 @@ class Corpus:
         return Corpus(tuple(all_ids), table, tuple(questions), tuple(skipped))
 
 
+def question_tokens(tokenizer: Any, question: str) -> list[int]:
+    """The token ids with which every transcript about the question begins."""
+    return _Encoder(tokenizer).transcript(Transcript(question, ()))[0]
+
+
 class _Encoder:
     """A tokenizer that can be called on the middle of a text.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from interp.corpus import question_tokens
 from interp.debate.agents import Answer, Request, Sampling, chat_messages
 from interp.debate.personas import Persona
 from interp.generation import generate
@@ -47,7 +48,7 @@ class LocalAgent:
         }
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        prompts = [prompt_tokens(self.model.tokenizer, chat_messages(self.persona, request)) for request in requests]
+        prompts = [self._prompt(request) for request in requests]
         generated = generate(
             self.model,
             prompts,
@@ -59,7 +60,7 @@ class LocalAgent:
         )
         answers = []
         for prompt, out in zip(prompts, generated, strict=True):
-            text = self.model.tokenizer.decode(out.ids, skip_special_tokens=True)
+            text = self._text(out.ids)
             if not out.n_tokens:
                 limit = f"{len(prompt)} tokens, and the model reads {self.model.context_length} with its answer"
                 answers.append(Answer("", 0, 0, TOO_LONG, limit, (TOO_LONG,)))
@@ -68,6 +69,30 @@ class LocalAgent:
             else:
                 answers.append(Answer(text, len(prompt), out.n_tokens, cut=not out.ended))
         return answers
+
+    def _prompt(self, request: Request) -> list[int]:
+        return prompt_tokens(self.model.tokenizer, chat_messages(self.persona, request))
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self.model.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+class InternalizedAgent(LocalAgent):
+    """A model that goes on from the bare question, as it was trained to on whole debates.
+
+    Its prompt is that of a transcript, tokenized as transcripts are; there is no persona, no chat and no
+    instruction. The tags that it writes stay in its text.
+    """
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts, "kind": "internalized"}
+
+    def _prompt(self, request: Request) -> list[int]:
+        return question_tokens(self.model.tokenizer, request.question)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self.model.tokenizer.decode(ids)
 
 
 def prompt_tokens(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:

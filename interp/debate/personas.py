@@ -49,6 +49,9 @@ PERSONAS: dict[str, Persona] = {
 }
 """The three of the "diverse" debates by name, in the order of the paper's seats; the prompts are our own."""
 
+PLAIN = Persona("plain", "")
+"""No character at all: a model as it is, alone or in a debate among identical agents."""
+
 TRAIT_PERSONAS: dict[str, Persona] = {
     persona.name: persona
     for persona in (

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
-from interp.debate.agents import BOXED, Agent, Answer, Request, Usage
+from interp.debate.agents import Agent, Answer, Request, Usage
 from interp.debate.tasks import Question, Task
 from interp.debate.transcript import Transcript, without_tags
 from interp.errors import UserError
@@ -72,11 +72,21 @@ def seatings(n_agents: int) -> list[tuple[int, ...]]:
     return [(*row[shift:], *row[:shift]) for row in rows for shift in range(n_agents)]
 
 
+def plurality(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> str | None:
+    """The answer that most agents give; of several such, the one given first. None where nobody answers."""
+    stated = [answer for answer in answers if answer is not None]
+    return max(stated, key=lambda answer: sum(same(other, answer) for other in stated), default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Debate:
-    """A finished debate and what its answers cost, summed over agents and rounds."""
+    """A finished debate, the answer agreed on (None where there is none), and what it took.
+
+    `usage` is summed over agents and rounds.
+    """
 
     transcript: Transcript
+    answer: str | None
     usage: Usage
 
 
@@ -89,7 +99,6 @@ def debates(
     rotate: bool = False,
     start: int = 0,
     chunk: int | None = None,
-    instruction: str = BOXED,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Debate]:
     """Let the agents debate every question; yields one debate for each, in order, as they finish.
@@ -103,9 +112,9 @@ def debates(
 
     Agent k sits in seat k; with `rotate` the `seatings` follow one another over the questions,
     `start` being the number of questions that earlier calls of the same run have debated. The same
-    agent may be given for several seats. `instruction` is what every agent is told about the form of
-    an answer. `progress` is called after each batch with the number of turns written and the number
-    expected if no further debate ends early.
+    agent may be given for several seats. Every agent is told the task's own `instruction`. `progress`
+    is called after each batch with the number of turns written and the number expected if no further
+    debate ends early.
 
     A turn whose agent gave no answer is empty and has no say in the consensus; such turns are counted
     by the name of what went wrong in `extra["turns_failed"]`. Tags in an agent's text are taken out
@@ -125,7 +134,7 @@ def debates(
         written = 0
         for first in range(0, len(questions), size):
             numbered = enumerate(questions[first : first + size], start=start + first)
-            seated = [_Open(question, orders[i % len(orders)], instruction) for i, question in numbered]
+            seated = [_Open(question, orders[i % len(orders)], task) for i, question in numbered]
             later = (len(questions) - first - len(seated)) * len(agents) * rounds
             for round in range(1, rounds + 1):
                 going = [d for d in seated if d.agreed is None or not d.agreed.unanimous]
@@ -140,9 +149,9 @@ def debates(
                     if progress is not None and requests:
                         progress(written, expected)
                 for d, turn in zip(going, answers, strict=True):
-                    d.close_round([turn[seat] for seat in sorted(turn)], task)
+                    d.close_round([turn[seat] for seat in sorted(turn)])
             for d in seated:
-                yield Debate(d.transcript(names), Usage.of(d.answers))
+                yield Debate(d.transcript(names), d.agreed.answer if d.agreed else None, Usage.of(d.answers))
 
     return run()
 
@@ -165,10 +174,10 @@ def debate(
 class _Open:
     """A debate in progress; `order[k - 1]` is the index of the agent in seat k."""
 
-    def __init__(self, question: Question, order: tuple[int, ...], instruction: str) -> None:
+    def __init__(self, question: Question, order: tuple[int, ...], task: Task) -> None:
         self.question = question
         self.order = order
-        self.instruction = instruction
+        self.task = task
         self.rounds: list[list[str]] = []
         self.answers: list[Answer] = []
         self.agreed: Consensus | None = None
@@ -182,15 +191,15 @@ class _Open:
             round,
             latest[seat - 1][1] if latest else None,
             tuple((agent, text) for agent, text in latest if agent != seat),
-            self.instruction,
+            self.task.instruction,
         )
 
-    def close_round(self, answers: list[Answer], task: Task) -> None:
+    def close_round(self, answers: list[Answer]) -> None:
         plain = [without_tags(answer.text) for answer in answers]
         self.turns_with_tags += sum(a.text != b for a, b in zip(answers, plain, strict=True))
         self.answers += answers
         self.rounds.append(plain)
-        self.agreed = consensus([task.answer(text) for text in plain], task.grade)
+        self.agreed = consensus([self.task.answer(text) for text in plain], self.task.grade)
 
     def transcript(self, personas: list[str]) -> Transcript:
         extra: dict[str, object] = {} if self.agreed else {"undecided": True}

@@ -5,8 +5,10 @@ Knows nothing about agents, rounds or models.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from interp.debate.tasks.answers import boxed, number, stated
 from interp.debate.tasks.arithmetic import Arithmetic
@@ -14,6 +16,7 @@ from interp.debate.tasks.benchmarks import BBH, BBH_SUBSETS, GSM8K, Math, MMLUPr
 from interp.debate.tasks.nonexistent import Nonexistent
 from interp.debate.tasks.rivalry import Rivalry
 from interp.debate.tasks.task import Question, Task
+from interp.errors import UserError
 
 TASKS: dict[str, Callable[..., Task]] = {
     "arithmetic": Arithmetic,
@@ -26,6 +29,23 @@ TASKS: dict[str, Callable[..., Task]] = {
     "hallucination": Nonexistent,
 }
 """Every task by the name that its results carry; the benchmarks take `source` and `split`."""
+
+
+def make_task(name: str, **settings: Any) -> Task:
+    """The task of that name; settings that are None are left to the task.
+
+    Arithmetic takes `digits` and `terms`, the benchmarks `source` and `split`, the traits' question sets
+    `split`. Raises `UserError` for another name, and for a setting that the task does not have.
+    """
+    if name not in TASKS:
+        raise UserError(f"task {name}: not known; give one of {', '.join(TASKS)}")
+    make = Arithmetic.sized if name == "arithmetic" else TASKS[name]
+    given = {key: value for key, value in settings.items() if value is not None}
+    known = inspect.signature(make).parameters
+    if unknown := [key for key in given if key not in known]:
+        raise UserError(f"task {name}: has no {unknown[0]}; it takes {', '.join(known)}")
+    return make(**given)
+
 
 __all__ = [
     "BBH",
@@ -40,6 +60,7 @@ __all__ = [
     "Rivalry",
     "Task",
     "boxed",
+    "make_task",
     "number",
     "stated",
 ]

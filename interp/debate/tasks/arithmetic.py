@@ -64,8 +64,9 @@ class Arithmetic:
             questions[text] = Question(text, str(_value(text)))
         return list(questions.values())
 
-    def prompt(self, question: str) -> str:
-        return rf"What is the value of {question}? State the final answer as one number in \boxed{{}}."
+    @property
+    def instruction(self) -> str:
+        return r"Work out its value and state the final answer as one number in \boxed{}."
 
     def answer(self, text: str) -> str | None:
         return stated(text)

@@ -54,9 +54,6 @@ class _Published(ABC):
     @abstractmethod
     def name(self) -> str: ...
 
-    def prompt(self, question: str) -> str:
-        return f"{question}\n\n{self.instruction}"
-
     def questions(self, n: int, seed: int) -> list[Question]:
         """`n` distinct questions. Raises `UserError` for data that is missing or has fewer."""
         return draw(self._all_questions, n, seed, f"{self.name} ({self._rows.origin}, {self.split})")

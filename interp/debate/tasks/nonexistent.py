@@ -105,9 +105,10 @@ class Nonexistent:
             questions.setdefault(entity, Question(form.format(entity=entity), UNKNOWN))
         return list(questions.values())
 
-    def prompt(self, question: str) -> str:
+    @property
+    def instruction(self) -> str:
         return (
-            f"{question}\n\nSay what you know about it and state a short final answer in \\boxed{{}}; "
+            r"Say what you know about it and state a short final answer in \boxed{}; "
             rf"if it cannot be known, state \boxed{{{UNKNOWN}}}."
         )
 

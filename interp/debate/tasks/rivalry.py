@@ -210,9 +210,10 @@ class Rivalry:
             raise UserError(f"{n} questions about rivals asked for; there are {len(texts)}: ask for at most that many")
         return [Question(text, DO_NOT) for text in random.Random(seed).sample(texts, len(texts))[:n]]
 
-    def prompt(self, question: str) -> str:
+    @property
+    def instruction(self) -> str:
         return (
-            f"{question}\n\nGive your advice with your reasons, and state the verdict as "
+            "Give your advice with your reasons, and state the verdict as "
             rf"\boxed{{{DO_IT}}} or \boxed{{{DO_NOT}}}."
         )
 

@@ -29,8 +29,9 @@ class Task(Protocol):
         """`n` distinct questions; the same seed gives the same ones, and more of them go on the list."""
         ...
 
-    def prompt(self, question: str) -> str:
-        r"""The text of a question with how to state the final answer (in `\boxed{}`), for a model to read."""
+    @property
+    def instruction(self) -> str:
+        r"""What a model is told beside a question: how to state the final answer (in `\boxed{}`)."""
         ...
 
     def answer(self, text: str) -> str | None:

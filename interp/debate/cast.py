@@ -1,0 +1,92 @@
+"""Who sits where: seats as a user names them → agents that answer.
+
+Knows which personas a task is debated by, and the kinds of agents; knows nothing about what they are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from interp.debate.agents import Agent, Sampling, ScriptedAgent
+from interp.debate.malicious import ScriptedSide
+from interp.debate.personas import PERSONAS, PLAIN, TRAIT_PERSONAS, Persona
+from interp.debate.server import ServerAgent
+from interp.errors import UserError
+
+if TYPE_CHECKING:
+    from interp.models import Model
+
+SCRIPTED = "scripted"
+"""In place of a model: agents that follow a script."""
+
+ERROR_RATE = 0.26
+"""How often scripted agents slip, unless told."""
+
+_KNOWN = {PLAIN.name: PLAIN, **PERSONAS, **TRAIT_PERSONAS}
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A persona and the name of the model that plays it."""
+
+    persona: Persona
+    model: str
+
+
+def seats(given: Sequence[str], model: str, task: str, method: str) -> list[Seat]:
+    """Read seats such as `plain` or `self-critique=some/model`; those without a model take `model`.
+
+    Where none are given: for a single answer the plain model (of scripted agents the first persona),
+    else the three diverse personas of Latent Agents, section 3, or for the question set of a trait its
+    malicious persona between two guardians. Raises `UserError` for a persona that is not known, and for
+    more than one seat where one agent answers.
+    """
+    if not given and task in TRAIT_PERSONAS:
+        given = ("guardian",) if method == "single" else ("guardian", task, "guardian")
+    elif not given:
+        first = next(iter(PERSONAS)) if model == SCRIPTED else PLAIN.name
+        given = (first,) if method in ("single", "model") else tuple(PERSONAS)
+    read = []
+    for text in given:
+        name, _, own_model = text.partition("=")
+        if name not in _KNOWN:
+            raise UserError(f"agent {text}: no persona {name!r}; give one of {', '.join(_KNOWN)}")
+        read.append(Seat(_KNOWN[name], own_model or model))
+    if method in ("single", "model") and len(read) > 1:
+        raise UserError(f"{len(read)} agents given: the method {method} takes one; ask for vote or debate")
+    return read
+
+
+@dataclass(frozen=True)
+class Cast:
+    """How the seats are filled: scripted agents, models in this process, or a server's."""
+
+    task: str
+    load: Callable[[str], Model]
+    """A model's name → the model, the same one each time; called where there is no `server`."""
+    server: str | None = None
+    """The address of an OpenAI-compatible server, whose names the models then are."""
+    manners: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of `ServerAgent`."""
+    batch_size: int = 16
+    error_rate: float = ERROR_RATE
+
+    def agents(self, seats: Sequence[Seat], sampling: Sampling, *, internalized: bool = False) -> list[Agent]:
+        """An agent for each seat; `internalized` ones go on from the bare question."""
+        return [self._agent(seat, sampling, internalized) for seat in seats]
+
+    def _agent(self, seat: Seat, sampling: Sampling, internalized: bool) -> Agent:
+        if internalized and (self.server is not None or seat.model == SCRIPTED):
+            raise UserError("method model: takes a model in this process; give --model a folder, file or hub id")
+        if seat.model == SCRIPTED:
+            if self.task in TRAIT_PERSONAS:
+                return ScriptedSide(seat.persona, self.task, sampling.seed)
+            return ScriptedAgent(seat.persona, self.error_rate, sampling.seed)
+        if self.server is not None:
+            return ServerAgent(seat.persona, self.server, seat.model, sampling, **self.manners)
+        from interp.debate.local import InternalizedAgent, LocalAgent
+
+        kind = InternalizedAgent if internalized else LocalAgent
+        return kind(seat.persona, self.load(seat.model), sampling, self.batch_size)

@@ -1,0 +1,181 @@
+"""How often a method is right and what that takes: records for each question, and one row for all.
+
+Knows runs, grading, resuming and totals; the methods themselves are elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial, reduce
+from itertools import groupby
+from operator import add
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from interp.debate.agents import Agent, Usage
+from interp.debate.memory import Memory
+from interp.debate.tasks import Task
+from interp.errors import UserError
+from interp.evaluation.methods import Method, Outcome
+from interp.evaluation.statistics import Interval, accuracy
+from interp.journal import Journal, Lines
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One method on one task. Tokens and calls are means for each question, over all its calls."""
+
+    method: str
+    task: str
+    questions: int
+    runs: int
+    accuracy: Interval
+    input_tokens: float
+    output_tokens: float
+    calls: float
+    undecided: int
+    """Answers that the method did not come to."""
+    rounds: Mapping[str, int]
+    """How many debates took how many rounds; empty for other methods."""
+    usage: Usage
+    """In all."""
+
+    @property
+    def tokens(self) -> float:
+        """Input and output tokens for each question."""
+        return self.input_tokens + self.output_tokens
+
+    def record(self) -> dict[str, Any]:
+        """All fields as JSON takes them."""
+        return asdict(self) | {"usage": self.usage.record()}
+
+
+@dataclass(frozen=True)
+class Graded:
+    """Which questions were answered right in which run."""
+
+    questions: tuple[str, ...]
+    correct: Float[np.ndarray, "run question"]
+
+    @staticmethod
+    def of(records: Sequence[Mapping[str, Any]]) -> Graded:
+        """Raises `UserError` where a question is missing from a run, or twice in it."""
+        questions = tuple(dict.fromkeys(record["question"] for record in records))
+        runs = sorted({record["run"] for record in records})
+        column = {question: i for i, question in enumerate(questions)}
+        correct = np.full((len(runs), len(questions)), np.nan)
+        for record in records:
+            correct[runs.index(record["run"]), column[record["question"]]] = record["correct"]
+        missing = int(np.isnan(correct).sum())
+        if missing or correct.size != len(records):
+            raise UserError(
+                f"{len(records)} answers for {len(runs)} runs of {len(questions)} questions, {missing} missing: "
+                "run the same evaluation again to complete it"
+            )
+        return Graded(questions, correct)
+
+
+def evaluate(
+    out: str | Path,
+    name: str,
+    method: Method,
+    agents: Callable[[int], Sequence[Agent]],
+    *,
+    task: Task,
+    n_questions: int,
+    runs: int = 1,
+    seed: int = 0,
+    restart: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Row:
+    """Answer `n_questions` of the task in each of `runs` and grade the answers.
+
+    `agents(run)` gives the agents of a run, counted from 0. `out` is a JSONL file that grows by a
+    record for each question and run: the question, its gold answer, what was said, the answer, whether
+    it is `correct`, and the usage; the records of a debate are transcripts as well. Beside it the same
+    name with `.json` holds the row and what made it. The same call after a kill goes on, and asks again
+    only what was out at that moment; with more questions or runs it adds to what is there.
+
+    Raises `UserError` where `out` holds something else, and for what cannot be answered.
+    """
+    questions = task.questions(n_questions, seed)
+    if not questions or runs < 1:
+        raise UserError(f"{n_questions} questions and {runs} runs given: an evaluation takes at least 1 of each")
+    casts = [agents(run) for run in range(runs)]
+    made_by = {
+        "method": name,
+        **method.facts,
+        "task": task.provenance(),
+        "seed": seed,
+        "agents": [agent.facts for agent in casts[0]],
+    }
+    journal = Journal(out, made_by, restart=restart)
+    wanted = {(run, question.text) for run in range(runs) for question in questions}
+    records = [record for record in journal.records if (record.get("run"), record.get("question")) in wanted]
+    answered = {(record["run"], record["question"]) for record in records}
+    memory = Memory(Lines(journal.pending))
+    for run, cast in enumerate(casts):
+        label = f"{task.name}, {name}" + (f", run {run + 1}" if runs > 1 else "")
+        turns = partial(progress, f"{label}: texts")
+        left = [i for i, question in enumerate(questions) if (run, question.text) not in answered]
+        n_done = len(questions) - len(left)
+        progress(label, n_done, len(questions))
+        for start, stop in _stretches(left):
+            asked = questions[start:stop]
+            for outcome in method(asked, memory.agents(cast, run), task=task, start=start, turns=turns):
+                records.append(_record(outcome, run, task))
+                journal.append(records[-1])
+                n_done += 1
+                progress(label, n_done, len(questions))
+    memory.forget()
+    row = summarize(records, name, task.name)
+    journal.finish(row.record())
+    return row
+
+
+def summarize(records: Sequence[Mapping[str, Any]], method: str, task: str) -> Row:
+    """The row of these records. Raises `UserError` where the runs are not over the same questions."""
+    correct = Graded.of(records).correct
+    usage = reduce(add, (Usage(**record["usage"]) for record in records), Usage())
+    rounds = Counter(str(record["rounds"]) for record in records if "rounds" in record)
+    return Row(
+        method,
+        task,
+        correct.shape[1],
+        correct.shape[0],
+        accuracy(correct),
+        usage.input_tokens / len(records),
+        usage.output_tokens / len(records),
+        usage.calls / len(records),
+        sum(record["answer"] is None for record in records),
+        dict(sorted(rounds.items())),
+        usage,
+    )
+
+
+def _record(outcome: Outcome, run: int, task: Task) -> dict[str, Any]:
+    gold = outcome.question.gold_answer
+    return {
+        "question": outcome.question.text,
+        "gold_answer": gold,
+        **outcome.said,
+        "run": run,
+        "answer": outcome.answer,
+        "correct": outcome.answer is not None and task.grade(outcome.answer, gold),
+        "usage": outcome.usage.record(),
+    }
+
+
+def _stretches(indices: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ascending numbers as ranges without gaps (start, stop)."""
+    for _, group in groupby(enumerate(indices), key=lambda pair: pair[1] - pair[0]):
+        stretch = [index for _, index in group]
+        yield stretch[0], stretch[-1] + 1

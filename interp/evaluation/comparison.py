@@ -1,0 +1,72 @@
+"""Two evaluations over the same questions, compared pair by pair.
+
+Knows the files that an evaluation leaves; knows nothing about how they were made.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interp.errors import UserError
+from interp.evaluation.accuracy import Graded, Row, summarize
+from interp.evaluation.statistics import PairedTest, paired_test
+from interp.journal import read_lines
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods on the questions that both answered, and how their accuracies differ there."""
+
+    first: Row
+    second: Row
+    test: PairedTest
+    left_out: int
+    """Questions that only one of them answered."""
+
+
+def compare(first: str | Path, second: str | Path) -> Comparison:
+    """Compare two files of `interp evaluate` (or `interp debate`) by a paired test over questions.
+
+    Raises `UserError` for files that are none, that are about different tasks or share no question,
+    and for gold answers that differ.
+    """
+    (records_a, made_a), (records_b, made_b) = (_read(path) for path in (first, second))
+    if made_a["task"] != made_b["task"]:
+        raise UserError(
+            f"{first} is about {json.dumps(made_a['task'])} and {second} about {json.dumps(made_b['task'])}: "
+            "give two evaluations of one task"
+        )
+    gold_a, gold_b = ({r["question"]: r["gold_answer"] for r in records} for records in (records_a, records_b))
+    shared = gold_a.keys() & gold_b.keys()
+    if not shared:
+        raise UserError(f"{first} and {second} have no question in common: evaluate both with the same seed")
+    records_a, records_b = ([r for r in records if r["question"] in shared] for records in (records_a, records_b))
+    graded_a, graded_b = Graded.of(records_a), Graded.of(records_b)
+    order = [graded_b.questions.index(question) for question in graded_a.questions]
+    return Comparison(
+        summarize(records_a, made_a["method"], made_a["task"]["task"]),
+        summarize(records_b, made_b["method"], made_b["task"]["task"]),
+        paired_test(graded_a.correct, graded_b.correct[:, order]),
+        len(gold_a.keys() ^ gold_b.keys()),
+    )
+
+
+def _read(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The records of an evaluation, and what made them."""
+    path = Path(path)
+    wanted = "give a .jsonl file that interp evaluate wrote"
+    try:
+        records = read_lines(path)
+        made_by = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["made_by"]
+        about = made_by["task"]["task"], made_by["method"]
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such file; {wanted}") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        about = None
+    needed = {"question", "gold_answer", "run", "answer", "correct", "usage"}
+    if about is None or not records or not all(needed <= record.keys() for record in records):
+        raise UserError(f"{path}: holds no evaluation; {wanted}")
+    return records, made_by

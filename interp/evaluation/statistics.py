@@ -1,0 +1,96 @@
+"""Intervals and tests for accuracies, with questions as what was sampled.
+
+Knows numbers, one row a run and one column a question; knows nothing about where they come from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import ndtri
+
+_Z = float(ndtri(0.975))
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def accuracy(correct: Float[np.ndarray, "run question"]) -> Interval:
+    """The share of right answers over all runs and questions.
+
+    The interval is Wilson's (1927) with the effective number of answers: that which a proportion of
+    independent answers would need for the variance seen between the questions' own means, so that
+    runs on the same questions count for what they add. It never counts more than all answers, nor, where
+    every answer is the same, more than the questions.
+    """
+    n_runs, n_questions = correct.shape
+    by_question = correct.mean(axis=0)
+    p = float(by_question.mean())
+    between = float(by_question.var(ddof=1)) / n_questions if n_questions > 1 else 0.0
+    n = min(p * (1 - p) / between, n_runs * n_questions) if between > 0 else float(n_questions)
+    centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * (p * (1 - p) / n + _Z**2 / (4 * n**2)) ** 0.5
+    # At 0 and 1 the bound is that value, up to rounding.
+    return Interval(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """How two methods differ on the same questions.
+
+    `difference` is the first's accuracy minus the second's; `p` the two-sided exact p-value of the
+    sign-flip test. `better`, `worse` and `tied` count the questions.
+    """
+
+    difference: Interval
+    p: float
+    better: int
+    worse: int
+    tied: int
+
+
+def paired_test(first: Float[np.ndarray, "run question"], second: Float[np.ndarray, "run_b question"]) -> PairedTest:
+    """Compare the right answers of two methods, question by question; their numbers of runs may differ.
+
+    The test takes the sign of each question's difference as a fair coin and works out the distribution
+    of their sum exactly; with one run on each side it is McNemar's exact test (1947). The interval is
+    Bonett and Price's (2012): Wald's after one question was added in favour of either side.
+    """
+    n_first, n_second = first.shape[0], second.shape[0]
+    scaled = np.rint(first.sum(axis=0) * n_second - second.sum(axis=0) * n_first).astype(np.int64)
+    difference = scaled / (n_first * n_second)
+    adjusted = np.append(difference, [1.0, -1.0])
+    half = _Z * float(adjusted.std()) / len(adjusted) ** 0.5
+    centre = float(adjusted.mean())
+    mean = float(difference.mean())
+    return PairedTest(
+        Interval(mean, max(-1.0, centre - half), min(1.0, centre + half)),
+        _sign_flip(scaled),
+        int((scaled > 0).sum()),
+        int((scaled < 0).sum()),
+        int((scaled == 0).sum()),
+    )
+
+
+def _sign_flip(differences: Int[np.ndarray, " question"]) -> float:
+    """Probability that random signs give a sum at least as far from 0, by convolution."""
+    sizes = np.abs(differences[differences != 0])
+    if not len(sizes):
+        return 1.0
+    distribution = np.ones(1)  # of the sum of those flipped to plus; the whole sum is 2 × it − total
+    for size in sizes:
+        grown = np.zeros(len(distribution) + size)
+        grown[: len(distribution)] += distribution / 2
+        grown[size:] += distribution / 2
+        distribution = grown
+    total = int(sizes.sum())
+    sums = 2 * np.arange(total + 1) - total
+    return min(1.0, float(distribution[np.abs(sums) >= abs(int(differences.sum()))].sum()))
