@@ -3,14 +3,49 @@
 from __future__ import annotations
 
 import errno
+import json
 import sys
 import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
 
 from interp.errors import UserError
+from interp.options import (
+    ASKED,
+    AdapterOption,
+    AgentOption,
+    BatchOption,
+    BodyOption,
+    ChunkOption,
+    ConcurrencyOption,
+    DeviceOption,
+    DigitsOption,
+    DtypeOption,
+    ErrorRateOption,
+    KeyOption,
+    MaxTokensOption,
+    ModelOption,
+    PlayedBy,
+    QuestionsOption,
+    RestartOption,
+    RetriesOption,
+    RevisionOption,
+    RotateOption,
+    RoundsOption,
+    SeedOption,
+    ServerOption,
+    SourceOption,
+    SplitOption,
+    TemperatureOption,
+    TermsOption,
+    TimeoutOption,
+    TopPOption,
+)
 
 _MOST_SKIPPED = 20
 _INTERRUPTED = 130  # what Typer makes of Ctrl-C
@@ -32,8 +67,8 @@ def _root() -> None:
 
 @app.command()
 def extract_directions(
-    model: Annotated[str, typer.Option(help="A preset, a hub id, a local folder or a GGUF file.")] = "smollm2-135m",
-    adapter: Annotated[list[str] | None, typer.Option(help="A LoRA adapter; repeat to apply several in order.")] = None,
+    model: ModelOption = "smollm2-135m",
+    adapter: AdapterOption = None,
     transcripts: Annotated[
         str,
         typer.Option(help="JSON or JSONL file of debates, or an embedded set: scripted, scripted-rotated."),
@@ -47,9 +82,9 @@ def extract_directions(
     by: Annotated[str, typer.Option(help="Contrast the seats (agent) or the characters in them (persona).")] = "agent",
     by_round: Annotated[bool, typer.Option("--by-round", help="Also keep a direction for each round.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for directions.safetensors, .json and report.html.")] = Path("out"),
-    dtype: Annotated[str, typer.Option(help="fp32, bf16, fp16, or auto: fp32 on a CPU, else bf16.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …, or auto.")] = "auto",
-    revision: Annotated[str | None, typer.Option(help="Revision of a model on the hub.")] = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    revision: RevisionOption = None,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Most tokens read at once; raise it on a GPU.")] = 2048,
     skip_long: Annotated[
         bool, typer.Option("--skip-long", help="Leave out transcripts longer than the model's context.")
@@ -138,6 +173,135 @@ def export_gguf(
     typer.echo(f"wrote {out}: {label} at layers {layers[0]} to {layers[-1]} (such files have no place for layer 0)")
 
 
+@app.command()
+def debate(
+    task: Annotated[str, typer.Option(help="What is debated.", rich_help_panel=ASKED)] = "arithmetic",
+    questions: QuestionsOption = 20,
+    out: Annotated[Path, typer.Option(help="JSONL file of debates; what made them goes beside it.")] = Path(
+        "debates.jsonl"
+    ),
+    model: PlayedBy = "smollm2-135m",
+    agent: AgentOption = None,
+    adapter: AdapterOption = None,
+    server: ServerOption = None,
+    key_variable: KeyOption = "OPENAI_API_KEY",
+    concurrency: ConcurrencyOption = 8,
+    timeout: TimeoutOption = 120.0,
+    retries: RetriesOption = 5,
+    body: BodyOption = "{}",
+    error_rate: ErrorRateOption = 0.26,
+    batch_size: BatchOption = 16,
+    max_new_tokens: MaxTokensOption = 512,
+    temperature: TemperatureOption = 0.7,
+    top_p: TopPOption = 0.9,
+    source: SourceOption = None,
+    split: SplitOption = None,
+    digits: DigitsOption = None,
+    terms: TermsOption = None,
+    rounds: RoundsOption = 2,
+    rotate: RotateOption = False,
+    chunk: ChunkOption = 16,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    revision: RevisionOption = None,
+    seed: SeedOption = 0,
+    restart: RestartOption = False,
+) -> None:
+    """Let agents debate questions, and keep the debates as transcripts.
+
+    Each debate is appended to the file as it finishes; a killed run goes on when run again, and asks
+    nothing again that was answered. Without --agent, three personas debate: chain-of-thought,
+    self-critique and program-of-thought, or a malicious one between two guardians for the tasks *evil*
+    and *hallucination*.
+
+    Examples: `interp debate --questions 20 --out debates.jsonl`;
+    `interp debate --agent plain --agent plain --agent plain --server http://127.0.0.1:8000/v1 --model NAME`
+    """
+    with _evaluating(locals()) as evaluating:
+        row = evaluating(task, "debate", out, runs=1)
+    _report([row], [out])
+
+
+@app.command()
+def evaluate(
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="single: one answer of one agent; vote: most votes; debate; model: an internalized model's own "
+            "answer, from the bare question. Repeat for several; default single, vote and debate."
+        ),
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="What is asked; repeat for several.", rich_help_panel=ASKED)
+    ] = None,
+    questions: QuestionsOption = 100,
+    runs: Annotated[int, typer.Option(min=1, help="How often, with other seeds of the answers.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for TASK-METHOD.jsonl, a record for each question.")] = Path(
+        "results"
+    ),
+    model: PlayedBy = "smollm2-135m",
+    agent: AgentOption = None,
+    adapter: AdapterOption = None,
+    server: ServerOption = None,
+    key_variable: KeyOption = "OPENAI_API_KEY",
+    concurrency: ConcurrencyOption = 8,
+    timeout: TimeoutOption = 120.0,
+    retries: RetriesOption = 5,
+    body: BodyOption = "{}",
+    error_rate: ErrorRateOption = 0.26,
+    batch_size: BatchOption = 16,
+    max_new_tokens: MaxTokensOption = 512,
+    temperature: TemperatureOption = 0.7,
+    top_p: TopPOption = 0.9,
+    source: SourceOption = None,
+    split: SplitOption = None,
+    digits: DigitsOption = None,
+    terms: TermsOption = None,
+    rounds: RoundsOption = 2,
+    rotate: RotateOption = False,
+    chunk: ChunkOption = 16,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    revision: RevisionOption = None,
+    seed: SeedOption = 0,
+    restart: RestartOption = False,
+) -> None:
+    """Measure accuracy and tokens, one row for each task and method.
+
+    Records of each question and run are kept, as they come in, for `interp compare`. A killed run goes
+    on when run again; one with more questions or runs adds to what is there.
+
+    Example: `interp evaluate --model scripted --questions 1000 --out results`
+    """
+    wanted = [(t, m) for t in task or ["arithmetic"] for m in method or ["single", "vote", "debate"]]
+    rows, places = [], []
+    with _evaluating(locals()) as evaluating:
+        for task_name, method_name in wanted:
+            places.append(out / f"{task_name}-{method_name}.jsonl")
+            rows.append(evaluating(task_name, method_name, places[-1], runs))
+    _report(rows, places)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="Records of an evaluation: a TASK-METHOD.jsonl or debates.")],
+    second: Annotated[Path, typer.Argument(help="Those of another over the same questions.")],
+) -> None:
+    """Test whether one method is right more often than another, on the questions that both answered.
+
+    Example: `interp compare results/arithmetic-debate.jsonl results/arithmetic-single.jsonl`
+    """
+    from rich.console import Console
+
+    from interp.evaluation.comparison import compare
+    from interp.terminal import comparison_table
+
+    found = compare(first, second)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"first: {first}\nsecond: {second}", markup=False)
+    console.print(comparison_table(found))
+
+
 def main() -> None:
     """Run the command line; what the user can mend is one line and exit status 2."""
     try:
@@ -164,6 +328,96 @@ def _fail(message: str) -> None:
 def _one_of(option: str, given: str, known: Any) -> None:
     if given not in known:
         raise UserError(f"{option} {given}: not known; give one of {', '.join(known)}")
+
+
+@contextmanager
+def _evaluating(options: Mapping[str, Any]) -> Iterator[Callable[..., Any]]:
+    """A function that evaluates one method on one task.
+
+    `options` are the arguments of `debate` or `evaluate`, by name: both take the same two dozen.
+    """
+    from rich.console import Console
+
+    from interp.debate.agents import Sampling
+    from interp.debate.cast import Cast, seats
+    from interp.debate.tasks import make_task
+    from interp.evaluation.accuracy import evaluate
+    from interp.evaluation.methods import make_method
+    from interp.terminal import progress_bars
+
+    o = SimpleNamespace(**options)
+    console = Console(soft_wrap=True, highlight=False)
+    loaded: dict[str, Any] = {}
+
+    def load(name: str) -> Any:
+        if name not in loaded:
+            from interp.models import load_model
+
+            _quiet_libraries()
+            adapters = o.adapter or () if name == o.model else ()
+            loaded[name] = load_model(name, adapters=adapters, revision=o.revision, dtype=o.dtype, device=o.device)
+            facts = loaded[name].provenance
+            console.print(f"model: {name} ({loaded[name].source}), {facts['dtype']} on {facts['device']}")
+        return loaded[name]
+
+    manners = {
+        "key_variable": o.key_variable,
+        "concurrency": o.concurrency,
+        "timeout": o.timeout,
+        "retries": o.retries,
+        "options": _json_object("--body", o.body),
+    }
+
+    with progress_bars() as progress:
+
+        def evaluating(task_name: str, method_name: str, out: Path, runs: int) -> Any:
+            method = make_method(method_name, rounds=o.rounds, rotate=o.rotate, chunk=o.chunk)
+            task = make_task(task_name, source=o.source, split=o.split, digits=o.digits, terms=o.terms)
+            seated = seats(o.agent or (), o.model, task_name, method_name)
+            cast = Cast(task_name, load, o.server, manners, o.batch_size, o.error_rate)
+
+            def agents(run: int) -> Any:
+                sampling = Sampling(o.max_new_tokens, o.temperature, o.top_p, o.seed + run)
+                return cast.agents(seated, sampling, internalized=method_name == "model")
+
+            return evaluate(
+                out,
+                method_name,
+                method,
+                agents,
+                task=task,
+                n_questions=o.questions,
+                runs=runs,
+                seed=o.seed,
+                restart=o.restart,
+                progress=progress,
+            )
+
+        yield evaluating
+
+
+def _report(rows: Sequence[Any], places: Sequence[Path]) -> None:
+    from rich.console import Console
+
+    from interp.terminal import failures, rows_table
+
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(rows_table(rows))
+    for row in rows:
+        for line in failures(row):
+            console.print(f"{row.task}, {row.method}: {line}", markup=False)
+    for place in places:
+        console.print(f"wrote {place}", markup=False)
+
+
+def _json_object(option: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f'{option} {text}: is no JSON object; give one such as {{"reasoning_effort": "low"}}')
+    return value
 
 
 def _transcripts(name: str) -> list[Any]:

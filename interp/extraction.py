@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -27,11 +27,9 @@ from interp.errors import UserError
 from interp.evidence import Design, Estimate, Evidence, chosen_layer, evaluate
 from interp.files import atomic_write
 from interp.models import SITES, Model, Site
+from interp.progress import Progress
 from interp.report import write_report
 from interp.store import ActivationStore, StoreWriter, discard
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 
 _PACKAGES = ("interp", "torch", "transformers", "transformer-lens", "peft", "numpy")
 

@@ -38,8 +38,13 @@ class Lines:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record; it is in the file when this returns."""
-        self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror}); make room and run it again, it goes on from here"
+            ) from error
 
     def close(self) -> None:
         os.fsync(self._file.fileno())

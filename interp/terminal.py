@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.progress import (
@@ -16,8 +17,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from interp.directions import Directions
-from interp.extraction import Progress as ProgressCallback
+from interp.progress import Progress as ProgressCallback
+
+if TYPE_CHECKING:
+    from interp.directions import Directions
+    from interp.evaluation.accuracy import Row
+    from interp.evaluation.comparison import Comparison
 
 
 @contextmanager
@@ -36,7 +41,7 @@ def progress_bars() -> Iterator[ProgressCallback]:
         def update(what: str, done: int, total: int) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)  # type: ignore[arg-type]
+            bars.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
 
         yield update
 
@@ -71,7 +76,7 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
         for i, label in enumerate(directions.labels):
             separation = [evidence["separation"][part][i][at] for part in ("mean", "low", "high")]
             controls = ("separation_shuffled", "separation_random", "reliability", "reliability_shuffled")
-            means = {name: _two_digits(evidence[name]["mean"][i][at]) for name in controls}
+            means = {name: _rounded(evidence[name]["mean"][i][at]) for name in controls}
             table.add_row(
                 str(layer),
                 label,
@@ -86,9 +91,77 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
     return table
 
 
-def _interval(mean: float | None, low: float | None, high: float | None) -> str:
-    return f"{_two_digits(mean)} [{_two_digits(low)}, {_two_digits(high)}]"
+def rows_table(rows: Sequence[Row]) -> Table:
+    """Evaluations side by side; each one's tokens also as a multiple of those of the first on its task."""
+    table = Table(
+        title="Accuracy and what it takes, for each question",
+        title_justify="left",
+        caption="accuracy: with its 95 % interval over questions and runs\n"
+        "in, out: tokens summed over all calls; ×: both, as a multiple of the task's first row\n"
+        "none: questions on which the method came to no answer, counted as wrong; n: questions",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=0,  # so that it fits 80 columns
+    )
+    for heading in ("task", "method", "accuracy", "in", "out", "×", "calls", "none", "n"):
+        named = heading in ("task", "method")
+        table.add_column(heading, justify="left" if named else "right", overflow="fold")
+    first: dict[str, float] = {}
+    for row in rows:
+        base = first.setdefault(row.task, row.tokens)
+        table.add_row(
+            row.task,
+            row.method,
+            _interval(row.accuracy.mean, row.accuracy.low, row.accuracy.high, digits=3),
+            f"{row.input_tokens:,.0f}",
+            f"{row.output_tokens:,.0f}",
+            _ratio(row.tokens, base),
+            f"{row.calls:.2f}",
+            str(row.undecided),
+            f"{row.questions:,}" + (f" × {row.runs}" if row.runs > 1 else ""),
+        )
+    return table
 
 
-def _two_digits(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def failures(row: Row) -> list[str]:
+    """What went wrong on the way, one line for each kind; nothing where nothing did."""
+    usage = row.usage
+    said = [
+        f"failed attempts: {n:,} × {name}" + ("" if name in usage.unanswered else ", all made good by another attempt")
+        for name, n in usage.failures.items()
+    ]
+    for name, n in usage.unanswered.items():
+        detail = f" (the first: {usage.details[name]})" if name in usage.details else ""
+        said.append(f"calls left without an answer: {n:,} of {usage.calls:,}, {name}{detail}")
+    if usage.cut:
+        said.append(f"answers cut off at the limit on their length: {usage.cut:,} of {usage.calls:,}")
+    if usage.estimated:
+        said.append(f"calls whose tokens the server did not count, estimated: {usage.estimated:,} of {usage.calls:,}")
+    return said
+
+
+def comparison_table(found: Comparison) -> Table:
+    """Two evaluations and the test between them."""
+    test = found.test
+    difference = _interval(test.difference.mean, test.difference.low, test.difference.high, digits=3)
+    left_out = f"; {found.left_out:,} that only one of them answered left out" if found.left_out else ""
+    table = rows_table([found.first, found.second])
+    table.title = f"On the {found.first.questions:,} questions that both answered{left_out}"
+    table.caption = (
+        f"difference in accuracy: {difference} (95 % interval), p = {test.p:.2g} (exact sign-flip test)\n"
+        f"questions on which the first did better {test.better:,}, worse {test.worse:,}, equally well {test.tied:,}\n"
+        f"tokens of the second ÷ those of the first: {_ratio(found.second.tokens, found.first.tokens)}"
+    )
+    return table
+
+
+def _ratio(a: float, b: float) -> str:
+    return f"{a / b:.2f}" if b else "–"
+
+
+def _interval(mean: float | None, low: float | None, high: float | None, digits: int = 2) -> str:
+    return f"{_rounded(mean, digits)} [{_rounded(low, digits)}, {_rounded(high, digits)}]"
+
+
+def _rounded(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import threading
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from faulty import Faulty
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     LlamaConfig,
@@ -21,6 +25,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from interp import cli
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript, read_transcripts
 from interp.models import Model, wrap
@@ -29,6 +34,9 @@ from interp.models import Model, wrap
 # Set for the commands that tests start as well.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+COMMAND = [sys.executable, "-c", "from interp.cli import main; main()"]
+KEY = "sk-a-secret-that-nobody-sees"
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "data" / "published_debates.json"
 
@@ -126,3 +134,34 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_tokenizer("bytes").save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
     return folder
+
+
+def run(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["interp", *arguments])
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def interp(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    return lambda *arguments: run([str(a) for a in arguments], monkeypatch, capsys)
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Faulty() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

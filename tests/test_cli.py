@@ -13,32 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import COMMAND
 from safetensors import safe_open
 
-from interp import cli
 from interp.debate.embedded import embedded_path, read_embedded
 from interp.debate.transcript import read_transcripts, write_transcripts
 from interp.directions import Directions
-
-COMMAND = [sys.executable, "-c", "from interp.cli import main; main()"]
-
-
-def run(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["interp", *arguments])
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-@pytest.fixture
-def interp(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    return lambda *arguments: run([str(a) for a in arguments], monkeypatch, capsys)
 
 
 def loaded_by(program: str) -> set[str]:

@@ -7,11 +7,11 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from email.utils import formatdate
 from typing import Any
 
 import pytest
+from conftest import KEY
 from faulty import FAULTS, TOO_SLOW, Behaviour, Faulty, Handler, completion, hangs_up, right, says, slow
 
 from interp.debate.agents import Answer, Request, Sampling, Usage
@@ -22,20 +22,6 @@ from interp.debate.tasks import Arithmetic
 from interp.errors import UserError
 
 PERSONA = Persona("plain", "Be brief.")
-KEY = "sk-a-secret-that-nobody-sees"
-
-
-@pytest.fixture
-def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with Faulty() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 def agent(server: Faulty, **changes: Any) -> ServerAgent:

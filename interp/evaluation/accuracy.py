@@ -24,9 +24,7 @@ from interp.errors import UserError
 from interp.evaluation.methods import Method, Outcome
 from interp.evaluation.statistics import Interval, accuracy
 from interp.journal import Journal, Lines
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+from interp.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,7 @@ def evaluate(
     memory = Memory(Lines(journal.pending))
     for run, cast in enumerate(casts):
         label = f"{task.name}, {name}" + (f", run {run + 1}" if runs > 1 else "")
-        turns = partial(progress, f"{label}: texts")
+        turns = partial(progress, "texts, of those left")
         left = [i for i, question in enumerate(questions) if (run, question.text) not in answered]
         n_done = len(questions) - len(left)
         progress(label, n_done, len(questions))

@@ -1,0 +1,89 @@
+"""A journal keeps whole records, knows what made them, and loses nothing but a torn last line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from interp.errors import UserError
+from interp.journal import Journal, Lines, read_lines
+
+RECORDS = [{"n": 1, "text": "zwei\nthree"}, {"n": 2, "text": "süß “—”"}, {"n": 3, "text": ""}]
+
+
+def written(path: Path) -> bytes:
+    lines = Lines(path)
+    for record in RECORDS:
+        lines.append(record)
+    lines.close()
+    return path.read_bytes()
+
+
+def test_records_come_back_and_more_go_behind_them(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.jsonl"
+    whole = written(path)
+    again = Lines(path)
+    assert again.records == RECORDS
+    again.append({"n": 4})
+    assert path.read_bytes() == whole + b'{"n": 4}\n'
+    assert read_lines(path) == [*RECORDS, {"n": 4}]
+
+
+def test_a_file_cut_anywhere_loses_only_the_record_that_was_cut(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    whole = written(path)
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        assert read_lines(path) == RECORDS[: whole[:length].count(b"\n")]
+        lines = Lines(path)
+        for record in RECORDS[len(lines.records) :]:
+            lines.append(record)
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("line", [b"{", b"[1]", b"\xff", b""])
+def test_a_damaged_line_is_named(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"n": 1}\n' + line + b'\n{"n": 3}\n')
+    with pytest.raises(UserError, match=r"a\.jsonl, line 2: is damaged"):
+        Lines(path)
+
+
+def test_a_journal_goes_on_only_with_what_it_was_begun_with(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    made_by = {"task": {"name": "arithmetic", "high": 99}, "agents": [{"seed": 0}, {"seed": 1}]}
+    journal = Journal(path, made_by)
+    journal.append({"n": 1})
+    facts = json.loads((tmp_path / "a.json").read_text())
+    assert facts["made_by"] == made_by
+    assert facts["versions"]["interp"]
+    for changed, named in (
+        ({**made_by, "task": {"name": "arithmetic", "high": 9}}, "high"),
+        ({**made_by, "agents": [{"seed": 0}, {"seed": 2}]}, "seed"),
+        ({**made_by, "agents": [{"seed": 0}]}, "agents"),
+        ({**made_by, "rounds": 3}, "rounds"),
+    ):
+        with pytest.raises(UserError, match=f"begun with another {named}"):
+            Journal(path, changed)
+    again = Journal(path, {**made_by, "agents": tuple(made_by["agents"])})  # as JSON it is the same
+    assert again.records == [{"n": 1}]
+    assert again.finish({"total": 1})["total"] == json.loads((tmp_path / "a.json").read_text())["total"] == 1
+    assert Journal(path, {"other": True}, restart=True).records == []
+
+
+def test_nothing_that_a_journal_did_not_write_is_touched(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"mine": true}\n')
+    with pytest.raises(UserError, match="nothing says how it was made"):
+        Journal(path, {})
+    (tmp_path / "a.json").write_text("[]")
+    with pytest.raises(UserError, match="does not say how"):
+        Journal(path, {})
+    assert path.read_text() == '{"mine": true}\n'
+    with pytest.raises(UserError, match=r"ends in \.jsonl"):
+        Journal(tmp_path / "a.txt", {})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        Journal(tmp_path / "file" / "a.jsonl", {})
