@@ -6,8 +6,8 @@ import errno
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -21,7 +21,6 @@ from interp.options import (
     AgentOption,
     BatchOption,
     BodyOption,
-    ChunkOption,
     ConcurrencyOption,
     DeviceOption,
     DigitsOption,
@@ -34,6 +33,7 @@ from interp.options import (
     QuestionsOption,
     RestartOption,
     RetriesOption,
+    RetryFailedOption,
     RevisionOption,
     RotateOption,
     RoundsOption,
@@ -200,11 +200,11 @@ def debate(
     terms: TermsOption = None,
     rounds: RoundsOption = 2,
     rotate: RotateOption = False,
-    chunk: ChunkOption = 16,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
     revision: RevisionOption = None,
     seed: SeedOption = 0,
+    retry_failed: RetryFailedOption = False,
     restart: RestartOption = False,
 ) -> None:
     """Let agents debate questions, and keep the debates as transcripts.
@@ -217,9 +217,7 @@ def debate(
     Examples: `interp debate --questions 20 --out debates.jsonl`;
     `interp debate --agent plain --agent plain --agent plain --server http://127.0.0.1:8000/v1 --model NAME`
     """
-    with _evaluating(locals()) as evaluating:
-        row = evaluating(task, "debate", out, runs=1)
-    _report([row], [out])
+    _evaluate([(task, "debate", out)], 1, locals())
 
 
 @app.command()
@@ -227,8 +225,8 @@ def evaluate(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="single: one answer of one agent; vote: most votes; debate; model: an internalized model's own "
-            "answer, from the bare question. Repeat for several; default single, vote and debate."
+            help="single: one answer of the first agent; vote: most votes; debate; model: an internalized model's "
+            "own answer, from the bare question. Repeat for several; default single, vote and debate."
         ),
     ] = None,
     task: Annotated[
@@ -259,11 +257,11 @@ def evaluate(
     terms: TermsOption = None,
     rounds: RoundsOption = 2,
     rotate: RotateOption = False,
-    chunk: ChunkOption = 16,
     dtype: DtypeOption = "auto",
     device: DeviceOption = "auto",
     revision: RevisionOption = None,
     seed: SeedOption = 0,
+    retry_failed: RetryFailedOption = False,
     restart: RestartOption = False,
 ) -> None:
     """Measure accuracy and tokens, one row for each task and method.
@@ -274,12 +272,7 @@ def evaluate(
     Example: `interp evaluate --model scripted --questions 1000 --out results`
     """
     wanted = [(t, m) for t in task or ["arithmetic"] for m in method or ["single", "vote", "debate"]]
-    rows, places = [], []
-    with _evaluating(locals()) as evaluating:
-        for task_name, method_name in wanted:
-            places.append(out / f"{task_name}-{method_name}.jsonl")
-            rows.append(evaluating(task_name, method_name, places[-1], runs))
-    _report(rows, places)
+    _evaluate([(t, m, out / f"{t}-{m}.jsonl") for t, m in wanted], runs, locals())
 
 
 @app.command()
@@ -330,20 +323,19 @@ def _one_of(option: str, given: str, known: Any) -> None:
         raise UserError(f"{option} {given}: not known; give one of {', '.join(known)}")
 
 
-@contextmanager
-def _evaluating(options: Mapping[str, Any]) -> Iterator[Callable[..., Any]]:
-    """A function that evaluates one method on one task.
+def _evaluate(wanted: Sequence[tuple[str, str, Path]], runs: int, options: Mapping[str, Any]) -> None:
+    """Evaluate each (task, method, file), all of them checked before anything is asked.
 
     `options` are the arguments of `debate` or `evaluate`, by name: both take the same two dozen.
     """
     from rich.console import Console
 
     from interp.debate.agents import Sampling
-    from interp.debate.cast import Cast, seats
+    from interp.debate.cast import Cast, require_used, seats
     from interp.debate.tasks import make_task
-    from interp.evaluation.accuracy import evaluate
+    from interp.evaluation.accuracy import Row, evaluate
     from interp.evaluation.methods import make_method
-    from interp.terminal import progress_bars
+    from interp.terminal import failures, progress_bars, rows_table
 
     o = SimpleNamespace(**options)
     console = Console(soft_wrap=True, highlight=False)
@@ -367,20 +359,24 @@ def _evaluating(options: Mapping[str, Any]) -> Iterator[Callable[..., Any]]:
         "retries": o.retries,
         "options": _json_object("--body", o.body),
     }
+    at_once = max(o.batch_size, o.concurrency)
+    planned: list[Callable[..., Row]] = []
+    seated = [seats(o.agent or (), o.model, task, method) for task, method, _ in wanted]
+    require_used([seat for each in seated for seat in each], o.model, o.server, o.adapter or ())
+    for (task_name, method_name, out), each in zip(wanted, seated, strict=True):
+        cast = Cast(task_name, load, o.server, manners, o.batch_size, o.error_rate)
+        task = make_task(task_name, source=o.source, split=o.split, digits=o.digits, terms=o.terms)
+        task.questions(o.questions, o.seed)
 
-    with progress_bars() as progress:
+        def agents(run: int, cast: Cast = cast, each: Any = each, method_name: str = method_name) -> Any:
+            sampling = Sampling(o.max_new_tokens, o.temperature, o.top_p, o.seed + run)
+            return cast.agents(each, sampling, internalized=method_name == "model")
 
-        def evaluating(task_name: str, method_name: str, out: Path, runs: int) -> Any:
-            method = make_method(method_name, rounds=o.rounds, rotate=o.rotate, chunk=o.chunk)
-            task = make_task(task_name, source=o.source, split=o.split, digits=o.digits, terms=o.terms)
-            seated = seats(o.agent or (), o.model, task_name, method_name)
-            cast = Cast(task_name, load, o.server, manners, o.batch_size, o.error_rate)
-
-            def agents(run: int) -> Any:
-                sampling = Sampling(o.max_new_tokens, o.temperature, o.top_p, o.seed + run)
-                return cast.agents(seated, sampling, internalized=method_name == "model")
-
-            return evaluate(
+        agents(0)
+        method = make_method(method_name, rounds=o.rounds, rotate=o.rotate, chunk=at_once)
+        planned.append(
+            partial(
+                evaluate,
                 out,
                 method_name,
                 method,
@@ -390,24 +386,22 @@ def _evaluating(options: Mapping[str, Any]) -> Iterator[Callable[..., Any]]:
                 runs=runs,
                 seed=o.seed,
                 restart=o.restart,
-                progress=progress,
+                retry_failed=o.retry_failed,
             )
-
-        yield evaluating
-
-
-def _report(rows: Sequence[Any], places: Sequence[Path]) -> None:
-    from rich.console import Console
-
-    from interp.terminal import failures, rows_table
-
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(rows_table(rows))
+        )
+    rows: list[Row] = []
+    try:
+        with progress_bars() as progress:
+            for evaluation in planned:
+                rows.append(evaluation(progress=progress))
+    finally:
+        if rows:
+            console.print(rows_table(rows))
     for row in rows:
         for line in failures(row):
             console.print(f"{row.task}, {row.method}: {line}", markup=False)
-    for place in places:
-        console.print(f"wrote {place}", markup=False)
+    for _, _, out in wanted:
+        console.print(f"wrote {out}", markup=False)
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:

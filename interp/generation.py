@@ -41,6 +41,7 @@ def generate(
     seeds: Sequence[int] | None = None,
     batch_size: int = 16,
     hooks: Sequence[tuple[str, Hook]] = (),
+    received: Callable[[int, Generated], None] = lambda *_: None,
 ) -> list[Generated]:
     """Continue every prompt (token ids, at least one); the results are in the order of the prompts.
 
@@ -51,7 +52,8 @@ def generate(
     `top_p`, and `seeds[i]` (by default i) with prompt i fixes what is drawn.
 
     Only the hook points named in `hooks`, pairs of a name and a function (value, hook) → new value or
-    None, are live; without any, the plain model runs.
+    None, are live; without any, the plain model runs. `received` is called with the index of each prompt
+    and what was written after it, as soon as its batch is through.
     """
     room = [max_new_tokens] * len(prompts)
     if model.context_length is not None:
@@ -59,6 +61,8 @@ def generate(
     seeds = range(len(prompts)) if seeds is None else seeds
     order = sorted((i for i in range(len(prompts)) if room[i]), key=lambda i: len(prompts[i]), reverse=True)
     written = [Generated([], 0, False)] * len(prompts)
+    for i in set(range(len(prompts))) - set(order):
+        received(i, written[i])
     with (
         torch.inference_mode(),
         model.bridge.hooks(fwd_hooks=list(hooks)),
@@ -70,6 +74,7 @@ def generate(
             rows = _continue(model, [prompts[i] for i in batch], [room[i] for i in batch], pick)
             for i, generated in zip(batch, rows, strict=True):
                 written[i] = generated
+                received(i, generated)
     return written
 
 

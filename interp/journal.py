@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from typing import Any
 from interp.errors import UserError
 from interp.files import atomic_write
 
+_PACKAGES = ("interp", "torch", "transformers", "transformer-lens", "peft", "numpy")
+
 
 class Lines:
     """A JSONL file for appending. What is in it when it opens is in `records`, in order.
 
-    A kill can leave the last line half written: it is cut off. Raises `UserError` for a line that is
-    no JSON object, and where the file cannot be written.
+    A kill can leave the last line half written: it is cut off. One process at a time may have it open.
+    Raises `UserError` for a line that is no JSON object, and where the file cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -29,9 +32,12 @@ class Lines:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab+")
+            _lock(self._file.fileno())
             self._file.seek(0)
             content = self._file.read()
             self._file.truncate(content.rfind(b"\n") + 1)
+        except BlockingIOError:
+            raise UserError(f"{path}: another run is writing it; wait for that, or give another --out") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); give another place") from error
         self.records = _records(content, self.path)
@@ -39,7 +45,7 @@ class Lines:
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record; it is in the file when this returns."""
         try:
-            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            self._file.write(_line(record))
             self._file.flush()
         except OSError as error:
             raise UserError(
@@ -51,9 +57,99 @@ class Lines:
         self._file.close()
 
 
+class Journal:
+    """`NAME.jsonl` and beside it `NAME.json` with what made the records and, once finished, their totals.
+
+    `made_by` is what decides the records: a journal that was begun with anything else is left as it is,
+    and a `UserError` says what differs. `restart` removes what is there.
+    """
+
+    def __init__(self, path: str | Path, made_by: Mapping[str, Any], *, restart: bool = False) -> None:
+        self.path = Path(path)
+        if self.path.suffix != ".jsonl":
+            raise UserError(f"{path}: give the file a name that ends in .jsonl")
+        self._facts_path = self.path.with_suffix(".json")
+        self._pending_path = self.path.with_name(f".{self.path.stem}.pending.jsonl")
+        self._made_by = json.loads(json.dumps(made_by))  # as it will be read again
+        self._versions: list[dict[str, str]] = []
+        holds = [p for p in (self.path, self._pending_path) if p.is_file() and p.stat().st_size]
+        if restart:
+            self._remove()
+        elif holds:
+            self._go_on()
+        versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+        if versions not in self._versions:
+            self._versions.append(versions)
+        self._lines = Lines(self.path)
+        self.pending = Lines(self._pending_path)
+        """What does not yet make a whole record; it goes when the journal is finished."""
+        if restart or not holds:
+            self._write_facts({})
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The records that were there when the journal was opened."""
+        return self._lines.records
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one record; it is in the file when this returns."""
+        self._lines.append(record)
+
+    def rewrite(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Put these records in the place of all that are there; a kill leaves the old or the new ones."""
+        self._lines.close()
+        with atomic_write(self.path) as temporary:
+            temporary.write_bytes(b"".join(map(_line, records)))
+        self._lines = Lines(self.path)
+
+    def finish(self, totals: Mapping[str, Any]) -> None:
+        """Close the file and keep the totals beside it."""
+        self._write_facts(totals)
+        self._lines.close()
+        self.pending.close()
+        self._pending_path.unlink()
+
+    def _write_facts(self, totals: Mapping[str, Any]) -> None:
+        facts = {
+            **totals,
+            "made_by": self._made_by,
+            "versions": self._versions,
+            "written": datetime.now(UTC).isoformat("T", "seconds"),
+        }
+        with atomic_write(self._facts_path) as temporary:
+            temporary.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+
+    def _go_on(self) -> None:
+        """Take over what was begun, if it was begun with the same."""
+        try:
+            begun = json.loads(self._facts_path.read_text(encoding="utf-8"))
+            made_by, self._versions = begun["made_by"], list(begun["versions"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{self.path}: {self._facts_path.name} does not say how it was made; "
+                "give another --out, or --restart to remove both"
+            ) from None
+        if differing := _differing(made_by, self._made_by):
+            raise UserError(
+                f"{self.path}: was begun with another {differing[0]}; "
+                "give what it was begun with, another --out, or --restart to begin anew"
+            )
+
+    def _remove(self) -> None:
+        for old in (self.path, self._facts_path, self._pending_path):
+            try:
+                old.unlink(missing_ok=True)
+            except OSError as error:
+                raise UserError(f"{old}: cannot be removed ({error.strerror}); give another --out") from error
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole records of such a file. Raises `OSError`, and `UserError` as `Lines` does."""
     return _records(path.read_bytes(), path)
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, ensure_ascii=False).encode() + b"\n"
 
 
 def _records(content: bytes, path: Path) -> list[dict[str, Any]]:
@@ -70,61 +166,12 @@ def _records(content: bytes, path: Path) -> list[dict[str, Any]]:
     return records
 
 
-class Journal(Lines):
-    """`NAME.jsonl` and beside it `NAME.json` with what made the records and, once finished, their totals.
+def _lock(file: int) -> None:
+    """Until the file is closed, or its process has ended; raises `BlockingIOError` where another has it."""
+    with suppress(ImportError):  # there is none on Windows
+        import fcntl
 
-    `made_by` is what decides the records: a journal that was begun with anything else is left as it is,
-    and a `UserError` says what differs. `restart` removes what is there.
-    """
-
-    def __init__(self, path: str | Path, made_by: Mapping[str, Any], *, restart: bool = False) -> None:
-        path = Path(path)
-        if path.suffix != ".jsonl":
-            raise UserError(f"{path}: give the file a name that ends in .jsonl")
-        self._facts_path = path.with_suffix(".json")
-        self.pending = path.with_name(f".{path.stem}.pending.jsonl")
-        """Where a run may keep what does not yet make a whole record; it is removed with the rest."""
-        self._made_by = json.loads(json.dumps(made_by))  # as it will be read again
-        if restart:
-            for old in (path, self._facts_path, self.pending):
-                old.unlink(missing_ok=True)
-        if self._facts_path.exists():
-            self._require_same(path)
-        elif path.exists() and path.stat().st_size:
-            raise UserError(f"{path}: exists, and nothing says how it was made; give another --out, or --restart")
-        else:
-            self._write_facts({})
-        super().__init__(path)
-
-    def finish(self, totals: Mapping[str, Any]) -> dict[str, Any]:
-        """Close the file, keep the totals beside it, and return all facts."""
-        self.close()
-        return self._write_facts(totals)
-
-    def _write_facts(self, totals: Mapping[str, Any]) -> dict[str, Any]:
-        packages = ("interp", "torch", "transformers", "transformer-lens", "peft", "numpy")
-        facts = {
-            **totals,
-            "made_by": self._made_by,
-            "versions": {name: importlib.metadata.version(name) for name in packages},
-            "written": datetime.now(UTC).isoformat("T", "seconds"),
-        }
-        with atomic_write(self._facts_path) as temporary:
-            temporary.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
-        return facts
-
-    def _require_same(self, path: Path) -> None:
-        try:
-            begun = json.loads(self._facts_path.read_text(encoding="utf-8"))["made_by"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise UserError(
-                f"{self._facts_path}: does not say how {path.name} was made; give another --out, or --restart"
-            ) from None
-        if differing := _differing(begun, self._made_by):
-            raise UserError(
-                f"{path}: was begun with another {differing[0]}; "
-                "give what it was begun with, another --out, or --restart to begin anew"
-            )
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _differing(a: Any, b: Any, name: str = "") -> Sequence[str]:

@@ -87,5 +87,5 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of questions and
 
 RoundsOption = Annotated[int, typer.Option("--rounds", min=1, help="Most rounds of a debate.")]
 RotateOption = Annotated[bool, typer.Option("--rotate", help="Let every persona sit in every seat in turn.")]
-ChunkOption = Annotated[int, typer.Option("--chunk", min=1, help="Questions worked on at a time.")]
+RetryFailedOption = Annotated[bool, typer.Option("--retry-failed", help="Ask again where an agent could not answer.")]
 RestartOption = Annotated[bool, typer.Option("--restart", help="Drop what is there and begin anew.")]

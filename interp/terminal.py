@@ -126,13 +126,13 @@ def rows_table(rows: Sequence[Row]) -> Table:
 def failures(row: Row) -> list[str]:
     """What went wrong on the way, one line for each kind; nothing where nothing did."""
     usage = row.usage
-    said = [
-        f"failed attempts: {n:,} × {name}" + ("" if name in usage.unanswered else ", all made good by another attempt")
-        for name, n in usage.failures.items()
-    ]
+    made_good = "" if usage.unanswered else ", all made good by another attempt"
+    said = [f"failed attempts: {n:,} × {name}{made_good}" for name, n in usage.failures.items()]
     for name, n in usage.unanswered.items():
         detail = f" (the first: {usage.details[name]})" if name in usage.details else ""
         said.append(f"calls left without an answer: {n:,} of {usage.calls:,}, {name}{detail}")
+    if usage.unanswered:
+        said.append("to ask these again, run the same with --retry-failed")
     if usage.cut:
         said.append(f"answers cut off at the limit on their length: {usage.cut:,} of {usage.calls:,}")
     if usage.estimated:
@@ -144,11 +144,12 @@ def comparison_table(found: Comparison) -> Table:
     """Two evaluations and the test between them."""
     test = found.test
     difference = _interval(test.difference.mean, test.difference.low, test.difference.high, digits=3)
+    p = f"p = {test.p:.2g}" if test.p > 0 else "p < 1e-300"
     left_out = f"; {found.left_out:,} that only one of them answered left out" if found.left_out else ""
     table = rows_table([found.first, found.second])
     table.title = f"On the {found.first.questions:,} questions that both answered{left_out}"
     table.caption = (
-        f"difference in accuracy: {difference} (95 % interval), p = {test.p:.2g} (exact sign-flip test)\n"
+        f"difference in accuracy: {difference} (95 % interval), {p} (exact sign-flip test)\n"
         f"questions on which the first did better {test.better:,}, worse {test.worse:,}, equally well {test.tied:,}\n"
         f"tokens of the second ÷ those of the first: {_ratio(found.second.tokens, found.first.tokens)}"
     )

@@ -8,7 +8,7 @@ import pytest
 from conftest import make_hf, make_tokenizer
 
 from interp.debate.agents import Request, Sampling, ScriptedAgent
-from interp.debate.cast import Cast, Seat, seats
+from interp.debate.cast import Cast, Seat, require_used, seats
 from interp.debate.local import InternalizedAgent, LocalAgent
 from interp.debate.malicious import ScriptedSide
 from interp.debate.personas import PERSONAS, PLAIN, TRAIT_PERSONAS
@@ -33,6 +33,8 @@ def nothing(name: str) -> Model:
         ((), "m", "gsm8k", "debate", [(name, "m") for name in PERSONAS]),
         ((), "m", "evil", "debate", [("guardian", "m"), ("evil", "m"), ("guardian", "m")]),
         ((), "m", "hallucination", "single", [("guardian", "m")]),
+        ((), "m", "evil", "model", [("plain", "m")]),
+        (("evil", "plain"), "m", "evil", "single", [("evil", "m")]),
         (("plain", "evil=org/model=x"), "m", "math", "vote", [("plain", "m"), ("evil", "org/model=x")]),
     ],
 )
@@ -43,8 +45,17 @@ def test_seats(given: Any, model: str, task: str, method: str, expected: list[tu
 def test_seats_that_cannot_be_filled() -> None:
     with pytest.raises(UserError, match="no persona 'pirate'; give one of plain, chain"):
         seats(["pirate=m"], "m", "math", "debate")
-    with pytest.raises(UserError, match="the method single takes one"):
-        seats(["plain", "plain"], "m", "math", "single")
+    with pytest.raises(UserError, match="leave --agent out"):
+        seats(["evil"], "m", "math", "model")
+    played = seats(["plain", "plain=scripted"], "m", "math", "vote")
+    with pytest.raises(UserError, match="no agent is played by it"):
+        require_used(played[1:], "m", "http://127.0.0.1:1/v1", ())
+    with pytest.raises(UserError, match="adapter a: no agent is played by other"):
+        require_used(played, "other", None, ("a",))
+    with pytest.raises(UserError, match="adapter a: the models are a server's"):
+        require_used(played, "m", "http://127.0.0.1:1/v1", ("a",))
+    require_used(played, "m", None, ("a",))
+    require_used(played, "m", "http://127.0.0.1:1/v1", ())
     with pytest.raises(UserError, match="takes a model in this process"):
         Cast("math", nothing, "http://127.0.0.1:1/v1").agents([Seat(PLAIN, "m")], Sampling(), internalized=True)
     with pytest.raises(UserError, match="takes a model in this process"):
@@ -82,6 +93,10 @@ def test_local_agents_share_a_model_and_internalized_ones_see_the_bare_question(
     [answer] = internalized.answer([Request("1+2", 1)])
     assert (answer.text, answer.input_tokens) == (model.tokenizer.decode(out.ids), len(prompt))
     assert asked == ["m", "m"]
+    kept: dict[int, str] = {}
+    requests = [Request(f"{n}+2", 1) for n in (1, 333, 22, 4, 5)]
+    answers = local.answer(requests, lambda index, answer: kept.update({index: answer.text}))
+    assert [kept[i] for i in range(5)] == [answer.text for answer in answers]
 
 
 def test_make_task() -> None:

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 from conftest import COMMAND, KEY
-from faulty import FAULTS, Faulty, right
+from faulty import FAULTS, Faulty, right, slow
 
 from interp.debate.tasks import Arithmetic
 from interp.debate.transcript import read_transcripts
 
 N = 200
-DEBATE = ["debate", "--model", "scripted", "--questions", str(N), "--chunk", "2"]
+DEBATE = ["debate", "--model", "scripted", "--questions", str(N), "--batch-size", "2", "--concurrency", "2"]
 
 
 def records(path: Path) -> list[dict[str, Any]]:
@@ -136,6 +136,9 @@ MISTAKES = {
     "body": (["--body", "[]"], "is no JSON object"),
     "top-p": (["--top-p", "2"], "top_p 2.0"),
     "server": (["--server", "nonsense", "--model", "m"], "is no http or https address"),
+    "unused": (["--server", "http://127.0.0.1:1/v1"], "no agent is played by it"),
+    "adapter": (["--adapter", "a"], "no agent is played by scripted"),
+    "key": (["--server", "http://127.0.0.1:1/v1", "--model", "m", "--body", f'{{"k": "{KEY}"}}'], "hold the key"),
     "name": (["--out", "debates.txt"], "ends in .jsonl"),
     "folder": (["--out", "/dev/null/debates.jsonl"], "debates.jso"),
     "model": (["--model", "./nowhere"], "no such folder"),
@@ -147,12 +150,44 @@ def test_a_mistake_is_one_line_and_status_2(
     mistake: str, interp: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
     arguments, expected = MISTAKES[mistake]
     code, _, wrong = interp("debate", "--model", "scripted", *arguments)
     assert (code, wrong.count("\n")) == (2, 1)
     assert wrong.startswith("error: ")
     assert expected in wrong
+    assert KEY not in wrong
     assert not [p for p in tmp_path.iterdir() if p.suffix == ".jsonl" and p.stat().st_size]
+
+
+def test_everything_is_checked_before_anything_is_asked(interp: Any, tmp_path: Path) -> None:
+    tasks = ("--task", "arithmetic", "--task", "nonsense")
+    assert interp("evaluate", "--model", "scripted", *tasks, "--out", tmp_path / "a")[0] == 2
+    agents = ("--agent", "guardian", "--agent", "evil", "--agent", "guardian")
+    tasks = ("--task", "evil", "--task", "hallucination")
+    assert interp("evaluate", "--model", "scripted", *tasks, *agents, "--out", tmp_path / "a")[0] == 2
+    assert not (tmp_path / "a").exists()
+    # a later one that cannot be written keeps the table of those before
+    (tmp_path / "b" / "arithmetic-vote.jsonl").mkdir(parents=True)
+    code, said, wrong = interp("evaluate", "--model", "scripted", "--questions", 5, "--out", tmp_path / "b")
+    assert (code, wrong.count("\n")) == (2, 1)
+    assert "arithmetic single" in said
+
+
+def test_only_what_was_out_at_a_kill_is_asked_again(faulty: Faulty, tmp_path: Path) -> None:
+    texts = [q.text for q in Arithmetic().questions(16, 0)]
+    faulty.scripts = {texts[3]: [slow(60), right]}
+    server = ["--server", faulty.url, "--model", "m", "--concurrency", "16"]
+    out = tmp_path / "results"
+    command = [*COMMAND, "evaluate", "--method", "single", *server, "--questions", "16", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    pending = out / ".arithmetic-single.pending.jsonl"
+    while process.poll() is None and (not pending.exists() or pending.read_bytes().count(b"\n") < 15):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    assert faulty.n_seen == {text: 2 if text == texts[3] else 1 for text in texts}
 
 
 def test_ctrl_c_and_a_full_disk_keep_what_is_finished(interp: Any, tmp_path: Path) -> None:

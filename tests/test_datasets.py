@@ -227,6 +227,11 @@ def test_arithmetic_of_any_size() -> None:
             Arithmetic(form=form).questions(1, seed=0)
     with pytest.raises(UserError, match="at least 1 of each"):
         Arithmetic.sized(terms=0)
+    longest = Arithmetic.sized(digits=35, terms=9)
+    for question in longest.questions(5, seed=0):
+        assert longest.grade(rf"\boxed{{{int(question.gold_answer):,}}}", question.gold_answer)
+    with pytest.raises(UserError, match="36 digits given: answers are graded up to 35"):
+        Arithmetic.sized(digits=36)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from interp.debate.agents import Agent, Answer, Request, ScriptedAgent, Usage
+from interp.debate.agents import Agent, Answer, Keep, Request, ScriptedAgent, Usage, ignore
 from interp.debate.personas import PERSONAS, PLAIN, Persona
 from interp.debate.tasks import Arithmetic
 from interp.debate.transcript import read_transcripts
@@ -38,7 +38,7 @@ class Adder:
     def facts(self) -> dict[str, Any]:
         return {"wrong": list(self.wrong), "off": self.off}
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Answer:
@@ -131,9 +131,11 @@ def test_more_questions_and_runs_add_to_what_is_there(tmp_path: Path) -> None:
     assert sorted(kept, key=key) == sorted(records(tmp_path / "whole.jsonl"), key=key)
     assert len({key(r) for r in kept}) == len(kept) == 21
     assert len({r["debate_trace"] for r in kept}) == 21  # each run has its own seed
-    again = go("grown.jsonl", 3, 2)  # fewer than there are: nothing is lost, and only those count
-    assert again == two
-    assert len(records(tmp_path / "grown.jsonl")) == 21
+    before = (tmp_path / "grown.jsonl").read_bytes()
+    for n, runs in ((6, 3), (7, 2)):
+        with pytest.raises(UserError, match="ask for at least as many as before"):
+            go("grown.jsonl", n, runs)
+    assert (tmp_path / "grown.jsonl").read_bytes() == before
 
 
 def test_a_line_taken_out_is_answered_again_as_it_was(tmp_path: Path) -> None:
@@ -145,7 +147,7 @@ def test_a_line_taken_out_is_answered_again_as_it_was(tmp_path: Path) -> None:
         return evaluate(out, "debate", method, lambda _: agents, task=Arithmetic(), n_questions=8)
 
     whole, lines = go(), out.read_bytes().splitlines(keepends=True)
-    out.write_bytes(b"".join(lines[i] for i in (0, 3, 4, 7)))
+    out.write_bytes(b"".join(lines[i] for i in (0, 3, 4, 4, 7)))  # and one is there twice
     assert go() == whole
     assert sorted(out.read_bytes().splitlines(keepends=True)) == sorted(lines)
 
@@ -198,9 +200,15 @@ def test_compare_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
         compare(a, b)
     c = tmp_path / "c.jsonl"
     run(c, "single", [Adder()], n=2, seed=0)
-    c.write_text(c.read_text().replace(QUESTIONS[0].text, "9+99").replace(QUESTIONS[1].text, "99+9"))
+    there = c.read_text()
+    c.write_text(there.replace(QUESTIONS[0].text, "9+99").replace(QUESTIONS[1].text, "99+9"))
     with pytest.raises(UserError, match="no question in common"):
         compare(a, c)
+    c.write_text(there.replace('"gold_answer": "', '"gold_answer": "1'))
+    with pytest.raises(UserError, match="different gold answers"):
+        compare(a, c)
+    with pytest.raises(UserError, match=r"give a \.jsonl file"):
+        compare(a.with_suffix(".json"), b)
 
 
 def test_incomplete_runs_are_refused() -> None:
@@ -210,6 +218,17 @@ def test_incomplete_runs_are_refused() -> None:
 
     complete = [record(q, r) for q in "ab" for r in (0, 1)]
     assert summarize(complete, "single", "t").questions == 2
-    for broken in (complete[:-1], [*complete, complete[0]]):
-        with pytest.raises(UserError, match="run the same evaluation again"):
-            Graded.of(broken)
+    with pytest.raises(UserError, match="1 of the answers to 2 questions in 2 runs are missing"):
+        Graded.of(complete[:-1])
+
+
+def test_what_failed_is_asked_again_on_request(tmp_path: Path) -> None:
+    out = tmp_path / "a.jsonl"
+    before = run(out, "vote", [Adder(), Adder(silent=(5, 7))])
+    assert sum(before.usage.unanswered.values()) == 2
+    assert run(out, "vote", [Adder(), Adder()]) == before  # not unasked
+    mended = run(out, "vote", [Adder(), Adder()], retry_failed=True)
+    assert (mended.accuracy.mean, mended.usage.unanswered) == (1.0, {})
+    assert mended.usage.calls == 20
+    kept = records(out)
+    assert len(kept) == len({r["question"] for r in kept}) == 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,7 @@ def test_records_come_back_and_more_go_behind_them(tmp_path: Path) -> None:
     again = Lines(path)
     assert again.records == RECORDS
     again.append({"n": 4})
+    again.close()
     assert path.read_bytes() == whole + b'{"n": 4}\n'
     assert read_lines(path) == [*RECORDS, {"n": 4}]
 
@@ -40,6 +42,7 @@ def test_a_file_cut_anywhere_loses_only_the_record_that_was_cut(tmp_path: Path) 
         lines = Lines(path)
         for record in RECORDS[len(lines.records) :]:
             lines.append(record)
+        lines.close()
         assert path.read_bytes() == whole
 
 
@@ -52,13 +55,14 @@ def test_a_damaged_line_is_named(line: bytes, tmp_path: Path) -> None:
 
 
 def test_a_journal_goes_on_only_with_what_it_was_begun_with(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    made_by = {"task": {"name": "arithmetic", "high": 99}, "agents": [{"seed": 0}, {"seed": 1}]}
+    path, facts_path = tmp_path / "a.jsonl", tmp_path / "a.json"
+    made_by: dict[str, Any] = {"task": {"name": "arithmetic", "high": 99}, "agents": [{"seed": 0}, {"seed": 1}]}
     journal = Journal(path, made_by)
     journal.append({"n": 1})
-    facts = json.loads((tmp_path / "a.json").read_text())
+    facts = json.loads(facts_path.read_text())
     assert facts["made_by"] == made_by
-    assert facts["versions"]["interp"]
+    [versions] = facts["versions"]
+    assert versions["interp"]
     for changed, named in (
         ({**made_by, "task": {"name": "arithmetic", "high": 9}}, "high"),
         ({**made_by, "agents": [{"seed": 0}, {"seed": 2}]}, "seed"),
@@ -67,23 +71,46 @@ def test_a_journal_goes_on_only_with_what_it_was_begun_with(tmp_path: Path) -> N
     ):
         with pytest.raises(UserError, match=f"begun with another {named}"):
             Journal(path, changed)
+    with pytest.raises(UserError, match="another run is writing it"):
+        Journal(path, made_by)
+    journal.finish({"total": 1})
+    facts_path.write_text(facts_path.read_text().replace(versions["torch"], "0.0.1"))
     again = Journal(path, {**made_by, "agents": tuple(made_by["agents"])})  # as JSON it is the same
     assert again.records == [{"n": 1}]
-    assert again.finish({"total": 1})["total"] == json.loads((tmp_path / "a.json").read_text())["total"] == 1
+    again.rewrite([{"n": 2}, {"n": 3}])
+    again.append({"n": 4})
+    again.finish({"total": 2})
+    assert read_lines(path) == [{"n": 2}, {"n": 3}, {"n": 4}]
+    facts = json.loads(facts_path.read_text())
+    assert facts["total"] == 2
+    assert facts["versions"] == [{**versions, "torch": "0.0.1"}, versions]  # both made some of it
     assert Journal(path, {"other": True}, restart=True).records == []
+
+
+def test_a_start_that_came_to_nothing_stands_in_nobodys_way(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "a.jsonl", {"server": "mistyped"})
+    journal.finish({})
+    journal = Journal(tmp_path / "a.jsonl", {"server": "right"})
+    assert json.loads((tmp_path / "a.json").read_text())["made_by"] == {"server": "right"}
+    journal.pending.append({"paid": "for"})
+    with pytest.raises(UserError, match="begun with another server"):
+        Journal(tmp_path / "a.jsonl", {"server": "another"})
 
 
 def test_nothing_that_a_journal_did_not_write_is_touched(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"mine": true}\n')
-    with pytest.raises(UserError, match="nothing says how it was made"):
-        Journal(path, {})
-    (tmp_path / "a.json").write_text("[]")
-    with pytest.raises(UserError, match="does not say how"):
-        Journal(path, {})
+    for facts in (None, "[]", "{}"):
+        if facts:
+            (tmp_path / "a.json").write_text(facts)
+        with pytest.raises(UserError, match=r"a\.json does not say how it was made"):
+            Journal(path, {})
     assert path.read_text() == '{"mine": true}\n'
     with pytest.raises(UserError, match=r"ends in \.jsonl"):
         Journal(tmp_path / "a.txt", {})
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         Journal(tmp_path / "file" / "a.jsonl", {})
+    (tmp_path / "b.jsonl").mkdir()
+    with pytest.raises(UserError, match="cannot be removed"):
+        Journal(tmp_path / "b.jsonl", {}, restart=True)

@@ -218,6 +218,20 @@ def test_redirects_are_not_followed(faulty: Faulty) -> None:
         assert other.n_seen == {}
 
 
+def test_a_server_that_goes_away_ends_the_run_and_what_it_answered_is_kept() -> None:
+    kept: dict[int, str] = {}
+    with Faulty() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        asked = agent(server, retries=2, concurrency=1)
+        asked.answer([Request("1+2", 1)], lambda index, answer: kept.update({index: answer.text}))
+        server.shutdown()
+        thread.join()
+    with pytest.raises(UserError, match="can no longer be reached .* start the server again, then run the same"):
+        ask(asked, "2+2")
+    assert kept == {0: r"It is \boxed{3}."}
+
+
 def test_a_server_that_is_not_there_ends_the_run_at_once(faulty: Faulty) -> None:
     with Faulty() as gone:
         address = gone.url

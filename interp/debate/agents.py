@@ -12,7 +12,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -139,6 +139,14 @@ class Sampling:
             raise UserError(f"top_p {self.top_p} given: it is a probability, give more than 0 and at most 1")
 
 
+Keep = Callable[[int, Answer], None]
+"""Called with the index of a request and its answer."""
+
+
+def ignore(index: int, answer: Answer) -> None:
+    """Keeps nothing."""
+
+
 class Agent(Protocol):
     """Something with a persona that answers requests; which seat it fills, each request says."""
 
@@ -152,8 +160,11 @@ class Agent(Protocol):
         """What its answers are made with, as JSON takes it: for the provenance of whatever keeps them."""
         ...
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        """One answer for each request, in their order; how they are batched must not change the texts."""
+    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
+        """One answer for each request, in their order; how they are batched must not change the texts.
+
+        An agent that takes its time calls `keep` with each answer as soon as it is there.
+        """
         ...
 
 
@@ -190,7 +201,7 @@ class ScriptedAgent:
     def facts(self) -> dict[str, Any]:
         return {"kind": "scripted", **asdict(self)}
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
         return [scripted_answer(self.persona, request, self._text(request)) for request in requests]
 
     def _text(self, request: Request) -> str:

@@ -40,13 +40,13 @@ def seats(given: Sequence[str], model: str, task: str, method: str) -> list[Seat
 
     Where none are given: for a single answer the plain model (of scripted agents the first persona),
     else the three diverse personas of Latent Agents, section 3, or for the question set of a trait its
-    malicious persona between two guardians. Raises `UserError` for a persona that is not known, and for
-    more than one seat where one agent answers.
+    malicious persona between two guardians. Of several given, the first gives single answers. Raises
+    `UserError` for a persona that is not known, and for one where an internalized model answers by itself.
     """
-    if not given and task in TRAIT_PERSONAS:
+    if not given and task in TRAIT_PERSONAS and method != "model":
         given = ("guardian",) if method == "single" else ("guardian", task, "guardian")
     elif not given:
-        first = next(iter(PERSONAS)) if model == SCRIPTED else PLAIN.name
+        first = next(iter(PERSONAS)) if model == SCRIPTED and method != "model" else PLAIN.name
         given = (first,) if method in ("single", "model") else tuple(PERSONAS)
     read = []
     for text in given:
@@ -54,9 +54,19 @@ def seats(given: Sequence[str], model: str, task: str, method: str) -> list[Seat
         if name not in _KNOWN:
             raise UserError(f"agent {text}: no persona {name!r}; give one of {', '.join(_KNOWN)}")
         read.append(Seat(_KNOWN[name], own_model or model))
-    if method in ("single", "model") and len(read) > 1:
-        raise UserError(f"{len(read)} agents given: the method {method} takes one; ask for vote or debate")
-    return read
+    if method == "model" and tuple(given) != (PLAIN.name,):
+        raise UserError("method model: an internalized model answers without agents; leave --agent out")
+    return read[:1] if method in ("single", "model") else read
+
+
+def require_used(seats: Sequence[Seat], model: str, server: str | None, adapters: Sequence[str]) -> None:
+    """Raises `UserError` where a server or adapters were named that none of the seats uses."""
+    played = {seat.model for seat in seats} - {SCRIPTED}
+    if server is not None and not played:
+        raise UserError(f"server {server}: no agent is played by it; give --model the server's name for its model")
+    if adapters and (server is not None or model not in played):
+        where = "the models are a server's" if server is not None else f"no agent is played by {model}"
+        raise UserError(f"adapter {adapters[0]}: {where}; adapters go on --model, in this process")
 
 
 @dataclass(frozen=True)

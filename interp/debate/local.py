@@ -15,9 +15,9 @@ from typing import Any
 from jinja2 import TemplateError
 
 from interp.corpus import question_tokens
-from interp.debate.agents import Answer, Request, Sampling, chat_messages
+from interp.debate.agents import Answer, Keep, Request, Sampling, chat_messages, ignore
 from interp.debate.personas import Persona
-from interp.generation import generate
+from interp.generation import Generated, generate
 from interp.models import Model
 
 TOO_LONG = "prompt too long"
@@ -47,9 +47,15 @@ class LocalAgent:
             "sampling": asdict(self.sampling),
         }
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
         prompts = [self._prompt(request) for request in requests]
-        generated = generate(
+        answers: dict[int, Answer] = {}
+
+        def received(index: int, out: Generated) -> None:
+            answers[index] = self._answer(len(prompts[index]), out)
+            keep(index, answers[index])
+
+        generate(
             self.model,
             prompts,
             max_new_tokens=self.sampling.max_new_tokens,
@@ -57,18 +63,18 @@ class LocalAgent:
             top_p=self.sampling.top_p,
             seeds=[_seed(self.sampling.seed, self.persona, request) for request in requests],
             batch_size=self.batch_size,
+            received=received,
         )
-        answers = []
-        for prompt, out in zip(prompts, generated, strict=True):
-            text = self._text(out.ids)
-            if not out.n_tokens:
-                limit = f"{len(prompt)} tokens, and the model reads {self.model.context_length} with its answer"
-                answers.append(Answer("", 0, 0, TOO_LONG, limit, (TOO_LONG,)))
-            elif not text.strip():
-                answers.append(Answer("", len(prompt), out.n_tokens, EMPTY, "", (EMPTY,), not out.ended))
-            else:
-                answers.append(Answer(text, len(prompt), out.n_tokens, cut=not out.ended))
-        return answers
+        return [answers[i] for i in range(len(requests))]
+
+    def _answer(self, n_prompt: int, out: Generated) -> Answer:
+        if not out.n_tokens:
+            limit = f"{n_prompt} tokens, and the model reads {self.model.context_length} with its answer"
+            return Answer("", 0, 0, TOO_LONG, limit, (TOO_LONG,))
+        text = self._text(out.ids)
+        if not text.strip():
+            return Answer("", n_prompt, out.n_tokens, EMPTY, "", (EMPTY,), not out.ended)
+        return Answer(text, n_prompt, out.n_tokens, cut=not out.ended)
 
     def _prompt(self, request: Request) -> list[int]:
         return prompt_tokens(self.model.tokenizer, chat_messages(self.persona, request))

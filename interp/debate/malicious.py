@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from interp.debate.agents import Agent, Answer, Request, scripted_answer
+from interp.debate.agents import Agent, Answer, Keep, Request, ignore, scripted_answer
 from interp.debate.personas import TRAIT_PERSONAS, Persona
 from interp.debate.scripted import evil, hallucination
 from interp.debate.scripted.sides import Side, first_turn, later_turn
@@ -105,7 +105,7 @@ class ScriptedSide:
     def facts(self) -> dict[str, Any]:
         return {"kind": "scripted", **asdict(self)}
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
         return [scripted_answer(self.persona, request, self._text(request)) for request in requests]
 
     def _text(self, request: Request) -> str:

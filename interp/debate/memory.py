@@ -1,4 +1,4 @@
-"""Answers that outlive a kill: an agent behind this is never asked the same request twice in a run.
+"""Answers that outlive a kill: an agent behind this is never asked again what it has answered in a run.
 
 Knows requests and answers, and where they are kept; knows nothing about debates.
 """
@@ -11,17 +11,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from interp.debate.agents import Agent, Answer, Request
+from interp.debate.agents import Agent, Answer, Keep, Request, ignore
 from interp.debate.personas import Persona
 from interp.journal import Lines
 
 
 class Memory:
-    """The answers of a run so far, in one file that goes when the run is finished."""
+    """The answers of a run so far, those of the run that was killed before it included.
 
-    def __init__(self, lines: Lines) -> None:
+    With `retry`, answers that failed are forgotten when it opens.
+    """
+
+    def __init__(self, lines: Lines, *, retry: bool = False) -> None:
         self._lines = lines
-        self._known = {record["key"]: _answer(record["answer"]) for record in lines.records}
+        known = {record["key"]: _answer(record["answer"]) for record in lines.records}
+        self._known = {key: answer for key, answer in known.items() if not (retry and answer.error)}
 
     def agents(self, agents: Sequence[Agent], run: int = 0) -> list[Agent]:
         """The agents, who from now on answer from memory what they answered before."""
@@ -32,11 +36,6 @@ class Memory:
 
     def keep(self, key: str, answer: Answer) -> None:
         self._lines.append({"key": key, "answer": asdict(answer)})
-
-    def forget(self) -> None:
-        """Remove the file."""
-        self._lines.close()
-        self._lines.path.unlink()
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,20 @@ class Remembering:
     def facts(self) -> dict[str, Any]:
         return self.agent.facts
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
         keys = [_key(self.name, request) for request in requests]
-        answers = [self.memory.recall(key) for key in keys]
-        open_ = [i for i, answer in enumerate(answers) if answer is None]
-        if open_:
-            for i, answer in zip(open_, self.agent.answer([requests[i] for i in open_]), strict=True):
-                self.memory.keep(keys[i], answer)
-                answers[i] = answer
-        return [answer for answer in answers if answer is not None]
+        answers = {i: answer for i, key in enumerate(keys) if (answer := self.memory.recall(key)) is not None}
+        left = [i for i in range(len(requests)) if i not in answers]
+
+        def received(index: int, answer: Answer) -> None:
+            self.memory.keep(keys[left[index]], answer)
+            answers[left[index]] = answer
+
+        if left:
+            for index, answer in enumerate(self.agent.answer([requests[i] for i in left], received)):
+                if left[index] not in answers:
+                    received(index, answer)
+        return [answers[i] for i in range(len(requests))]
 
 
 def _key(name: str, request: Request) -> str:

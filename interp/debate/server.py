@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from interp.debate.agents import Answer, Request, Sampling, chat_messages
+from interp.debate.agents import Answer, Keep, Request, Sampling, chat_messages, ignore
 from interp.debate.personas import Persona
 from interp.errors import UserError
 
@@ -57,9 +57,9 @@ class ServerAgent:
     takes a field out. Tokens are the server's counts; where it gives none they are estimated from the
     length of the texts, and those of failed attempts stay unknown.
 
-    Raises `UserError` for an address that is none, and when answering for what no retry mends: status
-    401, 403 or 404, a redirect, or a server to which two attempts in a row could not connect and that
-    has never responded.
+    Raises `UserError` for an address that is none and for options that hold the key; and when answering for
+    what no retry mends: status 401, 403 or 404, a redirect, or a server to which no attempt for a request
+    could connect (two in a row where it has never responded).
     """
 
     persona: Persona
@@ -81,6 +81,10 @@ class ServerAgent:
                 f"concurrency {self.concurrency}, retries {self.retries}, time-out {self.timeout} and longest wait "
                 f"{self.longest_wait} given: give at least 1, 0, a positive time and 0"
             )
+        if len(self._key()) >= _SHORTEST_SECRET and self._key() in json.dumps(dict(self.options)):
+            raise UserError(
+                f"the options hold the key, and options are kept in files; it is sent from {self.key_variable}"
+            )
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -88,10 +92,10 @@ class ServerAgent:
         sampling, persona = asdict(self.sampling), asdict(self.persona)
         return {"kind": "server", "persona": persona, **{k: getattr(self, k) for k in kept}, "sampling": sampling}
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        return _run(self._answer_all(requests))
+    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
+        return _run(self._answer_all(requests, keep))
 
-    async def _answer_all(self, requests: Sequence[Request]) -> list[Answer]:
+    async def _answer_all(self, requests: Sequence[Request], keep: Keep) -> list[Answer]:
         async with httpx.AsyncClient(
             headers=self._headers(),
             # Each attempt has a time-out of its own, over all of it.
@@ -100,7 +104,13 @@ class ServerAgent:
             follow_redirects=False,
         ) as client:
             line = _Line(client, asyncio.Semaphore(self.concurrency))
-            tasks = [asyncio.create_task(self._answer(line, request)) for request in requests]
+
+            async def kept(index: int, request: Request) -> Answer:
+                answer = await self._answer(line, request)
+                keep(index, answer)
+                return answer
+
+            tasks = [asyncio.create_task(kept(i, request)) for i, request in enumerate(requests)]
             try:
                 return await asyncio.gather(*tasks)
             finally:
@@ -187,9 +197,15 @@ class ServerAgent:
                 f"{self.base_url}: the server redirects ({last.name}), which is not followed, so that the key goes "
                 "nowhere else; give the address that it redirects to"
             )
-        if not self._responded and [f.name for f in failures[-2:]] == [UNREACHABLE] * 2:
+        if any(f.name != UNREACHABLE for f in failures):
+            return
+        if not self._responded and len(failures) > 1:
             raise UserError(
                 f"{self.base_url}: cannot be reached ({last.detail}); start the server or check the address"
+            )
+        if len(failures) > self.retries:
+            raise UserError(
+                f"{self.base_url}: can no longer be reached ({last.detail}); start the server again, then run the same"
             )
 
     def _headers(self) -> dict[str, str]:

@@ -23,7 +23,7 @@ from interp.debate.tasks import Task
 from interp.errors import UserError
 from interp.evaluation.methods import Method, Outcome
 from interp.evaluation.statistics import Interval, accuracy
-from interp.journal import Journal, Lines
+from interp.journal import Journal
 from interp.progress import Progress
 
 
@@ -65,20 +65,18 @@ class Graded:
 
     @staticmethod
     def of(records: Sequence[Mapping[str, Any]]) -> Graded:
-        """Raises `UserError` where a question is missing from a run, or twice in it."""
-        questions = tuple(dict.fromkeys(record["question"] for record in records))
-        runs = sorted({record["run"] for record in records})
-        column = {question: i for i, question in enumerate(questions)}
-        correct = np.full((len(runs), len(questions)), np.nan)
+        """Raises `UserError` where a question is missing from a run."""
+        column = {question: i for i, question in enumerate(dict.fromkeys(r["question"] for r in records))}
+        row = {run: i for i, run in enumerate(sorted({r["run"] for r in records}))}
+        correct = np.full((len(row), len(column)), np.nan)
         for record in records:
-            correct[runs.index(record["run"]), column[record["question"]]] = record["correct"]
-        missing = int(np.isnan(correct).sum())
-        if missing or correct.size != len(records):
+            correct[row[record["run"]], column[record["question"]]] = record["correct"]
+        if missing := int(np.isnan(correct).sum()):
             raise UserError(
-                f"{len(records)} answers for {len(runs)} runs of {len(questions)} questions, {missing} missing: "
+                f"{missing} of the answers to {len(column)} questions in {len(row)} runs are missing: "
                 "run the same evaluation again to complete it"
             )
-        return Graded(questions, correct)
+        return Graded(tuple(column), correct)
 
 
 def evaluate(
@@ -92,6 +90,7 @@ def evaluate(
     runs: int = 1,
     seed: int = 0,
     restart: bool = False,
+    retry_failed: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Row:
     """Answer `n_questions` of the task in each of `runs` and grade the answers.
@@ -100,7 +99,8 @@ def evaluate(
     record for each question and run: the question, its gold answer, what was said, the answer, whether
     it is `correct`, and the usage; the records of a debate are transcripts as well. Beside it the same
     name with `.json` holds the row and what made it. The same call after a kill goes on, and asks again
-    only what was out at that moment; with more questions or runs it adds to what is there.
+    only what was out at that moment; with more questions or runs it adds to what is there; with
+    `retry_failed` it asks again where an agent could not answer.
 
     Raises `UserError` where `out` holds something else, and for what cannot be answered.
     """
@@ -116,25 +116,33 @@ def evaluate(
         "agents": [agent.facts for agent in casts[0]],
     }
     journal = Journal(out, made_by, restart=restart)
-    wanted = {(run, question.text) for run in range(runs) for question in questions}
-    records = [record for record in journal.records if (record.get("run"), record.get("question")) in wanted]
-    answered = {(record["run"], record["question"]) for record in records}
-    memory = Memory(Lines(journal.pending))
+    kept: dict[tuple[int, str], dict[str, Any]] = {}
+    for record in journal.records:
+        if not (retry_failed and record["usage"]["unanswered"]):
+            kept.setdefault((record["run"], record["question"]), record)
+    if beyond := kept.keys() - {(run, question.text) for run in range(runs) for question in questions}:
+        raise UserError(
+            f"{out}: holds {len(beyond)} answers beyond {len(questions)} questions and {runs} runs; "
+            "ask for at least as many as before, or give another --out"
+        )
+    if len(kept) < len(journal.records):
+        journal.rewrite(list(kept.values()))
+    memory = Memory(journal.pending, retry=retry_failed)
     for run, cast in enumerate(casts):
         label = f"{task.name}, {name}" + (f", run {run + 1}" if runs > 1 else "")
         turns = partial(progress, "texts, of those left")
-        left = [i for i, question in enumerate(questions) if (run, question.text) not in answered]
+        left = [i for i, question in enumerate(questions) if (run, question.text) not in kept]
         n_done = len(questions) - len(left)
         progress(label, n_done, len(questions))
         for start, stop in _stretches(left):
             asked = questions[start:stop]
             for outcome in method(asked, memory.agents(cast, run), task=task, start=start, turns=turns):
-                records.append(_record(outcome, run, task))
-                journal.append(records[-1])
+                record = _record(outcome, run, task)
+                journal.append(record)
+                kept[run, outcome.question.text] = record
                 n_done += 1
                 progress(label, n_done, len(questions))
-    memory.forget()
-    row = summarize(records, name, task.name)
+    row = summarize(list(kept.values()), name, task.name)
     journal.finish(row.record())
     return row
 

@@ -40,12 +40,16 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
             "give two evaluations of one task"
         )
     gold_a, gold_b = ({r["question"]: r["gold_answer"] for r in records} for records in (records_a, records_b))
-    shared = gold_a.keys() & gold_b.keys()
+    shared = [question for question in gold_a if question in gold_b]
     if not shared:
         raise UserError(f"{first} and {second} have no question in common: evaluate both with the same seed")
-    records_a, records_b = ([r for r in records if r["question"] in shared] for records in (records_a, records_b))
+    if differing := [question for question in shared if gold_a[question] != gold_b[question]]:
+        raise UserError(f"{first} and {second} have different gold answers to {differing[0][:60]!r}: give one data set")
+    common = set(shared)
+    records_a, records_b = ([r for r in records if r["question"] in common] for records in (records_a, records_b))
     graded_a, graded_b = Graded.of(records_a), Graded.of(records_b)
-    order = [graded_b.questions.index(question) for question in graded_a.questions]
+    column = {question: i for i, question in enumerate(graded_b.questions)}
+    order = [column[question] for question in graded_a.questions]
     return Comparison(
         summarize(records_a, made_a["method"], made_a["task"]["task"]),
         summarize(records_b, made_b["method"], made_b["task"]["task"]),
@@ -58,6 +62,8 @@ def _read(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The records of an evaluation, and what made them."""
     path = Path(path)
     wanted = "give a .jsonl file that interp evaluate wrote"
+    if path.suffix != ".jsonl":
+        raise UserError(f"{path}: is no such file of records; {wanted}")
     try:
         records = read_lines(path)
         made_by = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["made_by"]

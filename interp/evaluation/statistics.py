@@ -26,19 +26,20 @@ class Interval:
 def accuracy(correct: Float[np.ndarray, "run question"]) -> Interval:
     """The share of right answers over all runs and questions.
 
-    The interval is Wilson's (1927) with the effective number of answers: that which a proportion of
-    independent answers would need for the variance seen between the questions' own means, so that
-    runs on the same questions count for what they add. It never counts more than all answers, nor, where
-    every answer is the same, more than the questions.
+    The interval of one run is Wilson's (1927). With several it is Agresti and Coull's (1998) idea on the
+    questions' own means: Wald's interval after two questions were added that are always right and two
+    that never are, so that runs on the same questions count for what they add.
     """
-    n_runs, n_questions = correct.shape
+    n_runs, n = correct.shape
     by_question = correct.mean(axis=0)
     p = float(by_question.mean())
-    between = float(by_question.var(ddof=1)) / n_questions if n_questions > 1 else 0.0
-    n = min(p * (1 - p) / between, n_runs * n_questions) if between > 0 else float(n_questions)
-    centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * (p * (1 - p) / n + _Z**2 / (4 * n**2)) ** 0.5
-    # At 0 and 1 the bound is that value, up to rounding.
+    if n_runs == 1:
+        centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+        half = _Z / (1 + _Z**2 / n) * (p * (1 - p) / n + _Z**2 / (4 * n**2)) ** 0.5
+    else:
+        adjusted = np.append(by_question, [1.0, 1.0, 0.0, 0.0])
+        centre = float(adjusted.mean())
+        half = _Z * float(adjusted.std()) / len(adjusted) ** 0.5
     return Interval(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
 
 
@@ -62,12 +63,15 @@ def paired_test(first: Float[np.ndarray, "run question"], second: Float[np.ndarr
 
     The test takes the sign of each question's difference as a fair coin and works out the distribution
     of their sum exactly; with one run on each side it is McNemar's exact test (1947). The interval is
-    Bonett and Price's (2012): Wald's after one question was added in favour of either side.
+    Bonett and Price's (2012): Wald's after one question was added in favour of either side, with several
+    runs by as much as questions that differ do so (root mean square).
     """
     n_first, n_second = first.shape[0], second.shape[0]
     scaled = np.rint(first.sum(axis=0) * n_second - second.sum(axis=0) * n_first).astype(np.int64)
     difference = scaled / (n_first * n_second)
-    adjusted = np.append(difference, [1.0, -1.0])
+    differing = difference[scaled != 0]
+    size = float(np.sqrt(np.mean(differing**2))) if len(differing) else 1.0
+    adjusted = np.append(difference, [size, -size])
     half = _Z * float(adjusted.std()) / len(adjusted) ** 0.5
     centre = float(adjusted.mean())
     mean = float(difference.mean())
@@ -82,9 +86,11 @@ def paired_test(first: Float[np.ndarray, "run question"], second: Float[np.ndarr
 
 def _sign_flip(differences: Int[np.ndarray, " question"]) -> float:
     """Probability that random signs give a sum at least as far from 0, by convolution."""
-    sizes = np.abs(differences[differences != 0])
-    if not len(sizes):
+    differences = differences[differences != 0]
+    if not len(differences):
         return 1.0
+    differences = differences // np.gcd.reduce(differences)
+    sizes = np.abs(differences)
     distribution = np.ones(1)  # of the sum of those flipped to plus; the whole sum is 2 × it − total
     for size in sizes:
         grown = np.zeros(len(distribution) + size)

@@ -11,11 +11,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from interp.debate.tasks.answers import number, stated, stated_or_bare
+from interp.debate.tasks.answers import LONGEST, number, stated, stated_or_bare
 from interp.debate.tasks.task import Question
 from interp.errors import UserError
 
 _FORM = re.compile(r"-?[a-z](?:[-+*][a-z])*")
+_MOST_DIGITS = 3 * LONGEST // 8 - 2  # twice as many in a product, a comma after every third, some to spare
 _PAPER = ("+a", "+b*c", "+d", "-e*f")
 
 
@@ -36,10 +37,13 @@ class Arithmetic:
     def sized(cls, digits: int = 2, terms: int = 4) -> Arithmetic:
         """Integers of `digits` digits, and the paper's sequence of terms repeated up to `terms` of them.
 
-        `sized()` is `Arithmetic()`. Raises `UserError` where either is below 1.
+        `sized()` is `Arithmetic()`. Raises `UserError` where either is below 1, and for more digits than
+        the grader reads the products of.
         """
         if digits < 1 or terms < 1:
             raise UserError(f"{digits} digits and {terms} terms given: an arithmetic question takes at least 1 of each")
+        if digits > _MOST_DIGITS:
+            raise UserError(f"{digits} digits given: answers are graded up to {_MOST_DIGITS} digits of the operands")
         form = "".join(_PAPER[i % len(_PAPER)] for i in range(terms)).removeprefix("+")
         return cls(10 ** (digits - 1), 10**digits - 1, form)
 
