@@ -227,7 +227,7 @@ def test_a_server_that_goes_away_ends_the_run_and_what_it_answered_is_kept() -> 
         asked.answer([Request("1+2", 1)], lambda index, answer: kept.update({index: answer.text}))
         server.shutdown()
         thread.join()
-    with pytest.raises(UserError, match="can no longer be reached .* start the server again, then run the same"):
+    with pytest.raises(UserError, match=r"can no longer be reached .* start the server again, then run the same"):
         ask(asked, "2+2")
     assert kept == {0: r"It is \boxed{3}."}
 
@@ -250,7 +250,7 @@ def test_a_server_that_starts_by_hanging_up_is_there(faulty: Faulty) -> None:
     assert answer.error is None
 
 
-def test_a_server_that_goes_away_later_fails_its_requests_only(faulty: Faulty) -> None:
+def test_a_server_that_hangs_up_later_fails_that_request_only(faulty: Faulty) -> None:
     asked = agent(faulty, retries=1)
     assert ask(asked, "1+2")[0].error is None
     faulty.default = [hangs_up]
