@@ -1,8 +1,8 @@
 """What answering in batches saves: `python -m benchmarks.answering`.
 
-Side by side on the same questions with the same local agent, in turns, medians of the ratios: one
-request at a time against `--batch` at a time. Greedy, so that both must write the same texts; how many
-they do is counted.
+Side by side on the same questions, in turns, medians of the ratios: the first round of a debate among three
+personas of one local model, one request at a time against `--batch` at a time. Greedy, so that both must
+write the same texts; how many they do is counted.
 """
 
 from __future__ import annotations
@@ -26,23 +26,21 @@ def times(model_name: str, n_questions: int, batch_size: int, max_new_tokens: in
     model = load_model(model_name)
     requests = [Request(question.text, 1) for question in Arithmetic().questions(n_questions, seed=0)]
     sizes = (1, batch_size)
-    agents = {
-        size: LocalAgent(PERSONAS["self-critique"], model, Sampling(max_new_tokens, temperature=0), size)
-        for size in sizes
-    }
-    agents[batch_size].answer(requests[:1])  # warm up
+    sampling = Sampling(max_new_tokens, temperature=0)
+    agents = {size: [LocalAgent(persona, model, sampling, size) for persona in PERSONAS.values()] for size in sizes}
+    agents[batch_size][0].answer(requests[:1])  # warm up
     seconds: dict[int, list[float]] = {size: [] for size in sizes}
     answers: dict[int, list[Answer]] = {}
     for _ in range(repeats):
-        for size, agent in agents.items():
+        for size, seats in agents.items():
             started = time.perf_counter()
-            answers[size] = agent.answer(requests)
+            answers[size] = [answer for agent in seats for answer in agent.answer(requests)]
             seconds[size].append(time.perf_counter() - started)
 
     same = sum(a.text == b.text for a, b in zip(*(answers[size] for size in sizes), strict=True))
     table = Table(
-        title=f"{model_name}, {model.provenance['dtype']} on {model.device}: {n_questions} questions, up to "
-        f"{max_new_tokens} tokens each, {repeats} repeats in turns; {same} of {n_questions} texts the same"
+        title=f"{model_name}, {model.provenance['dtype']} on {model.device}: {n_questions} questions to three personas, up to "
+        f"{max_new_tokens} tokens each, {repeats} repeats in turns; {same} of {len(answers[1])} texts the same"
     )
     for heading in ("batch", "seconds (median)", "tokens written a second", "times as fast as one (median)", "range"):
         table.add_column(heading, justify="right")
@@ -58,7 +56,7 @@ def times(model_name: str, n_questions: int, batch_size: int, max_new_tokens: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--questions", type=int, default=32)
+    parser.add_argument("--questions", type=int, default=16)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)

@@ -60,6 +60,8 @@ def generate(
         room = [max(0, min(max_new_tokens, model.context_length - len(prompt))) for prompt in prompts]
     seeds = range(len(prompts)) if seeds is None else seeds
     order = sorted((i for i in range(len(prompts)) if room[i]), key=lambda i: len(prompts[i]), reverse=True)
+    # Hooks are to see every row's own prompt. A window counts the padding between what is shared and the rest.
+    sharing = not hooks and getattr(model.hf.config, "sliding_window", None) is None
     written = [Generated([], 0, False)] * len(prompts)
     for i in set(range(len(prompts))) - set(order):
         received(i, written[i])
@@ -71,7 +73,8 @@ def generate(
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
             pick = _Pick(model, temperature, top_p, [seeds[i] for i in batch])
-            rows = _continue(model, [prompts[i] for i in batch], [room[i] for i in batch], pick)
+            n_shared = _n_shared([prompts[i] for i in batch]) if sharing else 0
+            rows = _continue(model, [prompts[i] for i in batch], n_shared, [room[i] for i in batch], pick)
             for i, generated in zip(batch, rows, strict=True):
                 written[i] = generated
                 received(i, generated)
@@ -85,17 +88,34 @@ def end_tokens(model: Model) -> set[int]:
     return {int(i) for i in (*ids, model.tokenizer.eos_token_id) if i is not None}
 
 
+def _n_shared(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with, such as a persona's; each keeps at least one of its own."""
+    longest = min(map(len, prompts)) - 1 if len(prompts) > 1 else 0
+    first, last = min(prompts), max(prompts)  # what these two share, all between them share
+    return next((i for i in range(longest) if first[i] != last[i]), longest)
+
+
 def _continue(
-    model: Model, prompts: Sequence[Sequence[int]], room: Sequence[int], pick: Callable[..., Tensor]
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    n_shared: int,
+    room: Sequence[int],
+    pick: Callable[..., Tensor],
 ) -> list[Generated]:
+    """Continue the rows of one batch; what they share at the beginning is read once."""
     ends = end_tokens(model)
-    width = max(map(len, prompts))
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
-    # What stands in the padding is masked out; any id will do.
-    ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
     last_only = {"logits_to_keep": 1} if model.hf._supports_logits_to_keep() else {}
     cache: Any = None
+    if n_shared:
+        shared = torch.tensor([prompts[0][:n_shared]], device=model.device)
+        cache = model.hf(input_ids=shared, use_cache=True, **last_only).past_key_values
+        cache.batch_repeat_interleave(len(prompts))
+    own = [list(prompt[n_shared:]) for prompt in prompts]
+    width = max(map(len, own))
+    mask = torch.tensor([[1] * n_shared + [0] * (width - len(o)) + [1] * len(o) for o in own], device=model.device)
+    # What stands in the padding is masked out; any id will do.
+    ids = torch.tensor([[0] * (width - len(o)) + o for o in own], device=model.device)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, n_shared:]
     written: list[list[int]] = [[] for _ in prompts]
     ended = [False] * len(prompts)
     live = list(range(len(prompts)))

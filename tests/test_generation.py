@@ -53,6 +53,29 @@ def test_a_batch_gives_the_same_tokens_as_one_at_a_time(architecture: str, way: 
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_prompts_share_is_read_once_and_changes_nothing(architecture: str) -> None:
+    model, shared = sharp(architecture), prompts(1)[0][:1] * 3 + prompts(7)[3][:40]
+    asked = [shared + own for own in ([], [9], *prompts(6))]
+    alone = [generate(model, [p], max_new_tokens=24)[0] for p in asked]
+    n_read: list[int] = []
+
+    def count(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        n_read.append(kwargs["input_ids"].numel())
+
+    handle = model.hf.register_forward_pre_hook(count, with_kwargs=True)
+    together = generate(model, asked, max_new_tokens=24)
+    handle.remove()
+    assert together == alone
+    widest = max(map(len, asked))
+    if architecture == "mistral":  # its window
+        assert n_read[0] == len(asked) * widest
+    else:
+        n_shared = len(shared) - 1  # the first has nothing of its own: it keeps the last token
+        assert n_read[:2] == [n_shared, len(asked) * (widest - n_shared)]
+    assert generate(model, [shared] * 3, max_new_tokens=24) == [alone[0]] * 3
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_greedy_tokens_are_those_of_the_plain_model_without_a_cache(architecture: str) -> None:
     model = sharp(architecture)
     for prompt in prompts(4):
