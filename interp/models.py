@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model as load_weights_file
 from torch import Tensor, nn
 
 from interp.checkpoints import (
@@ -25,6 +26,7 @@ from interp.checkpoints import (
     strip_quantization_marks,
 )
 from interp.errors import UserError
+from interp.lineage import read_lineage
 
 Site = Literal["resid_post", "attn_out", "mlp_out"]
 SITES: dict[str, str] = {
@@ -47,7 +49,7 @@ DTYPES = {
 # another order of summation, nothing more.
 _LOGIT_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 
-
+_WHOLE = "model.safetensors"
 _UNKNOWN: dict[str, Any] = {"revision": None, "hash": None, "adapters": []}
 
 
@@ -173,10 +175,53 @@ def load_model(
 ) -> Model:
     """Load a preset, hub id, folder or GGUF file with its LoRA adapters merged in the given order.
 
+    A folder with a `lineage.json` is a checkpoint of training: its base is loaded and its stages are
+    merged in order, which gives the model that was trained to the bit, on the device and in the dtype of
+    its training. It is refused where its base or a stage is not the one that it names.
+
     `dtype` is fp32, bf16 or fp16 ("auto": fp32 on a CPU, bf16 elsewhere); `device` anything that torch
     knows ("auto": a GPU where there is one). Raises `UserError` for what cannot be found, read or
     fitted, and when the hooks do not mean what their names say.
     """
+    plain = load_plain(name, adapters=adapters, revision=revision, dtype=dtype, device=device)
+    return replace(wrap(plain.hf, plain.tokenizer, plain.provenance), source=plain.source)
+
+
+@dataclass
+class Plain:
+    """A model without hooks, its adapters merged: what `load_model` wraps and training trains."""
+
+    hf: Any
+    tokenizer: Any
+    provenance: dict[str, Any]
+    source: str
+
+
+def load_plain(
+    name: str,
+    *,
+    adapters: Sequence[str] = (),
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+) -> Plain:
+    """What `load_model` loads, as the plain Hugging Face model; arguments and errors are the same."""
+    lineage = read_lineage(name)
+    if lineage is None:
+        return _load_weights(name, adapters, revision, dtype, device)
+    if revision is not None:
+        raise UserError(f"model {name}: a checkpoint of training has no revisions; leave --revision {revision} out")
+    lineage.check_stages()
+    stages = [str(path) for path in lineage.stage_folders]
+    plain = _load_weights(lineage.base_name, [*stages, *adapters], lineage.base.revision, dtype, device)
+    lineage.check_base(plain.provenance)
+    facts = {"name": name, "lineage": lineage.record()}
+    for applied, stage in zip(plain.provenance["adapters"], lineage.stages, strict=False):
+        applied["name"] = stage.name
+    return replace(plain, provenance=plain.provenance | facts)
+
+
+def _load_weights(name: str, adapters: Sequence[str], revision: str | None, dtype: str, device: str) -> Plain:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = _device(device)
@@ -215,7 +260,7 @@ def load_model(
         "hash": checkpoint.sha256,
         "adapters": applied,
     }
-    return replace(wrap(hf.to(place), tokenizer, provenance), source=checkpoint.decided)
+    return Plain(hf.to(place), tokenizer, provenance, checkpoint.decided)
 
 
 def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> Model:
@@ -300,7 +345,10 @@ def _check(model: Model, ids: Tensor, plain: dict[str, Any]) -> None:
 
 
 def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dict[str, Any]]:
-    """Merge one LoRA adapter, with the tokenizer that lies beside it if there is one."""
+    """Merge one LoRA adapter, with the tokenizer that lies beside it if there is one.
+
+    A stage of training that was no LoRA is a folder of whole weights, which take the model's place.
+    """
     from peft import PeftModel, get_peft_model_state_dict
     from transformers import AutoTokenizer
 
@@ -310,6 +358,9 @@ def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dic
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             if len(tokenizer) > hf.get_input_embeddings().weight.shape[0]:
                 hf.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        if (folder / _WHOLE).exists():
+            load_weights_file(hf, folder / _WHOLE)
+            return hf, tokenizer, {"name": adapter, "hash": folder_sha256(folder)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they would say is checked below, and refused
             adapted = PeftModel.from_pretrained(hf, str(folder), use_safetensors=True)
@@ -343,7 +394,7 @@ def _adapter_folder(adapter: str) -> Path:
             folder = Path(snapshot_download(adapter, allow_patterns=["*.json", "*.safetensors", "*.jinja"]))
         except (HFValidationError, HfHubHTTPError, OSError) as error:
             raise UserError(f"adapter {adapter}: neither a folder nor on the hub ({_first_line(error)})") from error
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
+    for name in () if (folder / _WHOLE).exists() else ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).exists():
             raise UserError(f"adapter {adapter}: has no {name}; give a LoRA adapter that PEFT saved as safetensors")
     return folder

@@ -9,7 +9,7 @@ import pytest
 from interp.debate.tasks import TASKS
 from interp.debate.transcript import CONSENSUS_TAG, END_TAG, all_tags
 from interp.training.rewards import Reward, additive, gated, structure
-from interp.training.schedule import Path, Smooth, Steps, Waiting
+from interp.training.schedule import Descent, Smooth, Steps, Waiting
 
 STATE = SimpleNamespace(global_step=0, max_steps=100)
 
@@ -24,7 +24,7 @@ def ids(text: str) -> list[int]:
 
 
 def reward(limit: int = 1000, **options: Any) -> Reward:
-    return Reward(TASKS["arithmetic"](), Steps(Path(limit, limit, 1.0, 1.0)), characters, **options)
+    return Reward(TASKS["arithmetic"](), Steps(Descent(limit, limit, 1.0, 1.0)), characters, **options)
 
 
 def call(function: Reward, texts: list[str], gold: str = "1110", step: int = 0) -> tuple[list[float], dict[str, float]]:
@@ -87,7 +87,7 @@ def test_under_the_gate_only_right_answers_pay_and_shorter_ones_more() -> None:
 def test_brevity_wins_once_the_coefficient_is_low() -> None:
     tags = "".join(all_tags(3, 2)[:-2])
     ending = CONSENSUS_TAG + r"\boxed{1110}" + END_TAG
-    function = Reward(TASKS["arithmetic"](), Smooth(Path(400, 400)), characters, combine=gated)
+    function = Reward(TASKS["arithmetic"](), Smooth(Descent(400, 400)), characters, combine=gated)
     (debating, direct), _ = call(function, [tags + ending, ending], step=0)
     assert debating > direct
     (debating, direct), _ = call(function, [tags + ending, ending], step=100)
@@ -95,7 +95,7 @@ def test_brevity_wins_once_the_coefficient_is_low() -> None:
 
 
 def test_every_component_is_logged() -> None:
-    schedule = Smooth(Path(100, 20), until=1.0)
+    schedule = Smooth(Descent(100, 20), until=1.0)
     function = Reward(TASKS["arithmetic"](), schedule, characters)
     _, logged = call(function, [r"\boxed{1110}", END_TAG * 2], step=50)
     assert logged == {
@@ -108,7 +108,7 @@ def test_every_component_is_logged() -> None:
 
 
 def test_a_waiting_schedule_sees_the_accuracy_of_all_processes() -> None:
-    schedule = Waiting(Path(100, 10), moves=9, warmup=1)
+    schedule = Waiting(Descent(100, 10), moves=9, warmup=1)
     function = Reward(TASKS["arithmetic"](), schedule, characters, over_processes=lambda accuracy: accuracy / 2)
     call(function, [r"\boxed{1110}"])
     assert (schedule.running, schedule.moved) == (0.5, 1)

@@ -1,7 +1,7 @@
 """How the limit on length and the structure coefficient move during stage 2.
 
 Knows steps and accuracies as plain numbers; knows nothing about trainers, rewards or models. A schedule
-says what *fraction* of the way it has gone, and a `Path` what limit and coefficient hold there.
+says what *fraction* of the way it has gone, and a `Descent` what limit and coefficient hold there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class Descent:
     """From the first limit and coefficient to the last; the defaults are the paper's (Latent Agents, stage 2).
 
     Raises `UserError` for limits below 1 or that rise.
@@ -89,23 +89,23 @@ class _Clock:
 class Steps(_Clock):
     """Equal parts of training, each with one limit: the paper's 2048, 1280, 512 (coefficient 1.0, 0.525, 0.05)."""
 
-    path: Path = field(default_factory=Path)
+    descent: Descent = field(default_factory=Descent)
     parts: int = 3
 
     def at(self, step: int, max_steps: int) -> Point:
         part = min(step * self.parts // max(max_steps, 1), self.parts - 1)
-        return self.path.at(part / (self.parts - 1) if self.parts > 1 else 0.0)
+        return self.descent.at(part / (self.parts - 1) if self.parts > 1 else 0.0)
 
 
 @dataclass(frozen=True)
 class Smooth(_Clock):
     """The limit falls at every step and is at its last from the share `until` of training on."""
 
-    path: Path = field(default_factory=Path)
+    descent: Descent = field(default_factory=Descent)
     until: float = 0.8
 
     def at(self, step: int, max_steps: int) -> Point:
-        return self.path.at(min(step / (max(max_steps, 1) * self.until), 1.0))
+        return self.descent.at(min(step / (max(max_steps, 1) * self.until), 1.0))
 
 
 @dataclass
@@ -113,13 +113,13 @@ class Waiting:
     """The limit moves on only while a running accuracy holds.
 
     The first `warmup` observations set the reference and move nothing. From then on each observation
-    moves the limit on by one of `moves` equal parts of the path, if the running accuracy (a mean that
+    moves the limit on by one of `moves` equal parts of the descent, if the running accuracy (a mean that
     forgets with `memory` observations) is at least `keep` of the reference. The reference rises with
     the running accuracy, so that what training gained is held as well. It never moves back: while the
     model cannot answer inside the limit, the limit stands.
     """
 
-    path: Path = field(default_factory=Path)
+    descent: Descent = field(default_factory=Descent)
     moves: int = 50
     keep: float = 0.95
     warmup: int = 5
@@ -130,7 +130,7 @@ class Waiting:
     reference: float = field(default=0.0, init=False)
 
     def at(self, step: int, max_steps: int) -> Point:
-        return self.path.at(self.moved / self.moves)
+        return self.descent.at(self.moved / self.moves)
 
     def observe(self, accuracy: float) -> None:
         self.seen += 1
@@ -148,11 +148,3 @@ class Waiting:
     def restore(self, state: dict[str, Any]) -> None:
         self.seen, self.moved = state["seen"], state["moved"]
         self.running, self.reference = state["running"], state["reference"]
-
-
-SCHEDULES: dict[str, type[Steps] | type[Smooth] | type[Waiting]] = {
-    "steps": Steps,
-    "smooth": Smooth,
-    "waiting": Waiting,
-}
-"""The schedules by the name that a preset gives."""
