@@ -208,12 +208,11 @@ def load_plain(
     """What `load_model` loads, as the plain Hugging Face model; arguments and errors are the same."""
     lineage = read_lineage(name)
     if lineage is None:
-        return _load_weights(name, adapters, revision, dtype, device)
+        return _load_weights(name, (), adapters, revision, dtype, device)
     if revision is not None:
         raise UserError(f"model {name}: a checkpoint of training has no revisions; leave --revision {revision} out")
     lineage.check_stages()
-    stages = [str(path) for path in lineage.stage_folders]
-    plain = _load_weights(lineage.base_name, [*stages, *adapters], lineage.base.revision, dtype, device)
+    plain = _load_weights(lineage.base_name, lineage.stage_folders, adapters, lineage.base.revision, dtype, device)
     lineage.check_base(plain.provenance)
     facts = {"name": name, "lineage": lineage.record()}
     for applied, stage in zip(plain.provenance["adapters"], lineage.stages, strict=False):
@@ -221,7 +220,9 @@ def load_plain(
     return replace(plain, provenance=plain.provenance | facts)
 
 
-def _load_weights(name: str, adapters: Sequence[str], revision: str | None, dtype: str, device: str) -> Plain:
+def _load_weights(
+    name: str, stages: Sequence[Path], adapters: Sequence[str], revision: str | None, dtype: str, device: str
+) -> Plain:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = _device(device)
@@ -251,6 +252,10 @@ def _load_weights(name: str, adapters: Sequence[str], revision: str | None, dtyp
     if checkpoint.gguf_file:
         strip_quantization_marks(hf)
     applied: list[dict[str, Any]] = []
+    for stage in stages:
+        apply = _apply_whole_weights if (stage / _WHOLE).exists() else _apply_adapter
+        hf, tokenizer, facts = apply(hf, tokenizer, str(stage))
+        applied.append(facts)
     for adapter in adapters:
         hf, tokenizer, facts = _apply_adapter(hf, tokenizer, adapter)
         applied.append(facts)
@@ -345,22 +350,12 @@ def _check(model: Model, ids: Tensor, plain: dict[str, Any]) -> None:
 
 
 def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dict[str, Any]]:
-    """Merge one LoRA adapter, with the tokenizer that lies beside it if there is one.
-
-    A stage of training that was no LoRA is a folder of whole weights, which take the model's place.
-    """
+    """Merge one LoRA adapter, with the tokenizer that lies beside it if there is one."""
     from peft import PeftModel, get_peft_model_state_dict
-    from transformers import AutoTokenizer
 
     folder = _adapter_folder(adapter)
     try:
-        if (folder / "tokenizer_config.json").exists():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            if len(tokenizer) > hf.get_input_embeddings().weight.shape[0]:
-                hf.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-        if (folder / _WHOLE).exists():
-            load_weights_file(hf, folder / _WHOLE)
-            return hf, tokenizer, {"name": adapter, "hash": folder_sha256(folder)}
+        tokenizer = _apply_tokenizer(hf, tokenizer, folder)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they would say is checked below, and refused
             adapted = PeftModel.from_pretrained(hf, str(folder), use_safetensors=True)
@@ -381,6 +376,26 @@ def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dic
     return adapted.merge_and_unload(), tokenizer, facts
 
 
+def _apply_whole_weights(hf: Any, tokenizer: Any, stage: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Put the weights of a stage that trained all of them in the model's place."""
+    folder = Path(stage)
+    tokenizer = _apply_tokenizer(hf, tokenizer, folder)
+    load_weights_file(hf, folder / _WHOLE)
+    return hf, tokenizer, {"name": stage, "hash": folder_sha256(folder)}
+
+
+def _apply_tokenizer(hf: Any, tokenizer: Any, folder: Path) -> Any:
+    """The tokenizer in the folder, where there is one, with as many embedding rows as it needs."""
+    from transformers import AutoTokenizer
+
+    if not (folder / "tokenizer_config.json").exists():
+        return tokenizer
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if len(tokenizer) > hf.get_input_embeddings().weight.shape[0]:
+        hf.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return tokenizer
+
+
 def _adapter_folder(adapter: str) -> Path:
     """The adapter's folder, fetched from the hub where it is not a local one."""
     from huggingface_hub import snapshot_download
@@ -394,7 +409,7 @@ def _adapter_folder(adapter: str) -> Path:
             folder = Path(snapshot_download(adapter, allow_patterns=["*.json", "*.safetensors", "*.jinja"]))
         except (HFValidationError, HfHubHTTPError, OSError) as error:
             raise UserError(f"adapter {adapter}: neither a folder nor on the hub ({_first_line(error)})") from error
-    for name in () if (folder / _WHOLE).exists() else ("adapter_config.json", "adapter_model.safetensors"):
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).exists():
             raise UserError(f"adapter {adapter}: has no {name}; give a LoRA adapter that PEFT saved as safetensors")
     return folder
