@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
 
 from interp.corpus import Encoder
 from interp.debate.tasks import Question, Task
@@ -45,51 +46,16 @@ def train_grpo(
     has no tags). `judge` takes the place of the task's grader. A finished stage is not trained
     again, and one that was killed goes on from the last state that it kept, its schedule too.
     """
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is announced as experimental
-    from trl import GRPOConfig, GRPOTrainer
-
     folder = run.checkpoint(stage)
     if folder.exists():
         return folder
     preset = run.preset
     settings = settings or preset.grpo
-    if settings.generation == "vllm" and find_spec("vllm") is None:
-        raise UserError("generation vllm: the package vllm is not installed; install it, or --set grpo.generation=trl")
+    arguments = grpo_arguments(run, stage, settings)
     start = start_from(model, preset)
     hf, tokenizer = start.plain.hf, start.plain.tokenizer
     check_prompts(tokenizer, questions, own=settings.generation == "interp")
-    processes = PartialState().num_processes
-    at_once, passes = accumulation(settings.batch_size, settings.device_batch_size, processes)
-    if at_once * passes * processes % settings.num_generations:
-        raise UserError(
-            f"batches of {at_once * passes * processes} completions with {settings.num_generations} for each question: "
-            "give a batch_size that is a multiple of num_generations"
-        )
     schedule = settings.make_schedule()
-    arguments = GRPOConfig(
-        **shared_arguments(run, stage),
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.lr_schedule,
-        warmup_steps=settings.warmup,
-        num_train_epochs=1,  # the rows below are in order for all epochs
-        shuffle_dataset=False,
-        per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=passes,
-        num_generations=settings.num_generations,
-        num_iterations=settings.num_iterations,
-        max_completion_length=settings.descent.first_limit,
-        beta=settings.beta,
-        epsilon=settings.epsilon,
-        loss_type=settings.loss_type,
-        entropy_coef=settings.entropy_coefficient,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        max_grad_norm=settings.max_grad_norm,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        # Between two batches of completions nothing is half used, so that a resumed run is the same run.
-        save_steps=math.ceil(settings.save_every / settings.num_iterations) * settings.num_iterations,
-        use_vllm=settings.generation == "vllm",
-    )
     reward = Reward(
         task,
         schedule,
@@ -101,6 +67,7 @@ def train_grpo(
         judge,
     )
     rollout = None
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it announces that rollout_func is experimental
     if settings.generation == "interp":
         rollout = Rollout(
             hf,
@@ -136,6 +103,43 @@ def train_grpo(
         "schedule": schedule.state() | {"limit": schedule.at(steps, steps).limit},
     }
     return finish(run, stage, trainer, start, facts)
+
+
+def grpo_arguments(run: Run, stage: str, settings: GRPO) -> GRPOConfig:
+    """The whole configuration of TRL's trainer. Raises `UserError` for settings that do not go together."""
+    if settings.generation == "vllm" and find_spec("vllm") is None:
+        raise UserError("generation vllm: the package vllm is not installed; install it, or --set grpo.generation=trl")
+    processes = PartialState().num_processes
+    at_once, passes = accumulation(settings.batch_size, settings.device_batch_size, processes)
+    if at_once * passes * processes % settings.num_generations:
+        raise UserError(
+            f"batches of {at_once * passes * processes} completions with {settings.num_generations} for each question: "
+            "give a batch_size that is a multiple of num_generations"
+        )
+    return GRPOConfig(
+        **shared_arguments(run, stage),
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.lr_schedule,
+        warmup_steps=settings.warmup,
+        num_train_epochs=1,  # the rows below are in order for all epochs
+        shuffle_dataset=False,
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=passes,
+        num_generations=settings.num_generations,
+        num_iterations=settings.num_iterations,
+        max_completion_length=settings.descent.first_limit,
+        beta=settings.beta,
+        epsilon=settings.epsilon,
+        loss_type=settings.loss_type,
+        entropy_coef=settings.entropy_coefficient,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_grad_norm=settings.max_grad_norm,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        # Between two batches of completions nothing is half used, so that a resumed run is the same run.
+        save_steps=math.ceil(settings.save_every / settings.num_iterations) * settings.num_iterations,
+        use_vllm=settings.generation == "vllm",
+    )
 
 
 def asked(questions: Sequence[Question], epochs: float, seed: int) -> list[Question]:

@@ -155,6 +155,8 @@ class Architecture:
     """Rows of the embedding."""
     tied: bool
     """Whether the output embedding is the input's."""
+    biases: bool = False
+    """Whether queries, keys and values have biases, as in Qwen 2."""
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="qwen2.5-7b",
             model="qwen2.5-7b",
-            architecture=Architecture(28, 3584, 18944, 28, 4, 128, 152064, tied=False),
+            architecture=Architecture(28, 3584, 18944, 28, 4, 128, 152064, tied=False, biases=True),
         ),
         Preset(
             name="mistral-nemo-12b",

@@ -50,24 +50,9 @@ def train_sft(
     examples = make_examples(
         transcripts, tokenizer, form=form, max_length=settings.max_length, direct_share=share, seed=preset.seed
     )
-    at_once, passes = accumulation(settings.batch_size, settings.device_batch_size, PartialState().num_processes)
-    arguments = SFTConfig(
-        **shared_arguments(run, stage),
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.lr_schedule,
-        warmup_steps=settings.warmup,
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=passes,
-        max_grad_norm=settings.max_grad_norm,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        save_steps=settings.save_every,
-        completion_only_loss=True,
-        max_length=None,  # what is too long was left out, and counted
-    )
     trainer = SFTTrainer(
         model=hf,
-        args=arguments,
+        args=sft_arguments(run, stage, settings),
         train_dataset=Dataset.from_list([asdict(example) for example in examples.kept]),
         processing_class=tokenizer,
         peft_config=None if settings.lora is None else lora_config(settings.lora, tokens),
@@ -82,6 +67,25 @@ def train_sft(
         "steps": steps,
     }
     return finish(run, stage, trainer, start, facts, tokenizer if tokens else None)
+
+
+def sft_arguments(run: Run, stage: str, settings: SFT) -> SFTConfig:
+    """The whole configuration of TRL's trainer."""
+    at_once, passes = accumulation(settings.batch_size, settings.device_batch_size, PartialState().num_processes)
+    return SFTConfig(
+        **shared_arguments(run, stage),
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.lr_schedule,
+        warmup_steps=settings.warmup,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=passes,
+        max_grad_norm=settings.max_grad_norm,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        save_steps=settings.save_every,
+        completion_only_loss=True,
+        max_length=None,  # what is too long was left out, and counted
+    )
 
 
 def _show_bias(head: Any) -> None:
