@@ -203,22 +203,27 @@ class Preset:
 
         Raises `UserError` for a field that does not exist, or a value of another type.
         """
-        changed: Any = self
-        for name, text in changes.items():
-            changed = _replaced(changed, name.split("."), text, name)
-        return typing.cast(Preset, changed)
+        return typing.cast(Preset, _replaced(self, {name: (name.split("."), text) for name, text in changes.items()}))
 
 
-def _replaced(owner: Any, path: list[str], text: str, name: str) -> Any:
+def _replaced(owner: Any, changes: dict[str, tuple[list[str], str]]) -> Any:
+    """`owner` with all changes made at once; each is named in full, with the part of its name that is left."""
     hints = typing.get_type_hints(type(owner)) if dataclasses.is_dataclass(owner) else {}
-    if path[0] not in hints:
-        raise UserError(f"--set {name}: no such setting; {path[0]!r} is not one of {', '.join(hints) or 'none'}")
-    if len(path) > 1:
-        inner = getattr(owner, path[0])
-        if inner is None:
-            raise UserError(f"--set {name}: {path[0]} is none in this preset")
-        return dataclasses.replace(owner, **{path[0]: _replaced(inner, path[1:], text, name)})
-    return dataclasses.replace(owner, **{path[0]: _value(hints[path[0]], text, name)})
+    values: dict[str, Any] = {}
+    inner: dict[str, dict[str, tuple[list[str], str]]] = {}
+    for name, ((first, *rest), text) in changes.items():
+        if first not in hints:
+            raise UserError(f"--set {name}: no such setting; {first!r} is not one of {', '.join(hints) or 'none'}")
+        if rest:
+            inner.setdefault(first, {})[name] = (rest, text)
+        else:
+            values[first] = _value(hints[first], text, name)
+    for first, below in inner.items():
+        part = values.get(first, getattr(owner, first))
+        if part is None:
+            raise UserError(f"--set {next(iter(below))}: {first} is none in this preset")
+        values[first] = _replaced(part, below)
+    return dataclasses.replace(owner, **values)
 
 
 def _value(hint: Any, text: str, name: str) -> Any:
