@@ -153,13 +153,13 @@ def test_a_sigkill_and_the_same_command(settings: dict[str, str], transcripts: P
 def test_two_cpu_processes(settings: dict[str, str], transcripts: Path, tmp_path: Path) -> None:
     """What several GPUs would do: the batch is divided, one process writes."""
     out = tmp_path / "two"
-    launch = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs" / "cpu.yaml")]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     run = [sys.executable, *launch, *command(settings, out, transcripts)]
     done = subprocess.run(run, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     lineage = read_lineage(str(out / "imad"))
     assert lineage is not None
-    assert [stage.facts["steps"] for stage in lineage.stages] == [2, 4]
+    assert [(stage.facts["steps"], stage.facts["processes"]) for stage in lineage.stages] == [(2, 2), (4, 2)]
     load_model(str(out / "imad"))
     rows = read_metrics(out / "metrics.jsonl")
     assert len({(row["stage"], row["step"]) for row in rows}) == len(rows) - 3  # and a summary at each stage's end

@@ -151,6 +151,7 @@ def finish(
         facts |= {
             "preset": settings,
             "seed": run.preset.seed,
+            "processes": trainer.accelerator.num_processes,
             "dtype": str(start.plain.hf.dtype).removeprefix("torch."),
             "versions": {package: version(package) for package in PACKAGES},
         }
