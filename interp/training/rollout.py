@@ -9,7 +9,8 @@ faster than TRL does on a CPU. The copy is never trained: LoRA stays LoRA.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +19,10 @@ from peft.tuners.lora import LoraLayer
 from interp.corpus import Encoder
 from interp.generation import generate
 from interp.models import wrap
+
+SMALL = 20_000_000
+"""Weights up to which sampling on a CPU takes one thread: a second one waits more than it works, and on a
+busy machine it makes sampling several times slower."""
 
 
 class Rollout:
@@ -50,9 +55,20 @@ class Rollout:
         ids = [self._encode.prompt(prompt) for prompt in prompts]
         seeds = torch.randint(2**62, (len(ids),)).tolist()
         limit = self._limit(trainer.state)
-        written = generate(self._model, ids, max_new_tokens=limit, seeds=seeds, **self._options)
+        with self._threads():
+            written = generate(self._model, ids, max_new_tokens=limit, seeds=seeds, **self._options)
         completions = [out.ids if out.end is None else [*out.ids, out.end] for out in written]
         return {"prompt_ids": ids, "completion_ids": completions, "logprobs": None}
+
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        before = torch.get_num_threads()
+        if sum(weight.numel() for weight in self._weights.values()) <= SMALL:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     @torch.no_grad()
     def refresh(self, model: Any) -> None:
