@@ -71,7 +71,8 @@ def start_from(model: str, preset: Preset, whole_weights: bool = False) -> Start
     half = use_bf16(preset) and torch.cuda.is_available() and not whole_weights
     dtype = "bf16" if half else "fp32"
     plain = load_plain(model, dtype=dtype, device="cpu")  # the trainer moves it
-    plain.hf.name_or_path = plain.hf.config._name_or_path = Path(model).name  # PEFT writes it down, so no path
+    # By this name PEFT would look for the base's vocabulary, find that it grew, and save whole embeddings.
+    plain.hf.name_or_path = plain.hf.config._name_or_path = ""
     return Start(model, plain, read_lineage(model))
 
 
@@ -161,7 +162,10 @@ def finish(
                 tokenizer.save_pretrained(own)
             for name in ("adapter_config.json", "config.json"):
                 if (weights / name).exists():
-                    shutil.copy(weights / name, own)
+                    config = json.loads((weights / name).read_text(encoding="utf-8"))
+                    if name == "adapter_config.json":
+                        config["base_model_name_or_path"] = Path(start.name).name
+                    (own / name).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
             for path in weights.glob("*.safetensors"):
                 save_file(
                     _rounded(load_file(path), DTYPES[run.preset.adapter_dtype]), own / path.name, {"format": "pt"}
