@@ -104,6 +104,12 @@ def test_one_call_from_transcripts_to_checkpoints(chosen: Preset, tmp_path: Path
         train(Run(run.out, chosen.override({"grpo.beta": "0.5"})))
 
 
+def test_a_tracker_that_is_not_installed(chosen: Preset, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", chosen, report_to=("not_a_tracker",))
+    with pytest.raises(UserError, match="pip install not_a_tracker"):
+        train(run, transcripts=read_embedded("scripted")[:4])
+
+
 def test_the_base_debates_where_no_transcripts_are_given(chosen: Preset, tmp_path: Path) -> None:
     from interp.training import pipeline
 

@@ -153,6 +153,8 @@ def test_both_stages_and_the_model_that_comes_back(
     for config in second.glob("*/adapter_config.json"):
         assert str(tmp_path) not in config.read_text()
     assert {p.suffix for p in second.rglob("*") if p.is_file()} <= {".json", ".safetensors", ".jinja"}
+    kept = load_file(first / "1-sft" / "adapter_model.safetensors")
+    assert not [name for name in kept if name.endswith(("embed_tokens.weight", "lm_head.weight"))]
     rows = [row for row in read_metrics(run.metrics) if row["stage"] == "imad" and "reward" in row]
     assert {"correctness", "structure", "length", "limit", "coefficient", "reward"} <= rows[0].keys()
 

@@ -6,10 +6,12 @@ Knows trainers and folders; knows nothing about examples, rewards or what is lea
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from interp.errors import UserError
 from interp.files import atomic_write
 from interp.lineage import Lineage, read_lineage, write_checkpoint
 from interp.models import DTYPES, Plain, load_plain
@@ -94,7 +97,14 @@ def lora_config(lora: LoRA, tokens: dict[str, list[int]] | None = None) -> LoraC
 
 
 def shared_arguments(run: Run, stage: str) -> dict[str, Any]:
-    """Arguments of TRL's configurations that are the same in every stage."""
+    """Arguments of TRL's configurations that are the same in every stage.
+
+    Raises `UserError` for a tracker that is not installed.
+    """
+    for name in run.report_to:
+        if find_spec(name) is None:
+            raise UserError(f"report to {name}: the package {name} is not installed; pip install {name}")
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(run.out / "tensorboard"))  # the resume folder is dropped
     return {
         "output_dir": str(run.kept(stage)),
         "seed": run.preset.seed,
