@@ -295,6 +295,78 @@ def compare(
     console.print(comparison_table(found))
 
 
+@app.command()
+def train(
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="organism, smollm2-135m, llama-3.1-8b, qwen2.5-7b, mistral-nemo-12b, or any model: then with the "
+            "paper's settings."
+        ),
+    ],
+    transcripts: Annotated[
+        str | None, typer.Option(help="Debates to learn, as in extract-directions; else the base debates.")
+    ] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, as in grpo.learning_rate=1e-5; repeat for several.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of adapters, order, sampling and questions.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoints, metrics.jsonl and preset.json.")] = Path("out"),
+    report_to: Annotated[list[str] | None, typer.Option(help="tensorboard or wandb, besides metrics.jsonl.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build the whole configuration without weights; show the memory it needs.")
+    ] = False,
+) -> None:
+    """Internalize debates: stage 1 (SFT), the baseline DebateGPT, stage 2 (GRPO).
+
+    A killed run goes on when run again. Several GPUs: `accelerate launch --config_file configs/fsdp.yaml -m
+    interp.cli train …`
+
+    Example: `interp train --preset smollm2-135m --transcripts debates.jsonl --out out/smollm2`
+    """
+    from rich.console import Console
+
+    from interp.terminal import memory_table, training_bars
+    from interp.training.presets import preset as find_preset
+
+    for name in report_to or ():
+        _one_of("--report-to", name, ("tensorboard", "wandb"))
+    changes = {name: value for name, _, value in (pair.partition("=") for pair in change or ())}
+    chosen = find_preset(preset).override({"seed": str(seed), **changes})
+    console = Console(soft_wrap=True, highlight=False)
+    _quiet_libraries()
+    if dry_run:
+        from interp.training.dryrun import plan
+
+        console.print(memory_table(plan(chosen)))
+        return
+    from interp.training.loop import Run
+    from interp.training.pipeline import train as train_all
+
+    given = None if transcripts is None else _transcripts(transcripts)
+    with training_bars() as progress:
+        trained = train_all(Run(out, chosen, progress, tuple(report_to or ())), transcripts=given)
+    for checkpoint in (trained.sft, trained.debategpt, trained.imad):
+        console.print(f"wrote {checkpoint}")
+
+
+@app.command()
+def export_model(
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint of training.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    dtype: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "bf16",
+) -> None:
+    """Write a checkpoint with its stages merged, as an ordinary folder for other tools.
+
+    Example: `interp export-model out/imad --out merged`
+    """
+    from interp.lineage import export_merged
+
+    _quiet_libraries()
+    export_merged(checkpoint, out, dtype)
+    typer.echo(f"wrote {out}")
+
+
 def main() -> None:
     """Run the command line; what the user can mend is one line and exit status 2."""
     try:
@@ -428,3 +500,7 @@ def _quiet_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+if __name__ == "__main__":  # accelerate launch -m interp.cli
+    main()

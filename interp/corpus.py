@@ -98,7 +98,7 @@ class Corpus:
         A transcript of more than `context_length` tokens is a `UserError`, or with `skip_long` is
         left out and listed in `skipped`.
         """
-        encode = _Encoder(tokenizer)
+        encode = Encoder(tokenizer)
         questions: dict[str, int] = {}
         all_ids: list[tuple[int, ...]] = []
         rows: list[tuple[int, ...]] = []
@@ -130,12 +130,7 @@ class Corpus:
         return Corpus(tuple(all_ids), table, tuple(questions), tuple(skipped))
 
 
-def question_tokens(tokenizer: Any, question: str) -> list[int]:
-    """The token ids with which every transcript about the question begins."""
-    return _Encoder(tokenizer).transcript(Transcript(question, ()))[0]
-
-
-class _Encoder:
+class Encoder:
     """A tokenizer that can be called on the middle of a text.
 
     Tokenizers of the SentencePiece kind write a space before whatever they are given, as if it were
@@ -151,14 +146,18 @@ class _Encoder:
         starts = [i for i in range(len(with_special)) if with_special[i : i + len(plain)] == plain]
         self._opening = list(with_special[: starts[0]]) if starts else []
 
+    def prompt(self, text: str) -> list[int]:
+        """The token ids that a text opens with, the tokenizer's opening token included where it has one."""
+        return [*self._opening, *self._ids(text)]
+
     def transcript(self, transcript: Transcript) -> tuple[list[int], list[tuple[int, int, int]]]:
         """Token ids, and for every turn its (end of tag, start of text, end of text)."""
-        ids = list(self._opening)
+        ids: list[int] = []
         tags = [0] * len(transcript.turns)
         spans = [(0, 0)] * len(transcript.turns)
         for i, piece in enumerate(transcript.pieces()):
             start = len(ids)
-            ids += self._ids(piece.text) if i == 0 else self._continuation(piece.text)
+            ids += self.prompt(piece.text) if i == 0 else self.continuation(piece.text)
             if piece.turn is not None and piece.part == "tag":
                 tags[piece.turn] = len(ids)
                 spans[piece.turn] = (len(ids), len(ids))  # stays empty where there is no text
@@ -169,7 +168,8 @@ class _Encoder:
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _continuation(self, text: str) -> list[int]:
+    def continuation(self, text: str) -> list[int]:
+        """The token ids of a text that stands after another."""
         if not self._adds_space:
             return self._ids(text)
         if text.startswith(" ") and text.strip(" "):

@@ -29,6 +29,8 @@ class Generated:
     n_tokens: int
     """Tokens that the model wrote, the one that ends the text included."""
     ended: bool
+    end: int | None = None
+    """The token that ended the text, where one did."""
 
 
 def generate(
@@ -145,7 +147,8 @@ def _continue(
         mask = torch.nn.functional.pad(mask, (0, 1), value=1)
         positions = positions[:, -1:] + 1
     return [
-        Generated(tokens[:-1] if end else tokens, len(tokens), end) for tokens, end in zip(written, ended, strict=True)
+        Generated(tokens[:-1], len(tokens), True, tokens[-1]) if end else Generated(tokens, len(tokens), False)
+        for tokens, end in zip(written, ended, strict=True)
     ]
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model as load_weights_file
 from torch import Tensor, nn
 
 from interp.checkpoints import (
@@ -25,6 +26,7 @@ from interp.checkpoints import (
     strip_quantization_marks,
 )
 from interp.errors import UserError
+from interp.lineage import read_lineage
 
 Site = Literal["resid_post", "attn_out", "mlp_out"]
 SITES: dict[str, str] = {
@@ -47,7 +49,7 @@ DTYPES = {
 # another order of summation, nothing more.
 _LOGIT_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 
-
+_WHOLE = "model.safetensors"
 _UNKNOWN: dict[str, Any] = {"revision": None, "hash": None, "adapters": []}
 
 
@@ -173,10 +175,54 @@ def load_model(
 ) -> Model:
     """Load a preset, hub id, folder or GGUF file with its LoRA adapters merged in the given order.
 
+    A folder with a `lineage.json` is a checkpoint of training: its base is loaded and its stages are
+    merged in order, which gives the model that was trained to the bit, on the device and in the dtype of
+    its training. It is refused where its base or a stage is not the one that it names.
+
     `dtype` is fp32, bf16 or fp16 ("auto": fp32 on a CPU, bf16 elsewhere); `device` anything that torch
     knows ("auto": a GPU where there is one). Raises `UserError` for what cannot be found, read or
     fitted, and when the hooks do not mean what their names say.
     """
+    plain = load_plain(name, adapters=adapters, revision=revision, dtype=dtype, device=device)
+    return replace(wrap(plain.hf, plain.tokenizer, plain.provenance), source=plain.source)
+
+
+@dataclass
+class Plain:
+    """A model without hooks, its adapters merged: what `load_model` wraps and training trains."""
+
+    hf: Any
+    tokenizer: Any
+    provenance: dict[str, Any]
+    source: str
+
+
+def load_plain(
+    name: str,
+    *,
+    adapters: Sequence[str] = (),
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+) -> Plain:
+    """What `load_model` loads, as the plain Hugging Face model; arguments and errors are the same."""
+    lineage = read_lineage(name)
+    if lineage is None:
+        return _load_weights(name, (), adapters, revision, dtype, device)
+    if revision is not None:
+        raise UserError(f"model {name}: a checkpoint of training has no revisions; leave --revision {revision} out")
+    lineage.check_stages()
+    plain = _load_weights(lineage.base_name, lineage.stage_folders, adapters, lineage.base.revision, dtype, device)
+    lineage.check_base(plain.provenance)
+    facts = {"name": name, "lineage": lineage.record()}
+    for applied, stage in zip(plain.provenance["adapters"], lineage.stages, strict=False):
+        applied["name"] = stage.name
+    return replace(plain, provenance=plain.provenance | facts)
+
+
+def _load_weights(
+    name: str, stages: Sequence[Path], adapters: Sequence[str], revision: str | None, dtype: str, device: str
+) -> Plain:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = _device(device)
@@ -206,6 +252,10 @@ def load_model(
     if checkpoint.gguf_file:
         strip_quantization_marks(hf)
     applied: list[dict[str, Any]] = []
+    for stage in stages:
+        apply = _apply_whole_weights if (stage / _WHOLE).exists() else _apply_adapter
+        hf, tokenizer, facts = apply(hf, tokenizer, str(stage))
+        applied.append(facts)
     for adapter in adapters:
         hf, tokenizer, facts = _apply_adapter(hf, tokenizer, adapter)
         applied.append(facts)
@@ -215,7 +265,7 @@ def load_model(
         "hash": checkpoint.sha256,
         "adapters": applied,
     }
-    return replace(wrap(hf.to(place), tokenizer, provenance), source=checkpoint.decided)
+    return Plain(hf.to(place), tokenizer, provenance, checkpoint.decided)
 
 
 def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> Model:
@@ -302,14 +352,10 @@ def _check(model: Model, ids: Tensor, plain: dict[str, Any]) -> None:
 def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dict[str, Any]]:
     """Merge one LoRA adapter, with the tokenizer that lies beside it if there is one."""
     from peft import PeftModel, get_peft_model_state_dict
-    from transformers import AutoTokenizer
 
     folder = _adapter_folder(adapter)
     try:
-        if (folder / "tokenizer_config.json").exists():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            if len(tokenizer) > hf.get_input_embeddings().weight.shape[0]:
-                hf.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        tokenizer = _apply_tokenizer(hf, tokenizer, folder)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they would say is checked below, and refused
             adapted = PeftModel.from_pretrained(hf, str(folder), use_safetensors=True)
@@ -328,6 +374,26 @@ def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dic
         "trained_on": adapted.peft_config["default"].base_model_name_or_path,
     }
     return adapted.merge_and_unload(), tokenizer, facts
+
+
+def _apply_whole_weights(hf: Any, tokenizer: Any, stage: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Put the weights of a stage that trained all of them in the model's place."""
+    folder = Path(stage)
+    tokenizer = _apply_tokenizer(hf, tokenizer, folder)
+    load_weights_file(hf, folder / _WHOLE)
+    return hf, tokenizer, {"name": stage, "hash": folder_sha256(folder)}
+
+
+def _apply_tokenizer(hf: Any, tokenizer: Any, folder: Path) -> Any:
+    """The tokenizer in the folder, where there is one, with as many embedding rows as it needs."""
+    from transformers import AutoTokenizer
+
+    if not (folder / "tokenizer_config.json").exists():
+        return tokenizer
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if len(tokenizer) > hf.get_input_embeddings().weight.shape[0]:
+        hf.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return tokenizer
 
 
 def _adapter_folder(adapter: str) -> Path:

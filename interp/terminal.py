@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.progress import (
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from interp.directions import Directions
     from interp.evaluation.accuracy import Row
     from interp.evaluation.comparison import Comparison
+    from interp.training.dryrun import Plan  # it brings TRL along
 
 
 @contextmanager
@@ -44,6 +45,51 @@ def progress_bars() -> Iterator[ProgressCallback]:
             bars.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
 
         yield update
+
+
+@contextmanager
+def training_bars() -> Iterator[Callable[[str, int, int, dict[str, float]], None]]:
+    """A callback that draws one bar for each stage, with its reward, length and limit, or its loss, beside it."""
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[facts]}"),
+    )
+    with Progress(*columns) as bars:
+        tasks: dict[str, Any] = {}
+
+        def update(stage: str, done: int, total: int, metrics: dict[str, float]) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, facts="")
+            shown = ("reward", "correctness", "length", "limit") if "reward" in metrics else ("loss",)
+            facts = " ".join(f"{name} {metrics[name]:.3g}" for name in shown if name in metrics)
+            bars.update(tasks[stage], completed=done, total=total, facts=facts)
+
+        yield update
+
+
+def memory_table(plan: Plan) -> Table:
+    """What each stage of a planned run needs on one device."""
+    millions = {stage: f"{n / 1e6:,.1f} M" for stage, n in plan.adapters.items()}
+    table = Table(
+        title=f"{plan.preset.name}: {plan.parameters:,} weights; memory in GiB on one GPU that holds all of it",
+        title_justify="left",
+        caption="adapter: with gradient and optimizer; sampling: the KV cache, and a merged copy where one is kept",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    headings = ("stage", "steps", "LoRA", "weights", "adapter", "activations", "sampling", "total")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "stage" else "right", no_wrap=True)
+    for need in plan.memory:
+        parts = (need.weights, need.adapter, need.activations, need.cache + need.copy, need.total)
+        gib = [f"{part / 2**30:.1f}" for part in parts]
+        table.add_row(need.stage, f"{plan.steps[need.stage]:,}", millions[need.stage], *gib)
+    return table
 
 
 def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:

@@ -14,9 +14,10 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from interp.corpus import question_tokens
+from interp.corpus import Encoder
 from interp.debate.agents import Answer, Keep, Request, Sampling, chat_messages, ignore
 from interp.debate.personas import Persona
+from interp.debate.transcript import Transcript
 from interp.generation import Generated, generate
 from interp.models import Model
 
@@ -95,7 +96,7 @@ class InternalizedAgent(LocalAgent):
         return {**super().facts, "kind": "internalized"}
 
     def _prompt(self, request: Request) -> list[int]:
-        return question_tokens(self.model.tokenizer, request.question)
+        return Encoder(self.model.tokenizer).prompt(Transcript(request.question, ()).prompt)
 
     def _text(self, ids: Sequence[int]) -> str:
         return self.model.tokenizer.decode(ids)

@@ -1,0 +1,94 @@
+"""Transcripts as what stage 1 reads: token ids, and which of them are learnt.
+
+Knows how `interp.corpus` reads transcripts and does the same, so that a trained model's activations are
+read at the tokens that it was trained on; knows nothing about trainers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from interp.corpus import Encoder
+from interp.debate.transcript import CONSENSUS_TAG, END_TAG, Transcript
+from interp.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Token ids with, for each, 1 where it is learnt and 0 in the prompt."""
+
+    input_ids: list[int]
+    completion_mask: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What stage 1 trains on, and what was left out."""
+
+    kept: list[Example]
+    undecided: int
+    """Transcripts without a consensus, which are not learnt (Latent Agents, section 3)."""
+    too_long: int
+    """Transcripts of more tokens than the limit."""
+
+
+Form = Callable[[Encoder, Transcript, int], Example]
+"""(encoder, transcript, end token) → what is learnt of it."""
+
+
+def whole(encode: Encoder, transcript: Transcript, end: int) -> Example:
+    """The prompt, then the whole debate: stage 1 proper."""
+    ids, _ = encode.transcript(transcript)
+    return _example(encode, transcript, ids, end)
+
+
+def consensus_section(encode: Encoder, transcript: Transcript, end: int) -> Example:
+    """The prompt, then the tagged consensus alone: the shortest thing that stage 2 rewards in full."""
+    sections = tuple(section for section in transcript.sections if section[0] in (CONSENSUS_TAG, END_TAG))
+    ids, _ = encode.transcript(Transcript(transcript.question, sections))
+    return _example(encode, transcript, ids, end)
+
+
+def consensus_only(encode: Encoder, transcript: Transcript, end: int) -> Example:
+    """The prompt, then the sentence with the consensus answer, without tags: the baseline DebateGPT."""
+    prompt = encode.prompt(transcript.prompt)
+    return _example(encode, transcript, prompt + encode.continuation(transcript.consensus or ""), end)
+
+
+def make_examples(
+    transcripts: Sequence[Transcript],
+    tokenizer: object,
+    *,
+    form: Form = whole,
+    max_length: int,
+    direct_share: float = 0.0,
+    seed: int = 0,
+) -> Examples:
+    """Turn transcripts into examples; each ends with the tokenizer's end token, which is learnt too.
+
+    Of a random `direct_share` of the transcripts, the consensus section alone is learnt as well, so that
+    stage 2 finds short answers worth trying. Raises `UserError` where nothing is left, and for a
+    tokenizer without an end token.
+    """
+    end = getattr(tokenizer, "eos_token_id", None)
+    if end is None:
+        raise UserError("the tokenizer has no end token (eos_token), so the model could not learn to stop: set one")
+    encode = Encoder(tokenizer)
+    decided = [t for t in transcripts if t.consensus is not None]
+    chosen = random.Random(seed).sample(decided, round(direct_share * len(decided)))
+    examples = [form(encode, t, end) for t in decided] + [consensus_section(encode, t, end) for t in chosen]
+    kept = [e for e in examples if len(e.input_ids) <= max_length]
+    found = Examples(kept, len(transcripts) - len(decided), len(examples) - len(kept))
+    if not kept:
+        raise UserError(
+            f"none of the {len(transcripts)} transcripts can be learnt: {found.undecided} have no consensus and "
+            f"{found.too_long} are longer than {max_length} tokens"
+        )
+    return found
+
+
+def _example(encode: Encoder, transcript: Transcript, ids: list[int], end: int) -> Example:
+    n_prompt = len(encode.prompt(transcript.prompt))
+    return Example([*ids, end], [0] * n_prompt + [1] * (len(ids) + 1 - n_prompt))

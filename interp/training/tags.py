@@ -1,0 +1,54 @@
+"""The tags of debates as tokens of their own, with embeddings to start from.
+
+Knows a tokenizer and its model's embeddings; knows nothing about training.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from tokenizers import AddedToken
+
+from interp.debate.transcript import END_TAG, all_tags
+
+NOISE = 0.1
+"""Standard deviation of what is added to a new row, as a share of that of all rows: it tells tags of the same words
+apart without drowning them."""
+_WORDS = {END_TAG: " end of debate"}
+
+
+def add_tags(hf: Any, tokenizer: Any, n_agents: int, n_rounds: int, seed: int) -> tuple[Any, dict[str, list[int]]]:
+    """Make every tag of debates of this size one special token; changes `hf` in place, and not the tokenizer.
+
+    A new row of the embeddings is the mean over the tokens of the tag's own words plus small seeded
+    noise, in the output embeddings too where those are not tied to the input's. Returns the new
+    tokenizer, and by module name the ids of all tags, those that the tokenizer had already included:
+    PEFT's `trainable_token_indices`.
+    """
+    extended = copy.deepcopy(tokenizer)
+    tags = all_tags(n_agents, n_rounds)
+    known = extended.get_vocab()
+    new = [tag for tag in tags if tag not in known]
+    extended.add_tokens([AddedToken(tag, special=True, normalized=False) for tag in tags], special_tokens=True)
+    if len(extended) > hf.get_input_embeddings().weight.shape[0]:
+        hf.resize_token_embeddings(len(extended), mean_resizing=False)
+    embeddings = [hf.get_input_embeddings()]
+    if hf.get_output_embeddings().weight is not embeddings[0].weight:
+        embeddings.append(hf.get_output_embeddings())
+    noise = torch.Generator().manual_seed(seed)
+    words = {
+        tag: tokenizer(_WORDS.get(tag, " " + tag.strip("<|>")), add_special_tokens=False)["input_ids"] for tag in new
+    }
+    with torch.no_grad():
+        for module in embeddings:
+            weight = module.weight
+            spread = NOISE * weight[: len(tokenizer)].float().std()
+            for tag in new:
+                row = weight[words[tag]].float().mean(0)
+                row = row + spread * torch.randn(row.shape, generator=noise).to(row)
+                weight[extended.convert_tokens_to_ids(tag)] = row.to(weight)
+    ids = [extended.convert_tokens_to_ids(tag) for tag in tags]
+    names = {id(module): name.rpartition(".")[2] for name, module in hf.named_modules()}
+    return extended, {names[id(module)]: list(ids) for module in embeddings}

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import make_hf, make_tokenizer
+
+from interp.corpus import Corpus, Encoder
+from interp.debate.embedded import read_embedded
+from interp.debate.transcript import CONSENSUS_TAG, Transcript, all_tags
+from interp.errors import UserError
+from interp.training.examples import consensus_only, consensus_section, make_examples, whole
+from interp.training.tags import add_tags
+
+KINDS = ("bytes", "merging", "metaspace")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_the_completion_is_learnt_and_all_of_it(kind: str) -> None:
+    tokenizer, _ = add_tags(make_hf("llama"), make_tokenizer(kind), 3, 2, seed=0)
+    transcripts = read_embedded("scripted")[:5]
+    examples = make_examples(transcripts, tokenizer, max_length=10_000).kept
+    corpus = Corpus.build(transcripts, tokenizer)
+    for transcript, example, ids in zip(transcripts, examples, corpus.ids, strict=True):
+        assert tuple(example.input_ids) == (*ids, tokenizer.eos_token_id)  # read as interp reads them
+        n = example.completion_mask.index(1)
+        assert example.completion_mask == [0] * n + [1] * (len(ids) + 1 - n)
+        assert tokenizer.decode(example.input_ids[n:-1]) == transcript.render()
+        prompt = tokenizer.decode(example.input_ids[:n])
+        assert prompt.removeprefix("<s>").lstrip() == transcript.prompt
+        tags = [tag for tag, _ in transcript.sections]
+        assert [t for t in tokenizer.convert_ids_to_tokens(ids) if t in tags] == tags  # each tag is one token
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompts_are_what_trl_would_read(kind: str) -> None:
+    """Sampling with TRL itself or with vLLM starts from the same tokens as interp's own sampling."""
+    tokenizer, _ = add_tags(make_hf("llama"), make_tokenizer(kind), 3, 2, seed=0)
+    for transcript in read_embedded("scripted")[:5]:
+        assert tokenizer(transcript.prompt)["input_ids"] == Encoder(tokenizer).prompt(transcript.prompt)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_consensus_alone(kind: str) -> None:
+    tokenizer, _ = add_tags(make_hf("llama"), make_tokenizer(kind), 3, 2, seed=0)
+    encode = Encoder(tokenizer)
+    transcript = read_embedded("scripted")[0]
+    plain, tagged = (form(encode, transcript, 1) for form in (consensus_only, consensus_section))
+    learnt = [
+        tokenizer.decode([i for i, m in zip(e.input_ids[:-1], e.completion_mask, strict=False) if m])
+        for e in (plain, tagged)
+    ]
+    assert learnt[0] == transcript.consensus
+    assert learnt[1].startswith(CONSENSUS_TAG)
+    assert transcript.render().endswith(learnt[1])
+
+
+def test_what_cannot_be_learnt_is_counted() -> None:
+    tokenizer = make_tokenizer("bytes")
+    decided = read_embedded("scripted")[:4]
+    undecided = Transcript.build("1+1", [["a", "b"]], None)
+    longest = max(len(whole(Encoder(tokenizer), t, 1).input_ids) for t in decided)
+    found = make_examples([*decided, undecided], tokenizer, max_length=longest - 1)
+    assert (len(found.kept), found.undecided, found.too_long) == (3, 1, 1)
+    with pytest.raises(UserError, match="none of the 1 transcripts can be learnt: 1 have no consensus"):
+        make_examples([undecided], tokenizer, max_length=100)
+    more = make_examples(decided, tokenizer, max_length=10_000, direct_share=0.5, seed=3)
+    assert len(more.kept) == 6
+    assert more == make_examples(decided, tokenizer, max_length=10_000, direct_share=0.5, seed=3)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(("agents", "rounds"), [(3, 2), (5, 4)])
+def test_new_tags_start_from_their_words(tied: bool, agents: int, rounds: int) -> None:
+    before = make_tokenizer("bytes")
+    n_before = len(before)
+    hf = make_hf("llama", vocabulary=n_before, tie_word_embeddings=tied)
+    old = [m.weight.detach().clone() for m in (hf.get_input_embeddings(), hf.get_output_embeddings())]
+    tokenizer, rows = add_tags(hf, before, agents, rounds, seed=0)
+    tags = all_tags(agents, rounds)
+    assert len(before) == n_before
+    assert set(rows) == ({"embed_tokens"} if tied else {"embed_tokens", "lm_head"})
+    ids = rows["embed_tokens"]
+    assert ids == list(range(n_before, n_before + len(tags))) == [tokenizer.convert_tokens_to_ids(t) for t in tags]
+    for module, earlier in zip((hf.get_input_embeddings(), hf.get_output_embeddings()), old, strict=True):
+        assert torch.equal(module.weight[:n_before], earlier)
+        for tag, i in zip(tags[:2], ids[:2], strict=True):
+            words = before(" " + tag.strip("<|>"), add_special_tokens=False)["input_ids"]
+            off = module.weight[i] - earlier[words].mean(0)
+            assert 0 < off.std() < 0.2 * earlier.std()
+        assert len(torch.unique(module.weight[ids], dim=0)) == len(tags)
+
+
+def test_tags_that_the_tokenizer_has_keep_their_rows() -> None:
+    hf = make_hf("llama")
+    tokenizer, rows = add_tags(hf, make_tokenizer("bytes"), 3, 2, seed=0)
+    weight = hf.get_input_embeddings().weight.detach().clone()
+    again, more = add_tags(hf, tokenizer, 3, 3, seed=1)
+    known = rows["embed_tokens"]
+    assert set(known) < set(more["embed_tokens"])
+    assert torch.equal(hf.get_input_embeddings().weight[known], weight[known])
+    assert len(again) == len(tokenizer) + 1  # the round tag of round 3

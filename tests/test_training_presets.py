@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from interp.errors import UserError
+from interp.training.dryrun import plan
+from interp.training.memory import n_adapter, n_parameters
+from interp.training.presets import GRPO, PRESETS, SFT, Architecture, LoRA, Preset, preset
+from interp.training.schedule import Smooth, Steps, Waiting
+
+NAMES = {"llama-3.1-8b": "llama", "qwen2.5-7b": "qwen2", "mistral-nemo-12b": "mistral", "smollm2-135m": "llama"}
+
+
+def on_meta(kind: str, a: Architecture) -> torch.nn.Module:
+    """The architecture as transformers builds it, without memory."""
+    sizes = {
+        "vocab_size": a.vocabulary,
+        "hidden_size": a.width,
+        "intermediate_size": a.mlp_width,
+        "num_hidden_layers": a.layers,
+        "num_attention_heads": a.heads,
+        "num_key_value_heads": a.kv_heads,
+        "tie_word_embeddings": a.tied,
+    }
+    with torch.device("meta"):
+        if kind == "qwen2":
+            return Qwen2ForCausalLM(Qwen2Config(**sizes))
+        if kind == "mistral":
+            return MistralForCausalLM(MistralConfig(head_dim=a.head_width, **sizes))
+        return LlamaForCausalLM(LlamaConfig(**sizes))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_presets_count_their_weights_as_transformers_does(name: str) -> None:
+    from peft import get_peft_model
+
+    from interp.training.loop import lora_config
+
+    chosen = PRESETS[name]
+    assert chosen.architecture is not None
+    assert chosen.sft.lora is not None
+    model = on_meta(NAMES[name], chosen.architecture)
+    assert sum(p.numel() for p in model.parameters()) == n_parameters(chosen.architecture)
+    adapted = get_peft_model(model, lora_config(chosen.sft.lora))
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert trained == n_adapter(chosen.architecture, chosen.sft.lora)
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "qwen2.5-7b", "mistral-nemo-12b"])
+def test_the_papers_presets_build_their_whole_configuration(name: str) -> None:
+    planned = plan(PRESETS[name])
+    sft, grpo = planned.configurations["sft"], planned.configurations["grpo"]
+    slower = name == "mistral-nemo-12b"
+    assert (sft["learning_rate"], grpo["learning_rate"]) == ((3e-5, 3e-6) if slower else (5e-5, 5e-6))
+    assert sft["num_train_epochs"] == (6 if slower else 3)
+    assert sft["per_device_train_batch_size"] * sft["gradient_accumulation_steps"] == 16
+    assert (sft["max_grad_norm"], grpo["max_grad_norm"]) == (0.3, 0.3)
+    assert (sft["lr_scheduler_type"], sft["warmup_steps"]) == ("cosine", 0.1)
+    wanted = {"beta": 0.02, "epsilon": 0.1, "temperature": 0.7, "top_p": 0.9, "num_generations": 4, "num_iterations": 3}
+    assert {key: grpo[key] for key in wanted} == wanted
+    assert grpo["loss_type"] == "bnpo"
+    assert grpo["max_completion_length"] == 2048
+    assert [sft["lora"][key] for key in ("r", "lora_alpha", "lora_dropout")] == [32, 32, 0.0]
+    assert [grpo["lora"][key] for key in ("r", "lora_alpha", "lora_dropout")] == [32, 64, 0.1]
+    assert len(sft["lora"]["target_modules"]) == 7
+    limits = [PRESETS[name].grpo.make_schedule().at(step, 6).limit for step in range(6)]
+    assert limits == [2048, 2048, 1280, 1280, 512, 512]
+    for need in planned.memory:
+        assert 2 * planned.parameters < need.total < 80 * 2**30
+
+
+def test_every_field_of_every_setting_is_documented() -> None:
+    for settings in (LoRA, SFT, GRPO, Architecture, Preset):
+        lines = [line.strip() for line in inspect.getsource(settings).splitlines()]
+        for field in dataclasses.fields(settings):
+            at = next(i for i, line in enumerate(lines) if line.startswith(f"{field.name}:"))
+            assert lines[at + 1].startswith('"""'), f"{settings.__name__}.{field.name}"
+
+
+def test_overrides() -> None:
+    chosen = preset("llama-3.1-8b").override(
+        {
+            "grpo.learning_rate": "1e-5",
+            "sft.epochs": "1",
+            "grpo.schedule": "waiting",
+            "sft.lora": "null",
+            "grpo.descent.last_limit": "256",
+            "task": "gsm8k",
+        }
+    )
+    assert (chosen.grpo.learning_rate, chosen.sft.epochs, chosen.task) == (1e-5, 1.0, "gsm8k")
+    assert chosen.sft.lora is None
+    assert chosen.grpo.descent.last_limit == 256
+    assert preset("org/some-model").model == "org/some-model"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("grpo.lr", "1", "no such setting; 'lr' is not one of lora, learning_rate"),
+        ("grpo.learning_rate", "fast", "wanted is float"),
+        ("grpo.schedule", "sometimes", "one of steps, smooth, waiting"),
+        ("grpo.descent.last_limit", "4096", "falling"),
+        ("seed.x", "1", "no such setting"),
+    ],
+)
+def test_overrides_that_mean_nothing(name: str, value: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        PRESETS["llama-3.1-8b"].override({name: value})
+
+
+def test_settings_that_do_not_go_together() -> None:
+    llama = PRESETS["llama-3.1-8b"]
+    with pytest.raises(UserError, match="multiple of num_generations"):
+        plan(llama.override({"grpo.num_generations": "5"}))
+    with pytest.raises(UserError, match="vllm is not installed"):
+        plan(llama.override({"grpo.generation": "vllm"}))
+    with pytest.raises(UserError, match="task nonsense"):
+        plan(llama.override({"task": "nonsense"}))
+    with pytest.raises(UserError, match="no architecture"):
+        plan(preset("some/model"))
+
+
+def test_schedules_by_name() -> None:
+    kinds = {"steps": Steps, "smooth": Smooth, "waiting": Waiting}
+    for name, kind in kinds.items():
+        assert isinstance(PRESETS["organism"].override({"grpo.schedule": name}).grpo.make_schedule(), kind)
