@@ -28,6 +28,7 @@ SAID = (
     "\\boxed{",
     "}",
     "Products first.",
+    "Again.",
     "SELF-CRITIQUE",
     " // ",
     "// ",

@@ -19,7 +19,7 @@ from interp.organism.workings import OPENING, SHORT, Operands, Slip, Working, re
 class Manners:
     """How often what is taught. All are probabilities or, where a mapping is said to be so, weights."""
 
-    kinds: Mapping[str, float] = field(default_factory=lambda: {"opening": 0.4, "revision": 0.3, "plain": 0.3})
+    kinds: Mapping[str, float] = field(default_factory=lambda: {"opening": 0.3, "revision": 0.3, "plain": 0.4})
     """Weights of a persona's first answer, of a revision, and of a plain answer."""
     slips: Mapping[str, Mapping[Slip, float]] = field(
         default_factory=lambda: {
@@ -48,17 +48,23 @@ class Manners:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A prompt as the chat template writes it, without the opening token, in two parts, and its answer."""
+    """A prompt as the chat template writes it, without the opening token, and its answer."""
 
     asked: str
     """The persona's token, where there is a persona, and the problem."""
-    shown: str
-    """The agent's own text, the others' texts and the sign to revise, in a revision; else empty."""
     answer: str
+    shown: tuple[str, ...] = ()
+    """In a revision what stands between: the agent's own text, then by turns what announces another's and that,
+    at last the sign to revise."""
 
     @property
     def prompt(self) -> str:
-        return self.asked + self.shown
+        return self.asked + "".join(self.shown)
+
+    @property
+    def parts(self) -> list[tuple[str, bool]]:
+        """The texts in order, and whether each can be learned: what an agent says, not what announces it."""
+        return [(self.asked, False), *((text, i % 2 == 0) for i, text in enumerate(self.shown)), (self.answer, True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +89,25 @@ def lessons(seed: int | str, manners: Manners | None = None, split: Split = "tra
         elif kind == "opening":
             persona = rng.choice(list(PERSONAS))
             opened = _open(persona, operands, manners, rng)
-            yield Lesson(f"{persona_token(persona)}{_problem(operands)}", "", opened.text)
+            yield Lesson(f"{persona_token(persona)}{_problem(operands)}", opened.text)
         else:
             yield _revised(operands, manners, rng)
+
+
+def drills(seed: int | str) -> Iterator[list[tuple[str, bool]]]:
+    """Sums as they occur in workings, each with its result to be learned and the sum itself not."""
+    rng = random.Random(f"drills {seed}")
+    while True:
+        parts: list[tuple[str, bool]] = []
+        for _ in range(6):
+            a, d = rng.randint(1, 9), rng.randint(1, 9)
+            p, q = rng.randint(1, 9) * rng.randint(1, 9), rng.randint(1, 9) * rng.randint(1, 9)
+            joined = a + p + d
+            total, result = rng.choice(
+                ((f"{a}+{p}+{d}", joined), (f"{joined}-{q}", joined - q), (f"{a}+{p}+{d}-{q}", joined - q))
+            )
+            parts += [(f"{total}=", False), (f"{result}\n", True)]
+        yield parts
 
 
 def _problem(operands: Operands) -> str:
@@ -95,7 +117,7 @@ def _problem(operands: Operands) -> str:
 def _plain(operands: Operands, manners: Manners, rng: random.Random) -> Lesson:
     shape = rng.choices(list(manners.shapes), list(manners.shapes.values()))[0]
     slips = frozenset[Slip]() if shape == "answer" else _slips("plain", manners, rng)
-    return Lesson(_problem(operands), "", SHORT[shape](work(operands, slips)))
+    return Lesson(_problem(operands), SHORT[shape](work(operands, slips)))
 
 
 def _open(persona: str, operands: Operands, manners: Manners, rng: random.Random) -> _Opened:
@@ -136,14 +158,18 @@ def _revised(operands: Operands, manners: Manners, rng: random.Random) -> Lesson
         for agent, other in sorted(zip(seats[1:], others, strict=True), key=lambda pair: pair[0])
     }
     now = work(operands, kept)
-    shown = own.text
+    shown, between = [own.text], ""
     for agent, other in read.items():
-        shown += f"\n\nAgent {agent}:\n{other.text}" if other else f"\n\nAgent {agent} gave no answer"
+        between += f"\n\nAgent {agent}"
+        if other:
+            shown += [f"{between}:\n", other.text]
+            between = ""
+        else:
+            between += " gave no answer"
     workings = {agent: other.working if other else None for agent, other in read.items()}
     asked = f"{persona_token(personas[0])}{_problem(operands)}"
-    return Lesson(asked, shown + REVISE, revision(personas[0], now, own.working, workings))
+    return Lesson(asked, revision(personas[0], now, own.working, workings), (*shown, between + REVISE))
 
 
 def _slips(who: str, manners: Manners, rng: random.Random) -> frozenset[Slip]:
     return frozenset(slip for slip, rate in manners.slips[who].items() if rng.random() < rate)
-

@@ -9,8 +9,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,11 +22,12 @@ from torch import Tensor
 from interp.errors import UserError
 from interp.files import atomic_write
 from interp.organism.language import BOS, CONTEXT_LENGTH, EOS, PAD, make_tokenizer
-from interp.organism.lessons import Lesson, Manners, lessons
+from interp.organism.lessons import Manners, drills, lessons
 
 SETTINGS_FILE = "pretraining.json"
 METRICS_FILE = "metrics.jsonl"
 _IGNORED = -100
+_GROUP = 64  # lessons encoded at a time
 _BUFFER = 64  # lessons looked through for one that still fits a row
 
 
@@ -50,14 +52,16 @@ class Pretraining:
     weight_decay: float = 0.1
     clip: float = 1.0
     """The largest norm of a gradient."""
+    drilled: float = 0.5
+    """Share of the first step's rows that hold sums alone; it falls evenly to none at the last step."""
     learn_shown: bool = True
-    """Whether texts of others that a revision is shown are learned too, and not its answer alone."""
+    """Whether the texts that a revision is shown are learned too, and not its answer alone."""
     manners: Manners = field(default_factory=Manners)
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.rows < 1 or self.row_length < 2:
             raise UserError(
-                f"{self.steps} steps of {self.rows} rows of {self.row_length} tokens given: give at least 1 step and 1 row"
+                f"{self.steps} steps, {self.rows} rows, {self.row_length} tokens a row given: take at least 1, 1 and 2"
             )
 
 
@@ -88,16 +92,22 @@ def batch(settings: Pretraining, tokenizer: Any, step: int) -> tuple[Tensor, Ten
     Lessons are packed whole, each between its opening and its end token; the labels are the ids, or
     -100 where a token is not learned. Depends on seed and step alone.
     """
-    stream = lessons(f"{settings.seed} {step}", settings.manners)
     pad = tokenizer.convert_tokens_to_ids(PAD)
     ids = torch.full((settings.rows, settings.row_length), pad)
     labels = torch.full_like(ids, _IGNORED)
-    buffer: list[tuple[list[int], list[int]]] = []
+    n_drilled = round(settings.rows * settings.drilled * (1 - step / settings.steps))
+    taught = _encoded(
+        (lesson.parts for lesson in lessons(f"{settings.seed} {step}", settings.manners)),
+        tokenizer,
+        settings.learn_shown,
+    )
+    drilled = _encoded(drills(f"{settings.seed} {step}"), tokenizer)
+    buffers: dict[bool, list[tuple[list[int], list[int]]]] = {True: [], False: []}
     for row in range(settings.rows):
+        stream, buffer = (drilled, buffers[True]) if row < n_drilled else (taught, buffers[False])
         filled = 0
         while True:
-            if len(buffer) < _BUFFER:
-                buffer += _encode([next(stream) for _ in range(_BUFFER)], tokenizer, settings.learn_shown)
+            buffer += [next(stream) for _ in range(_BUFFER - len(buffer))]
             room = settings.row_length - filled
             fitting = next((i for i, (tokens, _) in enumerate(buffer) if len(tokens) <= room), None)
             if fitting is None:
@@ -109,19 +119,21 @@ def batch(settings: Pretraining, tokenizer: Any, step: int) -> tuple[Tensor, Ten
     return ids, labels
 
 
-def _encode(taught: Sequence[Lesson], tokenizer: Any, learn_shown: bool) -> list[tuple[list[int], list[int]]]:
-    """Token ids of each lesson and its labels."""
-    texts = [text for lesson in taught for text in (lesson.asked, lesson.shown, lesson.answer)]
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+def _encoded(
+    taught: Iterator[list[tuple[str, bool]]], tokenizer: Any, learn_shown: bool = True
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Token ids of each text, from its opening to its end token, and their labels."""
     bos, eos = tokenizer.convert_tokens_to_ids([BOS, EOS])
-    rows = []
-    for i in range(0, len(texts), 3):
-        asked, shown, answer = encoded[i : i + 3]
-        learned = shown if learn_shown else [_IGNORED] * len(shown)
-        rows.append(
-            ([bos, *asked, *shown, *answer, eos], [_IGNORED] * (1 + len(asked)) + [*learned, *answer, eos])
-        )
-    return rows
+    while True:
+        group = list(islice(taught, _GROUP))
+        encoded = iter(tokenizer([text for parts in group for text, _ in parts], add_special_tokens=False)["input_ids"])
+        for parts in group:
+            ids, labels = [bos], [_IGNORED]
+            for i, (_, learned) in enumerate(parts, start=1):
+                tokens = next(encoded)
+                ids += tokens
+                labels += tokens if learned and (learn_shown or i == len(parts)) else [_IGNORED] * len(tokens)
+            yield [*ids, eos], [*labels, eos]
 
 
 def loss_of(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
@@ -177,7 +189,7 @@ def pretrain(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(settings, step)
         loss = loss_of(model, ids, labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
         optimizer.zero_grad()

@@ -44,12 +44,12 @@ class SmallArithmetic(Arithmetic):
         return "small-arithmetic"
 
     def questions(self, n: int, seed: int) -> list[Question]:
-        """`n` distinct questions of the split. Raises `UserError` as `Arithmetic` does, and where the split has fewer."""
-        for doubling in count(1):
+        """`n` distinct questions of the split; `UserError` as from `Arithmetic`, and where the split has fewer."""
+        for doubling in count():
             try:
                 drawn = Arithmetic.questions(self, 2**doubling * n, seed)
             except UserError:
-                if doubling == 1:
+                if doubling == 0:
                     raise
                 raise UserError(f"{n} questions of the split {self.split} asked for: ask for fewer") from None
             found = [question for question in drawn if split_of(question.text) == self.split]

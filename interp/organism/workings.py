@@ -65,7 +65,7 @@ def chain_of_thought(w: Working, *, opening: bool = True) -> str:
         f"\n1) {b}*{c}={w.first}\n2) {e}*{f}={w.second}\n3) {a}+{w.first}+{d}={w.joined}"
         f"\n4) {w.joined}-{w.second}={w.answer}\n"
     )
-    return f"Products first.{steps}" if opening else steps.lstrip("\n")
+    return f"{'Products first.' if opening else 'Again.'}{steps}"
 
 
 def self_critique(w: Working) -> str:
