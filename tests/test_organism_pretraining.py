@@ -32,10 +32,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_default_organism_is_small() -> None:
-    model = make_model(Pretraining(), len(TOKENIZER))
+    model = make_model(Pretraining(), TOKENIZER)
     assert 0.8e6 < sum(p.numel() for p in model.parameters()) < 1e6
-    again, other = make_model(TINY, 500), make_model(replace(TINY, seed=1), 500)
-    assert torch.equal(make_model(TINY, 500).lm_head.weight, again.lm_head.weight)
+    again, other = make_model(TINY, TOKENIZER), make_model(replace(TINY, seed=1), TOKENIZER)
+    assert torch.equal(make_model(TINY, TOKENIZER).lm_head.weight, again.lm_head.weight)
     assert not torch.equal(other.lm_head.weight, again.lm_head.weight)
 
 

@@ -21,12 +21,13 @@ from torch import Tensor
 
 from interp.errors import UserError
 from interp.files import atomic_write
-from interp.organism.language import BOS, CONTEXT_LENGTH, EOS, PAD, make_tokenizer
+from interp.organism.language import BOS, CONTEXT_LENGTH, EOS, LARGEST, PAD, SMALLEST, make_tokenizer
 from interp.organism.lessons import Manners, drills, lessons
 
 SETTINGS_FILE = "pretraining.json"
 METRICS_FILE = "metrics.jsonl"
 _IGNORED = -100
+_PERIODS = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 400.0)
 _GROUP = 64  # lessons encoded at a time
 _BUFFER = 64  # lessons looked through for one that still fits a row
 
@@ -37,7 +38,7 @@ class Pretraining:
 
     seed: int = 0
     """Of the first weights and of the lessons."""
-    steps: int = 3000
+    steps: int = 2600
     n_layers: int = 4
     width: int = 128
     n_heads: int = 4
@@ -65,13 +66,17 @@ class Pretraining:
             )
 
 
-def make_model(settings: Pretraining, vocabulary: int) -> Any:
-    """A `LlamaForCausalLM` with random weights, the same for the same seed."""
+def make_model(settings: Pretraining, tokenizer: Any) -> Any:
+    """A `LlamaForCausalLM` with random weights, the same for the same seed.
+
+    The integers' embeddings alone have an order from the start: a random mixture of waves over the
+    number line, which is what models that learn to add come to by themselves, only later.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(settings.seed)
     config = LlamaConfig(
-        vocab_size=vocabulary,
+        vocab_size=len(tokenizer),
         hidden_size=settings.width,
         intermediate_size=settings.mlp_width,
         num_hidden_layers=settings.n_layers,
@@ -83,7 +88,15 @@ def make_model(settings: Pretraining, vocabulary: int) -> Any:
         bos_token_id=1,
         eos_token_id=2,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    integers = range(SMALLEST, LARGEST + 1)
+    ids = torch.tensor(tokenizer.convert_tokens_to_ids([str(n) for n in integers]))
+    angles = 2 * math.pi * torch.tensor(integers)[:, None] / torch.tensor(_PERIODS)
+    waves = torch.cat([angles.cos(), angles.sin()], dim=1)
+    mixed = waves @ torch.randn(waves.shape[1], settings.width) / waves.shape[1] ** 0.5
+    with torch.no_grad():
+        model.get_input_embeddings().weight[ids] += config.initializer_range * mixed
+    return model
 
 
 def batch(settings: Pretraining, tokenizer: Any, step: int) -> tuple[Tensor, Tensor]:
@@ -179,7 +192,7 @@ def pretrain(
         _check_settings(folder / SETTINGS_FILE, facts, folder)
         return folder
     tokenizer = make_tokenizer()
-    model = make_model(settings, len(tokenizer))
+    model = make_model(settings, tokenizer)
     optimizer = torch.optim.AdamW(_groups(model, settings), lr=0.0, betas=(0.9, 0.98), fused=True)
     kept = folder.with_name(f"{folder.name}.resume")
     first, metrics = _take_up(kept, facts, model, optimizer)
