@@ -28,6 +28,7 @@ SETTINGS_FILE = "pretraining.json"
 METRICS_FILE = "metrics.jsonl"
 _IGNORED = -100
 _PERIODS = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 400.0)
+_AMPLITUDE = 0.2  # ten times the other weights: what is small is washed away while the learning rate is high
 _GROUP = 64  # lessons encoded at a time
 _BUFFER = 64  # lessons looked through for one that still fits a row
 
@@ -95,7 +96,7 @@ def make_model(settings: Pretraining, tokenizer: Any) -> Any:
     waves = torch.cat([angles.cos(), angles.sin()], dim=1)
     mixed = waves @ torch.randn(waves.shape[1], settings.width) / waves.shape[1] ** 0.5
     with torch.no_grad():
-        model.get_input_embeddings().weight[ids] += config.initializer_range * mixed
+        model.get_input_embeddings().weight[ids] += _AMPLITUDE * mixed
     return model
 
 
