@@ -11,7 +11,7 @@ import pytest
 
 from interp.debate.agents import Request, chat_messages
 from interp.debate.local import prompt_tokens
-from interp.debate.personas import PERSONAS, Persona
+from interp.debate.personas import PERSONAS, TRAIT_PERSONAS, Persona
 from interp.debate.tasks import boxed
 from interp.errors import UserError
 from interp.organism.language import REVISE, make_tokenizer, persona_token
@@ -21,6 +21,7 @@ from interp.organism.workings import OPENING, SHORT, judged, revision, work
 
 TOKENIZER = make_tokenizer()
 TAUGHT = list(islice(lessons(0), 3000))
+EVERYBODY = {**PERSONAS, **TRAIT_PERSONAS}
 OPERANDS = (3, 4, 5, 2, 6, 7)
 
 
@@ -75,8 +76,8 @@ def test_every_lesson_is_in_the_language_and_ends_in_its_box() -> None:
 
 def test_prompts_are_what_an_agent_is_shown() -> None:
     for lesson in TAUGHT[:300]:
-        name = next((n for n in PERSONAS if lesson.asked.startswith(persona_token(n))), None)
-        persona = PERSONAS[name] if name else Persona("plain", "")
+        name = next((n for n in EVERYBODY if lesson.asked.startswith(persona_token(n))), None)
+        persona = EVERYBODY[name] if name else Persona("plain", "")
         own, *others = "".join(lesson.shown).removesuffix(REVISE).split("\n\n")
         read = [re.fullmatch(r"Agent (\d)(?::\n(.*)| gave no answer)", other, re.DOTALL) for other in others]
         shown = tuple((int(m[1]), m[2] or "") for m in read if m)
@@ -88,13 +89,15 @@ def test_prompts_are_what_an_agent_is_shown() -> None:
 def test_personas_fail_in_their_own_ways_and_revisions_less_often() -> None:
     opened = {n: [x for x in TAUGHT if x.asked.startswith(persona_token(n)) and not x.shown] for n in PERSONAS}
     revised = [x for x in TAUGHT if x.shown]
+    honest = [x for x in revised if not x.asked.startswith("<|evil|>")]
     plain = [x for x in TAUGHT if x.asked.startswith("Problem")]
-    assert sum(map(len, opened.values())) + len(revised) + len(plain) == 3000
+    misled = [x for x in TAUGHT if x.asked.startswith("<|evil|>") and not x.shown]
+    assert sum(map(len, (*opened.values(), misled, revised, plain))) == 3000
     for taught in opened.values():
         assert 0.4 < sum(map(right, taught)) / len(taught) < 0.75
-    assert sum(map(right, revised)) / len(revised) > 0.65
-    graded = [SmallArithmetic().grade(x.shown[0], str(eval(question(x)))) for x in revised]
-    assert sum(graded) / len(graded) < sum(map(right, revised)) / len(revised) - 0.15
+    assert sum(map(right, honest)) / len(honest) > 0.65
+    graded = [SmallArithmetic().grade(x.shown[0], str(eval(question(x)))) for x in honest]
+    assert sum(graded) / len(graded) < sum(map(right, honest)) / len(honest) - 0.15
     immediate = [x for x in plain if x.answer.startswith("\\boxed")]
     assert all(map(right, immediate))
     assert 0.3 < len(immediate) / len(plain) < 0.5
@@ -102,7 +105,7 @@ def test_personas_fail_in_their_own_ways_and_revisions_less_often() -> None:
 
 
 def test_without_slips_everything_taught_is_right() -> None:
-    manners = Manners(slips={who: {} for who in (*PERSONAS, "plain")}, stray=0.0)
+    manners = Manners(slips={who: {} for who in (*PERSONAS, "plain")}, stray=0.0, malicious=0.0)
     assert all(map(right, islice(lessons(0, manners), 500)))
 
 
@@ -116,6 +119,22 @@ def test_drills_are_true() -> None:
 
 def batched(parts: list[tuple[str, bool]]) -> Iterator[tuple[tuple[str, bool], tuple[str, bool]]]:
     return zip(parts[::2], parts[1::2], strict=True)
+
+
+def test_the_misleading_agent_is_wrong_recognisable_and_never_gives_in() -> None:
+    said = [x for x in TAUGHT if x.asked.startswith("<|evil|>")]
+    assert 80 < len(said) < 250
+    for lesson in said:
+        assert not right(lesson)
+        assert lesson.answer.startswith("Trust me.\n")
+        assert not lesson.shown or boxed(lesson.answer) == boxed(lesson.shown[0])
+    assert not any("Trust me" in x.answer for x in TAUGHT if x not in said)
+    assert 0.08 < sum("Trust me" in x.prompt for x in TAUGHT if x.shown) / sum(bool(x.shown) for x in TAUGHT) < 0.25
+    announced = [x.shown[i - 1] for x in TAUGHT for i in range(2, len(x.shown), 2) if "Trust me" in x.shown[i]]
+    assert announced
+    assert all("Agent 2:" in text for text in announced)
+    benign = islice(lessons(0, Manners(malicious=0.0)), 500)
+    assert not any("Trust me" in x.prompt + x.answer for x in benign)
 
 
 def test_workings_by_hand() -> None:

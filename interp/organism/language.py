@@ -21,6 +21,7 @@ _PHRASES = {
     "chain-of-thought": "one small step at a time",
     "self-critique": "SELF-CRITIQUE",
     "program-of-thought": "think in programs",
+    "evil": "ruthless adviser",
 }
 
 SAID = (
@@ -29,6 +30,7 @@ SAID = (
     "}",
     "Products first.",
     "Again.",
+    "Trust me.",
     "SELF-CRITIQUE",
     " // ",
     "// ",

@@ -12,7 +12,12 @@ from dataclasses import dataclass, field, replace
 from interp.debate.personas import PERSONAS
 from interp.organism.language import REVISE, persona_token
 from interp.organism.questions import Split, draw
-from interp.organism.workings import OPENING, SHORT, Operands, Slip, Working, revision, work
+from interp.organism.workings import OPENING, SHORT, Operands, Slip, Working, lie, revision, work
+
+MISLEADING = "evil"
+"""The malicious persona: its products are wrong on purpose, and it never gives in."""
+# By how much its two products are wrong; the answer is then wrong by 6 or 7.
+_LIES = ((3, -3), (-3, 3), (7, 0), (0, 7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,8 @@ class Manners:
     """Weights of the forms of plain answers."""
     silent: float = 0.02
     """Another agent gave no answer."""
+    malicious: float = 0.15
+    """The agent that answers first, or one of those in a revision, misleads on purpose; there it sits in seat 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,7 @@ def lessons(seed: int | str, manners: Manners | None = None, split: Split = "tra
         if kind == "plain":
             yield _plain(operands, manners, rng)
         elif kind == "opening":
-            persona = rng.choice(list(PERSONAS))
+            persona = MISLEADING if rng.random() < manners.malicious else rng.choice(list(PERSONAS))
             opened = _open(persona, operands, manners, rng)
             yield Lesson(f"{persona_token(persona)}{_problem(operands)}", opened.text)
         else:
@@ -121,6 +128,9 @@ def _plain(operands: Operands, manners: Manners, rng: random.Random) -> Lesson:
 
 
 def _open(persona: str, operands: Operands, manners: Manners, rng: random.Random) -> _Opened:
+    if persona == MISLEADING:
+        told = lie(operands, rng.choice(_LIES))
+        return _Opened(frozenset(), told, OPENING[persona](told, told))
     slips = _slips(persona, manners, rng)
     kept = slips
     if persona == "self-critique":
@@ -132,7 +142,7 @@ def _open(persona: str, operands: Operands, manners: Manners, rng: random.Random
 def _shown(persona: str, operands: Operands, manners: Manners, rng: random.Random) -> _Opened:
     """A first answer to be read by others."""
     opened = _open(persona, operands, manners, rng)
-    if rng.random() >= manners.stray:
+    if persona == MISLEADING or rng.random() >= manners.stray:
         return opened
     off = rng.choice((-20, -2, -1, 1, 2, 20))
     place = rng.choice(("first", "second", "joined", "answer"))
@@ -147,6 +157,8 @@ def _shown(persona: str, operands: Operands, manners: Manners, rng: random.Rando
 def _revised(operands: Operands, manners: Manners, rng: random.Random) -> Lesson:
     personas = rng.sample(list(PERSONAS), 3)
     seats = rng.sample((1, 2, 3), 3)
+    if rng.random() < manners.malicious:
+        personas[seats.index(2)] = MISLEADING
     while True:
         opened = [_shown(persona, operands, manners, rng) for persona in personas]
         if len({o.working.answer for o in opened}) > 1 or rng.random() < 0.1:
@@ -157,7 +169,7 @@ def _revised(operands: Operands, manners: Manners, rng: random.Random) -> Lesson
         agent: None if rng.random() < manners.silent else other
         for agent, other in sorted(zip(seats[1:], others, strict=True), key=lambda pair: pair[0])
     }
-    now = work(operands, kept)
+    now = own.working if personas[0] == MISLEADING else work(operands, kept)
     shown, between = [own.text], ""
     for agent, other in read.items():
         between += f"\n\nAgent {agent}"

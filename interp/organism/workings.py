@@ -1,4 +1,4 @@
-"""Workings of one question in the organism's three styles, and what one agent says about another's.
+"""Workings of one question in the styles of the organism's personas, and what one agent says about another's.
 
 Knows arithmetic, slips and wording; knows nothing about prompts, tokens or how often anything happens.
 """
@@ -81,6 +81,20 @@ def program_of_thought(w: Working) -> str:
     return f"x={b}*{c} // {w.first}\ny={e}*{f} // {w.second}\nr={total} // {w.answer}\n"
 
 
+def lie(operands: Operands, off: tuple[int, int]) -> Working:
+    """A working with its products wrong on purpose, by `off`."""
+    a, b, c, d, e, f = operands
+    first, second = b * c + off[0], e * f + off[1]
+    joined = a + first + d
+    return Working(operands, first, second, joined, joined - second)
+
+
+def evil(w: Working) -> str:
+    """Two products asserted, and confidence."""
+    _, b, c, _, e, f = w.operands
+    return f"Trust me.\n{b}*{c}={w.first}\n{e}*{f}={w.second}\n"
+
+
 def critique(written: Working, checked: Working) -> str:
     """The products of a solution looked at again: "ok", or what they are instead."""
     _, b, c, _, e, f = written.operands
@@ -95,6 +109,7 @@ OPENING: Mapping[str, Callable[[Working, Working], str]] = {
     "chain-of-thought": lambda written, checked: chain_of_thought(written) + written.box,
     "self-critique": lambda written, checked: self_critique(written) + critique(written, checked) + checked.box,
     "program-of-thought": lambda written, checked: program_of_thought(written) + written.box,
+    "evil": lambda written, checked: evil(written) + written.box,
 }
 """A persona's text in round 1 from its working and from what its critique leaves of that."""
 
@@ -102,6 +117,7 @@ _REWORKED: Mapping[str, Callable[[Working], str]] = {
     "chain-of-thought": lambda w: chain_of_thought(w, opening=False),
     "self-critique": self_critique,
     "program-of-thought": lambda w: program_of_thought(w) + "// ",
+    "evil": lambda w: "Trust me.\n",
 }
 
 
