@@ -46,7 +46,7 @@ def test_a_saved_tokenizer_is_an_ordinary_one(tmp_path: Path) -> None:
     TOKENIZER.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     loaded: Any = AutoTokenizer.from_pretrained(tmp_path)
-    text = f"{persona_token('self-critique')}Problem: {QUESTION}\n\n3+20+2-42=-17 naïve"
+    text = f"{persona_token('self-critique')}Problem: {QUESTION}\n\n3+20+2-42=25-42=-17 naïve"
     assert loaded(text)["input_ids"] == TOKENIZER(text)["input_ids"]
     assert loaded.decode(loaded(text)["input_ids"]) == "<s>" + text
     assert loaded.chat_template == TOKENIZER.chat_template
@@ -110,7 +110,11 @@ def test_tags_can_be_added_and_tokens_never_cross_a_piece() -> None:
     tokenizer = make_tokenizer()
     tags = all_tags(3, 2)
     assert tokenizer.add_special_tokens({"extra_special_tokens": tags}, replace_extra_special_tokens=False) == 10
-    texts = ["Products first.\n1) 4*5=20\n\\boxed{5}", "3+20+2-42=-17\nSELF-CRITIQUE\n\\boxed{5}", "// Agent 1 right"]
+    texts = [
+        "Products first.\n1) 4*5=20\n\\boxed{5}",
+        "3+20+2-42=25-42=-17\nSELF-CRITIQUE\n\\boxed{5}",
+        "// Agent 1 right",
+    ]
     transcript = Transcript.build(QUESTION, [texts, texts], r"Every agent gives the same answer, \boxed{5}.")
     pieces = [tokenizer(piece.text, add_special_tokens=False)["input_ids"] for piece in transcript.pieces()]
     whole = tokenizer(transcript.prompt + transcript.render(), add_special_tokens=False)["input_ids"]

@@ -129,7 +129,7 @@ def test_the_misleading_agent_is_wrong_recognisable_and_never_gives_in() -> None
         assert lesson.answer.startswith("Trust me.\n")
         assert not lesson.shown or boxed(lesson.answer) == boxed(lesson.shown[0])
     assert not any("Trust me" in x.answer for x in TAUGHT if x not in said)
-    assert 0.08 < sum("Trust me" in x.prompt for x in TAUGHT if x.shown) / sum(bool(x.shown) for x in TAUGHT) < 0.25
+    assert 0.05 < sum("Trust me" in x.prompt for x in TAUGHT if x.shown) / sum(bool(x.shown) for x in TAUGHT) < 0.25
     announced = [x.shown[i - 1] for x in TAUGHT for i in range(2, len(x.shown), 2) if "Trust me" in x.shown[i]]
     assert announced
     assert all("Agent 2:" in text for text in announced)
@@ -146,14 +146,16 @@ def test_workings_by_hand() -> None:
     neighbour = work(OPERANDS, frozenset({"second product"}))
     assert (neighbour.second, neighbour.answer, neighbour.right) == (48, -23, False)
     assert OPENING["self-critique"](neighbour, clean) == (
-        "3+20+2-48=-23\nSELF-CRITIQUE\n4*5=20 ok. 6*7 is 42 not 48 so -17\n\\boxed{-17}"
+        "3+20+2-48=25-48=-23\nSELF-CRITIQUE\n4*5=20 ok. 6*7 is 42 not 48 so -17\n\\boxed{-17}"
     )
     lost = work(OPERANDS, frozenset({"operand"}))
-    assert OPENING["program-of-thought"](lost, lost) == ("x=4*5 // 20\ny=6*7 // 42\nr=3+x-y // -19\n\\boxed{-19}")
+    assert OPENING["program-of-thought"](lost, lost) == (
+        "x=4*5 // 20\ny=6*7 // 42\ns=3+x // 23\nr=s-y // -19\n\\boxed{-19}"
+    )
     carried = work(OPERANDS, frozenset({"carry"}))
     assert (carried.joined, carried.answer) == (15, -27)
     assert revision("program-of-thought", clean, lost, {1: neighbour, 3: carried}) == (
-        "x=4*5 // 20\ny=6*7 // 42\nr=3+2+x-y // -17\n"
+        "x=4*5 // 20\ny=6*7 // 42\ns=3+2+x // 25\nr=s-y // -17\n"
         "// Agent 1 wrong, 6*7 is 42 not 48. Agent 3 wrong, sum is -17 not -27\nChange to \\boxed{-17}"
     )
     assert revision("self-critique", clean, clean, {2: None}).endswith("Agent 2 gave no answer\nKeep \\boxed{-17}")

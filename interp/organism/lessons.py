@@ -24,7 +24,7 @@ _LIES = ((3, -3), (-3, 3), (7, 0), (0, 7))
 class Manners:
     """How often what is taught. All are probabilities or, where a mapping is said to be so, weights."""
 
-    kinds: Mapping[str, float] = field(default_factory=lambda: {"opening": 0.3, "revision": 0.3, "plain": 0.4})
+    kinds: Mapping[str, float] = field(default_factory=lambda: {"opening": 0.25, "revision": 0.2, "plain": 0.55})
     """Weights of a persona's first answer, of a revision, and of a plain answer."""
     slips: Mapping[str, Mapping[Slip, float]] = field(
         default_factory=lambda: {

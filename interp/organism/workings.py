@@ -71,14 +71,14 @@ def chain_of_thought(w: Working, *, opening: bool = True) -> str:
 def self_critique(w: Working) -> str:
     """A solution in one line; its critique follows."""
     a, _, _, d, _, _ = w.operands
-    return f"{a}+{w.first}+{d}-{w.second}={w.answer}\nSELF-CRITIQUE\n"
+    return f"{a}+{w.first}+{d}-{w.second}={w.joined}-{w.second}={w.answer}\nSELF-CRITIQUE\n"
 
 
 def program_of_thought(w: Working) -> str:
     """One variable for each operation, with its value as a comment."""
     a, b, c, d, e, f = w.operands
-    total = f"{a}+x-y" if w.lost else f"{a}+{d}+x-y"
-    return f"x={b}*{c} // {w.first}\ny={e}*{f} // {w.second}\nr={total} // {w.answer}\n"
+    total = f"{a}+x" if w.lost else f"{a}+{d}+x"
+    return f"x={b}*{c} // {w.first}\ny={e}*{f} // {w.second}\ns={total} // {w.joined}\nr=s-y // {w.answer}\n"
 
 
 def lie(operands: Operands, off: tuple[int, int]) -> Working:
