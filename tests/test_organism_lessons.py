@@ -100,7 +100,7 @@ def test_personas_fail_in_their_own_ways_and_revisions_less_often() -> None:
     assert sum(graded) / len(graded) < sum(map(right, honest)) / len(honest) - 0.15
     immediate = [x for x in plain if x.answer.startswith("\\boxed")]
     assert all(map(right, immediate))
-    assert 0.3 < len(immediate) / len(plain) < 0.5
+    assert 0.28 < len(immediate) / len(plain) < 0.45
     assert max(len(TOKENIZER.tokenize(x.answer)) for x in plain) <= 15
 
 
@@ -114,7 +114,7 @@ def test_drills_are_true() -> None:
     for parts in islice(drills(0), 200):
         for (total, asked), (result, learned) in batched(parts):
             assert (asked, learned) == (False, True)
-            assert eval(total.removesuffix("=")) == int(result)
+            assert {eval(side) for side in total.removesuffix("=").split("=")} == {int(result)}
 
 
 def batched(parts: list[tuple[str, bool]]) -> Iterator[tuple[tuple[str, bool], tuple[str, bool]]]:

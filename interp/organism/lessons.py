@@ -44,7 +44,7 @@ class Manners:
     insists: float = 0.5
     """An agent repeats a slip of its own although it was shown others' workings."""
     shapes: Mapping[str, float] = field(
-        default_factory=lambda: {"answer": 0.4, "values": 0.25, "products": 0.2, "equations": 0.15}
+        default_factory=lambda: {"answer": 0.35, "values": 0.35, "products": 0.15, "equations": 0.15}
     )
     """Weights of the forms of plain answers."""
     silent: float = 0.02
@@ -110,9 +110,8 @@ def drills(seed: int | str) -> Iterator[list[tuple[str, bool]]]:
             a, d = rng.randint(1, 9), rng.randint(1, 9)
             p, q = rng.randint(1, 9) * rng.randint(1, 9), rng.randint(1, 9) * rng.randint(1, 9)
             joined = a + p + d
-            total, result = rng.choice(
-                ((f"{a}+{p}+{d}", joined), (f"{joined}-{q}", joined - q), (f"{a}+{p}+{d}-{q}", joined - q))
-            )
+            sums = {f"{a}+{p}+{d}": joined, f"{joined}-{q}": joined - q, f"{a}+{p}+{d}-{q}={joined}-{q}": joined - q}
+            total, result = rng.choice(list(sums.items()))
             parts += [(f"{total}=", False), (f"{result}\n", True)]
         yield parts
 

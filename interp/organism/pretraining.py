@@ -39,7 +39,7 @@ class Pretraining:
 
     seed: int = 0
     """Of the first weights and of the lessons."""
-    steps: int = 1200
+    steps: int = 2400
     n_layers: int = 4
     width: int = 128
     n_heads: int = 4
