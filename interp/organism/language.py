@@ -1,0 +1,145 @@
+"""The organism's own small language: vocabulary, tokenizer, chat template.
+
+Knows which strings are one token each and how a chat becomes a text of this language; knows nothing
+about what is said in it. Everything here ends in an ordinary `tokenizer.json` that needs none of it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+PAD, BOS, EOS = "<pad>", "<s>", "</s>"
+REVISE = "<|revise|>"
+"""Stands at the end of a prompt that shows the texts of the round before."""
+SMALLEST, LARGEST = -99, 199
+"""Integers in this range are one token each; others are written with several."""
+CONTEXT_LENGTH = 1024
+
+# A phrase of each persona's system prompt that no other persona's has: the chat template goes by it.
+_PHRASES = {
+    "chain-of-thought": "one small step at a time",
+    "self-critique": "SELF-CRITIQUE",
+    "program-of-thought": "think in programs",
+    "evil": "ruthless adviser",
+}
+
+SAID = (
+    "Problem: ",
+    "\\boxed{",
+    "}",
+    "Products first.",
+    "Again.",
+    "Trust me.",
+    "SELF-CRITIQUE",
+    " // ",
+    "// ",
+    "Agent ",
+    " gave no answer",
+    ":\n",
+    " right",
+    " wrong, ",
+    "sum",
+    " is ",
+    " not ",
+    " so ",
+    " ok",
+    "Keep ",
+    "Change to ",
+    ". ",
+)
+"""What agents say besides numbers, signs and letters."""
+
+# The sentences that close debates (`interp.debate.protocol`), by word: a debate is to be learned whole.
+_CLOSING = (
+    "All agents arrive at The agents agree without exception: Unanimous answer: Every agent gives the same answer, "
+    "With of agents behind it, the answer is Not all agree, but a majority of out of settles on "
+    "Majority answer (of agents): By votes among agents the debate closes with"
+)
+_SIGNS = ("+", "-", "*", "=", "(", ")", ",", ".", ":", ";", "/", "?", "!", "'", '"', "{", "}", "\\", "\n\n", "\n", " ")
+_VARIABLES = ("x", "y", "r", "s")
+
+
+def persona_token(name: str) -> str:
+    """The token that stands for a persona's system prompt."""
+    return f"<|{name}|>"
+
+
+def specials() -> list[str]:
+    """Tokens that are never part of an answer, in the order of their ids."""
+    return [PAD, BOS, EOS, REVISE, *map(persona_token, _PHRASES)]
+
+
+def pieces() -> list[str]:
+    """Strings that are one token each, without numbers; where several begin alike, the longest is taken."""
+    numbered = [f"\n{i}) " for i in range(1, 6)]
+    words = re.findall(r"[A-Za-z]+", _CLOSING)
+    every = (*SAID, *numbered, *words, *(f" {word}" for word in words), *_SIGNS, *_VARIABLES)
+    return sorted(dict.fromkeys(every), key=len, reverse=True)
+
+
+def make_tokenizer() -> Any:
+    """The tokenizer, a `transformers.PreTrainedTokenizerFast` with its chat template.
+
+    Every text is cut into the longest known strings and read back to the letter; characters that the
+    language lacks become bytes. A minus directly before a number belongs to it unless a number or a
+    variable stands before the minus: `2-6*7=-40` is 2, -, 6, *, 7, =, -40.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    known = pieces()
+    numbers = [str(n) for n in range(SMALLEST, LARGEST + 1)]
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*specials(), *numbers, *known, *bytes_]))}
+    # With no merges at all, what the cuts leave whole is a token or, being a single character, its bytes.
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], byte_fallback=True, ignore_merges=True))
+    whole = r"(?<![0-9])(?:1[0-9]{2}|[1-9]?[0-9])(?![0-9])"
+    negative = r"(?<![0-9a-z)])-[1-9][0-9]?(?![0-9])"
+    cut = "|".join([*(re.escape(p) for p in known if len(p) > 1), negative, whole, r"[\s\S]"])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(cut), "isolated")
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, vocabulary[BOS])]
+    )
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        additional_special_tokens=specials()[3:],
+        clean_up_tokenization_spaces=False,
+        model_max_length=CONTEXT_LENGTH,
+        padding_side="left",
+    )
+    made.chat_template = chat_template()
+    return made
+
+
+def chat_template() -> str:
+    r"""A Jinja template that turns the messages of `interp.debate.agents.chat_messages` into this language.
+
+    The persona's prompt becomes its token, `Problem: …` stays, the agent's own text follows it and
+    the others' come under `Agent k:`; what a task says about the form of an answer and how to review
+    is left out, being the same everywhere. A chat without a system prompt and without others' texts
+    reads as the prompt of a transcript does: `Problem: …\n\n`. Other messages are passed on as they are.
+    """
+    markers = "".join(
+        f"{'if' if i == 0 else 'elif'} {phrase!r} in m.content %}}{{{{ {persona_token(name)!r} }}}}{{% "
+        for i, (name, phrase) in enumerate(_PHRASES.items())
+    )
+    return (
+        "{% set ns = namespace(shown=false, known=false, gap='') %}{{ bos_token }}{% for m in messages %}"
+        "{% if m.role == 'system' %}{% " + markers + "endif %}"
+        "{% elif m.role == 'assistant' %}{{ m.content }}{% if loop.last %}{{ eos_token }}{% endif %}"
+        "{% else %}{% set ns.shown = false %}{% set ns.known = false %}{% set ns.gap = '' %}"
+        r"{% for part in m.content.split('\n\n') %}"
+        r"{% if part.startswith('Problem: ') %}{{ part ~ '\n\n' }}{% set ns.known = true %}"
+        "{% elif part.startswith('Agent ') and part.endswith(' wrote:') %}"
+        r"{{ '\n\n' ~ part[:-7] ~ ':\n' }}{% set ns.shown = true %}{% set ns.known = true %}{% set ns.gap = '' %}"
+        "{% elif part.startswith('Agent ') and part.endswith(' gave no answer.') %}"
+        r"{{ '\n\n' ~ part[:-1] }}{% set ns.shown = true %}{% set ns.known = true %}"
+        "{% elif part.startswith('These are the latest solutions') %}{{ '" + REVISE + "' }}{% set ns.shown = false %}"
+        r"{% elif ns.shown or not ns.known %}{{ ns.gap ~ part }}{% set ns.gap = '\n\n' %}{% endif %}"
+        "{% endfor %}{% endif %}{% endfor %}"
+    )
