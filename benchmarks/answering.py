@@ -34,13 +34,15 @@ def times(model_name: str, n_questions: int, batch_size: int, max_new_tokens: in
     for _ in range(repeats):
         for size, seats in agents.items():
             started = time.perf_counter()
-            answers[size] = [answer for agent in seats for answer in agent.answer(requests)]
+            asked = [[request] for request in requests] if size == 1 else [requests]
+            answers[size] = [answer for agent in seats for part in asked for answer in agent.answer(part)]
             seconds[size].append(time.perf_counter() - started)
 
     same = sum(a.text == b.text for a, b in zip(*(answers[size] for size in sizes), strict=True))
     table = Table(
-        title=f"{model_name}, {model.provenance['dtype']} on {model.device}: {n_questions} questions to three personas, up to "
-        f"{max_new_tokens} tokens each, {repeats} repeats in turns; {same} of {len(answers[1])} texts the same"
+        title=f"{model_name}, {model.provenance['dtype']} on {model.device}: {n_questions} questions to three "
+        f"personas, up to {max_new_tokens} tokens each, {repeats} repeats in turns; "
+        f"{same} of {len(answers[1])} texts the same"
     )
     for heading in ("batch", "seconds (median)", "tokens written a second", "times as fast as one (median)", "range"):
         table.add_column(heading, justify="right")
@@ -56,10 +58,10 @@ def times(model_name: str, n_questions: int, batch_size: int, max_new_tokens: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--questions", type=int, default=16)
+    parser.add_argument("--questions", type=int, default=48)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     given = parser.parse_args()
     console = Console(soft_wrap=True)
     console.print(times(given.model, given.questions, given.batch, given.max_new_tokens, given.repeats))

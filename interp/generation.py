@@ -7,14 +7,17 @@ count from each prompt's own first token, and each sampled row has random number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
+from interp.cache import growing_cache
 from interp.models import Model
 
 Hook = Callable[[Tensor, Any], Tensor | None]
@@ -47,39 +50,32 @@ def generate(
 ) -> list[Generated]:
     """Continue every prompt (token ids, at least one); the results are in the order of the prompts.
 
-    Prompts of like length share a batch of at most `batch_size`; a row that ends leaves its batch, so
-    the others go on without it. A text ends with one of the model's end tokens, after
-    `max_new_tokens`, or where the context is full; a prompt that fills the context gets no tokens.
-    With a temperature above 0, tokens are drawn from the smallest set whose probability reaches
-    `top_p`, and `seeds[i]` (by default i) with prompt i fixes what is drawn.
+    At most `batch_size` prompts are continued at a time, those of like length together, and what they share
+    at the beginning is read once; one that ends leaves, and others take the places. A text ends with one of
+    the model's end tokens, after `max_new_tokens`, or where the context is full; a prompt that fills the
+    context gets no tokens. With a temperature above 0, tokens are drawn from the smallest set whose
+    probability reaches `top_p`, and `seeds[i]` (by default i) with prompt i fixes what is drawn.
 
     Only the hook points named in `hooks`, pairs of a name and a function (value, hook) → new value or
     None, are live; without any, the plain model runs. `received` is called with the index of each prompt
-    and what was written after it, as soon as its batch is through.
+    and what was written after it, as soon as that has ended.
     """
     room = [max_new_tokens] * len(prompts)
     if model.context_length is not None:
         room = [max(0, min(max_new_tokens, model.context_length - len(prompt))) for prompt in prompts]
-    seeds = range(len(prompts)) if seeds is None else seeds
-    order = sorted((i for i in range(len(prompts)) if room[i]), key=lambda i: len(prompts[i]), reverse=True)
-    # Hooks are to see every row's own prompt. A window counts the padding between what is shared and the rest.
-    sharing = not hooks and getattr(model.hf.config, "sliding_window", None) is None
     written = [Generated([], 0, False)] * len(prompts)
+    order = sorted((i for i in range(len(prompts)) if room[i]), key=lambda i: len(prompts[i]), reverse=True)
     for i in set(range(len(prompts))) - set(order):
         received(i, written[i])
+    pick = _Pick(model, temperature, top_p, range(len(prompts)) if seeds is None else seeds)
     with (
         torch.inference_mode(),
         model.bridge.hooks(fwd_hooks=list(hooks)),
         model.only_hooks([name for name, _ in hooks]),
     ):
-        for first in range(0, len(order), batch_size):
-            batch = order[first : first + batch_size]
-            pick = _Pick(model, temperature, top_p, [seeds[i] for i in batch])
-            n_shared = _n_shared([prompts[i] for i in batch]) if sharing else 0
-            rows = _continue(model, [prompts[i] for i in batch], n_shared, [room[i] for i in batch], pick)
-            for i, generated in zip(batch, rows, strict=True):
-                written[i] = generated
-                received(i, generated)
+        for row, generated in _continue(model, prompts, order, room, pick, batch_size, hooked=bool(hooks)):
+            written[row] = generated
+            received(row, generated)
     return written
 
 
@@ -90,66 +86,137 @@ def end_tokens(model: Model) -> set[int]:
     return {int(i) for i in (*ids, model.tokenizer.eos_token_id) if i is not None}
 
 
-def _n_shared(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with, such as a persona's; each keeps at least one of its own."""
-    longest = min(map(len, prompts)) - 1 if len(prompts) > 1 else 0
-    first, last = min(prompts), max(prompts)  # what these two share, all between them share
-    return next((i for i in range(longest) if first[i] != last[i]), longest)
-
-
 def _continue(
     model: Model,
     prompts: Sequence[Sequence[int]],
-    n_shared: int,
+    order: Sequence[int],
     room: Sequence[int],
-    pick: Callable[..., Tensor],
-) -> list[Generated]:
-    """Continue the rows of one batch; what they share at the beginning is read once."""
+    pick: Callable[[Tensor, Sequence[int]], Tensor],
+    batch_size: int,
+    *,
+    hooked: bool,
+) -> Iterator[tuple[int, Generated]]:
+    """Continue the prompts `order` names; yields each as it ends, with its index.
+
+    What all begin with is read once, and once a quarter of the places are free, further prompts take them.
+    Hooks are to see whole prompts, batch by batch; and a sliding window counts the padding between a
+    prompt's parts. There nothing is shared, and no place is taken before all are free.
+    """
     ends = end_tokens(model)
-    last_only = {"logits_to_keep": 1} if model.hf._supports_logits_to_keep() else {}
+    plain = not hooked and getattr(model.hf.config, "sliding_window", None) is None
+    waiting = list(order)
+    shared = _Shared.read(model, [prompts[i] for i in order]) if plain else _Shared()
+    live: _Rows | None = None
+    texts: dict[int, list[int]] = {i: [] for i in order}
+    while waiting or live is not None:
+        if waiting and (live is None or (plain and 4 * len(live.index) <= 3 * batch_size)):
+            free = batch_size - (0 if live is None else len(live.index))
+            new, waiting = waiting[:free], waiting[free:]
+            fresh = _Rows.read(model, new, [prompts[i] for i in new], shared)
+            live = fresh if live is None else live.joined(fresh)
+        assert live is not None
+        chosen = pick(live.logits, live.index)
+        stay = []
+        for place, (i, token) in enumerate(zip(live.index, chosen.tolist(), strict=True)):
+            texts[i].append(token)
+            if token in ends:
+                yield i, Generated(texts[i][:-1], len(texts[i]), True, token)
+            elif len(texts[i]) == room[i]:
+                yield i, Generated(texts[i], len(texts[i]), False)
+            else:
+                stay.append(place)
+        live = live.advanced(model, stay, chosen) if stay else None
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What prompts begin with, such as a persona's, and what the model keeps of it."""
+
+    n_tokens: int = 0
     cache: Any = None
-    if n_shared:
-        shared = torch.tensor([prompts[0][:n_shared]], device=model.device)
-        cache = model.hf(input_ids=shared, use_cache=True, **last_only).past_key_values
-        cache.batch_repeat_interleave(len(prompts))
-    own = [list(prompt[n_shared:]) for prompt in prompts]
-    width = max(map(len, own))
-    mask = torch.tensor([[1] * n_shared + [0] * (width - len(o)) + [1] * len(o) for o in own], device=model.device)
-    # What stands in the padding is masked out; any id will do.
-    ids = torch.tensor([[0] * (width - len(o)) + o for o in own], device=model.device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, n_shared:]
-    written: list[list[int]] = [[] for _ in prompts]
-    ended = [False] * len(prompts)
-    live = list(range(len(prompts)))
-    while True:
+
+    @classmethod
+    def read(cls, model: Model, prompts: Sequence[Sequence[int]]) -> _Shared:
+        """Read the tokens that all prompts begin with; each keeps at least one of its own."""
+        longest = min(map(len, prompts)) - 1 if len(prompts) > 1 else 0
+        first = prompts[0] if prompts else []
+        n = next((k for k in range(longest) if any(prompt[k] != first[k] for prompt in prompts)), longest)
+        if not n:
+            return cls()
+        ids = torch.tensor([first[:n]], device=model.device)
+        cache = growing_cache()
+        model.hf(input_ids=ids, past_key_values=cache, use_cache=True, **_last_only(model))
+        return cls(n, cache)
+
+    def repeated(self, n_rows: int) -> Any:
+        """A cache of its own for so many rows."""
+        cache = copy.deepcopy(self.cache)
+        if cache is not None:
+            cache.batch_repeat_interleave(n_rows)
+        return cache
+
+
+@dataclass
+class _Rows:
+    """Prompts being continued: what the model has read of each, and what it expects next."""
+
+    index: list[int]
+    """Which prompts they are."""
+    cache: Any
+    mask: Int[Tensor, "row column"]
+    """Which columns of the cache a row has; the others are padding."""
+    logits: Float[Tensor, "row token"]
+
+    @classmethod
+    def read(cls, model: Model, index: list[int], prompts: Sequence[Sequence[int]], shared: _Shared) -> _Rows:
+        """Read the prompts, which go on from what is shared."""
+        n_shared = shared.n_tokens
+        own = [list(prompt[n_shared:]) for prompt in prompts]
+        width = max(map(len, own))
+        mask = torch.tensor([[1] * n_shared + [0] * (width - len(o)) + [1] * len(o) for o in own], device=model.device)
+        # What stands in the padding is masked out; any id will do.
+        ids = torch.tensor([[0] * (width - len(o)) + o for o in own], device=model.device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, n_shared:]
+        return cls._forward(model, index, ids, mask, positions, shared.repeated(len(prompts)))
+
+    def advanced(self, model: Model, stay: list[int], chosen: Int[Tensor, " row"]) -> _Rows:
+        """The rows in the places `stay`, each with its chosen token read."""
+        index, mask = self.index, self.mask
+        if len(stay) < len(index):
+            index = [index[place] for place in stay]
+            places = torch.tensor(stay, device=model.device)
+            self.cache.batch_select_indices(places)
+            chosen, mask = chosen[places], mask[places]
+        positions = mask.sum(1, keepdim=True)
+        return self._forward(model, index, chosen[:, None], pad(mask, (0, 1), value=1), positions, self.cache)
+
+    def joined(self, other: _Rows) -> _Rows:
+        """These rows and others, the shorter ones padded on the left."""
+        width = max(self.mask.shape[1], other.mask.shape[1])
+        left, right = width - self.mask.shape[1], width - other.mask.shape[1]
+        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
+            mine.keys = torch.cat([pad(mine.keys, (0, 0, left, 0)), pad(theirs.keys, (0, 0, right, 0))])
+            mine.values = torch.cat([pad(mine.values, (0, 0, left, 0)), pad(theirs.values, (0, 0, right, 0))])
+        mask = torch.cat([pad(self.mask, (left, 0)), pad(other.mask, (right, 0))])
+        return _Rows(self.index + other.index, self.cache, mask, torch.cat([self.logits, other.logits]))
+
+    @classmethod
+    def _forward(
+        cls, model: Model, index: list[int], ids: Tensor, mask: Tensor, positions: Tensor, cache: Any
+    ) -> _Rows:
         out = model.hf(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
-            **last_only,
+            **_last_only(model),
         )
-        cache = out.past_key_values
-        chosen = pick(out.logits[:, -1].float(), live)
-        for row, token in zip(live, chosen.tolist(), strict=True):
-            written[row].append(token)
-            ended[row] = token in ends
-        stay = [k for k, row in enumerate(live) if not ended[row] and len(written[row]) < room[row]]
-        if not stay:
-            break
-        if len(stay) < len(live):
-            live = [live[k] for k in stay]
-            index = torch.tensor(stay, device=model.device)
-            cache.batch_select_indices(index)
-            chosen, mask, positions = chosen[index], mask[index], positions[index]
-        ids = chosen[:, None]
-        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-        positions = positions[:, -1:] + 1
-    return [
-        Generated(tokens[:-1], len(tokens), True, tokens[-1]) if end else Generated(tokens, len(tokens), False)
-        for tokens, end in zip(written, ended, strict=True)
-    ]
+        return cls(index, out.past_key_values, mask, out.logits[:, -1].float())
+
+
+def _last_only(model: Model) -> dict[str, int]:
+    return {"logits_to_keep": 1} if model.hf._supports_logits_to_keep() else {}
 
 
 class _Pick:
