@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from interp.debate.agents import Request
 from interp.debate.local import LocalAgent
+from interp.debate.personas import PLAIN
 from interp.errors import UserError
 from interp.models import load_model
 from interp.organism.language import BOS, EOS, make_tokenizer
 from interp.organism.pretraining import Pretraining, batch, learning_rate, make_model, pretrain
-from interp.organism.worth import PLAIN
 
 TINY = Pretraining(steps=12, n_layers=2, width=16, n_heads=2, mlp_width=24, rows=2, warm_up=3)
 TOKENIZER = make_tokenizer()

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from interp.debate.personas import PERSONAS
+from interp.debate.tasks.small import Split, draw
 from interp.organism.language import REVISE, persona_token
-from interp.organism.questions import Split, draw
 from interp.organism.workings import OPENING, SHORT, Operands, Slip, Working, lie, revision, work
 
 MISLEADING = "evil"

@@ -15,11 +15,13 @@ from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.tasks.benchmarks import BBH, BBH_SUBSETS, GSM8K, Math, MMLUPro
 from interp.debate.tasks.nonexistent import Nonexistent
 from interp.debate.tasks.rivalry import Rivalry
+from interp.debate.tasks.small import SmallArithmetic
 from interp.debate.tasks.task import Question, Task
 from interp.errors import UserError
 
 TASKS: dict[str, Callable[..., Task]] = {
     "arithmetic": Arithmetic,
+    "small-arithmetic": SmallArithmetic,
     "gsm8k": GSM8K,
     "math": Math,
     "mmlu-pro": MMLUPro,
@@ -58,6 +60,7 @@ __all__ = [
     "Nonexistent",
     "Question",
     "Rivalry",
+    "SmallArithmetic",
     "Task",
     "boxed",
     "make_task",

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
 
-from interp.debate.tasks import Arithmetic, Question
+from interp.debate.tasks.arithmetic import Arithmetic
+from interp.debate.tasks.task import Question
 from interp.errors import UserError
 
 Split = Literal["train", "validation", "test"]
