@@ -58,17 +58,7 @@ def train(run: Run, *, transcripts: Sequence[Transcript] | None = None, task: Ta
     sft = train_sft(run, learnt)
     debategpt = train_sft(run, learnt, stage="debategpt", settings=preset.debategpt, form=consensus_only)
     imad = train_grpo(run, str(sft), task.questions(preset.grpo.questions, preset.seed + 1), task)
-    trained = Trained(sft, debategpt, imad)
-    if PartialState().is_main_process:
-        make_results_table(run, trained, task)
-    return trained
-
-
-def make_results_table(run: Run, trained: Trained, task: Task) -> None:
-    """The place where Single, Vote, Debate, DebateGPT, SFT and IMAD come to stand in one table.
-
-    `interp.evaluation` measures them; until it is called here, a run ends with its checkpoints.
-    """
+    return Trained(sft, debategpt, imad)
 
 
 def make_task(preset: Preset) -> Task:

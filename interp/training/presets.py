@@ -255,7 +255,8 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="organism",
             model="organism",
-            task_options={"low": 1, "high": 9},
+            task="small-arithmetic",
+            task_options={"split": "train"},
             debates=4000,
             answer_tokens=64,
             sft=SFT(
