@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -134,6 +135,11 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_tokenizer("bytes").save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
     return folder
+
+
+def hear_interrupts() -> None:
+    """For commands that are to be interrupted: what a shell starts in the background does not hear Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import COMMAND
+from conftest import COMMAND, hear_interrupts
 from safetensors import safe_open
 
 from interp.debate.embedded import embedded_path, read_embedded
@@ -203,7 +203,7 @@ def test_a_stopped_run_goes_on_where_it_was(
     out = tmp_path / "out"
     interp("extract-directions", "--model", model_folder, "--limit", 4, "--out", out)
     old = (out / "directions.safetensors").read_bytes()
-    process = start(model_folder, out)
+    process = start(model_folder, out, preexec_fn=hear_interrupts)
     wait_until_begun(process, out)
     process.send_signal(how)
     _, wrong = process.communicate(timeout=60)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COMMAND, KEY
+from conftest import COMMAND, KEY, hear_interrupts
 from faulty import FAULTS, Faulty, right, slow
 
 from interp.debate.tasks import Arithmetic
@@ -202,7 +202,9 @@ def test_ctrl_c_and_a_full_disk_keep_what_is_finished(interp: Any, tmp_path: Pat
     assert full.stderr.count("\n") == 1
     size = out.stat().st_size
     assert size
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )
     while process.poll() is None and out.stat().st_size <= size:
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
