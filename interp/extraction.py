@@ -5,7 +5,6 @@ Knows the order of the steps and the layout of the output folder; each step is e
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import tempfile
 from collections.abc import Sequence
@@ -26,12 +25,11 @@ from interp.directions import By, Contrast, Directions, differences
 from interp.errors import UserError
 from interp.evidence import Design, Estimate, Evidence, chosen_layer, evaluate
 from interp.files import atomic_write
+from interp.journal import package_versions
 from interp.models import SITES, Model, Site
 from interp.progress import Progress
 from interp.report import write_report
 from interp.store import ActivationStore, StoreWriter, discard
-
-_PACKAGES = ("interp", "torch", "transformers", "transformer-lens", "peft", "numpy")
 
 
 @dataclass(frozen=True)
@@ -120,13 +118,12 @@ def read_activations(
 ) -> ActivationStore:
     """Stream the corpus through the model into a store on disk, going on where a killed call left off."""
     chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     settings: dict[str, Any] = {
         "layers": chosen,
         "positions": positions,
         "hook_point": SITES[site],
         "d_model": model.d_model,
-        "provenance": {"model": model.provenance, "transcripts": data or {}, "versions": versions},
+        "provenance": {"model": model.provenance, "transcripts": data or {}, "versions": package_versions()},
     }
     if restart:
         discard(path)

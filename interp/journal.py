@@ -20,6 +20,11 @@ from interp.files import atomic_write
 _PACKAGES = ("interp", "torch", "transformers", "transformer-lens", "peft", "numpy")
 
 
+def package_versions() -> dict[str, str]:
+    """The versions that a result depends on, for its provenance."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
 class Lines:
     """A JSONL file for appending. What is in it when it opens is in `records`, in order.
 
@@ -77,7 +82,7 @@ class Journal:
             self._remove()
         elif holds:
             self._go_on()
-        versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+        versions = package_versions()
         if versions not in self._versions:
             self._versions.append(versions)
         self._lines = Lines(self.path)
