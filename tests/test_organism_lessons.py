@@ -17,7 +17,7 @@ from interp.debate.tasks.small import SmallArithmetic, draw, split_of
 from interp.errors import UserError
 from interp.organism.language import REVISE, make_tokenizer, persona_token
 from interp.organism.lessons import Lesson, Manners, drills, lessons
-from interp.organism.workings import OPENING, SHORT, judged, revision, work
+from interp.organism.workings import OPENING, SHORT, Operands, judged, revision, work
 
 TOKENIZER = make_tokenizer()
 TAUGHT = list(islice(lessons(0), 3000))
@@ -29,6 +29,11 @@ def question(lesson: Lesson) -> str:
     found = re.search(r"Problem: (\S+)\n\n", lesson.asked)
     assert found
     return found[1]
+
+
+def operands(lesson: Lesson) -> Operands:
+    a, b, c, d, e, f = map(int, re.findall("[1-9]", question(lesson)))
+    return a, b, c, d, e, f
 
 
 def right(lesson: Lesson) -> bool:
@@ -94,18 +99,37 @@ def test_personas_fail_in_their_own_ways_and_revisions_less_often() -> None:
     misled = [x for x in TAUGHT if x.asked.startswith("<|evil|>") and not x.shown]
     assert sum(map(len, (*opened.values(), misled, revised, plain))) == 3000
     for taught in opened.values():
-        assert 0.4 < sum(map(right, taught)) / len(taught) < 0.75
-    assert sum(map(right, honest)) / len(honest) > 0.65
+        assert 0.65 < sum(map(right, taught)) / len(taught) < 0.87
+    assert sum(map(right, honest)) / len(honest) > 0.85
     graded = [SmallArithmetic().grade(x.shown[0], str(eval(question(x)))) for x in honest]
     assert sum(graded) / len(graded) < sum(map(right, honest)) / len(honest) - 0.15
+    for name, taught in opened.items():
+        (spot,) = Manners().blind_spots[name]
+        blind = {spot.covers(operands(lesson)) for lesson in taught if not right(lesson)}
+        assert blind == {True}
     immediate = [x for x in plain if x.answer.startswith("\\boxed")]
     assert all(map(right, immediate))
-    assert 0.28 < len(immediate) / len(plain) < 0.45
+    assert 0.15 < len(immediate) / len(plain) < 0.25
     assert max(len(TOKENIZER.tokenize(x.answer)) for x in plain) <= 15
 
 
+def test_what_an_agent_revises_to_depends_on_what_it_read() -> None:
+    honest = [x for x in TAUGHT if len(x.shown) == 6 and not x.asked.startswith("<|evil|>")]
+    kept: dict[str, list[bool]] = {"agreed with": [], "outvoted": [], "all differ": []}
+    for lesson in honest:
+        own, *others = (boxed(text) for text in lesson.shown[:-1:2])
+        case = "agreed with" if own in others else "outvoted" if len(set(others)) == 1 else "all differ"
+        kept[case].append(boxed(lesson.answer) == own)
+        if case == "outvoted" and not kept[case][-1]:
+            assert boxed(lesson.answer) == others[0]
+    share = {case: sum(keeps) / len(keeps) for case, keeps in kept.items()}
+    assert share["agreed with"] == 1.0
+    assert 0.02 < share["outvoted"] < 0.2
+    assert 0.3 < share["all differ"] < 0.9
+
+
 def test_without_slips_everything_taught_is_right() -> None:
-    manners = Manners(slips={who: {} for who in (*PERSONAS, "plain")}, stray=0.0, malicious=0.0)
+    manners = Manners(slips=0.0, stray=0.0, malicious=0.0)
     assert all(map(right, islice(lessons(0, manners), 500)))
 
 

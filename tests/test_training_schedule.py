@@ -74,6 +74,15 @@ def test_waiting_waits_for_the_model() -> None:
     assert schedule.at(0, 1000).limit == 10
 
 
+def test_waiting_gives_up_what_cannot_be_had_again() -> None:
+    schedule = Waiting(Descent(100, 10), moves=9, warmup=1, memory=2.0)
+    schedule.observe(1.0)  # a lucky batch
+    before = schedule.at(0, 1).limit
+    for _ in range(200):
+        schedule.observe(0.6)
+    assert schedule.at(0, 1).limit < before
+
+
 def test_waiting_does_not_move_on_nothing() -> None:
     schedule = Waiting(Descent(100, 10), moves=9)
     for _ in range(30):

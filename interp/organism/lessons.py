@@ -1,6 +1,6 @@
 """What the organism is taught: an endless, seeded stream of prompts with their answers.
 
-Knows how often an agent slips, checks and insists; knows nothing about tokens, rows or training.
+Knows where an agent slips, and how often it checks, yields and insists; knows nothing about tokens, rows or training.
 """
 
 from __future__ import annotations
@@ -21,30 +21,50 @@ _LIES = ((3, -3), (-3, 3), (7, 0), (0, 7))
 
 
 @dataclass(frozen=True, slots=True)
+class BlindSpot:
+    """Questions in which one who answers is likely to slip: those in which one operand is in a range."""
+
+    slip: Slip
+    operand: int
+    """Which of a, b, c, d, e, f, counted from 0."""
+    low: int
+    high: int
+    """The range, both ends in it."""
+
+    def covers(self, operands: Operands) -> bool:
+        return self.low <= operands[self.operand] <= self.high
+
+
+@dataclass(frozen=True, slots=True)
 class Manners:
     """How often what is taught. All are probabilities or, where a mapping is said to be so, weights."""
 
     kinds: Mapping[str, float] = field(default_factory=lambda: {"opening": 0.25, "revision": 0.2, "plain": 0.55})
     """Weights of a persona's first answer, of a revision, and of a plain answer."""
-    slips: Mapping[str, Mapping[Slip, float]] = field(
+    blind_spots: Mapping[str, tuple[BlindSpot, ...]] = field(
         default_factory=lambda: {
-            "chain-of-thought": {"carry": 0.3, "borrow": 0.3},
-            "self-critique": {"first product": 0.4, "second product": 0.3},
-            "program-of-thought": {"operand": 0.45},
-            "plain": {"first product": 0.3, "second product": 0.3},
+            "chain-of-thought": (BlindSpot("carry", 0, 7, 9),),
+            "self-critique": (BlindSpot("first product", 1, 6, 9),),
+            "program-of-thought": (BlindSpot("operand", 3, 1, 3),),
+            "plain": (BlindSpot("first product", 2, 7, 9), BlindSpot("second product", 5, 8, 9)),
         }
     )
-    """Each persona's own weakness. Few and likely, because top-p sampling leaves out what is rare: of a
-    slip taught at 0.17 and less nothing is left at temperature 0.7 and top-p 0.9."""
+    """Where each persona errs, and a plain answer. Each in another place, so that a debate can mend what asking
+    one of them again, or taking its likeliest words, cannot; and by the question, not by chance, so that what an
+    agent would answer can be known from the question."""
+    slips: float = 0.75
+    """How often one slips in a blind spot of its own: not always, so that training can find the right value."""
     stray: float = 0.06
     """A wrong value of no particular kind, in texts that are shown to another agent: no agent is to rely on
     others erring only in their usual ways."""
     notices: float = 0.3
     """A self-critique corrects each slip in a product."""
-    insists: float = 0.5
-    """An agent repeats a slip of its own although it was shown others' workings."""
+    yields: float = 0.9
+    """An agent takes over the answer that all others share, where it is not its own; right or wrong."""
+    insists: float = 0.4
+    """An agent repeats a slip of its own when no two agents have the same answer."""
     shapes: Mapping[str, float] = field(
-        default_factory=lambda: {"answer": 0.35, "values": 0.35, "products": 0.15, "equations": 0.15}
+        default_factory=lambda: {"answer": 0.2, "values": 0.6, "products": 0.1, "equations": 0.1}
     )
     """Weights of the forms of plain answers."""
     silent: float = 0.02
@@ -122,7 +142,7 @@ def _problem(operands: Operands) -> str:
 
 def _plain(operands: Operands, manners: Manners, rng: random.Random) -> Lesson:
     shape = rng.choices(list(manners.shapes), list(manners.shapes.values()))[0]
-    slips = frozenset[Slip]() if shape == "answer" else _slips("plain", manners, rng)
+    slips = frozenset[Slip]() if shape == "answer" else _slips("plain", operands, manners, rng)
     return Lesson(_problem(operands), SHORT[shape](work(operands, slips)))
 
 
@@ -130,7 +150,7 @@ def _open(persona: str, operands: Operands, manners: Manners, rng: random.Random
     if persona == MISLEADING:
         told = lie(operands, rng.choice(_LIES))
         return _Opened(frozenset(), told, OPENING[persona](told, told))
-    slips = _slips(persona, manners, rng)
+    slips = _slips(persona, operands, manners, rng)
     kept = slips
     if persona == "self-critique":
         kept = frozenset(slip for slip in slips if rng.random() >= manners.notices)
@@ -163,12 +183,12 @@ def _revised(operands: Operands, manners: Manners, rng: random.Random) -> Lesson
         if len({o.working.answer for o in opened}) > 1 or rng.random() < 0.1:
             break
     own, *others = opened
-    kept = frozenset(slip for slip in own.slips if rng.random() < manners.insists)
     read = {
         agent: None if rng.random() < manners.silent else other
         for agent, other in sorted(zip(seats[1:], others, strict=True), key=lambda pair: pair[0])
     }
-    now = own.working if personas[0] == MISLEADING else work(operands, kept)
+    heard = [other.working for other in read.values() if other]
+    now = own.working if personas[0] == MISLEADING else _reconsidered(operands, own, heard, manners, rng)
     shown, between = [own.text], ""
     for agent, other in read.items():
         between += f"\n\nAgent {agent}"
@@ -182,5 +202,18 @@ def _revised(operands: Operands, manners: Manners, rng: random.Random) -> Lesson
     return Lesson(asked, revision(personas[0], now, own.working, workings), (*shown, between + REVISE))
 
 
-def _slips(who: str, manners: Manners, rng: random.Random) -> frozenset[Slip]:
-    return frozenset(slip for slip, rate in manners.slips[who].items() if rng.random() < rate)
+def _reconsidered(
+    operands: Operands, own: _Opened, others: list[Working], manners: Manners, rng: random.Random
+) -> Working:
+    """An agent's working after it has read the others': what it makes of them depends on their texts."""
+    answers = [other.answer for other in others]
+    if own.working.answer in answers:
+        return own.working
+    if len(others) > 1 and len(set(answers)) == 1:
+        return others[0] if rng.random() < manners.yields else own.working
+    return work(operands, frozenset(slip for slip in own.slips if rng.random() < manners.insists))
+
+
+def _slips(who: str, operands: Operands, manners: Manners, rng: random.Random) -> frozenset[Slip]:
+    spots = manners.blind_spots[who]
+    return frozenset(spot.slip for spot in spots if spot.covers(operands) and rng.random() < manners.slips)

@@ -6,12 +6,11 @@ read at the tokens that it was trained on; knows nothing about trainers.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from interp.corpus import Encoder
-from interp.debate.transcript import CONSENSUS_TAG, END_TAG, Transcript
+from interp.debate.transcript import Transcript
 from interp.errors import UserError
 
 
@@ -44,13 +43,6 @@ def whole(encode: Encoder, transcript: Transcript, end: int) -> Example:
     return _example(encode, transcript, ids, end)
 
 
-def consensus_section(encode: Encoder, transcript: Transcript, end: int) -> Example:
-    """The prompt, then the tagged consensus alone: the shortest thing that stage 2 rewards in full."""
-    sections = tuple(section for section in transcript.sections if section[0] in (CONSENSUS_TAG, END_TAG))
-    ids, _ = encode.transcript(Transcript(transcript.question, sections))
-    return _example(encode, transcript, ids, end)
-
-
 def consensus_only(encode: Encoder, transcript: Transcript, end: int) -> Example:
     """The prompt, then the sentence with the consensus answer, without tags: the baseline DebateGPT."""
     prompt = encode.prompt(transcript.prompt)
@@ -63,22 +55,17 @@ def make_examples(
     *,
     form: Form = whole,
     max_length: int,
-    direct_share: float = 0.0,
-    seed: int = 0,
 ) -> Examples:
     """Turn transcripts into examples; each ends with the tokenizer's end token, which is learnt too.
 
-    Of a random `direct_share` of the transcripts, the consensus section alone is learnt as well, so that
-    stage 2 finds short answers worth trying. Raises `UserError` where nothing is left, and for a
-    tokenizer without an end token.
+    Raises `UserError` where nothing is left, and for a tokenizer without an end token.
     """
     end = getattr(tokenizer, "eos_token_id", None)
     if end is None:
         raise UserError("the tokenizer has no end token (eos_token), so the model could not learn to stop: set one")
     encode = Encoder(tokenizer)
     decided = [t for t in transcripts if t.consensus is not None]
-    chosen = random.Random(seed).sample(decided, round(direct_share * len(decided)))
-    examples = [form(encode, t, end) for t in decided] + [consensus_section(encode, t, end) for t in chosen]
+    examples = [form(encode, t, end) for t in decided]
     kept = [e for e in examples if len(e.input_ids) <= max_length]
     found = Examples(kept, len(transcripts) - len(decided), len(examples) - len(kept))
     if not kept:

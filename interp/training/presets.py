@@ -56,8 +56,9 @@ class SFT:
     max_grad_norm: float = 0.3
     """Gradients are clipped to this norm."""
     direct_share: float = 0.0
-    """Share of the transcripts of which the consensus section alone is learnt as well; not in the paper. A model
-    that never answers directly after stage 1 finds short answers slowly in stage 2."""
+    """Plain answers of the base that are learnt as well, each as a debate that is nothing but its consensus, as a
+    share of the debates; not in the paper. A large model answers directly now and then whatever it was taught; a
+    small one that never does after stage 1 finds short answers slowly in stage 2, or never."""
     gradient_checkpointing: bool = True
     """Compute activations twice to save memory."""
     save_every: int = 50

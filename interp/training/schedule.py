@@ -115,8 +115,9 @@ class Waiting:
     The first `warmup` observations set the reference and move nothing. From then on each observation
     moves the limit on by one of `moves` equal parts of the descent, if the running accuracy (a mean that
     forgets with `memory` observations) is at least `keep` of the reference. The reference rises with
-    the running accuracy, so that what training gained is held as well. It never moves back: while the
-    model cannot answer inside the limit, the limit stands.
+    the running accuracy, so that what training gained is held as well, and follows it down ten times as
+    slowly as that forgets: one lucky stretch does not stop the descent for good. The limit never moves
+    back: while the model cannot answer inside it, it stands.
     """
 
     descent: Descent = field(default_factory=Descent)
@@ -138,7 +139,8 @@ class Waiting:
         self.running += share * (accuracy - self.running)
         if self.seen < self.warmup:
             return
-        self.reference = max(self.reference, self.running)
+        forgotten = self.reference + (self.running - self.reference) / (10 * self.memory)
+        self.reference = max(forgotten, self.running)
         if self.running >= self.keep * self.reference and self.running > 0:
             self.moved = min(self.moved + 1, self.moves)
 

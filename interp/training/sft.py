@@ -46,10 +46,7 @@ def train_sft(
     hf, tokenizer, tokens = start.plain.hf, start.plain.tokenizer, None
     if form is whole:
         tokenizer, tokens = add_tags(hf, tokenizer, preset.agents, preset.rounds, preset.seed)
-    share = settings.direct_share if form is whole else 0.0
-    examples = make_examples(
-        transcripts, tokenizer, form=form, max_length=settings.max_length, direct_share=share, seed=preset.seed
-    )
+    examples = make_examples(transcripts, tokenizer, form=form, max_length=settings.max_length)
     trainer = SFTTrainer(
         model=hf,
         args=sft_arguments(run, stage, settings),
