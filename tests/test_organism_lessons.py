@@ -100,13 +100,12 @@ def test_personas_fail_in_their_own_ways_and_revisions_less_often() -> None:
     assert sum(map(len, (*opened.values(), misled, revised, plain))) == 3000
     for taught in opened.values():
         assert 0.65 < sum(map(right, taught)) / len(taught) < 0.87
-    assert sum(map(right, honest)) / len(honest) > 0.85
+    assert sum(map(right, honest)) / len(honest) > 0.8
     graded = [SmallArithmetic().grade(x.shown[0], str(eval(question(x)))) for x in honest]
     assert sum(graded) / len(graded) < sum(map(right, honest)) / len(honest) - 0.15
     for name, taught in opened.items():
-        (spot,) = Manners().blind_spots[name]
-        blind = {spot.covers(operands(lesson)) for lesson in taught if not right(lesson)}
-        assert blind == {True}
+        spots = Manners().blind_spots[name]
+        assert all(any(spot.covers(operands(lesson)) for spot in spots) for lesson in taught if not right(lesson))
     immediate = [x for x in plain if x.answer.startswith("\\boxed")]
     assert all(map(right, immediate))
     assert 0.15 < len(immediate) / len(plain) < 0.25

@@ -43,15 +43,15 @@ class Manners:
     """Weights of a persona's first answer, of a revision, and of a plain answer."""
     blind_spots: Mapping[str, tuple[BlindSpot, ...]] = field(
         default_factory=lambda: {
-            "chain-of-thought": (BlindSpot("carry", 0, 7, 9),),
-            "self-critique": (BlindSpot("first product", 1, 6, 9),),
+            "chain-of-thought": (BlindSpot("carry", 0, 7, 9), BlindSpot("second product", 5, 9, 9)),
+            "self-critique": (BlindSpot("first product", 1, 6, 9), BlindSpot("second product", 5, 9, 9)),
             "program-of-thought": (BlindSpot("operand", 3, 1, 3),),
             "plain": (BlindSpot("first product", 2, 7, 9), BlindSpot("second product", 5, 8, 9)),
         }
     )
-    """Where each persona errs, and a plain answer. Each in another place, so that a debate can mend what asking
-    one of them again, or taking its likeliest words, cannot; and by the question, not by chance, so that what an
-    agent would answer can be known from the question."""
+    """Where each persona errs, and a plain answer. Mostly in a place of its own, so that a debate can mend what
+    asking one of them again, or taking its likeliest words, cannot; two share a place, where a debate fails too. By
+    the question, not by chance, so that what an agent would answer can be known from the question."""
     slips: float = 0.75
     """How often one slips in a blind spot of its own: not always, so that training can find the right value."""
     stray: float = 0.06
@@ -61,7 +61,7 @@ class Manners:
     """A self-critique corrects each slip in a product."""
     yields: float = 0.9
     """An agent takes over the answer that all others share, where it is not its own; right or wrong."""
-    insists: float = 0.4
+    insists: float = 0.65
     """An agent repeats a slip of its own when no two agents have the same answer."""
     shapes: Mapping[str, float] = field(
         default_factory=lambda: {"answer": 0.2, "values": 0.6, "products": 0.1, "equations": 0.1}

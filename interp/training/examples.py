@@ -6,6 +6,8 @@ read at the tokens that it was trained on; knows nothing about trainers.
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -74,6 +76,27 @@ def make_examples(
             f"{found.too_long} are longer than {max_length} tokens"
         )
     return found
+
+
+def in_batches(kinds: Sequence[Sequence[Example]], batch_size: int, epochs: float, seed: int) -> list[Example]:
+    """The examples in the order in which they are read, every epoch in an order of its own.
+
+    Each batch is of one kind, as far as they go: a loss is a mean over a batch's tokens, in which short
+    examples among long ones would count for nothing. The batches of all kinds are in random order; what
+    fills no batch of its own comes at the end of the epoch.
+    """
+    rng = random.Random(seed)
+    ordered: list[Example] = []
+    for _ in range(math.ceil(epochs)):
+        batches, rest = [], []
+        for examples in kinds:
+            shuffled = rng.sample(list(examples), len(examples))
+            whole = len(shuffled) // batch_size * batch_size
+            batches += [shuffled[i : i + batch_size] for i in range(0, whole, batch_size)]
+            rest += shuffled[whole:]
+        rng.shuffle(batches)
+        ordered += [example for batch in (*batches, rest) for example in batch]
+    return ordered[: round(epochs * sum(map(len, kinds)))]
 
 
 def _example(encode: Encoder, transcript: Transcript, ids: list[int], end: int) -> Example:

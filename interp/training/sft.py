@@ -16,7 +16,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from interp.debate.transcript import Transcript, fingerprint
-from interp.training.examples import Form, make_examples, whole
+from interp.training.examples import Form, in_batches, make_examples, whole
 from interp.training.loop import Run, accumulation, finish, fit, lora_config, shared_arguments, start_from
 from interp.training.presets import SFT
 from interp.training.tags import add_tags
@@ -29,12 +29,14 @@ def train_sft(
     stage: str = "sft",
     settings: SFT | None = None,
     form: Form = whole,
+    direct: Sequence[Transcript] = (),
 ) -> Path:
     """Fine-tune the preset's model on transcripts; returns the checkpoint's folder, `run.out / stage`.
 
     The loss is on the completion only. Tags become special tokens whose embedding rows alone are trained
     beside the adapter. `form` says what is learnt of a transcript: `whole` for stage 1, `consensus_only`
-    for DebateGPT, which gets no tags. A finished stage is not trained again, and one that was
+    for DebateGPT, which gets no tags. `direct` are transcripts that are learnt beside them, in batches of
+    their own: plain answers (`SFT.direct_share`). A finished stage is not trained again, and one that was
     killed goes on from the last state that it kept. Raises `UserError` where no transcript can be learnt.
     """
     folder = run.checkpoint(stage)
@@ -47,10 +49,14 @@ def train_sft(
     if form is whole:
         tokenizer, tokens = add_tags(hf, tokenizer, preset.agents, preset.rounds, preset.seed)
     examples = make_examples(transcripts, tokenizer, form=form, max_length=settings.max_length)
+    kinds = [examples.kept]
+    if direct:
+        kinds.append(make_examples(direct, tokenizer, form=form, max_length=settings.max_length).kept)
+    ordered = in_batches(kinds, settings.batch_size, settings.epochs, preset.seed)
     trainer = SFTTrainer(
         model=hf,
         args=sft_arguments(run, stage, settings),
-        train_dataset=Dataset.from_list([asdict(example) for example in examples.kept]),
+        train_dataset=Dataset.from_list([asdict(example) for example in ordered]),
         processing_class=tokenizer,
         peft_config=None if settings.lora is None else lora_config(settings.lora, tokens),
     )
@@ -59,7 +65,12 @@ def train_sft(
     facts = {
         "kind": "sft",
         "learnt": form.__name__,
-        "data": {"hash": fingerprint(transcripts), "transcripts": len(transcripts), "examples": len(examples.kept)},
+        "data": {
+            "hash": fingerprint([*transcripts, *direct]),
+            "transcripts": len(transcripts),
+            "examples": len(examples.kept),
+            "direct": len(direct),
+        },
         "left_out": {"undecided": examples.undecided, "too_long": examples.too_long},
         "steps": steps,
     }
@@ -74,7 +85,8 @@ def sft_arguments(run: Run, stage: str, settings: SFT) -> SFTConfig:
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.lr_schedule,
         warmup_steps=settings.warmup,
-        num_train_epochs=settings.epochs,
+        num_train_epochs=1,  # the examples are in order for all epochs
+        train_sampling_strategy="sequential",
         per_device_train_batch_size=at_once,
         gradient_accumulation_steps=passes,
         max_grad_norm=settings.max_grad_norm,
