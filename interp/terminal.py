@@ -185,7 +185,7 @@ def results_table(found: Results) -> Table:
             [
                 "accuracy: with its 95 % interval over questions, seeds pooled; in, out: tokens a question, all calls",
                 "÷ Debate: tokens as a share of Debate's, in and out together; out ÷: those written alone",
-                "none: questions without an answer, counted as wrong; cut: texts cut off at the limit on length; over all seeds",
+                "none: questions without an answer, counted as wrong; cut: texts cut off at the limit on their length",
                 *(f"{TITLES[a]} − {TITLES[b]}: {difference(test)}" for (a, b), test in found.tests.items()),
             ]
         ),
@@ -198,7 +198,7 @@ def results_table(found: Results) -> Table:
         table.add_column(heading, justify="left" if heading == "method" else "right", overflow="fold")
     for row in found.rows:
         tokens, output = found.of_debate(row)
-        by_seed = " ".join(f"{one.accuracy.mean:.3f}" for one in found.by_seed.get(row.method, {}).values())
+        by_seed = " ".join(f"{one.accuracy.mean:.2f}" for one in found.by_seed.get(row.method, {}).values())
         table.add_row(
             TITLES[row.method],
             _interval(row.accuracy.mean, row.accuracy.low, row.accuracy.high, digits=3),

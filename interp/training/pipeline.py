@@ -7,8 +7,9 @@ call after a kill goes on where it was.
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from interp.organism.pretraining import Pretraining, pretrain
 from interp.training.examples import consensus_only
 from interp.training.grpo import train_grpo
 from interp.training.loop import Run
-from interp.training.presets import PRESETS
+from interp.training.presets import PRESETS, Preset
 from interp.training.results import CHUNK, Table, debaters, held_out, loaded, make_table
 from interp.training.sft import train_sft
 
@@ -65,7 +66,10 @@ def train(
     Raises `UserError` for a folder that holds a run with other settings or other transcripts.
     """
     preset = run.preset
-    _keep_preset(run, pretraining)
+    settings: dict[str, Any] = preset.record()
+    if pretraining is not None:
+        settings["pretraining"] = asdict(pretraining)
+    keep_settings(run.out, settings)
     if pretraining is not None:
         run = replace(run, preset=replace(preset, model=str(_make_base(run, pretraining))))
     trained_on = task or make_task(preset.task, **preset.task_options)
@@ -141,22 +145,41 @@ def _of_seed(run: Run, seed: int, *, label: bool) -> Run:
     )
 
 
-def _keep_preset(run: Run, pretraining: Pretraining | None) -> None:
-    """Save the settings with the run, or see that they are those that it was started with."""
-    path = run.out / PRESET_FILE
-    record: dict[str, Any] = run.preset.record()
-    if pretraining is not None:
-        record["pretraining"] = json.loads(json.dumps(asdict(pretraining)))
+def keep_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Save what decides a run with it, or see that it is what the run was started with.
+
+    Raises `UserError` where it is not.
+    """
+    path = out / PRESET_FILE
+    record = json.loads(json.dumps(settings))  # as it will be read again
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         if different := sorted(differing(before, record)):
             raise UserError(
-                f"{run.out} holds a run with other settings ({', '.join(different[:3])}); "
+                f"{out} holds a run with other settings ({', '.join(different[:3])}); "
                 "give those settings again, or another --out"
             )
     elif PartialState().is_main_process:
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def kept_preset(out: Path) -> Preset:
+    """The settings of the run in a folder. Raises `UserError` where there is none."""
+    try:
+        record = json.loads((out / PRESET_FILE).read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError(f"{out}: holds no run, as it has no {PRESET_FILE}; give the --out of interp train") from None
+    return _read(Preset, record)
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """The settings of a kind from what `Preset.record` made of them."""
+    parts: list[Any] = [part for part in (typing.get_args(kind) or (kind,)) if is_dataclass(part)]
+    if parts and value is not None:
+        hints = typing.get_type_hints(parts[0])
+        return parts[0](**{name: _read(hint, value[name]) for name, hint in hints.items()})
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _keep_transcripts(run: Run, given: Sequence[Transcript] | None, task: Task) -> list[Transcript]:
