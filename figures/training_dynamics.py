@@ -153,7 +153,7 @@ def _arrange(figure: go.Figure) -> None:
         legend = {"x": left, "xanchor": "left", "y": top, "yanchor": "bottom", "orientation": "h", "font": {"size": 13}}
         figure.update_layout({f"legend{suffix}": legend})
         x.title.text, x.rangemode = "optimizer step", "tozero"
-    figure.update_yaxes(title_text="nats a token", row=1, col=1)
+    figure.update_yaxes(title_text="nats a token", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title_text="tokens", type="log", tickvals=_TOKENS, row=1, col=2)
     figure.update_yaxes(title_text="reward", rangemode="tozero", row=2, col=1)
     figure.update_yaxes(title_text="share of completions", tickformat=".0%", rangemode="tozero", row=2, col=2)
