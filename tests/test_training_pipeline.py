@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import make_hf, make_tokenizer
@@ -137,6 +139,22 @@ def test_one_call_from_transcripts_to_the_table(chosen: Preset, tmp_path: Path) 
         train(Run(run.out, chosen.override({"grpo.beta": "0.5"})))
 
 
+def test_the_command(settings: dict[str, str], transcripts: Path, tmp_path: Path, interp: Any) -> None:
+    arguments = command(settings, tmp_path / "run", transcripts)[2:]
+    code, out, _ = interp(*arguments, "--seed", "4", "--no-table")
+    assert code == 0
+    assert f"wrote {tmp_path / 'run' / 'seed-4' / 'imad'}" in out
+    assert not (tmp_path / "run" / "table.json").exists()
+    code, out, _ = interp(*arguments, "--seed", "4", "--seed", "5")
+    assert code == 0
+    assert "6 questions that no stage has seen; mean of seeds 4, 5" in out
+    for line in (*TITLES.values(), "IMAD − Debate: ", f"wrote {tmp_path / 'run' / 'table.json'}"):
+        assert line in out
+    code, _, err = interp(*arguments, "--from-scratch", "--out", str(tmp_path / "other"))
+    assert code == 2
+    assert "only the organism's base is made from nothing" in err
+
+
 def test_further_seeds_share_the_base_and_are_pooled(chosen: Preset, tmp_path: Path) -> None:
     debates = read_embedded("scripted")[:4]
     told: list[str] = []
@@ -169,12 +187,12 @@ def test_a_table_that_was_killed_asks_only_what_is_left(chosen: Preset, tmp_path
         if what == "arithmetic, vote" and done == 4:
             raise Killed
 
-    debates = read_embedded("scripted")[:4]
+    train(Run(tmp_path / "run", chosen), transcripts=read_embedded("scripted")[:4], table=False)
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
     with pytest.raises(Killed):
-        train(Run(tmp_path / "run", chosen, stop), transcripts=debates)
+        train(Run(tmp_path / "run", chosen, stop))
     assert not (tmp_path / "run" / "table.json").exists()
-    table = train(Run(tmp_path / "run", chosen)).table
-    assert table == train(Run(tmp_path / "whole", chosen), transcripts=debates).table
+    assert train(Run(tmp_path / "run", chosen)).table == train(Run(tmp_path / "whole", chosen)).table
 
 
 def test_the_tables_questions_are_new() -> None:
