@@ -248,7 +248,7 @@ def test_the_base_debates_where_no_transcripts_are_given(chosen: Preset, tmp_pat
         pass
 
     def stop(what: str, done: int, total: int, metrics: dict[str, float]) -> None:
-        if what == "arithmetic, debate" and done == 3:
+        if what == "to learn: arithmetic, debate" and done == 3:
             raise Killed
 
     task = make_task(chosen.task, **chosen.task_options)
@@ -256,7 +256,7 @@ def test_the_base_debates_where_no_transcripts_are_given(chosen: Preset, tmp_pat
         make_debates(Run(tmp_path / "killed", chosen, stop), task)
     told: list[tuple[str, int]] = []
     make_debates(Run(tmp_path / "killed", chosen, lambda what, done, *_: told.append((what, done))), task)
-    assert ("arithmetic, debate", 3) in told
+    assert ("to learn: arithmetic, debate", 3) in told
     make_debates(Run(tmp_path / "whole", chosen), task)
     resumed, whole = (read_transcripts(tmp_path / name / "transcripts.jsonl") for name in ("killed", "whole"))
     assert [t.record() for t in resumed] == [t.record() for t in whole]

@@ -102,6 +102,10 @@ def make_debates(run: Run, task: Task) -> None:
     debates cost and how often they were right.
     """
     preset = run.preset
+
+    def tell(what: str, done: int, total: int) -> None:
+        run.tell(f"to learn: {what}", done, total)
+
     with loaded(preset.model) as model:
         evaluate(
             run.out / TRANSCRIPTS_FILE,
@@ -111,7 +115,7 @@ def make_debates(run: Run, task: Task) -> None:
             task=task,
             n_questions=preset.debates,
             seed=preset.seed,
-            progress=run.tell,
+            progress=tell,
         )
 
 
