@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench gpu clean
 
 demo: $(VENV)/ready
 	$(BIN)/interp extract-directions --model smollm2-135m --transcripts scripted --limit 72 --out out/demo
@@ -19,6 +19,18 @@ check: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks.extraction
 	$(BIN)/python -m benchmarks.answering
+
+gpu: $(VENV)/ready
+	@$(BIN)/python -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3 if torch.version.cuda else 4)'; \
+	case $$? in \
+	0) ;; \
+	3) echo "error: make gpu: torch finds no GPU; it takes an NVIDIA GPU and a driver that nvidia-smi can talk to"; exit 2 ;; \
+	4) echo "error: make gpu: the torch in $(VENV) is built without CUDA; it takes PyPI's own, and an NVIDIA GPU"; exit 2 ;; \
+	*) echo "error: make gpu: torch cannot be imported; remove $(VENV) and try again"; exit 2 ;; \
+	esac
+	$(BIN)/interp train --preset smollm2-135m --set precision=bf16 --out out/gpu
+	$(BIN)/python -m figures.training_dynamics out/gpu --out out/gpu/figures
+	$(BIN)/python -m pytest -m gpu
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

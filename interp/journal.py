@@ -134,9 +134,9 @@ class Journal:
                 f"{self.path}: {self._facts_path.name} does not say how it was made; "
                 "give another --out, or --restart to remove both"
             ) from None
-        if differing := _differing(made_by, self._made_by):
+        if names := differing(made_by, self._made_by):
             raise UserError(
-                f"{self.path}: was begun with another {differing[0]}; "
+                f"{self.path}: was begun with another {names[0].rpartition('.')[2]}; "
                 "give what it was begun with, another --out, or --restart to begin anew"
             )
 
@@ -179,11 +179,11 @@ def _lock(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _differing(a: Any, b: Any, name: str = "") -> Sequence[str]:
-    """The names of the entries in which two JSON values differ, deepest names first."""
+def differing(a: Any, b: Any, name: str = "") -> list[str]:
+    """The dotted names of the entries in which two JSON values differ, each as deep as it goes."""
     if isinstance(a, dict) and isinstance(b, dict):
         names = [key for key in {**a, **b} if a.get(key) != b.get(key)]
-        return [deepest for key in names for deepest in _differing(a.get(key), b.get(key), key)]
+        return [deep for key in names for deep in differing(a.get(key), b.get(key), f"{name}.{key}".lstrip("."))]
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        return [deepest for x, y in zip(a, b, strict=True) for deepest in _differing(x, y, name)]
+        return [deep for x, y in zip(a, b, strict=True) for deep in differing(x, y, name)]
     return [] if a == b else [name]

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from interp.directions import Directions
     from interp.evaluation.accuracy import Row
     from interp.evaluation.comparison import Comparison
+    from interp.evaluation.statistics import PairedTest
     from interp.training.dryrun import Plan  # it brings TRL along
+    from interp.training.results import Table as Results
 
 
 @contextmanager
@@ -169,6 +171,55 @@ def rows_table(rows: Sequence[Row]) -> Table:
     return table
 
 
+def results_table(found: Results) -> Table:
+    """The methods of a training run side by side, and the tests between them."""
+    from interp.training.results import TITLES
+
+    first = found.rows[0]
+    seeds = list(next(iter(found.by_seed.values())))
+    several = f"; mean of seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
+    table = Table(
+        title=f"{first.task}: {first.questions:,} questions that no stage has seen{several}",
+        title_justify="left",
+        caption="\n".join(
+            [
+                "accuracy: with its 95 % interval over questions, seeds pooled; in, out: tokens a question, all calls",
+                "÷ Debate: tokens as a share of Debate's, in and out together; out ÷: those written alone",
+                "none: questions without an answer, counted as wrong; cut: texts cut off at the limit on their length",
+                *(f"{TITLES[a]} − {TITLES[b]}: {difference(test)}" for (a, b), test in found.tests.items()),
+            ]
+        ),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=0,
+    )
+    headings = ("method", "accuracy", "in", "out", "÷ Debate", "out ÷", "none", "cut")
+    for heading in (*headings, "by seed") if several else headings:
+        table.add_column(heading, justify="left" if heading == "method" else "right", overflow="fold")
+    for row in found.rows:
+        tokens, output = found.of_debate(row)
+        by_seed = " ".join(f"{one.accuracy.mean:.2f}" for one in found.by_seed.get(row.method, {}).values())
+        table.add_row(
+            TITLES[row.method],
+            _interval(row.accuracy.mean, row.accuracy.low, row.accuracy.high, digits=3),
+            f"{row.input_tokens:,.0f}",
+            f"{row.output_tokens:,.0f}",
+            f"{tokens:.1%}",
+            f"{output:.1%}",
+            f"{row.undecided:,}",
+            f"{row.usage.cut:,}",
+            *([by_seed] if several else []),
+        )
+    return table
+
+
+def difference(test: PairedTest) -> str:
+    """A difference in accuracy with its interval and the p-value of the exact sign-flip test."""
+    p = f"p = {test.p:.2g}" if test.p > 0 else "p < 1e-300"
+    interval = _interval(test.difference.mean, test.difference.low, test.difference.high, digits=3)
+    return f"{interval} (95 % interval), {p}"
+
+
 def failures(row: Row) -> list[str]:
     """What went wrong on the way, one line for each kind; nothing where nothing did."""
     usage = row.usage
@@ -189,13 +240,11 @@ def failures(row: Row) -> list[str]:
 def comparison_table(found: Comparison) -> Table:
     """Two evaluations and the test between them."""
     test = found.test
-    difference = _interval(test.difference.mean, test.difference.low, test.difference.high, digits=3)
-    p = f"p = {test.p:.2g}" if test.p > 0 else "p < 1e-300"
     left_out = f"; {found.left_out:,} that only one of them answered left out" if found.left_out else ""
     table = rows_table([found.first, found.second])
     table.title = f"On the {found.first.questions:,} questions that both answered{left_out}"
     table.caption = (
-        f"difference in accuracy: {difference} (95 % interval), {p} (exact sign-flip test)\n"
+        f"difference in accuracy: {difference(test)} (exact sign-flip test)\n"
         f"questions on which the first did better {test.better:,}, worse {test.worse:,}, equally well {test.tied:,}\n"
         f"tokens of the second ÷ those of the first: {_ratio(found.second.tokens, found.first.tokens)}"
     )

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import make_hf, make_tokenizer
 
 from interp.debate.embedded import read_embedded
+from interp.debate.tasks import Arithmetic, make_task
 from interp.debate.transcript import read_transcripts, write_transcripts
 from interp.errors import UserError
+from interp.evaluation.comparison import compare
+from interp.journal import read_lines
 from interp.lineage import read_lineage
 from interp.models import load_model
-from interp.training.loop import Run, read_metrics
-from interp.training.pipeline import make_debates, make_task, train
+from interp.organism.pretraining import Pretraining
+from interp.training.loop import Run
+from interp.training.pipeline import make_debates, train
 from interp.training.presets import Preset, preset
+from interp.training.results import TITLES, Unseen, held_out
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = {
@@ -41,6 +49,7 @@ TOY = {
     "grpo.descent.last_limit": "8",
     "grpo.generation": "interp",
     "grpo.save_every": "1",
+    "table_questions": "6",
 }
 
 
@@ -84,24 +93,148 @@ def transcripts(tmp_path: Path) -> Path:
     return path
 
 
-def test_one_call_from_transcripts_to_checkpoints(chosen: Preset, tmp_path: Path) -> None:
+def test_one_call_from_transcripts_to_the_table(chosen: Preset, tmp_path: Path) -> None:
     run = Run(tmp_path / "run", chosen)
     debates = read_embedded("scripted")[:4]
     trained = train(run, transcripts=debates)
+    checkpoints = trained.checkpoints[0]
     assert [t.render() for t in read_transcripts(run.out / "transcripts.jsonl")] == [t.render() for t in debates]
-    assert load_model(str(trained.imad)).provenance["adapters"][-1]["name"] == "imad"
-    names = {"sft", "debategpt", "imad", "metrics.jsonl", "preset.json", "transcripts.jsonl"}
+    assert load_model(str(checkpoints["imad"])).provenance["adapters"][-1]["name"] == "imad"
+    names = {"preset.json", "transcripts.jsonl", "results", "table.json", "seed-0"}
     assert {path.name for path in run.out.iterdir()} == names
-    assert {row["stage"] for row in read_metrics(run.metrics)} == {"sft", "debategpt", "imad"}
+    one = run.out / "seed-0"
+    assert {path.name for path in one.iterdir()} == {"sft", "debategpt", "imad", "metrics.jsonl", "results"}
+    assert {row["stage"] for row in read_lines(one / "metrics.jsonl")} == {"sft", "debategpt", "imad"}
+
+    table = trained.table
+    assert table is not None
+    assert [row.method for row in table.rows] == list(TITLES)
+    assert {(row.questions, row.runs) for row in table.rows} == {(6, 1)}
+    seen = {t.question for t in debates} | {q.text for q in make_task(chosen.task).questions(8, seed=1)}
+    assert not seen & {record["question"] for record in read_lines(one / "results" / "imad.jsonl")}
+    written = json.loads((run.out / "table.json").read_text())
+    assert [row["accuracy"]["mean"] for row in written["rows"]] == [row.accuracy.mean for row in table.rows]
+    debate, imad = table.row("debate"), table.row("imad")
+    assert debate.calls >= 3
+    assert imad.calls == 1
+    assert written["rows"][5]["of_debate_output"] == imad.output_tokens / debate.output_tokens
+    assert written["made_by"]["sampling"] == {"max_new_tokens": 8, "temperature": 0.7, "top_p": 0.9, "seed": 0}
+    lineage = read_lineage(str(checkpoints["imad"]))
+    assert lineage is not None
+    hashes = {stage.name: stage.hash for stage in lineage.stages}
+    assert written["made_by"]["checkpoints"]["0"]["imad"] == hashes
+    assert str(tmp_path) not in (run.out / "table.json").read_text()
+    by_file = compare(one / "results" / "imad.jsonl", run.out / "results" / "debate.jsonl").test
+    assert table.tests["imad", "debate"] == by_file
+
     steps: list[str] = []
     again = Run(run.out, chosen, lambda stage, done, total, metrics: steps.append(stage))
     assert train(again, transcripts=debates) == trained
     assert train(again) == trained  # those that it has
-    assert steps == []  # nothing is trained twice
+    assert not {"sft", "debategpt", "imad"} & set(steps)  # nothing is trained twice
+    assert not [step for step in steps if step.startswith("texts")]  # nothing is asked twice
     with pytest.raises(UserError, match="other transcripts"):
         train(run, transcripts=debates[:3])
     with pytest.raises(UserError, match=r"other settings \(grpo.beta\)"):
         train(Run(run.out, chosen.override({"grpo.beta": "0.5"})))
+
+
+def test_the_command(settings: dict[str, str], transcripts: Path, tmp_path: Path, interp: Any) -> None:
+    arguments = command(settings, tmp_path / "run", transcripts)[2:]
+    code, out, _ = interp(*arguments, "--seed", "4", "--no-table")
+    assert code == 0
+    assert f"wrote {tmp_path / 'run' / 'seed-4' / 'imad'}" in out
+    assert not (tmp_path / "run" / "table.json").exists()
+    code, out, _ = interp(*arguments, "--seed", "4", "--seed", "5")
+    assert code == 0
+    assert "6 questions that no stage has seen; mean of seeds 4, 5" in out
+    for line in (*TITLES.values(), "IMAD − Debate: ", f"wrote {tmp_path / 'run' / 'table.json'}"):
+        assert line in out
+    code, _, err = interp(*arguments, "--from-scratch", "--out", str(tmp_path / "other"))
+    assert code == 2
+    assert "only the organism's base is made from nothing" in err
+
+
+def test_further_seeds_share_the_base_and_are_pooled(chosen: Preset, tmp_path: Path) -> None:
+    debates = read_embedded("scripted")[:4]
+    told: list[str] = []
+    run = Run(tmp_path / "run", chosen, lambda what, *_: told.append(what))
+    first = train(run, transcripts=debates).checkpoints[0]["imad"] / "lineage.json"
+    before = first.stat().st_mtime_ns
+    told.clear()
+    both = train(run, seeds=(0, 1))
+    assert first.stat().st_mtime_ns == before
+    assert {"sft, seed 1", "imad, seed 1", "arithmetic, imad, seed 1"} <= set(told)
+    assert not {"sft, seed 0", "imad, seed 0"} & set(told)
+    weights = [(both.checkpoints[seed]["imad"] / "2-imad/adapter_model.safetensors").read_bytes() for seed in (0, 1)]
+    assert weights[0] != weights[1]
+    table = both.table
+    assert table is not None
+    assert [row.runs for row in table.rows] == [1, 1, 1, 2, 2, 2]
+    imad, alone = table.row("imad"), table.by_seed["imad"]
+    assert list(alone) == [0, 1]
+    assert imad.accuracy.mean == pytest.approx(sum(row.accuracy.mean for row in alone.values()) / 2)
+    assert imad.output_tokens == pytest.approx(sum(row.output_tokens for row in alone.values()) / 2)
+    with pytest.raises(UserError, match=r"other settings \(seed\)"):
+        train(Run(run.out, chosen.override({"seed": "1"})), seeds=(1, 0))
+
+
+def test_a_table_that_was_killed_asks_only_what_is_left(chosen: Preset, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def stop(what: str, done: int, total: int, metrics: dict[str, float]) -> None:
+        if what == "arithmetic, vote" and done == 4:
+            raise Killed
+
+    train(Run(tmp_path / "run", chosen), transcripts=read_embedded("scripted")[:4], table=False)
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(Run(tmp_path / "run", chosen, stop))
+    assert not (tmp_path / "run" / "table.json").exists()
+    assert train(Run(tmp_path / "run", chosen)).table == train(Run(tmp_path / "whole", chosen)).table
+
+
+def test_the_tables_questions_are_new() -> None:
+    task = Arithmetic(0, 9, "a+b")
+    asked = {q.text for q in task.questions(95, seed=3)}
+    fresh = Unseen(task, frozenset(asked)).questions(5, seed=7)
+    assert len({q.text for q in fresh} - asked) == 5
+    with pytest.raises(UserError, match="widen the range"):
+        Unseen(task, frozenset(asked)).questions(6, seed=7)
+    organism = preset("organism")
+    assert held_out(organism, None, set()).provenance()["split"] == "test"
+    nine = organism.override(
+        {"task": "arithmetic", "task_options": '{"digits": 1, "terms": 1}', "table_questions": "5"}
+    )
+    everything = {str(n) for n in range(1, 10)}
+    left = everything - {"1", "2", "3", "4", "5"}
+    assert {q.text for q in held_out(nine, None, left).questions(5, seed=2)} == everything - left
+    with pytest.raises(UserError, match="ask for fewer"):
+        held_out(nine, None, everything)
+
+
+def test_from_scratch(chosen: Preset, tmp_path: Path) -> None:
+    tiny = Pretraining(steps=4, n_layers=1, width=16, n_heads=2, mlp_width=24, rows=2, warm_up=1)
+    changes = {name: value for name, value in TOY.items() if name != "model"}
+    organism = preset("organism").override({**changes, "grpo.stop_at_limit": "true", "sft.max_length": "1000"})
+    told: list[str] = []
+    run = Run(tmp_path / "run", organism, lambda what, *_: told.append(what))
+    debates = read_embedded("scripted")[:4]
+    trained = train(run, transcripts=debates, pretraining=tiny)
+    assert told[0] == "base"
+    assert trained.table is not None
+    assert trained.table.row("imad").task == "small-arithmetic"
+    lineage = read_lineage(str(trained.checkpoints[0]["imad"]))
+    assert lineage is not None
+    assert (lineage.base.name, lineage.base.folder) == ("base", "../../base")
+    told.clear()
+    assert train(run, pretraining=tiny) == trained
+    assert "base" not in told
+    with pytest.raises(UserError, match=r"other settings \(pretraining\)"):
+        train(run)
+    with pytest.raises(UserError, match="only the organism's base is made from nothing"):
+        train(Run(tmp_path / "other", chosen), pretraining=tiny)
 
 
 def test_a_tracker_that_is_not_installed(chosen: Preset, tmp_path: Path) -> None:
@@ -111,27 +244,26 @@ def test_a_tracker_that_is_not_installed(chosen: Preset, tmp_path: Path) -> None
 
 
 def test_the_base_debates_where_no_transcripts_are_given(chosen: Preset, tmp_path: Path) -> None:
-    from interp.training import pipeline
-
     class Killed(BaseException):
         pass
 
-    def stop(stage: str, done: int, total: int, metrics: dict[str, float]) -> None:
-        if done == 3:
+    def stop(what: str, done: int, total: int, metrics: dict[str, float]) -> None:
+        if what == "to learn: arithmetic, debate" and done == 3:
             raise Killed
 
-    file = tmp_path / "debates.jsonl"
-    task = make_task(chosen)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "CHUNK", 2)
-        with pytest.raises(Killed):
-            make_debates(Run(tmp_path, chosen, stop), task, file)
-        seen: list[int] = []
-        resumed = make_debates(Run(tmp_path, chosen, lambda s, done, t, m: seen.append(done)), task, file)
-    assert seen == [3, 4]
-    whole = make_debates(Run(tmp_path, chosen), task, tmp_path / "other.jsonl")
+    task = make_task(chosen.task, **chosen.task_options)
+    with pytest.raises(Killed):
+        make_debates(Run(tmp_path / "killed", chosen, stop), task)
+    told: list[tuple[str, int]] = []
+    make_debates(Run(tmp_path / "killed", chosen, lambda what, done, *_: told.append((what, done))), task)
+    assert ("to learn: arithmetic, debate", 3) in told
+    make_debates(Run(tmp_path / "whole", chosen), task)
+    resumed, whole = (read_transcripts(tmp_path / name / "transcripts.jsonl") for name in ("killed", "whole"))
     assert [t.record() for t in resumed] == [t.record() for t in whole]
-    assert [t.record() for t in read_transcripts(file)] == [t.record() for t in whole]
+    assert [t.question for t in whole] == [q.text for q in task.questions(4, chosen.seed)]
+    assert whole[0].personas == ("chain-of-thought", "self-critique", "program-of-thought")
+    facts = json.loads((tmp_path / "whole" / "transcripts.json").read_text())
+    assert facts["made_by"]["rounds"] == 2
 
 
 def test_a_sigkill_and_the_same_command(settings: dict[str, str], transcripts: Path, tmp_path: Path) -> None:
@@ -140,20 +272,21 @@ def test_a_sigkill_and_the_same_command(settings: dict[str, str], transcripts: P
     run = [sys.executable, *command(settings, out, transcripts)]
     for stage in ("sft", "imad"):
         process = subprocess.Popen(run, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL)
-        kept = out / f".{stage}.resume"
+        kept = out / "seed-0" / f".{stage}.resume"
         while process.poll() is None and not list(kept.glob("checkpoint-*/trainer_state.json")):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert kept.exists()
-        assert not (out / stage).exists()
+        assert not (out / "seed-0" / stage).exists()
     subprocess.run(run, cwd=ROOT, env=environment(), check=True, stdout=subprocess.DEVNULL)
-    trained = train(
-        Run(tmp_path / "whole", preset("toy").override(settings)), transcripts=read_transcripts(transcripts)
-    )
+    whole = train(Run(tmp_path / "whole", preset("toy").override(settings)), transcripts=read_transcripts(transcripts))
     for file in ("1-sft", "2-imad"):
         name = f"imad/{file}/adapter_model.safetensors"
-        assert (out / name).read_bytes() == (trained.imad.parent / name).read_bytes()
+        assert (out / "seed-0" / name).read_bytes() == (tmp_path / "whole" / "seed-0" / name).read_bytes()
+    table = json.loads((out / "table.json").read_text())
+    assert whole.table is not None
+    assert table["rows"] == whole.table.record()["rows"]
 
 
 def test_two_cpu_processes(settings: dict[str, str], transcripts: Path, tmp_path: Path) -> None:
@@ -163,9 +296,10 @@ def test_two_cpu_processes(settings: dict[str, str], transcripts: Path, tmp_path
     run = [sys.executable, *launch, *command(settings, out, transcripts)]
     done = subprocess.run(run, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
-    lineage = read_lineage(str(out / "imad"))
+    lineage = read_lineage(str(out / "seed-0" / "imad"))
     assert lineage is not None
     assert [(stage.facts["steps"], stage.facts["processes"]) for stage in lineage.stages] == [(2, 2), (4, 2)]
-    load_model(str(out / "imad"))
-    rows = read_metrics(out / "metrics.jsonl")
+    load_model(str(out / "seed-0" / "imad"))
+    rows = read_lines(out / "seed-0" / "metrics.jsonl")
     assert len({(row["stage"], row["step"]) for row in rows}) == len(rows) - 3  # and a summary at each stage's end
+    assert len(json.loads((out / "table.json").read_text())["rows"]) == 6  # one process measured

@@ -17,11 +17,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from interp.debate.embedded import read_embedded
 from interp.debate.tasks import TASKS
 from interp.errors import UserError
+from interp.journal import read_lines
 from interp.lineage import export_merged, read_lineage
 from interp.models import load_model, load_plain
 from interp.training import grpo, sft
 from interp.training.examples import consensus_only
-from interp.training.loop import Run, read_metrics
+from interp.training.loop import Run
 from interp.training.presets import GRPO, SFT, LoRA, Preset
 from interp.training.schedule import Descent
 
@@ -155,7 +156,7 @@ def test_both_stages_and_the_model_that_comes_back(
     assert {p.suffix for p in second.rglob("*") if p.is_file()} <= {".json", ".safetensors", ".jinja"}
     kept = load_file(first / "1-sft" / "adapter_model.safetensors")
     assert not [name for name in kept if name.endswith(("embed_tokens.weight", "lm_head.weight"))]
-    rows = [row for row in read_metrics(run.metrics) if row["stage"] == "imad" and "reward" in row]
+    rows = [row for row in read_lines(run.metrics) if row["stage"] == "imad" and "reward" in row]
     assert {"correctness", "structure", "length", "limit", "coefficient", "reward"} <= rows[0].keys()
 
 
@@ -228,8 +229,8 @@ def test_a_killed_stage_goes_on_and_a_finished_one_is_left(base: Path, tmp_path:
         name = "adapter_model.safetensors"
         resumed, through = ((r.checkpoint("imad") / stage / name).read_bytes() for r in (run, whole))
         assert resumed == through
-    taken = [(row["stage"], row["step"]) for row in read_metrics(run.metrics)]
-    assert taken == [(row["stage"], row["step"]) for row in read_metrics(whole.metrics)]
+    taken = [(row["stage"], row["step"]) for row in read_lines(run.metrics)]
+    assert taken == [(row["stage"], row["step"]) for row in read_lines(whole.metrics)]
     schedules = []
     for r in (run, whole):
         lineage = read_lineage(str(r.checkpoint("imad")))
@@ -251,7 +252,7 @@ def test_what_a_kill_left_of_a_kept_state_is_passed_over(base: Path, tmp_path: P
     with run.metrics.open("a") as file:
         file.write('{"stage": "sft", "st')
     sft.train_sft(run, TRANSCRIPTS)
-    steps = [row["step"] for row in read_metrics(run.metrics) if "loss" in row]
+    steps = [row["step"] for row in read_lines(run.metrics) if "loss" in row]
     assert steps == [1, 2, 3, 4]
 
 

@@ -5,6 +5,7 @@ Knows runs, grading, resuming and totals; the methods themselves are elsewhere.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -145,6 +146,12 @@ def evaluate(
     row = summarize(list(kept.values()), name, task.name)
     journal.finish(row.record())
     return row
+
+
+def is_finished(out: str | Path) -> bool:
+    """Whether the evaluation kept in `out` was answered to its end."""
+    path = Path(out).with_suffix(".json")
+    return path.is_file() and "accuracy" in json.loads(path.read_text(encoding="utf-8"))
 
 
 def summarize(records: Sequence[Mapping[str, Any]], method: str, task: str) -> Row:

@@ -6,6 +6,7 @@ Knows the files that an evaluation leaves; knows nothing about how they were mad
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,15 +48,22 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
         raise UserError(f"{first} and {second} have different gold answers to {differing[0][:60]!r}: give one data set")
     common = set(shared)
     records_a, records_b = ([r for r in records if r["question"] in common] for records in (records_a, records_b))
-    graded_a, graded_b = Graded.of(records_a), Graded.of(records_b)
-    column = {question: i for i, question in enumerate(graded_b.questions)}
-    order = [column[question] for question in graded_a.questions]
     return Comparison(
         summarize(records_a, made_a["method"], made_a["task"]["task"]),
         summarize(records_b, made_b["method"], made_b["task"]["task"]),
-        paired_test(graded_a.correct, graded_b.correct[:, order]),
+        paired(records_a, records_b),
         len(gold_a.keys() ^ gold_b.keys()),
     )
+
+
+def paired(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> PairedTest:
+    """The paired test of two evaluations' records over the same questions, whatever their order and runs.
+
+    Raises `UserError` where a question is missing from a run.
+    """
+    graded_a, graded_b = Graded.of(first), Graded.of(second)
+    column = {question: i for i, question in enumerate(graded_b.questions)}
+    return paired_test(graded_a.correct, graded_b.correct[:, [column[question] for question in graded_a.questions]])
 
 
 def _read(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from interp.debate.tasks import make_task
 from interp.training.grpo import grpo_arguments
 from interp.training.loop import Run, lora_config
 from interp.training.memory import Needs, n_adapter, n_parameters, needs
-from interp.training.pipeline import make_task
 from interp.training.presets import Preset
 from interp.training.sft import sft_arguments
 
@@ -38,7 +38,7 @@ def plan(preset: Preset) -> Plan:
     """Build it. Raises `UserError` for settings that do not go together, and without an architecture."""
     memory = needs(preset)
     assert preset.architecture is not None  # needs() has refused it otherwise
-    make_task(preset)
+    make_task(preset.task, **preset.task_options)
     with tempfile.TemporaryDirectory() as folder:  # the configurations name one; nothing is written there
         run = Run(Path(folder), preset)
         arguments = {"sft": sft_arguments(run, "sft", preset.sft), "grpo": grpo_arguments(run, "imad", preset.grpo)}

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from transformers.trainer_callback import ExportableState
 
 from interp.errors import UserError
 from interp.files import atomic_write
+from interp.journal import read_lines
 from interp.lineage import Lineage, read_lineage, write_checkpoint
 from interp.models import DTYPES, Plain, load_plain
 from interp.training.presets import LoRA, Preset
@@ -56,6 +58,11 @@ class Run:
     @property
     def metrics(self) -> Path:
         return self.out / "metrics.jsonl"
+
+    def tell(self, what: str, done: int, total: int, metrics: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Show how far something is."""
+        if self.progress:
+            self.progress(what, done, total, dict(metrics))
 
 
 @dataclass
@@ -104,7 +111,7 @@ def shared_arguments(run: Run, stage: str) -> dict[str, Any]:
     for name in run.report_to:
         if find_spec(name) is None:
             raise UserError(f"report to {name}: the package {name} is not installed; pip install {name}")
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(run.out / "tensorboard"))  # the resume folder is dropped
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.out / "tensorboard")  # the resume folder is dropped
     return {
         "output_dir": str(run.kept(stage)),
         "seed": run.preset.seed,
@@ -219,24 +226,12 @@ class Follow(TrainerCallback, ExportableState):  # type: ignore[misc]  # both ar
             file.write(json.dumps(row) + "\n")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.run.progress:
-            self.run.progress(self.stage, state.global_step, state.max_steps, self.latest)
+        self.run.tell(self.stage, state.global_step, state.max_steps, self.latest)
 
     def _forget_after(self, step: int) -> None:
         """Drop the metrics of steps that will be taken again, and what a kill left of a line."""
-        rows = read_metrics(self.run.metrics)
+        rows = read_lines(self.run.metrics) if self.run.metrics.exists() else []
         with atomic_write(self.run.metrics) as temporary, temporary.open("w", encoding="utf-8") as file:
             for row in rows:
                 if row["stage"] != self.stage or row["step"] <= step:
                     file.write(json.dumps(row) + "\n")
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics file that are whole; none where there is no file."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue  # a kill in the middle of a line
-    return rows

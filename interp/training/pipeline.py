@@ -1,4 +1,4 @@
-"""One command from questions to checkpoints: debates, stage 1, the baseline, stage 2.
+"""One command from questions to the table: the base, debates, and for each seed the stages and the baseline.
 
 Knows the steps in order and what each needs; every step that is finished is left as it is, so the same
 call after a kill goes on where it was.
@@ -7,102 +7,160 @@ call after a kill goes on where it was.
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
-from interp.debate.agents import Sampling
-from interp.debate.local import LocalAgent
-from interp.debate.personas import PERSONAS
-from interp.debate.protocol import debates
-from interp.debate.tasks import TASKS, Task
+from interp.debate.tasks import Task, make_task
 from interp.debate.transcript import Transcript, read_transcripts, write_transcripts
 from interp.errors import UserError
+from interp.evaluation.accuracy import evaluate, is_finished
+from interp.evaluation.methods import Debates
 from interp.files import atomic_write
-from interp.models import load_model
+from interp.journal import differing
+from interp.organism.pretraining import Pretraining, pretrain
 from interp.training.examples import consensus_only
 from interp.training.grpo import train_grpo
 from interp.training.loop import Run
-from interp.training.presets import Preset
+from interp.training.presets import PRESETS, Preset
+from interp.training.results import CHUNK, Table, debaters, held_out, loaded, make_table
 from interp.training.sft import train_sft
 
 PRESET_FILE = "preset.json"
 TRANSCRIPTS_FILE = "transcripts.jsonl"
-CHUNK = 64
-"""Questions debated between two savings of the transcripts."""
+BASE_FOLDER = "base"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The checkpoints of a run."""
+    """What a run made."""
 
-    sft: Path
-    debategpt: Path
-    imad: Path
+    checkpoints: dict[int, dict[str, Path]]
+    """By seed: `sft`, `debategpt` and `imad`."""
+    table: Table | None
+    """None where it was not wanted, and in all processes but the main one."""
 
 
-def train(run: Run, *, transcripts: Sequence[Transcript] | None = None, task: Task | None = None) -> Trained:
-    """Train everything that a preset asks for into `run.out`.
+def train(
+    run: Run,
+    *,
+    seeds: Sequence[int] = (),
+    transcripts: Sequence[Transcript] | None = None,
+    task: Task | None = None,
+    pretraining: Pretraining | None = None,
+    table: bool = True,
+) -> Trained:
+    """Train everything that a preset asks for into `run.out`, and measure it.
 
-    `transcripts` are learnt in stage 1; where none are given, the base itself debates the task's
-    questions. `task` is that of the preset unless given. Stage 2 asks other questions of the same task.
+    The stages of each of `seeds` (by default the preset's own) go into `seed-K`. Base, debates and questions
+    are shared by all of them and decided by the preset's seed, so that a finished run can be given
+    further seeds. `transcripts` are learnt in stage 1; where none are given, the base itself debates
+    the task's questions. `task` is that of the preset unless given. Stage 2 asks other questions of
+    the same task, and the table such that neither has seen. With `pretraining` the organism's base is
+    made first, in `base`.
+
     Raises `UserError` for a folder that holds a run with other settings or other transcripts.
     """
     preset = run.preset
-    task = task or make_task(preset)
-    _keep_preset(run)
-    learnt = _keep_transcripts(run, transcripts, task)
-    sft = train_sft(run, learnt)
-    debategpt = train_sft(run, learnt, stage="debategpt", settings=preset.debategpt, form=consensus_only)
-    imad = train_grpo(run, str(sft), task.questions(preset.grpo.questions, preset.seed + 1), task)
-    return Trained(sft, debategpt, imad)
+    settings: dict[str, Any] = preset.record()
+    if pretraining is not None:
+        settings["pretraining"] = asdict(pretraining)
+    keep_settings(run.out, settings)
+    if pretraining is not None:
+        run = replace(run, preset=replace(preset, model=str(_make_base(run, pretraining))))
+    trained_on = task or make_task(preset.task, **preset.task_options)
+    questions = trained_on.questions(preset.grpo.questions, preset.seed + 1)
+    learnt = _keep_transcripts(run, transcripts, trained_on)
+    seen = {t.question for t in learnt} | {q.text for q in questions}
+    tested = held_out(preset, task, seen) if table else None
+
+    found: dict[int, tuple[Run, dict[str, Path]]] = {}
+    seeds = tuple(dict.fromkeys(seeds)) or (preset.seed,)
+    for seed in seeds:
+        one = _of_seed(run, seed, label=len(seeds) > 1)
+        sft = train_sft(one, learnt)
+        debategpt = train_sft(one, learnt, stage="debategpt", settings=preset.debategpt, form=consensus_only)
+        imad = train_grpo(one, str(sft), questions, trained_on)
+        found[seed] = one, {"sft": sft, "debategpt": debategpt, "imad": imad}
+    measured = make_table(run, found, tested) if tested and PartialState().is_main_process else None
+    return Trained({seed: checkpoints for seed, (_, checkpoints) in found.items()}, measured)
 
 
-def make_task(preset: Preset) -> Task:
-    """The preset's task. Raises `UserError` for a task or an option that does not exist."""
-    if preset.task not in TASKS:
-        raise UserError(f"task {preset.task}: not known; give one of {', '.join(TASKS)}")
-    try:
-        return TASKS[preset.task](**preset.task_options)
-    except TypeError as error:
-        raise UserError(f"task {preset.task} with {preset.task_options}: {error}") from None
+def seed_folder(out: Path, seed: int) -> Path:
+    """Where the stages of a seed lie in the folder of a run."""
+    return out / f"seed-{seed}"
 
 
-def make_debates(run: Run, task: Task, file: Path) -> list[Transcript]:
-    """Let the base debate with itself, in the preset's personas; what a killed run debated is kept."""
+def make_debates(run: Run, task: Task) -> None:
+    """Let the base debate with itself, in the preset's personas, into the run's transcripts.
+
+    A killed run goes on, and asks nothing again that was answered. Beside the transcripts lies what the
+    debates cost and how often they were right.
+    """
     preset = run.preset
-    partial = file.with_name(f".{file.name}.part")
-    done = read_transcripts(partial) if partial.exists() else []
-    questions = task.questions(preset.debates, preset.seed)
-    model = load_model(preset.model)
-    sampling = Sampling(max_new_tokens=preset.answer_tokens, seed=preset.seed)
-    personas = list(PERSONAS.values())
-    agents = [LocalAgent(personas[k % len(personas)], model, sampling) for k in range(preset.agents)]
-    left = questions[len(done) :]
-    found = debates(left, agents, task=task, rounds=preset.rounds, start=len(done), chunk=CHUNK)
-    for debate in found:
-        done.append(debate.transcript)
-        if len(done) % CHUNK == 0:
-            write_transcripts(partial, done)
-        if run.progress:
-            run.progress("debates", len(done), len(questions), {})
-    write_transcripts(file, done)
-    partial.unlink(missing_ok=True)
-    return done
+
+    def tell(what: str, done: int, total: int) -> None:
+        run.tell(f"to learn: {what}", done, total)
+
+    with loaded(preset.model) as model:
+        evaluate(
+            run.out / TRANSCRIPTS_FILE,
+            "debate",
+            Debates(preset.rounds, chunk=CHUNK),
+            lambda _: debaters(preset, model),
+            task=task,
+            n_questions=preset.debates,
+            seed=preset.seed,
+            progress=tell,
+        )
 
 
-def _keep_preset(run: Run) -> None:
-    """Save the settings with the run, or see that they are those that it was started with."""
-    path = run.out / PRESET_FILE
-    record = run.preset.record()
+def _make_base(run: Run, settings: Pretraining) -> Path:
+    if run.preset.model != PRESETS["organism"].model:
+        raise UserError(
+            f"from scratch: only the organism's base is made from nothing, and model is {run.preset.model}; "
+            "take the preset organism as it is, or a base that exists"
+        )
+    folder = run.out / BASE_FOLDER
+    if PartialState().num_processes > 1 and not folder.exists():
+        raise UserError("from scratch, and several processes: make the base with one process first")
+
+    def tell(step: int, steps: int, loss: float) -> None:
+        run.tell(BASE_FOLDER, step, steps, {"loss": loss})
+
+    return pretrain(folder, settings, progress=tell)
+
+
+def _of_seed(run: Run, seed: int, *, label: bool) -> Run:
+    """The run in the folder of a seed; with `label` its progress says which seed it is."""
+
+    def tell(what: str, done: int, total: int, metrics: dict[str, float]) -> None:
+        run.tell(f"{what}, seed {seed}", done, total, metrics)
+
+    return replace(
+        run,
+        out=seed_folder(run.out, seed),
+        preset=replace(run.preset, seed=seed),
+        progress=tell if label else run.progress,
+    )
+
+
+def keep_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Save what decides a run with it, or see that it is what the run was started with.
+
+    Raises `UserError` where it is not.
+    """
+    path = out / PRESET_FILE
+    record = json.loads(json.dumps(settings))  # as it will be read again
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        if different := sorted(_differences(before, record)):
+        if different := sorted(differing(before, record)):
             raise UserError(
-                f"{run.out} holds a run with other settings ({', '.join(different[:3])}); "
+                f"{out} holds a run with other settings ({', '.join(different[:3])}); "
                 "give those settings again, or another --out"
             )
     elif PartialState().is_main_process:
@@ -110,14 +168,22 @@ def _keep_preset(run: Run) -> None:
             temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def _differences(before: Any, after: Any, name: str = "") -> set[str]:
-    if isinstance(before, dict) and isinstance(after, dict):
-        return {
-            found
-            for key in before.keys() | after.keys()
-            for found in _differences(before.get(key), after.get(key), f"{name}.{key}".lstrip("."))
-        }
-    return set() if before == after else {name}
+def kept_preset(out: Path) -> Preset:
+    """The settings of the run in a folder. Raises `UserError` where there is none."""
+    try:
+        record = json.loads((out / PRESET_FILE).read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError(f"{out}: holds no run, as it has no {PRESET_FILE}; give the --out of interp train") from None
+    return _read(Preset, record)
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """The settings of a kind from what `Preset.record` made of them."""
+    parts: list[Any] = [part for part in (typing.get_args(kind) or (kind,)) if is_dataclass(part)]
+    if parts and value is not None:
+        hints = typing.get_type_hints(parts[0])
+        return parts[0](**{name: _read(hint, value[name]) for name, hint in hints.items()})
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _keep_transcripts(run: Run, given: Sequence[Transcript] | None, task: Task) -> list[Transcript]:
@@ -125,16 +191,19 @@ def _keep_transcripts(run: Run, given: Sequence[Transcript] | None, task: Task) 
     state = PartialState()
     path = run.out / TRANSCRIPTS_FILE
     there = path.exists()
+    whole = there and (is_finished(path) or not path.with_suffix(".json").exists())  # those given have none
     state.wait_for_everyone()  # before the first process writes it
+    if given is None and not whole:
+        if state.num_processes > 1:
+            raise UserError("no transcripts given, and several processes: make the debates with one process first")
+        make_debates(run, task)
+        return read_transcripts(path)
     if there:
         kept = read_transcripts(path)
         if given is not None and [t.record() for t in kept] != [t.record() for t in given]:
             raise UserError(f"{run.out} holds a run on other transcripts; give those again, or another --out")
         return kept
-    if given is None and state.num_processes > 1:
-        raise UserError("no transcripts given, and several processes: make the debates with one process first")
-    if given is None:
-        return make_debates(run, task, path)
+    assert given is not None
     if state.is_main_process:
         write_transcripts(path, given)
     state.wait_for_everyone()

@@ -194,6 +194,8 @@ class Preset:
     """Of arithmetic while training; auto is bf16 on a GPU and fp32 on a CPU."""
     adapter_dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Adapters are rounded to this when a stage ends, before the next one starts on them."""
+    table_questions: int = 200
+    """Questions that the results table is measured on; no stage has seen them."""
 
     def record(self) -> dict[str, Any]:
         """All settings as JSON takes them."""
@@ -290,6 +292,7 @@ PRESETS: dict[str, Preset] = {
                 gradient_checkpointing=False,
             ),
             adapter_dtype="fp16",
+            table_questions=600,
         ),
         Preset(
             name="smollm2-135m",

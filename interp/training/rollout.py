@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft.tuners.lora import LoraLayer
 
 from interp.corpus import Encoder
@@ -41,8 +42,8 @@ class Rollout:
         batch_size: int,
         limit: Callable[[Any], int],
     ) -> None:
-        """`hf` is the model before it gets its adapter."""
-        plain = copy.deepcopy(hf)
+        """`hf` is the model before it gets its adapter, and before the trainer moves it to its device."""
+        plain = copy.deepcopy(hf).to(PartialState().device)
         self._weights = dict(plain.named_parameters())
         self._encode = Encoder(tokenizer)
         self._model = wrap(plain, tokenizer)
@@ -55,20 +56,10 @@ class Rollout:
         ids = [self._encode.prompt(prompt) for prompt in prompts]
         seeds = torch.randint(2**62, (len(ids),)).tolist()
         limit = self._limit(trainer.state)
-        with self._threads():
+        with few_threads(sum(weight.numel() for weight in self._weights.values())):
             written = generate(self._model, ids, max_new_tokens=limit, seeds=seeds, **self._options)
         completions = [out.ids if out.end is None else [*out.ids, out.end] for out in written]
         return {"prompt_ids": ids, "completion_ids": completions, "logprobs": None}
-
-    @contextmanager
-    def _threads(self) -> Iterator[None]:
-        before = torch.get_num_threads()
-        if sum(weight.numel() for weight in self._weights.values()) <= SMALL:
-            torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
     @torch.no_grad()
     def refresh(self, model: Any) -> None:
@@ -78,3 +69,15 @@ class Rollout:
                 weight = layer.get_base_layer().weight
                 merged = weight + layer.get_delta_weight("default").to(weight.dtype)
                 self._weights[f"{name}.weight"].copy_(merged)
+
+
+@contextmanager
+def few_threads(n_weights: int) -> Iterator[None]:
+    """One thread, where a model is so small that more would only wait for each other."""
+    before = torch.get_num_threads()
+    if n_weights <= SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

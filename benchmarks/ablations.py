@@ -1,0 +1,193 @@
+"""What each part of stage 2 is worth: `python -m benchmarks.ablations RUN --out OUT`.
+
+RUN is a finished run of `interp train`. From its SFT checkpoint (or its base) stage 2 is run again with one
+thing changed, each time into a folder of its own, with the questions and the seed of the full procedure, and
+asked the questions that the run's table asks. A killed run goes on when it is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from interp.debate.tasks import make_task
+from interp.debate.transcript import read_transcripts
+from interp.errors import UserError
+from interp.evaluation.accuracy import Row, summarize
+from interp.evaluation.comparison import paired
+from interp.evaluation.statistics import PairedTest
+from interp.lineage import Lineage, read_lineage
+from interp.terminal import training_bars
+from interp.training.grpo import train_grpo
+from interp.training.loop import Progress, Run
+from interp.training.pipeline import TRANSCRIPTS_FILE, keep_settings, kept_preset, seed_folder
+from interp.training.presets import Preset
+from interp.training.results import ask_checkpoint, held_out, stage_hashes, table_seed, write_results
+
+FULL = "full procedure"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The full procedure with one thing changed."""
+
+    name: str
+    what: str
+    changes: dict[str, str] = field(default_factory=dict)
+    """Of the preset, as in `Preset.override`."""
+    from_base: bool = False
+    """Whether stage 2 starts from the base."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a procedure."""
+
+    name: str
+    row: Row
+    limit: int
+    """At the end of stage 2, in tokens."""
+    against_full: PairedTest | None
+    """Accuracy minus the full procedure's, on the same questions; None for that itself."""
+
+
+def variants(preset: Preset) -> list[Variant]:
+    """All that differ from a preset in one thing."""
+    grpo = preset.grpo
+    first = grpo.descent
+    return [
+        Variant("no-sft", "stage 2 from the base, without stage 1", from_base=True),
+        Variant("no-clipping", "the limit stays the first", {"grpo.descent.last_limit": str(first.first_limit)}),
+        Variant("no-structure", "tags earn nothing", {"grpo.use_structure": "false"}),
+        Variant(
+            "fixed-structure",
+            "the structure reward never decays",
+            {"grpo.descent.last_coefficient": str(first.first_coefficient)},
+        ),
+        *(
+            Variant(name, f"{name} rewards, not {grpo.combine}", {"grpo.combine": name})
+            for name in ("additive", "gated")
+            if name != grpo.combine
+        ),
+        *(
+            Variant(name, f"schedule {name}, not {grpo.schedule}", {"grpo.schedule": name})
+            for name in ("steps", "smooth", "waiting")
+            if name != grpo.schedule
+        ),
+    ]
+
+
+def ablate(
+    run: Path, out: Path, *, only: Sequence[str] = (), seed: int | None = None, progress: Progress | None = None
+) -> list[Result]:
+    """Train the variants of a run's seed (its first) that `only` names, or all, and measure all that are there.
+
+    Writes `out/NAME` for each, and `out/ablations.json`. Raises `UserError` for a run that is not finished,
+    for a name that is not known, and where `out` holds the ablations of another run.
+    """
+    preset = kept_preset(run)
+    seed = preset.seed if seed is None else seed
+    folder = seed_folder(run, seed)
+    sft, full = (_lineage(folder / name, run) for name in ("sft", "imad"))
+    preset = replace(preset, model=sft.base_name)
+    chosen = {variant.name: variant for variant in variants(preset)}
+    if unknown := [name for name in only if name not in chosen]:
+        raise UserError(f"--only {unknown[0]}: not an ablation of this run; give one of {', '.join(chosen)}")
+    keep_settings(out, {"preset": kept_preset(run).record(), "seed": seed, "sft": sft.stages[-1].hash})
+
+    task = make_task(preset.task, **preset.task_options)
+    questions = task.questions(preset.grpo.questions, preset.seed + 1)
+    seen = {t.question for t in read_transcripts(run / TRANSCRIPTS_FILE)} | {q.text for q in questions}
+    tested, asked = held_out(preset, None, seen), table_seed(preset)
+
+    def told(name: str) -> Progress | None:
+        return progress and (lambda what, *rest: progress(f"{name}: {what}", *rest))
+
+    own = Run(folder, replace(preset, seed=seed), told("full"))
+    reference = ask_checkpoint(own, "imad", folder / "imad", tested, asked)
+    results = [Result(FULL, summarize(reference, FULL, tested.name), _limit(full), None)]
+    checkpoints = {FULL: folder / "imad"}
+    for variant in chosen.values():
+        if only and variant.name not in only and not (out / variant.name / "imad").exists():
+            continue
+        one = Run(out / variant.name, own.preset.override(variant.changes), told(variant.name))
+        start = sft.base_name if variant.from_base else str(folder / "sft")
+        checkpoints[variant.name] = train_grpo(one, start, questions, task)
+        records = ask_checkpoint(one, variant.name, checkpoints[variant.name], tested, asked)
+        row = summarize(records, variant.name, tested.name)
+        limit = _limit(_lineage(checkpoints[variant.name], out))
+        results.append(Result(variant.name, row, limit, paired(records, reference)))
+    kept = [asdict(result) | {"row": result.row.record()} for result in results]
+    made_by = {"seed": seed, "checkpoints": stage_hashes(checkpoints)}
+    changed = {name: asdict(chosen[name]) for name in checkpoints if name in chosen}
+    write_results(out / "ablations.json", {"rows": kept, "variants": changed}, preset, tested, made_by)
+    return results
+
+
+def table(results: Sequence[Result]) -> Table:
+    """One row a procedure."""
+    shown = Table(
+        title=f"Stage 2 with one thing changed, on {results[0].row.questions:,} questions that no stage has seen",
+        title_justify="left",
+        caption="accuracy with its 95 % interval; out: tokens written a question; limit: at the end, in tokens\n"
+        "− full: accuracy minus the full procedure's, on the same questions; p: exact sign-flip test",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=0,
+    )
+    for heading in ("procedure", "accuracy", "out", "limit", "− full", "p"):
+        shown.add_column(heading, justify="left" if heading == "procedure" else "right", overflow="fold")
+    for result in results:
+        accuracy, test = result.row.accuracy, result.against_full
+        shown.add_row(
+            result.name,
+            f"{accuracy.mean:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}]",
+            f"{result.row.output_tokens:,.1f}",
+            f"{result.limit:,}",
+            ""
+            if test is None
+            else f"{test.difference.mean:.3f} [{test.difference.low:.3f}, {test.difference.high:.3f}]",
+            "" if test is None else f"{test.p:.2g}",
+        )
+    return shown
+
+
+def _lineage(checkpoint: Path, run: Path) -> Lineage:
+    found = read_lineage(str(checkpoint))
+    if found is None:
+        raise UserError(
+            f"{run}: has no finished {checkpoint.parent.name}/{checkpoint.name}; run interp train to its end"
+        )
+    return found
+
+
+def _limit(lineage: Lineage) -> int:
+    return int(lineage.stages[-1].facts["schedule"]["limit"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the --out of interp train")
+    parser.add_argument("--out", type=Path, default=Path("out/ablations"))
+    parser.add_argument("--only", action="append", default=[], help="one ablation; repeat for several")
+    parser.add_argument("--seed", type=int, help="which of the run's seeds; its first")
+    given: Any = parser.parse_args(arguments)
+    try:
+        with training_bars() as progress:
+            results = ablate(given.run, given.out, only=given.only, seed=given.seed, progress=progress)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    Console(soft_wrap=True, highlight=False).print(table(results))
+
+
+if __name__ == "__main__":
+    main()
