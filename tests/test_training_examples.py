@@ -6,9 +6,9 @@ from conftest import make_hf, make_tokenizer
 
 from interp.corpus import Corpus, Encoder
 from interp.debate.embedded import read_embedded
-from interp.debate.transcript import Transcript, all_tags
+from interp.debate.transcript import CONSENSUS_TAG, Transcript, all_tags
 from interp.errors import UserError
-from interp.training.examples import Example, consensus_only, in_batches, make_examples, whole
+from interp.training.examples import Example, behind_tag, consensus_only, in_batches, make_examples, whole
 from interp.training.tags import add_tags
 
 KINDS = ("bytes", "merging", "metaspace")
@@ -47,6 +47,17 @@ def test_the_consensus_alone(kind: str) -> None:
     example = consensus_only(encode, transcript, 1)
     learnt = [i for i, m in zip(example.input_ids[:-1], example.completion_mask, strict=False) if m]
     assert tokenizer.decode(learnt) == transcript.consensus
+
+
+def test_behind_a_tag_all_is_learnt_but_the_tag() -> None:
+    tokenizer, _ = add_tags(make_hf("llama"), make_tokenizer("bytes"), 3, 2, seed=0)
+    direct = Transcript.build("1+1", [], r"\boxed{2}")
+    example, entire = (form(Encoder(tokenizer), direct, 1) for form in (behind_tag, whole))
+    assert example.input_ids == entire.input_ids
+    given = sum(map(bool, entire.completion_mask)) - sum(map(bool, example.completion_mask))
+    assert given == 1
+    learnt = [i for i, m in zip(example.input_ids[:-1], example.completion_mask, strict=False) if m]
+    assert CONSENSUS_TAG + tokenizer.decode(learnt) == "<|Consensus|>\n\\boxed{2}\n\n<|endofdebate|>"
 
 
 def test_what_cannot_be_learnt_is_counted() -> None:

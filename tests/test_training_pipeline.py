@@ -94,13 +94,14 @@ def transcripts(tmp_path: Path) -> Path:
 
 
 def test_one_call_from_transcripts_to_the_table(chosen: Preset, tmp_path: Path) -> None:
+    chosen = chosen.override({"sft.direct_share": "0.25", "sft.practice": "0.5"})
     run = Run(tmp_path / "run", chosen)
     debates = read_embedded("scripted")[:4]
     trained = train(run, transcripts=debates)
     checkpoints = trained.checkpoints[0]
     assert [t.render() for t in read_transcripts(run.out / "transcripts.jsonl")] == [t.render() for t in debates]
     assert load_model(str(checkpoints["imad"])).provenance["adapters"][-1]["name"] == "imad"
-    names = {"preset.json", "transcripts.jsonl", "results", "table.json", "seed-0"}
+    names = {"preset.json", "transcripts.jsonl", "direct.jsonl", "direct.json", "results", "table.json", "seed-0"}
     assert {path.name for path in run.out.iterdir()} == names
     one = run.out / "seed-0"
     assert {path.name for path in one.iterdir()} == {"sft", "debategpt", "imad", "metrics.jsonl", "results"}
@@ -111,6 +112,7 @@ def test_one_call_from_transcripts_to_the_table(chosen: Preset, tmp_path: Path) 
     assert [row.method for row in table.rows] == list(TITLES)
     assert {(row.questions, row.runs) for row in table.rows} == {(6, 1)}
     seen = {t.question for t in debates} | {q.text for q in make_task(chosen.task).questions(8, seed=1)}
+    seen |= {record["question"] for record in read_lines(run.out / "direct.jsonl")}
     assert not seen & {record["question"] for record in read_lines(one / "results" / "imad.jsonl")}
     written = json.loads((run.out / "table.json").read_text())
     assert [row["accuracy"]["mean"] for row in written["rows"]] == [row.accuracy.mean for row in table.rows]
@@ -121,6 +123,8 @@ def test_one_call_from_transcripts_to_the_table(chosen: Preset, tmp_path: Path) 
     assert written["made_by"]["sampling"] == {"max_new_tokens": 8, "temperature": 0.7, "top_p": 0.9, "seed": 0}
     lineage = read_lineage(str(checkpoints["imad"]))
     assert lineage is not None
+    learnt = lineage.stages[0].facts["data"]
+    assert (learnt["transcripts"], learnt["direct"]) == (4, 2)
     hashes = {stage.name: stage.hash for stage in lineage.stages}
     assert written["made_by"]["checkpoints"]["0"]["imad"] == hashes
     assert str(tmp_path) not in (run.out / "table.json").read_text()

@@ -46,12 +46,13 @@ def plan(preset: Preset) -> Plan:
     loras = {"sft": preset.sft.lora, "grpo": preset.grpo.lora}
     for stage, lora in loras.items():
         configurations[stage]["lora"] = None if lora is None else lora_config(lora).to_dict()
+    examples = preset.debates * (1 + preset.sft.direct_share + preset.sft.practice)
     per_step = arguments["grpo"].generation_batch_size / arguments["grpo"].num_generations
     return Plan(
         preset,
         configurations,
         {
-            "sft": round(preset.debates * (1 + preset.sft.direct_share) * preset.sft.epochs / preset.sft.batch_size),
+            "sft": round(examples * preset.sft.epochs / preset.sft.batch_size),
             "grpo": round(preset.grpo.questions * preset.grpo.epochs / per_step * preset.grpo.num_iterations),
         },
         n_parameters(preset.architecture),

@@ -51,6 +51,14 @@ def consensus_only(encode: Encoder, transcript: Transcript, end: int) -> Example
     return _example(encode, transcript, prompt + encode.continuation(transcript.consensus or ""), end)
 
 
+def behind_tag(encode: Encoder, transcript: Transcript, end: int) -> Example:
+    """The prompt and a first tag, both given, then all that follows it: how to go on there, not when to go there."""
+    ids, _ = encode.transcript(transcript)
+    example = _example(encode, transcript, ids, end)
+    opening = 1 + example.completion_mask.index(1)
+    return Example(example.input_ids, [0] * opening + example.completion_mask[opening:])
+
+
 def make_examples(
     transcripts: Sequence[Transcript],
     tokenizer: object,

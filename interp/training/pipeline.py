@@ -15,13 +15,16 @@ from typing import Any
 
 from accelerate import PartialState
 
+from interp.debate.agents import Sampling
+from interp.debate.local import LocalAgent
+from interp.debate.personas import PLAIN
 from interp.debate.tasks import Task, make_task
-from interp.debate.transcript import Transcript, read_transcripts, write_transcripts
+from interp.debate.transcript import Transcript, read_transcripts, without_tags, write_transcripts
 from interp.errors import UserError
 from interp.evaluation.accuracy import evaluate, is_finished
-from interp.evaluation.methods import Debates
+from interp.evaluation.methods import Debates, Vote
 from interp.files import atomic_write
-from interp.journal import differing
+from interp.journal import differing, read_lines
 from interp.organism.pretraining import Pretraining, pretrain
 from interp.training.examples import consensus_only
 from interp.training.grpo import train_grpo
@@ -32,6 +35,7 @@ from interp.training.sft import train_sft
 
 PRESET_FILE = "preset.json"
 TRANSCRIPTS_FILE = "transcripts.jsonl"
+DIRECT_FILE = "direct.jsonl"
 BASE_FOLDER = "base"
 
 
@@ -75,14 +79,15 @@ def train(
     trained_on = task or make_task(preset.task, **preset.task_options)
     questions = trained_on.questions(preset.grpo.questions, preset.seed + 1)
     learnt = _keep_transcripts(run, transcripts, trained_on)
-    seen = {t.question for t in learnt} | {q.text for q in questions}
+    direct = _plain_answers(run, trained_on, round(max(preset.sft.direct_share, preset.sft.practice) * len(learnt)))
+    seen = {t.question for t in (*learnt, *direct)} | {q.text for q in questions}
     tested = held_out(preset, task, seen) if table else None
 
     found: dict[int, tuple[Run, dict[str, Path]]] = {}
     seeds = tuple(dict.fromkeys(seeds)) or (preset.seed,)
     for seed in seeds:
         one = _of_seed(run, seed, label=len(seeds) > 1)
-        sft = train_sft(one, learnt)
+        sft = train_sft(one, learnt, direct=direct)
         debategpt = train_sft(one, learnt, stage="debategpt", settings=preset.debategpt, form=consensus_only)
         imad = train_grpo(one, str(sft), questions, trained_on)
         found[seed] = one, {"sft": sft, "debategpt": debategpt, "imad": imad}
@@ -117,6 +122,28 @@ def make_debates(run: Run, task: Task) -> None:
             seed=preset.seed,
             progress=tell,
         )
+
+
+def _plain_answers(run: Run, task: Task, n: int) -> list[Transcript]:
+    """`n` answers of the base without any character, to questions of their own: each as a consensus without a debate.
+
+    They are sampled as they come, at temperature 1: what stage 2 is to choose from must be there.
+    """
+    if n == 0:
+        return []
+    path = run.out / DIRECT_FILE
+    if PartialState().num_processes > 1 and not is_finished(path):
+        raise UserError("plain answers of the base are to be learnt, and several processes: begin with one process")
+    if not is_finished(path):
+        sampling = Sampling(run.preset.answer_tokens, 1.0, 1.0, seed=run.preset.seed)
+        with loaded(run.preset.model) as model:
+            agent = LocalAgent(PLAIN, model, sampling, run.preset.grpo.generation_batch_size)
+            seed = run.preset.seed + 3  # after those of the debates, of stage 2 and of the table
+            evaluate(
+                path, "single", Vote(CHUNK), lambda _: [agent], task=task, n_questions=n, seed=seed, progress=run.tell
+            )
+    records = read_lines(path)
+    return [Transcript.build(r["question"], [], without_tags(r["texts"][0]).strip()) for r in records]
 
 
 def _make_base(run: Run, settings: Pretraining) -> Path:

@@ -56,9 +56,12 @@ class SFT:
     max_grad_norm: float = 0.3
     """Gradients are clipped to this norm."""
     direct_share: float = 0.0
-    """Plain answers of the base that are learnt as well, each as a debate that is nothing but its consensus, as a
-    share of the debates; not in the paper. A large model answers directly now and then whatever it was taught; a
-    small one that never does after stage 1 finds short answers slowly in stage 2, or never."""
+    """Plain answers of the base among what is learnt, each as a debate that is nothing but its consensus, as a share
+    of the debates; not in the paper. A large model answers directly now and then whatever it was taught; a small one
+    that never does after stage 1 finds short answers in stage 2 slowly or never."""
+    practice: float = 0.0
+    """Plain answers, as a share of the debates, that are learnt in batches of their own behind a consensus tag that is
+    given: how to answer directly, not when. Not in the paper. Without, a small model unlearns it over the debates."""
     gradient_checkpointing: bool = True
     """Compute activations twice to save memory."""
     save_every: int = 50
@@ -174,6 +177,8 @@ class Preset:
     """Agents of the debates."""
     rounds: int = 2
     """Rounds of the debates."""
+    personas: tuple[str, ...] = ("chain-of-thought", "self-critique", "program-of-thought")
+    """Who sits in the seats, in order; with more agents than names, from the beginning again."""
     task: str = "arithmetic"
     """What is debated, by the name of a task."""
     task_options: dict[str, Any] = field(default_factory=dict)
@@ -260,22 +265,23 @@ PRESETS: dict[str, Preset] = {
             model="organism",
             task="small-arithmetic",
             task_options={"split": "train"},
-            debates=4000,
-            answer_tokens=64,
+            debates=2000,
+            answer_tokens=96,
             sft=SFT(
-                learning_rate=1e-3,
-                batch_size=32,
-                device_batch_size=32,
+                learning_rate=4e-3,
+                epochs=2,
+                device_batch_size=16,
                 max_length=512,
                 max_grad_norm=1.0,
-                direct_share=0.25,
+                direct_share=0.15,
+                practice=0.4,
                 gradient_checkpointing=False,
             ),
             grpo=GRPO(
                 lora=LoRA(alpha=64),
-                learning_rate=2e-4,
+                learning_rate=4e-4,
                 questions=2000,
-                epochs=3,
+                epochs=1.2,
                 num_generations=8,
                 num_iterations=1,
                 batch_size=64,
@@ -286,11 +292,12 @@ PRESETS: dict[str, Preset] = {
                 max_grad_norm=1.0,
                 combine="gated",
                 schedule="waiting",
-                descent=Descent(176, 14, geometric=True),
+                descent=Descent(288, 16, geometric=True),
                 generation="interp",
                 stop_at_limit=True,
                 gradient_checkpointing=False,
             ),
+            precision="bf16",
             adapter_dtype="fp16",
             table_questions=600,
         ),

@@ -17,12 +17,13 @@ from typing import Any
 
 from interp.debate.agents import Agent, Sampling
 from interp.debate.local import InternalizedAgent, LocalAgent
-from interp.debate.personas import PERSONAS, PLAIN
+from interp.debate.personas import PERSONAS, PLAIN, TRAIT_PERSONAS
 from interp.debate.tasks import Question, Task, make_task
 from interp.evaluation.accuracy import Row, evaluate, summarize
 from interp.evaluation.comparison import paired
 from interp.evaluation.methods import Debates, Method, Vote
 from interp.evaluation.statistics import PairedTest
+from interp.errors import UserError
 from interp.files import atomic_write
 from interp.journal import package_versions, read_lines
 from interp.lineage import read_lineage
@@ -136,8 +137,11 @@ def table_seed(preset: Preset) -> int:
 
 
 def debaters(preset: Preset, model: Model) -> list[Agent]:
-    """The agents of the preset's debates: the diverse personas in order, all played by one model."""
-    personas = list(PERSONAS.values())
+    """The agents of the preset's debates, all played by one model. Raises `UserError` for an unknown persona."""
+    known = {**PERSONAS, **TRAIT_PERSONAS}
+    if unknown := [name for name in preset.personas if name not in known]:
+        raise UserError(f"persona {unknown[0]}: not known; give some of {', '.join(known)}")
+    personas = [known[name] for name in preset.personas]
     return [_agent(LocalAgent, preset, model, personas[k % len(personas)]) for k in range(preset.agents)]
 
 

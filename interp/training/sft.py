@@ -16,7 +16,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from interp.debate.transcript import Transcript, fingerprint
-from interp.training.examples import Form, in_batches, make_examples, whole
+from interp.training.examples import Form, behind_tag, in_batches, make_examples, whole
 from interp.training.loop import Run, accumulation, finish, fit, lora_config, shared_arguments, start_from
 from interp.training.presets import SFT
 from interp.training.tags import add_tags
@@ -35,8 +35,8 @@ def train_sft(
 
     The loss is on the completion only. Tags become special tokens whose embedding rows alone are trained
     beside the adapter. `form` says what is learnt of a transcript: `whole` for stage 1, `consensus_only`
-    for DebateGPT, which gets no tags. `direct` are transcripts that are learnt beside them, in batches of
-    their own: plain answers (`SFT.direct_share`). A finished stage is not trained again, and one that was
+    for DebateGPT, which gets no tags. `direct` are plain answers, as transcripts, that are learnt beside
+    the debates (`SFT.direct_share` and `SFT.practice`). A finished stage is not trained again, and one that was
     killed goes on from the last state that it kept. Raises `UserError` where no transcript can be learnt.
     """
     folder = run.checkpoint(stage)
@@ -51,7 +51,9 @@ def train_sft(
     examples = make_examples(transcripts, tokenizer, form=form, max_length=settings.max_length)
     kinds = [examples.kept]
     if direct:
-        kinds.append(make_examples(direct, tokenizer, form=form, max_length=settings.max_length).kept)
+        among = direct[: round(settings.direct_share * len(transcripts))]
+        kinds[0] += make_examples(among, tokenizer, form=form, max_length=settings.max_length).kept
+        kinds.append(make_examples(direct, tokenizer, form=behind_tag, max_length=settings.max_length).kept)
     ordered = in_batches(kinds, settings.batch_size, settings.epochs, preset.seed)
     trainer = SFTTrainer(
         model=hf,
