@@ -281,7 +281,7 @@ PRESETS: dict[str, Preset] = {
                 lora=LoRA(alpha=64),
                 learning_rate=4e-4,
                 questions=2000,
-                epochs=1.2,
+                epochs=2,
                 num_generations=8,
                 num_iterations=1,
                 batch_size=64,
