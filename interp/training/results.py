@@ -19,11 +19,11 @@ from interp.debate.agents import Agent, Sampling
 from interp.debate.local import InternalizedAgent, LocalAgent
 from interp.debate.personas import PERSONAS, PLAIN, TRAIT_PERSONAS
 from interp.debate.tasks import Question, Task, make_task
+from interp.errors import UserError
 from interp.evaluation.accuracy import Row, evaluate, summarize
 from interp.evaluation.comparison import paired
 from interp.evaluation.methods import Debates, Method, Vote
 from interp.evaluation.statistics import PairedTest
-from interp.errors import UserError
 from interp.files import atomic_write
 from interp.journal import package_versions, read_lines
 from interp.lineage import read_lineage
