@@ -56,6 +56,11 @@ _CLOSING = (
     "With of agents behind it, the answer is Not all agree, but a majority of out of settles on "
     "Majority answer (of agents): By votes among agents the debate closes with"
 )
+# Of the tags of transcripts, which the base reads in pieces as other models do; only stage 1 makes them tokens.
+_TAG_PARTS = (
+    *("<|", "|>", "Round ", " - ", "Initial Solutions", " Solution", "Revision", " Revision"),
+    *("Consensus", "endofdebate"),
+)
 _SIGNS = ("+", "-", "*", "=", "(", ")", ",", ".", ":", ";", "/", "?", "!", "'", '"', "{", "}", "\\", "\n\n", "\n", " ")
 _VARIABLES = ("x", "y", "r", "s")
 
@@ -74,7 +79,7 @@ def pieces() -> list[str]:
     """Strings that are one token each, without numbers; where several begin alike, the longest is taken."""
     numbered = [f"\n{i}) " for i in range(1, 6)]
     words = re.findall(r"[A-Za-z]+", _CLOSING)
-    every = (*SAID, *numbered, *words, *(f" {word}" for word in words), *_SIGNS, *_VARIABLES)
+    every = (*SAID, *_TAG_PARTS, *numbered, *words, *(f" {word}" for word in words), *_SIGNS, *_VARIABLES)
     return sorted(dict.fromkeys(every), key=len, reverse=True)
 
 
