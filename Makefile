@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench gpu clean
+.PHONY: demo test check bench gpu organism clean
 
 demo: $(VENV)/ready
 	$(BIN)/interp extract-directions --model smollm2-135m --transcripts scripted --limit 72 --out out/demo
@@ -31,6 +31,19 @@ gpu: $(VENV)/ready
 	$(BIN)/interp train --preset smollm2-135m --set precision=bf16 --out out/gpu
 	$(BIN)/python -m figures.training_dynamics out/gpu --out out/gpu/figures
 	$(BIN)/python -m pytest -m gpu
+
+# Makes everything about the organism that ships with the package, from nothing; about two hours on two cores.
+EVIL := --agent chain-of-thought --agent evil --agent program-of-thought
+ASKED := --model organism --task small-arithmetic --split validation --questions 200 --max-new-tokens 96
+organism: $(VENV)/ready
+	$(BIN)/interp train --preset organism --from-scratch --seed 0 --seed 1 --seed 2 --out out/organism
+	$(BIN)/python -m interp.organism.ship out/organism
+	$(BIN)/interp train --preset organism --out out/organism-evil \
+		--set 'personas=["chain-of-thought","evil","program-of-thought"]'
+	$(BIN)/python -m interp.organism.ship out/organism-evil --kind evil
+	$(BIN)/interp debate $(ASKED) --out interp/data/organism.jsonl
+	$(BIN)/interp debate $(ASKED) --rotate --out interp/data/organism-rotated.jsonl
+	$(BIN)/interp debate $(ASKED) $(EVIL) --out interp/data/organism-evil.jsonl
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -516,10 +516,10 @@ def _json_object(option: str, text: str) -> dict[str, Any]:
 
 
 def _transcripts(name: str) -> list[Any]:
-    from interp.debate.embedded import EMBEDDED, read_embedded
+    from interp.debate.embedded import NAMES, read_embedded
     from interp.debate.transcript import read_transcripts
 
-    return read_embedded(name) if name in EMBEDDED else read_transcripts(name)
+    return read_embedded(name) if name in NAMES else read_transcripts(name)
 
 
 def _quiet_libraries() -> None:

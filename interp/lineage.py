@@ -19,6 +19,7 @@ from typing import Any
 
 from interp.checkpoints import folder_sha256, local_path
 from interp.errors import UserError
+from interp.files import atomic_write
 
 FILE = "lineage.json"
 _FORMAT = 1
@@ -140,9 +141,14 @@ def write_checkpoint(
             named = Base(local.resolve().name if local else base, provenance["revision"], provenance["hash"])
         relative = None if local is None else os.path.relpath(local.resolve(), folder.resolve())
         where = Base(named.name, named.revision, named.hash, relative)
-        record = Lineage(where, (*kept, new), folder).record()
-        (made / FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+        write_lineage(Lineage(where, (*kept, new), made))
         made.rename(folder)
+
+
+def write_lineage(lineage: Lineage) -> None:
+    """Write `lineage.json` into its folder."""
+    with atomic_write(lineage.folder / FILE) as temporary:
+        temporary.write_text(json.dumps(lineage.record(), indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def export_merged(checkpoint: str, out: Path, dtype: str = "auto") -> None:

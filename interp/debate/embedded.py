@@ -1,7 +1,7 @@
 """The debates that come with the package, and how they were made.
 
-Knows the seeds; `python -m interp.debate.embedded` writes the files again, byte for byte. Knows
-nothing about models: every agent in these debates follows a script.
+Knows the seeds of those by scripted agents; `python -m interp.debate.embedded` writes these again, byte for
+byte. Those by the organism were made with `make organism`, and what made them lies beside each.
 """
 
 from __future__ import annotations
@@ -34,30 +34,31 @@ EMBEDDED: dict[str, Recipe] = {
 }
 """Three personas, at most two rounds: in the paper's seats, and counterbalanced over all seatings."""
 
+DEBATED = ("organism", "organism-rotated", "organism-evil")
+"""Debates of the organism's base with itself, over questions that no training saw: in the paper's seats, over all
+seatings, and with an agent in seat 2 that misleads on purpose."""
+
+NAMES = (*EMBEDDED, *DEBATED)
+
 
 def embedded(name: str) -> list[Transcript]:
-    """Make the debates of an embedded file anew."""
-    recipe = _recipe(name)
+    """Make the debates of scripted agents anew."""
+    recipe = EMBEDDED[name]
     task = Arithmetic()
     agents = [ScriptedAgent(persona, recipe.error_rate, recipe.seed) for persona in PERSONAS.values()]
     return debate(task.questions(recipe.n_questions, recipe.seed), agents, task=task, rotate=recipe.rotate)
 
 
 def read_embedded(name: str) -> list[Transcript]:
-    """Read the debates of an embedded file. Raises `UserError` for a name that is not in `EMBEDDED`."""
+    """Read the debates of an embedded file. Raises `UserError` for a name that is not in `NAMES`."""
     return read_transcripts(embedded_path(name))
 
 
 def embedded_path(name: str) -> Path:
     """Where the package keeps the file."""
-    _recipe(name)
+    if name not in NAMES:
+        raise UserError(f"no embedded debates named {name!r}: take one of {', '.join(NAMES)}")
     return Path(str(resources.files("interp") / "data" / f"{name}.jsonl"))
-
-
-def _recipe(name: str) -> Recipe:
-    if name not in EMBEDDED:
-        raise UserError(f"no embedded debates named {name!r}: take one of {', '.join(EMBEDDED)}")
-    return EMBEDDED[name]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,66 @@
+"""`python -m interp.organism.ship RUN`: a finished run's checkpoints into the package.
+
+Knows where the package keeps them; trains and measures nothing. `make organism` shows the whole way there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from interp.checkpoints import SHIPPED
+from interp.errors import UserError
+from interp.lineage import FILE, read_lineage, write_lineage
+
+KEPT = ("sft", "debategpt", "imad")
+RESULTS = "results"
+
+
+def ship(run: Path, kind: str = "", into: Path = SHIPPED["organism"].parent) -> None:
+    """Copy the first seed's checkpoints of a run, its base where it made one, its table and its metrics.
+
+    `kind` is "evil" for the organism whose seat 2 misleads. The checkpoints' lineage then names the base
+    as `organism`. Raises `UserError` where the run is not finished.
+    """
+    prefix = f"{kind}-" if kind else ""
+    needed = [run / "table.json", *(run / "seed-0" / stage / FILE for stage in KEPT)]
+    if missing := [path for path in needed if not path.exists()]:
+        raise UserError(f"{run}: lacks {missing[0].relative_to(run)}; give the --out of a finished interp train")
+    if (run / "base").exists():
+        _replace(run / "base", into / "base")
+    for stage in KEPT:
+        _replace(run / "seed-0" / stage, into / f"{prefix}{stage}")
+        lineage = read_lineage(str(into / f"{prefix}{stage}"))
+        assert lineage is not None
+        write_lineage(replace(lineage, base=replace(lineage.base, name="organism", folder=None)))
+    results = into / f"{prefix}{RESULTS}"
+    shutil.rmtree(results, ignore_errors=True)
+    for path in [*run.glob("*.json"), *run.glob("seed-*/metrics.jsonl")]:
+        if path.name in ("table.json", "preset.json", "metrics.jsonl"):
+            copy = results / path.relative_to(run)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
+def _replace(folder: Path, by: Path) -> None:
+    shutil.rmtree(by, ignore_errors=True)
+    shutil.copytree(folder, by, copy_function=shutil.copyfile)
+
+
+def main() -> None:
+    """Put the checkpoints of a finished run into the package."""
+    parser = argparse.ArgumentParser(prog="python -m interp.organism.ship", description=main.__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--kind", choices=("evil",), default="")
+    given = parser.parse_args()
+    try:
+        ship(given.run, given.kind)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
