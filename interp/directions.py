@@ -157,6 +157,8 @@ class Direction:
     label: str
     layer: int
     hook_point: str
+    residual_norm: float = float("nan")
+    """Mean length of the activations that were read there; NaN where that is not known."""
 
     @property
     def norm(self) -> float:
@@ -222,8 +224,9 @@ class Directions:
                 raise KeyError(f"no {what} {given!r}; there are {', '.join(known)}")
         if layer not in self.layers:
             raise KeyError(f"no layer {layer}; there are {self.layers[0]} to {self.layers[-1]}")
-        vector = self.vectors[self.rounds.index(round_), self.labels.index(label), self.layers.index(layer)]
-        return Direction(vector, label, layer, self.hook_point.format(layer=layer))
+        place = self.layers.index(layer)
+        vector = self.vectors[self.rounds.index(round_), self.labels.index(label), place]
+        return Direction(vector, label, layer, self.hook_point.format(layer=layer), float(self.residual_norm[place]))
 
     @property
     def norms(self) -> Float[np.ndarray, "round label layer"]:
