@@ -134,6 +134,18 @@ class Steering:
         """What it does, with a hash of the vectors, as JSON takes it."""
         return [dict(change.facts) for change in self.changes]
 
+    @property
+    def summary(self) -> str:
+        """What it does, in a few words."""
+        said: dict[str, list[str]] = {}
+        for facts in self.facts:
+            amount = facts.get("coefficient", facts.get("value"))
+            number = "" if amount is None else f" {amount:+g}" if facts["do"] == "add" else f" {amount:g}"
+            unit = "" if facts.get("units", "unit") == "unit" else f" {facts['units']}"
+            layer = facts["hook_point"].split(".")[1]
+            said.setdefault(f"{facts['do']} {', '.join(facts['directions'])}{number}{unit}", []).append(layer)
+        return "; ".join(f"{what}, layer {', '.join(layers)}" for what, layers in said.items()) or "unsteered"
+
     def on(self, model: Model, *, n_prompt: Sequence[int] | None = None) -> AbstractContextManager[Steered]:
         """Within this context whatever the model reads and writes is steered, and after it nothing is.
 

@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from interp.progress import Progress as ProgressCallback
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from interp.directions import Directions
     from interp.evaluation.accuracy import Row
     from interp.evaluation.comparison import Comparison
+    from interp.side_by_side import Pair
     from interp.training.dryrun import Plan  # it brings TRL along
 
 
@@ -199,6 +201,24 @@ def comparison_table(found: Comparison) -> Table:
         f"questions on which the first did better {test.better:,}, worse {test.worse:,}, equally well {test.tied:,}\n"
         f"tokens of the second ÷ those of the first: {_ratio(found.second.tokens, found.first.tokens)}"
     )
+    return table
+
+
+def pair_table(pair: Pair, what: str) -> Table:
+    """A prompt with its two answers beside one another; `what` says how the second was steered."""
+    table = Table(
+        title=Text(pair.prompt),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 2, 0, 0),
+        expand=True,
+    )
+    for heading in (f"unsteered ({pair.unsteered_tokens} tokens)", f"{what} ({pair.steered_tokens} tokens)"):
+        table.add_column(heading, ratio=1, overflow="fold")
+    ended = Text(pair.steered)
+    if not pair.finite:
+        ended.append("\n[ends here: the numbers are out of range; take a smaller coefficient]", style="red")
+    table.add_row(Text(pair.unsteered), ended)
     return table
 
 
