@@ -464,6 +464,102 @@ def steer(
         console.print(f"wrote {out}", markup=False, soft_wrap=True)
 
 
+@app.command()
+def sweep(
+    directions: Annotated[list[Path], typer.Option(help="A directions.safetensors file; repeat for several.")],
+    transcripts: Annotated[str, typer.Option(help="Debates over held-out questions, as in extract-directions.")],
+    layers: Annotated[str, typer.Option(help="Numbers and ranges such as 15-20.")],
+    coefficients: Annotated[
+        str, typer.Option(help="Separated by commas; 0 is always among them.")
+    ] = "-16,-8,-4,4,8,16",
+    model: Annotated[
+        list[str] | None, typer.Option(help="As elsewhere; repeat for several. Each is steered with every file.")
+    ] = None,
+    adapter: AdapterOption = None,
+    agent: Annotated[list[str] | None, typer.Option(help="A seat or label; repeat for several; else all.")] = None,
+    units: Annotated[str, typer.Option(help="Of coefficients: unit, raw or residual, as in steer.")] = "unit",
+    at: Annotated[str, typer.Option(help="Which tokens are steered, as in steer.")] = "generated",
+    context: Annotated[
+        list[str] | None,
+        typer.Option(help="turn: go on from an agent's tag; question: from the bare question. Repeat; else both."),
+    ] = None,
+    random: Annotated[int, typer.Option(min=0, help="Random directions of the same length, as controls.")] = 1,
+    fit_classifier_on: Annotated[
+        str | None, typer.Option(help="Other debates, to fit a classifier of agents on.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N transcripts.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest text.")] = 96,
+    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; 0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Of sampling: the probability kept.")] = 0.9,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts written at a time.")] = 32,
+    out: Annotated[
+        Path, typer.Option(help="JSONL file for the texts and scores; what made them goes beside it.")
+    ] = Path("sweep.jsonl"),
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    revision: RevisionOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of sampling.")] = 0,
+    restart: RestartOption = False,
+) -> None:
+    """Measure how far each agent can be turned up: steered texts against the agent's own words.
+
+    Every text is kept with its scores; the table has the normalised areas beside their controls. Questions
+    that the directions were fitted on are left out. A killed run goes on when run again.
+
+    Example: `interp sweep --directions found/directions.safetensors --transcripts held-out.jsonl --layers 15-20`
+    """
+    from rich.console import Console
+
+    from interp import sweep as sweeps
+    from interp.activations import parse_layers
+    from interp.debate.agents import Sampling
+    from interp.directions import Directions
+    from interp.evaluation.steerability import PersonaClassifier, steerability
+    from interp.models import load_model
+    from interp.terminal import progress_bars, steerability_table
+
+    names = model or ["smollm2-135m"]
+    if adapter and len(names) > 1:
+        raise UserError(f"adapter {adapter[0]}: goes on one model, and {len(names)} are given; give checkpoints")
+    try:
+        chosen = tuple(sorted(float(c) for c in coefficients.split(",")))
+    except ValueError:
+        raise UserError(f"--coefficients {coefficients}: give numbers with commas between, as in -8,-4,4,8") from None
+    found = {str(path): Directions.load(path) for path in directions}
+    debates = _transcripts(transcripts)[:limit]
+    console = Console(highlight=False)
+    classifier = None if fit_classifier_on is None else PersonaClassifier().fit(_transcripts(fit_classifier_on))
+    _quiet_libraries()
+    loaded = [load_model(name, adapters=adapter or (), revision=revision, dtype=dtype, device=device) for name in names]
+    settings = sweeps.Settings(
+        chosen,
+        parse_layers(layers, min(m.n_layers for m in loaded)),
+        units,
+        at,
+        tuple(context or sweeps.CONTEXTS),
+        tuple(f"agent {a}" if a.isdecimal() else a for a in agent or ()),
+        random,
+        Sampling(max_new_tokens, temperature, top_p, seed),
+    )
+    with progress_bars() as progress:
+        records = sweeps.sweep(
+            out,
+            loaded,
+            found,
+            debates,
+            settings,
+            classifier=classifier,
+            batch_size=batch_size,
+            restart=restart,
+            progress=progress,
+        )
+    measures = ["rougeL"] if classifier is None else ["rougeL", "classifier"]
+    console.print(steerability_table(steerability(records, measures)))
+    if lost := sum(not record["finite"] for record in records):
+        console.print(f"texts that end where the numbers are out of range, scored 0: {lost:,} of {len(records):,}")
+    console.print(f"wrote {out}", markup=False, soft_wrap=True)
+
+
 def main() -> None:
     """Run the command line; what the user can mend is one line and exit status 2."""
     try:

@@ -8,6 +8,7 @@ a group shares, its question above all, cancels.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -94,6 +95,11 @@ class Contrast:
     @property
     def rounds(self) -> tuple[int, ...]:
         return tuple(int(r) for r in np.unique(self.round))
+
+
+def question_hash(question: str) -> str:
+    """What directions keep of a question that they were fitted on, so that it is not asked when they are tested."""
+    return hashlib.sha256(question.encode()).hexdigest()[:16]
 
 
 def differences(values: Float[np.ndarray, "group label *rest"]) -> Float[np.ndarray, "group label *rest"]:

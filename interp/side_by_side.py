@@ -156,8 +156,8 @@ def side_by_side(
     journal = None if out is None else Journal(out, made_by, restart=restart)
     pairs = [] if journal is None else [Pair(**record) for record in journal.records]
     progress("answering", len(pairs), len(prompts))
-    while len(pairs) < len(prompts):
-        start, stop = len(pairs), min(len(prompts), len(pairs) + batch_size)
+    for start in range(len(pairs) // batch_size * batch_size, len(prompts), batch_size):  # the same batches again
+        stop = min(len(prompts), start + batch_size)
         written = generate(
             model,
             [ids for ids in encoded[start:stop] for _ in range(2)],
@@ -168,7 +168,7 @@ def side_by_side(
             batch_size=2 * batch_size,
             steering=[Steering(), steering] * (stop - start),
         )
-        for i in range(start, stop):
+        for i in range(max(start, len(pairs)), stop):
             plain, steered = written[2 * (i - start) : 2 * (i - start) + 2]
             pairs.append(_pair(model, prompts[i], plain, steered))
             if journal is not None:

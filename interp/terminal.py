@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from interp.directions import Directions
     from interp.evaluation.accuracy import Row
     from interp.evaluation.comparison import Comparison
+    from interp.evaluation.steerability import Steerability
     from interp.side_by_side import Pair
     from interp.training.dryrun import Plan  # it brings TRL along
 
@@ -219,6 +220,42 @@ def pair_table(pair: Pair, what: str) -> Table:
     if not pair.finite:
         ended.append("\n[ends here: the numbers are out of range; take a smaller coefficient]", style="red")
     table.add_row(Text(pair.unsteered), ended)
+    return table
+
+
+def steerability_table(found: Sequence[Steerability]) -> Table:
+    """Normalised areas, each agent's own direction beside the controls; what is the same everywhere has no column."""
+    names = ("model", "directions", "context", "layer", "measure")
+    varied = [name for name in names if len({getattr(row, name) for row in found}) > 1]
+    same = [f"{name} {getattr(found[0], name)}" for name in names if found and name not in varied]
+    table = Table(
+        title="Steerability: normalised area under the curve of each agent's own words",
+        title_justify="left",
+        caption=Text(
+            "own: along the agent's direction (95 % interval over questions); at: its highest point\n"
+            "others, random: along the other agents' directions, random ones; n: questions\n" + "; ".join(same)
+        ),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for heading in (*varied, "agent", "own", "at", "others", "random", "n"):
+        named = heading in ("model", "directions", "context", "agent", "measure")
+        table.add_column(heading, justify="left" if named else "right", overflow="fold")
+    for own in (row for row in found if row.kind == "own"):
+        beside = {
+            row.kind: _rounded(row.area.mean, 3)
+            for row in found
+            if row.label == own.label and all(getattr(row, name) == getattr(own, name) for name in names)
+        }
+        table.add_row(
+            *(str(getattr(own, name)) for name in varied),
+            own.label,
+            _interval(own.area.mean, own.area.low, own.area.high, digits=3),
+            f"{own.peak:g}",
+            *(beside.get(kind, "–") for kind in ("others", "random")),
+            str(own.questions),
+        )
     return table
 
 
