@@ -383,7 +383,9 @@ def steer(
     layer: Annotated[str | None, typer.Option(help="Where: 16, or 10-12,20; else the best in the file.")] = None,
     at: Annotated[
         str,
-        typer.Option(help="Which tokens: generated, writing (the prompt's last one too), prompt or everywhere."),
+        typer.Option(
+            help="Which tokens: generated, writing (the prompt's last one too), prompt, everywhere or after_first."
+        ),
     ] = "generated",
     do: Annotated[
         str, typer.Option(help="add; ablate: take the directions out; clamp: set the projection to the coefficient.")

@@ -58,11 +58,20 @@ def prompt(n_prompt: int) -> Sequence[tuple[int, int]]:
 
 
 def everywhere(n_prompt: int) -> Sequence[tuple[int, int]]:
-    """All tokens."""
+    """All tokens, the first included.
+
+    Many models keep a value there that all others attend to, a hundred times as long as the rest; taking a
+    direction out of it, or clamping it, breaks the model. To spare it take `after_first`.
+    """
     return [(0, END)]
 
 
-POSITIONS: dict[str, Positions] = {f.__name__: f for f in (generated, writing, prompt, everywhere)}
+def after_first(n_prompt: int) -> Sequence[tuple[int, int]]:
+    """All tokens but the first."""
+    return [(1, END)]
+
+
+POSITIONS: dict[str, Positions] = {f.__name__: f for f in (generated, writing, prompt, everywhere, after_first)}
 
 
 @dataclass(frozen=True)

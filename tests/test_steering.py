@@ -80,7 +80,13 @@ def test_ablation_spans_what_is_at_the_same_hook_point() -> None:
 
 def test_positions() -> None:
     meant = {name: [(start, min(stop, 9)) for start, stop in at(5)] for name, at in POSITIONS.items()}
-    assert meant == {"generated": [(5, 9)], "writing": [(4, 9)], "prompt": [(0, 5)], "everywhere": [(0, 9)]}
+    assert meant == {
+        "generated": [(5, 9)],
+        "writing": [(4, 9)],
+        "prompt": [(0, 5)],
+        "everywhere": [(0, 9)],
+        "after_first": [(1, 9)],
+    }
 
 
 @pytest.mark.parametrize("kind", ["bytes", "merging", "metaspace"])
