@@ -396,6 +396,201 @@ def export_model(
     typer.echo(f"wrote {out}")
 
 
+@app.command()
+def steer(
+    directions: Annotated[Path, typer.Option(help="A directions.safetensors file.")],
+    prompt: Annotated[list[str] | None, typer.Option(help="What to answer; repeat for several.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file of prompts: one a line, or JSONL.")] = None,
+    agent: Annotated[list[str] | None, typer.Option(help="A seat (2) or a label; repeat for several; 1.")] = None,
+    coefficient: Annotated[
+        list[float] | None, typer.Option(help="How much of it, below 0 to subtract; one, or one for each agent; 8.")
+    ] = None,
+    units: Annotated[
+        str,
+        typer.Option(help="Of coefficients: unit (vectors), raw (mean difference), residual (mean length there)."),
+    ] = "unit",
+    layer: Annotated[str | None, typer.Option(help="Where: 16, or 10-12,20; else the best in the file.")] = None,
+    at: Annotated[
+        str,
+        typer.Option(
+            help="Which tokens: generated, writing (the prompt's last one too), prompt, everywhere or after_first."
+        ),
+    ] = "generated",
+    do: Annotated[
+        str, typer.Option(help="add; ablate: take the directions out; clamp: set the projection to the coefficient.")
+    ] = "add",
+    form: Annotated[
+        str, typer.Option(help="The prompt is a chat message, a problem (as transcripts open) or plain text.")
+    ] = "chat",
+    model: ModelOption = "smollm2-135m",
+    adapter: AdapterOption = None,
+    foreign: Annotated[bool, typer.Option("--foreign", help="The directions may be another model's.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 128,
+    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; 0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Of sampling: the probability kept.")] = 0.9,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts answered at a time.")] = 16,
+    out: Annotated[Path | None, typer.Option(help="JSONL file for the answers; what made them goes beside it.")] = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    revision: RevisionOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of sampling.")] = 0,
+    restart: RestartOption = False,
+) -> None:
+    """Answer prompts without and with an agent turned up or down, side by side.
+
+    Examples: `interp steer --directions found/directions.safetensors --agent 2 --coefficient 12 --prompt "12 * 7?"`;
+    two agents: `--agent 1 --agent 3 --coefficient 8 --coefficient=-8`
+    """
+    from rich.console import Console
+
+    from interp.activations import parse_layers
+    from interp.debate.agents import Sampling
+    from interp.directions import Directions
+    from interp.models import load_model
+    from interp.side_by_side import DOINGS, FORMS, make_steering, read_prompts, side_by_side
+    from interp.steering import POSITIONS, UNITS, require_made_on
+    from interp.terminal import pair_table, progress_bars
+
+    for option, given, known in (
+        *(("--units", units, UNITS), ("--at", at, POSITIONS), ("--do", do, DOINGS), ("--form", form, FORMS)),
+    ):
+        _one_of(option, given, known)
+    if (prompt is None) == (prompts is None):
+        raise UserError("give prompts either by --prompt, repeated for several, or in a file by --prompts")
+    asked = prompt or read_prompts(prompts or "")
+    sampling = Sampling(max_new_tokens, temperature, top_p, seed)
+    found = Directions.load(directions)
+    console = Console(highlight=False)
+    _quiet_libraries()
+    loaded = load_model(model, adapters=adapter or (), revision=revision, dtype=dtype, device=device)
+    console.print(f"model: {loaded.name} ({loaded.source})", soft_wrap=True)
+    if not foreign:
+        require_made_on(found, loaded, directions)
+    agents, coefficients = agent or ["1"], coefficient or [8.0]
+    steering = make_steering(
+        found,
+        agents,
+        coefficients,
+        layers=() if layer is None else parse_layers(layer, loaded.n_layers),
+        units=units,
+        at=at,
+        do=do,
+        model=loaded,
+    )
+    with progress_bars() as progress:
+        pairs = side_by_side(
+            loaded,
+            asked,
+            steering,
+            form=form,  # type: ignore[arg-type]  # checked above
+            sampling=sampling,
+            batch_size=batch_size,
+            out=out,
+            restart=restart,
+            progress=progress,
+        )
+    for pair in pairs:
+        console.print(pair_table(pair, steering.summary))
+    if out is not None:
+        console.print(f"wrote {out}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def sweep(
+    directions: Annotated[list[Path], typer.Option(help="A directions.safetensors file; repeat for several.")],
+    transcripts: Annotated[str, typer.Option(help="Debates over held-out questions, as in extract-directions.")],
+    layers: Annotated[str, typer.Option(help="Numbers and ranges such as 15-20.")],
+    coefficients: Annotated[
+        str, typer.Option(help="Separated by commas; 0 is always among them.")
+    ] = "-16,-8,-4,4,8,16",
+    model: Annotated[
+        list[str] | None, typer.Option(help="As elsewhere; repeat for several. Each is steered with every file.")
+    ] = None,
+    adapter: AdapterOption = None,
+    agent: Annotated[list[str] | None, typer.Option(help="A seat or label; repeat for several; else all.")] = None,
+    units: Annotated[str, typer.Option(help="Of coefficients: unit, raw or residual, as in steer.")] = "unit",
+    at: Annotated[str, typer.Option(help="Which tokens are steered, as in steer.")] = "generated",
+    context: Annotated[
+        list[str] | None,
+        typer.Option(help="turn: go on from an agent's tag; question: from the bare question. Repeat; else both."),
+    ] = None,
+    random: Annotated[int, typer.Option(min=0, help="Random directions of the same length, as controls.")] = 1,
+    fit_classifier_on: Annotated[
+        str | None, typer.Option(help="Other debates, to fit a classifier of agents on.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N transcripts.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest text.")] = 96,
+    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; 0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Of sampling: the probability kept.")] = 0.9,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts written at a time.")] = 32,
+    out: Annotated[
+        Path, typer.Option(help="JSONL file for the texts and scores; what made them goes beside it.")
+    ] = Path("sweep.jsonl"),
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    revision: RevisionOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of sampling.")] = 0,
+    restart: RestartOption = False,
+) -> None:
+    """Measure how far each agent can be turned up: steered texts against the agent's own words.
+
+    Every text is kept with its scores; the table has the normalised areas beside their controls. Questions
+    that the directions were fitted on are left out. A killed run goes on when run again.
+
+    Example: `interp sweep --directions found/directions.safetensors --transcripts held-out.jsonl --layers 15-20`
+    """
+    from rich.console import Console
+
+    from interp import sweep as sweeps
+    from interp.activations import parse_layers
+    from interp.debate.agents import Sampling
+    from interp.directions import Directions
+    from interp.evaluation.steerability import PersonaClassifier, steerability
+    from interp.models import load_model
+    from interp.terminal import progress_bars, steerability_table
+
+    names = model or ["smollm2-135m"]
+    if adapter and len(names) > 1:
+        raise UserError(f"adapter {adapter[0]}: goes on one model, and {len(names)} are given; give checkpoints")
+    try:
+        chosen = tuple(sorted(float(c) for c in coefficients.split(",")))
+    except ValueError:
+        raise UserError(f"--coefficients {coefficients}: give numbers with commas between, as in -8,-4,4,8") from None
+    found = {str(path): Directions.load(path) for path in directions}
+    debates = _transcripts(transcripts)[:limit]
+    console = Console(highlight=False)
+    classifier = None if fit_classifier_on is None else PersonaClassifier().fit(_transcripts(fit_classifier_on))
+    _quiet_libraries()
+    loaded = [load_model(name, adapters=adapter or (), revision=revision, dtype=dtype, device=device) for name in names]
+    settings = sweeps.Settings(
+        chosen,
+        parse_layers(layers, min(m.n_layers for m in loaded)),
+        units,
+        at,
+        tuple(context or sweeps.CONTEXTS),
+        tuple(f"agent {a}" if a.isdecimal() else a for a in agent or ()),
+        random,
+        Sampling(max_new_tokens, temperature, top_p, seed),
+    )
+    with progress_bars() as progress:
+        records = sweeps.sweep(
+            out,
+            loaded,
+            found,
+            debates,
+            settings,
+            classifier=classifier,
+            batch_size=batch_size,
+            restart=restart,
+            progress=progress,
+        )
+    measures = ["rougeL"] if classifier is None else ["rougeL", "classifier"]
+    console.print(steerability_table(steerability(records, measures)))
+    if lost := sum(not record["finite"] for record in records):
+        console.print(f"texts that end where the numbers are out of range, scored 0: {lost:,} of {len(records):,}")
+    console.print(f"wrote {out}", markup=False, soft_wrap=True)
+
+
 def main() -> None:
     """Run the command line; what the user can mend is one line and exit status 2."""
     try:

@@ -8,6 +8,7 @@ a group shares, its question above all, cancels.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -96,6 +97,11 @@ class Contrast:
         return tuple(int(r) for r in np.unique(self.round))
 
 
+def question_hash(question: str) -> str:
+    """What directions keep of a question that they were fitted on, so that it is not asked when they are tested."""
+    return hashlib.sha256(question.encode()).hexdigest()[:16]
+
+
 def differences(values: Float[np.ndarray, "group label *rest"]) -> Float[np.ndarray, "group label *rest"]:
     """Each label's activation minus the mean of the other labels' in its group.
 
@@ -157,6 +163,8 @@ class Direction:
     label: str
     layer: int
     hook_point: str
+    residual_norm: float = float("nan")
+    """Mean length of the activations that were read there; NaN where that is not known."""
 
     @property
     def norm(self) -> float:
@@ -222,8 +230,9 @@ class Directions:
                 raise KeyError(f"no {what} {given!r}; there are {', '.join(known)}")
         if layer not in self.layers:
             raise KeyError(f"no layer {layer}; there are {self.layers[0]} to {self.layers[-1]}")
-        vector = self.vectors[self.rounds.index(round_), self.labels.index(label), self.layers.index(layer)]
-        return Direction(vector, label, layer, self.hook_point.format(layer=layer))
+        place = self.layers.index(layer)
+        vector = self.vectors[self.rounds.index(round_), self.labels.index(label), place]
+        return Direction(vector, label, layer, self.hook_point.format(layer=layer), float(self.residual_norm[place]))
 
     @property
     def norms(self) -> Float[np.ndarray, "round label layer"]:

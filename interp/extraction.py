@@ -21,7 +21,7 @@ from interp.activations import stream
 from interp.corpus import Corpus, Skip
 from interp.debate.transcript import Transcript, fingerprint
 from interp.direction_figures import Projections
-from interp.directions import By, Contrast, Directions, differences
+from interp.directions import By, Contrast, Directions, differences, question_hash
 from interp.errors import UserError
 from interp.evidence import Design, Estimate, Evidence, chosen_layer, evaluate
 from interp.files import atomic_write
@@ -203,6 +203,7 @@ def measure(
         "hook_point": store.facts["hook_point"],
         "transcripts": len(np.unique(store.turns.transcript)),
         "questions": len(store.questions),
+        "question_hashes": [question_hash(question) for question in store.questions],
         "turns": len(store.turns),
         "skipped": [asdict(skip) for skip in (*skipped, *contrast.skipped)],
         "norm": _plain(directions.norms[0]),

@@ -65,6 +65,9 @@ class Model:
     """The attention implementation of the plain model, used when no attention hook is live."""
     source: str = "built in memory"
     """One sentence on where the weights were found; what they are, the provenance says."""
+    steered: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
+    """What steers the model at the moment, the outermost first; `interp.steered` keeps it."""
+    _lean: _Lean | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -111,39 +114,58 @@ class Model:
         that doubles the time of a forward pass. Where only outputs of components are hooked (the
         residual stream, attention output, MLP output), those components alone keep their hook and the
         rest is the plain model with its own attention kernel: same numbers as the plain model's, to
-        the bit. A hook point that is not a component's output leaves the whole bridge in place.
+        the bit. A hook point that is not a component's output leaves the whole bridge in place. Inside
+        another such context the hook points of both are live.
         """
-        from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
-
-        wanted = {id(self.bridge.hook_dict[name]) for name in names}
-        replaced: list[tuple[nn.Module, str, nn.Module]] = []
-
-        def unwrap(parent: nn.Module) -> None:
-            for name, child in list(parent.named_children()):
-                target = child
-                if isinstance(child, GeneralizedComponent):
-                    target = child.original_component
-                    replaced.append((parent, name, child))
-                    hooked = id(child.hook_out) in wanted
-                    parent._modules[name] = _Hooked(target, child.hook_out) if hooked else target
-                    wanted.discard(id(child.hook_out))
-                unwrap(target)
-
-        def restore() -> None:
-            for parent, name, child in replaced:
-                parent._modules[name] = child
-
-        bridge_attention = self.hf.config._attn_implementation
+        outer = self._lean
+        if outer is not None:
+            outer.undo()
+        self._lean = _Lean(self, {*names, *(() if outer is None else outer.names)})
         try:
-            unwrap(self.hf)
-            if wanted:
-                restore()
-            else:
-                self.hf.config._attn_implementation = self.attention
+            self._lean.do()
             yield
         finally:
-            restore()
-            self.hf.config._attn_implementation = bridge_attention
+            self._lean.undo()
+            self._lean = outer
+            if outer is not None:
+                outer.do()
+
+
+class _Lean:
+    """The bridge without the components that have none of the named hook points at their output."""
+
+    def __init__(self, model: Model, names: set[str]) -> None:
+        self.names = names
+        self._model = model
+        self._replaced: list[tuple[nn.Module, str, nn.Module]] = []
+        self._bridge_attention = model.hf.config._attn_implementation
+
+    def do(self) -> None:
+        wanted = {id(self._model.bridge.hook_dict[name]) for name in self.names}
+        self._unwrap(self._model.hf, wanted)
+        if wanted:
+            self.undo()
+        else:
+            self._model.hf.config._attn_implementation = self._model.attention
+
+    def undo(self) -> None:
+        for parent, name, child in self._replaced:
+            parent._modules[name] = child
+        self._replaced.clear()
+        self._model.hf.config._attn_implementation = self._bridge_attention
+
+    def _unwrap(self, parent: nn.Module, wanted: set[int]) -> None:
+        from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
+
+        for name, child in list(parent.named_children()):
+            target = child
+            if isinstance(child, GeneralizedComponent):
+                target = child.original_component
+                self._replaced.append((parent, name, child))
+                hooked = id(child.hook_out) in wanted
+                parent._modules[name] = _Hooked(target, child.hook_out) if hooked else target
+                wanted.discard(id(child.hook_out))
+            self._unwrap(target, wanted)
 
 
 class _Hooked(nn.Module):

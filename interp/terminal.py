@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from interp.progress import Progress as ProgressCallback
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from interp.evaluation.accuracy import Row
     from interp.evaluation.comparison import Comparison
     from interp.evaluation.statistics import PairedTest
+    from interp.evaluation.steerability import Steerability
+    from interp.side_by_side import Pair
     from interp.training.dryrun import Plan  # it brings TRL along
     from interp.training.results import Table as Results
 
@@ -248,6 +251,60 @@ def comparison_table(found: Comparison) -> Table:
         f"questions on which the first did better {test.better:,}, worse {test.worse:,}, equally well {test.tied:,}\n"
         f"tokens of the second ÷ those of the first: {_ratio(found.second.tokens, found.first.tokens)}"
     )
+    return table
+
+
+def pair_table(pair: Pair, what: str) -> Table:
+    """A prompt with its two answers beside one another; `what` says how the second was steered."""
+    table = Table(
+        title=Text(pair.prompt),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 2, 0, 0),
+        expand=True,
+    )
+    for heading in (f"unsteered ({pair.unsteered_tokens} tokens)", f"{what} ({pair.steered_tokens} tokens)"):
+        table.add_column(heading, ratio=1, overflow="fold")
+    ended = Text(pair.steered)
+    if not pair.finite:
+        ended.append("\n[ends here: the numbers are out of range; take a smaller coefficient]", style="red")
+    table.add_row(Text(pair.unsteered), ended)
+    return table
+
+
+def steerability_table(found: Sequence[Steerability]) -> Table:
+    """Normalised areas, each agent's own direction beside the controls; what is the same everywhere has no column."""
+    names = ("model", "directions", "context", "layer", "measure")
+    varied = [name for name in names if len({getattr(row, name) for row in found}) > 1]
+    same = [f"{name} {getattr(found[0], name)}" for name in names if found and name not in varied]
+    table = Table(
+        title="Steerability: normalised area under the curve of each agent's own words",
+        title_justify="left",
+        caption=Text(
+            "own: along the agent's direction (95 % interval over questions); at: its highest point\n"
+            "others, random: along the other agents' directions, random ones; n: questions\n" + "; ".join(same)
+        ),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for heading in (*varied, "agent", "own", "at", "others", "random", "n"):
+        named = heading in ("model", "directions", "context", "agent", "measure")
+        table.add_column(heading, justify="left" if named else "right", overflow="fold")
+    for own in (row for row in found if row.kind == "own"):
+        beside = {
+            row.kind: _rounded(row.area.mean, 3)
+            for row in found
+            if row.label == own.label and all(getattr(row, name) == getattr(own, name) for name in names)
+        }
+        table.add_row(
+            *(str(getattr(own, name)) for name in varied),
+            own.label,
+            _interval(own.area.mean, own.area.low, own.area.high, digits=3),
+            f"{own.peak:g}",
+            *(beside.get(kind, "–") for kind in ("others", "random")),
+            str(own.questions),
+        )
     return table
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_hf, make_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from interp.debate.agents import Agent, Request, Sampling, Usage, chat_messages
-from interp.debate.local import LocalAgent, prompt_tokens
+from interp.debate.local import OVERFLOW, LocalAgent, prompt_tokens
 from interp.debate.personas import PERSONAS, Persona
 from interp.debate.protocol import debates
 from interp.debate.tasks import Arithmetic
+from interp.directions import Direction
 from interp.generation import generate
 from interp.models import Model, wrap
+from interp.steering import add, writing
 
 TASK = Arithmetic(0, 9)
 PERSONA = Persona("plain", "Be brief.")
@@ -120,3 +123,17 @@ def test_agents_that_share_a_model_debate(model: Model) -> None:
     again = list(debates(TASK.questions(4, 0), agents, task=TASK))
     assert again == finished
     assert agents[0].facts["model"]["name"] == "tiny-llama"
+
+
+def test_an_agent_answers_under_steering(model: Model) -> None:
+    direction = Direction(np.ones(32, np.float32), "agent 1", 1, "blocks.1.hook_resid_post")
+    plain, asked = LocalAgent(PERSONA, model, Sampling(12, 0)), requests(3)
+    steered, hurt = (replace(plain, steering=add(direction, c, at=writing)) for c in (60, 1e30))
+    texts = [answer.text for answer in plain.answer(asked)]
+    with add(direction, 60, at=writing).on(model):
+        under = [answer.text for answer in plain.answer(asked)]
+    assert [answer.text for answer in steered.answer(asked)] == under != texts
+    assert [answer.error for answer in hurt.answer(asked)] == [OVERFLOW] * 3
+    assert [answer.text for answer in plain.answer(asked)] == texts
+    assert "steering" not in plain.facts
+    assert steered.facts["steering"][0]["coefficient"] == 60

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_hf, make_tokenizer
+from conftest import make_hf, make_model, make_tokenizer
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
@@ -225,3 +225,21 @@ def test_a_changed_cache_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (folder / "model.safetensors").write_bytes(b"other weights")
     with pytest.raises(UserError, match="do not match their checksum"):
         checkpoints.locate("smollm2-135m")
+
+
+def test_only_hooks_inside_another_keeps_the_outer_ones_live() -> None:
+    model = make_model("llama")
+    outer, inner = (model.hook_name("resid_post", layer) for layer in (0, 2))
+    heard: list[str] = []
+    hooks = [(name, lambda value, hook, name=name: heard.append(name)) for name in (outer, inner)]
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad(), model.bridge.hooks(fwd_hooks=hooks), model.only_hooks([outer]):
+        with model.only_hooks([inner]):
+            model.hf(ids)
+            assert heard == [outer, inner]
+        heard.clear()
+        model.hf(ids)
+        assert heard == [outer]
+        with model.only_hooks([]):
+            model.hf(ids)
+        assert heard == [outer] * 2

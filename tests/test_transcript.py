@@ -16,6 +16,7 @@ from interp.debate.transcript import (
     Turn,
     agent_tag,
     all_tags,
+    before_tags,
     fingerprint,
     parse,
     read_transcripts,
@@ -241,3 +242,8 @@ def test_the_fingerprint_sees_text_order_and_personas() -> None:
     prints = [fingerprint(ts) for ts in ([SETTLED, OPEN], [OPEN, SETTLED], [SETTLED], [renamed], [])]
     assert len(set(prints)) == 5
     assert fingerprint([parse(SETTLED.render(), "1+1*1", personas=["x", "y", "z"])]) == prints[2]
+
+
+def test_before_tags_is_the_rest_of_a_turn() -> None:
+    assert before_tags("so it is 4.\n\n<|Agent 2 Solution|>: no") == "so it is 4.\n\n"
+    assert before_tags("no tag <|at all|>") == "no tag <|at all|>"

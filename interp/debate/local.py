@@ -20,9 +20,11 @@ from interp.debate.personas import Persona
 from interp.debate.transcript import Transcript
 from interp.generation import Generated, generate
 from interp.models import Model
+from interp.steering import Steering
 
 TOO_LONG = "prompt too long"
 EMPTY = "empty answer"
+OVERFLOW = "numbers out of range"
 
 
 @dataclass(frozen=True)
@@ -30,23 +32,25 @@ class LocalAgent:
     """A persona played by a model; several agents may share one.
 
     `batch_size` requests are answered at a time, which changes how fast and not what. A prompt that
-    leaves no room for an answer in the model's context, and an answer without any text, are failures
-    of that request alone.
+    leaves no room for an answer in the model's context, an answer without any text, and one in which
+    the steering drives the model's numbers out of range, are failures of that request alone.
     """
 
     persona: Persona
     model: Model
     sampling: Sampling = field(default_factory=Sampling)
     batch_size: int = 16
+    steering: Steering | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {
+        facts = {
             "kind": "local",
             "persona": asdict(self.persona),
             "model": self.model.provenance,
             "sampling": asdict(self.sampling),
         }
+        return facts if self.steering is None else {**facts, "steering": self.steering.facts}
 
     def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
         prompts = [self._prompt(request) for request in requests]
@@ -64,11 +68,15 @@ class LocalAgent:
             top_p=self.sampling.top_p,
             seeds=[_seed(self.sampling.seed, self.persona, request) for request in requests],
             batch_size=self.batch_size,
+            steering=self.steering,
             received=received,
         )
         return [answers[i] for i in range(len(requests))]
 
     def _answer(self, n_prompt: int, out: Generated) -> Answer:
+        if not out.finite:
+            detail = f"after {out.n_tokens} tokens; steer with a smaller coefficient"
+            return Answer("", n_prompt, out.n_tokens, OVERFLOW, detail, (OVERFLOW,))
         if not out.n_tokens:
             limit = f"{n_prompt} tokens, and the model reads {self.model.context_length} with its answer"
             return Answer("", 0, 0, TOO_LONG, limit, (TOO_LONG,))

@@ -52,6 +52,12 @@ def without_tags(text: str) -> str:
     return text
 
 
+def before_tags(text: str) -> str:
+    """The text up to its first tag: what is left of the turn that it goes on with."""
+    tag = _TAG.search(text)
+    return text if tag is None else text[: tag.start()]
+
+
 def all_tags(n_agents: int, n_rounds: int) -> list[str]:
     """Every tag of a debate of this size, in order of first appearance (ten for 3 × 2)."""
     tags = [

@@ -1,0 +1,228 @@
+"""How far an agent can be turned up: curves over the coefficient, and one number for a curve.
+
+Knows texts, scores and questions; knows nothing about models or how a text was steered. Two measures:
+ROUGE against the agent's own words, and a classifier of personas that was fitted on other transcripts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from interp.debate.transcript import Transcript
+from interp.directions import By
+from interp.errors import UserError
+from interp.evaluation.statistics import Interval
+
+ROUGE = ("rouge1", "rouge2", "rougeL")
+_N_BOOTSTRAP = 2000
+
+
+class Rouge:
+    """ROUGE-1, -2 and -L as F1 (package rouge-score, without stemming): words and numbers, signs left out."""
+
+    def __init__(self) -> None:
+        from rouge_score.rouge_scorer import RougeScorer
+
+        self._scorer = RougeScorer(list(ROUGE), use_stemmer=False)
+
+    def __call__(self, reference: str, text: str) -> dict[str, float]:
+        """The scores of a text against a reference, each in [0, 1]."""
+        return {name: round(score.fmeasure, 6) for name, score in self._scorer.score(reference, text).items()}
+
+
+class PersonaClassifier:
+    """Which agent a text is by: logistic regression on its words, pairs of words, numbers and signs.
+
+    `fit` takes transcripts; `labels_` are the agents ("agent 1") or personas that it tells apart. Its
+    `probability` is no measure on the questions that it was fitted on: keep those apart.
+    """
+
+    def fit(self, transcripts: Sequence[Transcript], by: By = "agent") -> PersonaClassifier:
+        """Raises `UserError` where the transcripts name no personas, or have fewer than two labels."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+
+        if by == "persona" and not all(t.personas for t in transcripts):
+            raise UserError("the transcripts do not say which persona sits where; add personas, or use --by agent")
+        turns = [(label_of(t, turn.agent, by), turn.text) for t in transcripts for turn in t.turns if turn.text]
+        labels = [label for label, _ in turns]
+        if len(set(labels)) < 2:
+            raise UserError(f"transcripts with {len(set(labels))} speaking agents given: a classifier needs two")
+        words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"[^\W\d]+|\d|[^\w\s]", sublinear_tf=True, min_df=2)
+        self._pipeline = make_pipeline(words, LogisticRegression(C=10.0, max_iter=1000))
+        self._pipeline.fit([text for _, text in turns], labels)
+        self.labels_ = tuple(str(label) for label in self._pipeline.classes_)
+        self.questions_ = frozenset(t.question for t in transcripts)
+        return self
+
+    def probability(self, texts: Sequence[str], label: str) -> Float[np.ndarray, " text"]:
+        """How likely each text is the label's, in [0, 1]; NaN for an empty text."""
+        found = np.asarray(self._pipeline.predict_proba(list(texts)))[:, self.labels_.index(label)]
+        return np.where([bool(text.strip()) for text in texts], found, np.nan)
+
+
+def label_of(transcript: Transcript, agent: int, by: By = "agent") -> str:
+    """What directions call an agent of this transcript."""
+    return transcript.personas[agent - 1] if by == "persona" and transcript.personas else f"agent {agent}"
+
+
+def normalised_area(
+    coefficients: Float[np.ndarray, " coefficient"], scores: Float[np.ndarray, coefficient * rest]
+) -> Float[np.ndarray, "*rest"]:
+    """Normalised area under a curve of scores over coefficients: its mean height.
+
+    The integral by trapezoids from the smallest to the largest coefficient, divided by the distance
+    between these two. A score that is the same everywhere is its own area, so with scores in [0, 1] the
+    area is in [0, 1], and curves over other ranges or steps can be compared. It is linear in the scores:
+    the area of a mean curve is the mean of the questions' areas, which is what intervals resample.
+    Latent Agents reports an area without saying how it is normalised; this is the definition here.
+    Raises `ValueError` for fewer than two coefficients, or ones that do not ascend.
+    """
+    if len(coefficients) < 2 or (np.diff(coefficients) <= 0).any():
+        raise ValueError("an area takes two or more coefficients in ascending order")
+    return np.asarray(np.trapezoid(scores, coefficients, axis=0) / (coefficients[-1] - coefficients[0]))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores [coefficient, question] and the coefficients, ascending."""
+
+    coefficients: Float[np.ndarray, " coefficient"]
+    scores: Float[np.ndarray, "coefficient question"]
+    questions: tuple[str, ...]
+
+    @staticmethod
+    def of(values: Mapping[tuple[float, str], float]) -> Curve:
+        """From the score of each (coefficient, question); questions without a score at some coefficient drop out."""
+        coefficients = sorted({c for c, _ in values})
+        asked = dict.fromkeys(q for _, q in values)
+        questions = tuple(q for q in asked if all(np.isfinite(values.get((c, q), np.nan)) for c in coefficients))
+        scores = np.array([[values[c, q] for q in questions] for c in coefficients])
+        return Curve(np.array(coefficients), scores.reshape(len(coefficients), len(questions)), questions)
+
+    @property
+    def mean(self) -> Float[np.ndarray, " coefficient"]:
+        return self.scores.mean(axis=1)
+
+    @property
+    def peak(self) -> float:
+        """The coefficient at which the mean score is highest; of several the one nearest to 0."""
+        mean = self.mean
+        best = np.flatnonzero(mean >= mean.max() - 1e-12)
+        return float(min(self.coefficients[best], key=abs))
+
+    @property
+    def areas(self) -> Float[np.ndarray, " question"]:
+        """The normalised area of each question's curve."""
+        return normalised_area(self.coefficients, self.scores)
+
+    def area(self, seed: int = 0) -> Interval:
+        """The normalised area with its 95 % interval from resampling questions."""
+        return resampled(self.areas, seed)
+
+
+def resampled(values: Float[np.ndarray, " question"], seed: int = 0) -> Interval:
+    """The mean over questions with its 95 % bootstrap interval (percentiles)."""
+    means = values[_draws(len(values), seed)].mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def relative_gain(
+    first: Float[np.ndarray, " question"], second: Float[np.ndarray, " question"], seed: int = 0
+) -> Interval:
+    """By how much the first mean exceeds the second, as a share of the second: 0.154 is +15.4 %.
+
+    Both have the same questions in the same order, and these are resampled together.
+    """
+    draws = _draws(len(first), seed)
+    ratios = first[draws].mean(axis=1) / second[draws].mean(axis=1) - 1
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return Interval(float(first.mean() / second.mean() - 1), float(low), float(high))
+
+
+def _draws(n: int, seed: int) -> Any:
+    return np.random.default_rng(seed).integers(0, n, (_N_BOOTSTRAP, n))
+
+
+@dataclass(frozen=True, slots=True)
+class Steerability:
+    """How an agent's own words come and go as one kind of direction is added, on one measure.
+
+    `kind` is `own` (the agent's direction) or a control: `others` (the mean over the other agents'
+    directions), `random`.
+    """
+
+    model: str
+    directions: str
+    context: str
+    layer: int
+    label: str
+    kind: str
+    measure: str
+    area: Interval
+    peak: float
+    """The coefficient at which the mean curve is highest."""
+    questions: int
+    curve: tuple[tuple[float, float], ...]
+    """(coefficient, mean score)."""
+
+    def record(self) -> dict[str, Any]:
+        """All fields as JSON takes them."""
+        return asdict(self)
+
+
+def steerability(records: Sequence[Mapping[str, Any]], measures: Sequence[str] = ("rougeL",)) -> list[Steerability]:
+    """The curves and areas in the records of `interp.sweep`, agent by agent with their controls.
+
+    `measures` are names in `ROUGE` or `classifier`. After an agent's tag only that agent's words count;
+    after the bare question each agent's in turn. A text that went out of range scores 0, as it says nothing.
+    """
+    found = []
+    for measure in measures:
+        groups: dict[tuple[Any, ...], dict[tuple[float, str], list[float]]] = {}
+        unsteered: dict[tuple[Any, ...], float] = {}
+        for record in records:
+            for label in record["rouge"]:
+                if record["before"] not in (None, label):
+                    continue
+                score = _score(record, label, measure)
+                if record["direction"] is None:
+                    unsteered[record["model"], record["context"], label, record["question"]] = score
+                    continue
+                key = (
+                    *(record[name] for name in ("model", "directions", "context", "layer")),
+                    label,
+                    _kind(record, label),
+                )
+                groups.setdefault(key, {}).setdefault((record["coefficient"], record["question"]), []).append(score)
+        for (model, directions, context, layer, label, kind), scores in groups.items():
+            values = {at: float(np.mean(several)) for at, several in scores.items()}
+            for question in dict.fromkeys(question for _, question in scores):
+                values[0.0, question] = unsteered[model, context, label, question]
+            curve = Curve.of(values)
+            if not curve.questions:
+                continue
+            points = tuple(zip(curve.coefficients.tolist(), curve.mean.tolist(), strict=True))
+            where = (model, directions, context, layer, label, kind, measure)
+            found.append(Steerability(*where, curve.area(), curve.peak, len(curve.questions), points))
+    return found
+
+
+def _score(record: Mapping[str, Any], label: str, measure: str) -> float:
+    if not record["finite"]:
+        return 0.0
+    if measure == "classifier":
+        return float(record["probability"].get(label, np.nan))
+    return float(record["rouge"][label][ROUGE.index(measure)])
+
+
+def _kind(record: Mapping[str, Any], label: str) -> str:
+    direction = record["direction"]
+    return "own" if direction == label else "random" if direction.startswith("random ") else "others"

@@ -1,0 +1,129 @@
+"""What suppressing a trait costs: damage to the text, and the accuracy that is kept.
+
+Knows scores, texts as words, and the model that a text's perplexity is taken under; knows nothing about how a
+text was steered. The trait itself is scored elsewhere: by `interp.evaluation.steerability.PersonaClassifier`
+fitted with `by="persona"` on malicious debates apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from interp.errors import UserError
+from interp.evaluation.statistics import Interval
+from interp.models import Model
+
+SUPPRESSED = 0.05
+"""The trait score below which a trait counts as suppressed."""
+
+_N_BOOTSTRAP = 2000
+
+
+def repetition(text: str, n: int = 4) -> float:
+    """The share of a text's runs of `n` words that occurred in it before; 0 for a text of fewer words."""
+    words = text.split()
+    runs = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
+def perplexity(
+    model: Model, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], batch_size: int = 16
+) -> Float[np.ndarray, " text"]:
+    """exp of the mean negative log-likelihood of each text's tokens after its prompt; NaN for an empty text.
+
+    Take the base model, outside of any steering, and with the tokenizer of the model that wrote.
+    """
+    found = np.full(len(texts), np.nan)
+    order = sorted((i for i in range(len(texts)) if len(texts[i])), key=lambda i: len(prompts[i]) + len(texts[i]))
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        width = max(len(prompts[i]) + len(texts[i]) for i in batch)
+        rows = [[*prompts[i], *texts[i]] for i in batch]
+        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=model.device)
+        with torch.inference_mode(), model.only_hooks([]):
+            logits = model.hf(input_ids=ids, use_cache=False).logits.float()
+        likely = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+        for row, i in enumerate(batch):
+            begin = len(prompts[i]) - 1
+            found[i] = float(torch.exp(-likely[row, begin : begin + len(texts[i])].mean()))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """The number that sums up a suppression: the accuracy at the coefficient where the trait is gone."""
+
+    coefficient: float | None
+    """The one nearest to 0 at which the mean trait score is below the threshold; None where there is none."""
+    trait: float
+    """The mean score there; the lowest of all where the trait never is suppressed."""
+    accuracy: float
+    """There, or where the score is lowest."""
+    unsteered_accuracy: float
+    lost: Interval
+    """Accuracy lost against the unsteered model, with its 95 % interval from resampling questions."""
+
+
+def suppression(
+    coefficients: Float[np.ndarray, " coefficient"],
+    trait: Float[np.ndarray, "coefficient trait_question"],
+    correct: Float[np.ndarray, "coefficient question"],
+    *,
+    threshold: float = SUPPRESSED,
+    seed: int = 0,
+) -> Suppression:
+    """Where the trait falls below the threshold, and what accuracy is left there; coefficient 0 is unsteered.
+
+    Trait scores and right answers may be over different questions. The interval holds for the coefficient that
+    was found: choose it on other questions (`choose`) where that matters. Raises `ValueError` without coefficient 0.
+    """
+    if (coefficients == 0).sum() != 1:
+        raise ValueError("the coefficients must have 0, the unsteered model, among them once")
+    unsteered = int(np.flatnonzero(coefficients == 0)[0])
+    mean = trait.mean(axis=1)
+    below = np.flatnonzero(mean < threshold)
+    at = min(below, key=lambda i: abs(coefficients[i])) if len(below) else int(mean.argmin())
+    lost = correct[unsteered] - correct[at]
+    draws = np.random.default_rng(seed).integers(0, len(lost), (_N_BOOTSTRAP, len(lost)))
+    low, high = np.quantile(lost[draws].mean(axis=1), (0.025, 0.975))
+    return Suppression(
+        float(coefficients[at]) if len(below) else None,
+        float(mean[at]),
+        float(correct[at].mean()),
+        float(correct[unsteered].mean()),
+        Interval(float(lost.mean()), float(low), float(high)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Mean scores on validation questions at one setting."""
+
+    trait: float
+    accuracy: float
+
+
+def choose(trials: Mapping[tuple[int, float], Trial], unsteered: Trial, damage: float = 0.02) -> tuple[int, float]:
+    """The (layer, coefficient) with the lowest trait score among those that cost at most `damage` in accuracy.
+
+    Settings that suppress the trait alike (both below `SUPPRESSED`) are told apart by accuracy, and then by the
+    smaller coefficient. Raises `UserError` where every setting costs more.
+    """
+    allowed = {at: t for at, t in trials.items() if t.accuracy >= unsteered.accuracy - damage - 1e-9}
+    if not allowed:
+        best = max((t.accuracy for t in trials.values()), default=float("nan"))
+        raise UserError(
+            f"no setting keeps accuracy within {damage:.0%} of {unsteered.accuracy:.1%} (best {best:.1%}); "
+            "allow more damage, or try smaller coefficients"
+        )
+
+    def badness(at: tuple[int, float]) -> tuple[float, float, float, int]:
+        trial = allowed[at]
+        return max(trial.trait, SUPPRESSED), -trial.accuracy, abs(at[1]), at[0]
+
+    return min(allowed, key=badness)

@@ -1,0 +1,288 @@
+"""Add, subtract, ablate and clamp directions while a model reads and writes.
+
+Knows directions and what is to be done with them at which tokens; how that is done to the rows of a
+batch, `interp.steered` knows. A steering is made of parts that add up:
+
+    steering = add(directions["agent 2", 17], 8) + ablate(directions["agent 1", 17])
+    with steering.on(model):
+        ...  # any generation: interp.generation's, Hugging Face's, TransformerLens's
+
+Directions act at the hook point that they were read from. Positions count from the text's own first
+token, so a KV cache, the batch and padding change how fast, never what comes out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from interp.corpus import Encoder
+from interp.debate.transcript import Transcript
+from interp.directions import Direction, Directions
+from interp.errors import UserError
+
+if TYPE_CHECKING:
+    from interp.models import Model
+    from interp.steered import Steered
+
+END = 2**31
+"""The end of a text that is not yet written."""
+
+Positions = Callable[[int], Sequence[tuple[int, int]]]
+"""The number of a prompt's tokens → which tokens of the whole text are meant, as ranges (start, stop)."""
+
+
+def generated(n_prompt: int) -> Sequence[tuple[int, int]]:
+    """The tokens that the model wrote, and nothing of the prompt (Latent Agents, agent subspaces).
+
+    They act on what follows them: the first token that is written is the unsteered one.
+    """
+    return [(n_prompt, END)]
+
+
+def writing(n_prompt: int) -> Sequence[tuple[int, int]]:
+    """The tokens from which the model writes: the prompt's last one and those that it wrote."""
+    return [(n_prompt - 1, END)]
+
+
+def prompt(n_prompt: int) -> Sequence[tuple[int, int]]:
+    """The tokens of the prompt."""
+    return [(0, n_prompt)]
+
+
+def everywhere(n_prompt: int) -> Sequence[tuple[int, int]]:
+    """All tokens, the first included.
+
+    Many models keep a value there that all others attend to, a hundred times as long as the rest; taking a
+    direction out of it, or clamping it, breaks the model. To spare it take `after_first`.
+    """
+    return [(0, END)]
+
+
+def after_first(n_prompt: int) -> Sequence[tuple[int, int]]:
+    """All tokens but the first."""
+    return [(1, END)]
+
+
+POSITIONS: dict[str, Positions] = {f.__name__: f for f in (generated, writing, prompt, everywhere, after_first)}
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Chosen tokens, as ranges (start, stop) that count from the first token of the text."""
+
+    ranges: tuple[tuple[int, int], ...]
+
+    def __call__(self, n_prompt: int) -> Sequence[tuple[int, int]]:
+        return self.ranges
+
+
+def turns(tokenizer: Any, transcript: Transcript, agent: int, round: int | None = None) -> Ranges:
+    """The tokens of an agent's turns in a prompt that begins with this transcript, tokenized by a `Corpus`.
+
+    Raises `UserError` where the agent has no such turn.
+    """
+    _, places = Encoder(tokenizer).transcript(transcript)
+    ranges = tuple(
+        (start, stop)
+        for turn, (_, start, stop) in zip(transcript.turns, places, strict=True)
+        if turn.agent == agent and round in (None, turn.round)
+    )
+    if not ranges:
+        where = "" if round is None else f" in round {round}"
+        raise UserError(f"agent {agent} has no turn{where} in this transcript; its agents are {transcript.agents}")
+    return Ranges(ranges)
+
+
+Units = Callable[[Direction], float]
+"""A direction → the length that a coefficient of 1 stands for, in the space of the activations."""
+
+UNITS: dict[str, Units] = {
+    "unit": lambda direction: 1.0,
+    "raw": lambda direction: direction.norm,
+    "residual": lambda direction: direction.residual_norm,
+}
+"""What coefficients are multiples of: `unit` vectors (the paper), the `raw` mean difference, or the mean
+length of the activations that were read at that layer, `residual`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """x → x − (x·Bᵀ)B + o at one hook point and at some positions, with B of orthonormal rows.
+
+    With no rows in B this adds the vector o; with o = 0 it takes the subspace of B out; with both, the
+    projection on B becomes that of o.
+    """
+
+    hook_point: str
+    offset: Float[np.ndarray, " d_model"]
+    basis: Float[np.ndarray, "k d_model"]
+    at: Positions
+    facts: Mapping[str, Any]
+    """What it does, as JSON takes it."""
+
+
+@dataclass(frozen=True)
+class Steering:
+    """Changes that are made in their order; `a + b` makes those of both, `Steering()` none."""
+
+    changes: tuple[Change, ...] = ()
+
+    def __add__(self, other: Steering) -> Steering:
+        return Steering(self.changes + other.changes)
+
+    @property
+    def facts(self) -> list[dict[str, Any]]:
+        """What it does, with a hash of the vectors, as JSON takes it."""
+        return [dict(change.facts) for change in self.changes]
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a few words."""
+        said: dict[str, list[str]] = {}
+        for facts in self.facts:
+            amount = facts.get("coefficient", facts.get("value"))
+            number = "" if amount is None else f" {amount:+g}" if facts["do"] == "add" else f" {amount:g}"
+            unit = "" if facts.get("units", "unit") == "unit" else f" {facts['units']}"
+            layer = facts["hook_point"].split(".")[1]
+            said.setdefault(f"{facts['do']} {', '.join(facts['directions'])}{number}{unit}", []).append(layer)
+        return "; ".join(f"{what}, layer {', '.join(layers)}" for what, layers in said.items()) or "unsteered"
+
+    def on(self, model: Model, *, n_prompt: Sequence[int] | None = None) -> AbstractContextManager[Steered]:
+        """Within this context whatever the model reads and writes is steered, and after it nothing is.
+
+        Contexts nest; what `interp.generation` does inside is steered as well. All else runs as the
+        plain model. Prompts end where the first pass over a text ends; where that is not so, say how
+        many tokens each row's prompt has. Raises `UserError` for directions that do not fit the model.
+        """
+        from interp.steered import steered
+
+        return steered(model, [self], n_prompt=n_prompt)
+
+
+def add(
+    directions: Direction | Sequence[Direction],
+    coefficient: float,
+    *,
+    units: Units = UNITS["unit"],
+    at: Positions = generated,
+) -> Steering:
+    """Add so many `units` along each of the directions; a coefficient below 0 subtracts them."""
+    changes = []
+    for direction in _listed(directions):
+        unit = _unit(direction)
+        vector = unit * _amount(direction, coefficient, units)
+        facts = {"do": "add", "coefficient": coefficient, "units": _name(UNITS, units)}
+        changes.append(_change(direction.hook_point, [direction], vector, unit[:0].reshape(0, len(unit)), at, facts))
+    return Steering(tuple(changes))
+
+
+def ablate(*directions: Direction, at: Positions = generated) -> Steering:
+    """Project the directions out, those at the same hook point together as the subspace that they span."""
+    changes = []
+    for hook_point in dict.fromkeys(d.hook_point for d in directions):
+        here = [d for d in directions if d.hook_point == hook_point]
+        basis = _basis(np.stack([_unit(d) for d in here]))
+        changes.append(_change(hook_point, here, np.zeros_like(basis[0]), basis, at, {"do": "ablate"}))
+    return Steering(tuple(changes))
+
+
+def clamp(
+    directions: Direction | Sequence[Direction],
+    value: float,
+    *,
+    units: Units = UNITS["unit"],
+    at: Positions = generated,
+) -> Steering:
+    """Set the projection on each of the directions' unit vectors to so many `units`."""
+    changes = []
+    for direction in _listed(directions):
+        unit = _unit(direction)
+        facts = {"do": "clamp", "value": value, "units": _name(UNITS, units)}
+        vector = unit * _amount(direction, value, units)
+        changes.append(_change(direction.hook_point, [direction], vector, unit[None], at, facts))
+    return Steering(tuple(changes))
+
+
+def random_direction(like: Direction, seed: int) -> Direction:
+    """A direction without meaning at the same hook point, of the same length: a control."""
+    drawn = np.random.default_rng(seed).standard_normal(len(like.vector))
+    vector = (drawn * (like.norm / np.linalg.norm(drawn))).astype(np.float32)
+    return replace(like, vector=vector, label=f"random {seed}")
+
+
+def require_made_on(directions: Directions, model: Model, path: str | Path = "directions") -> None:
+    """Raises `UserError` unless the directions were extracted from this very model, adapters included."""
+    made = directions.facts.get("provenance", {}).get("model", {})
+    for what, theirs, ours in (
+        ("model", made.get("hash") or made.get("name"), model.provenance["hash"] or model.name),
+        ("adapters", _hashes(made), _hashes(model.provenance)),
+    ):
+        if theirs != ours:
+            raise UserError(
+                f"{path}: was extracted from {made.get('name', 'an unnamed model')} with other {what} than "
+                f"{model.name} has; extract directions from this model, or steer with another model's by --foreign"
+            )
+
+
+def _hashes(provenance: Mapping[str, Any]) -> list[Any]:
+    return [adapter["hash"] for adapter in provenance.get("adapters", [])]
+
+
+def _change(
+    hook_point: str,
+    directions: Sequence[Direction],
+    offset: Float[np.ndarray, " d_model"],
+    basis: Float[np.ndarray, "k d_model"],
+    at: Positions,
+    facts: Mapping[str, Any],
+) -> Change:
+    with np.errstate(over="ignore"):  # what is too long shows in the rows that it steers
+        offset, basis = offset.astype(np.float32), basis.astype(np.float32)
+    digest = hashlib.sha256(offset.tobytes() + np.ascontiguousarray(basis).tobytes())
+    said = {
+        **facts,
+        "directions": [d.label for d in directions],
+        "hook_point": hook_point,
+        "at": [list(r) for r in at.ranges] if isinstance(at, Ranges) else _name(POSITIONS, at),
+        "sha256": digest.hexdigest(),
+    }
+    return Change(hook_point, offset, basis, at, said)
+
+
+def _unit(direction: Direction) -> Float[np.ndarray, " d_model"]:
+    vector = direction.vector.astype(np.float64)
+    norm = float(np.linalg.norm(vector))
+    if not 0 < norm < np.inf:
+        raise UserError(f"the direction of {direction.label} at {direction.hook_point} has length {norm}: no use here")
+    return np.asarray(vector / norm)
+
+
+def _amount(direction: Direction, number: float, units: Units) -> float:
+    length = units(direction)
+    if not np.isfinite([number, length]).all():
+        raise UserError(
+            f"coefficient {number} given, in units of {length} for {direction.label}: both must be finite numbers"
+        )
+    return number * length
+
+
+def _basis(vectors: Float[np.ndarray, "n d_model"]) -> Float[np.ndarray, "k d_model"]:
+    """Orthonormal rows that span the same; vectors that depend on others add none."""
+    _, sizes, rows = np.linalg.svd(vectors, full_matrices=False)
+    return np.asarray(rows[sizes > 1e-6 * sizes[0]])
+
+
+def _listed(directions: Direction | Sequence[Direction]) -> Sequence[Direction]:
+    return [directions] if isinstance(directions, Direction) else directions
+
+
+def _name(known: Mapping[str, Any], function: Any) -> str:
+    return next((name for name, f in known.items() if f is function), str(getattr(function, "__name__", function)))

@@ -1,0 +1,246 @@
+"""Steered answers over models × directions × layers × coefficients × questions, in one resumable file.
+
+Knows which texts are to be written, after which prompts, and which scores go beside them; what the scores
+add up to, `interp.evaluation.steerability` knows. All rows of a question stand side by side, so that
+each prompt is read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from interp.corpus import Encoder
+from interp.debate.agents import Sampling
+from interp.debate.transcript import Transcript, before_tags, fingerprint, without_tags
+from interp.directions import Direction, Directions, question_hash
+from interp.errors import UserError
+from interp.evaluation.steerability import PersonaClassifier, Rouge, label_of
+from interp.generation import Generated, generate
+from interp.journal import Journal
+from interp.models import Model
+from interp.progress import Progress
+from interp.steering import POSITIONS, UNITS, Steering, add, random_direction
+
+CONTEXTS = ("turn", "question")
+"""What is gone on from: `turn`, the transcript up to an agent's first tag (the paper); `question`, the bare
+question, at which an internalized model would answer at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is swept over, and how; the defaults are the paper's where it says."""
+
+    coefficients: tuple[float, ...]
+    layers: tuple[int, ...]
+    units: str = "unit"
+    """One of `interp.steering.UNITS`."""
+    at: str = "generated"
+    """One of `interp.steering.POSITIONS`."""
+    contexts: tuple[str, ...] = CONTEXTS
+    agents: tuple[str, ...] = ()
+    """Labels of the directions; all of them where none is given."""
+    n_random: int = 1
+    """Random directions of the same length, as controls."""
+    sampling: Sampling = Sampling(96, 0.0)  # noqa: RUF009 - frozen
+
+    def __post_init__(self) -> None:
+        checks: list[tuple[str, str, Collection[str]]] = [("units", self.units, UNITS), ("at", self.at, POSITIONS)]
+        for name, given, known in [*checks, *(("context", context, CONTEXTS) for context in self.contexts)]:
+            if given not in known:
+                raise UserError(f"{name} {given}: not known; give one of {', '.join(known)}")
+        if len({*self.coefficients, 0.0}) < 2:
+            raise UserError(f"coefficients {self.coefficients} given: give at least one that is not 0")
+        if not self.layers:
+            raise UserError("no layer given; give at least one")
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """Where texts begin: after a question, or after an agent's tag (`label`)."""
+
+    question: str
+    context: str
+    label: str | None
+    ids: list[int]
+    references: Mapping[str, str]
+    """Each agent's own first turn, by label."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A text to be written; without a `direction` the unsteered one."""
+
+    prompt: _Prompt
+    directions: str | None = None
+    direction: Direction | None = None
+    coefficient: float = 0.0
+
+
+def sweep(
+    out: str | Path,
+    models: Sequence[Model],
+    directions: Mapping[str, Directions],
+    transcripts: Sequence[Transcript],
+    settings: Settings,
+    *,
+    classifier: PersonaClassifier | None = None,
+    batch_size: int = 32,
+    restart: bool = False,
+    progress: Progress = lambda *_: None,
+) -> list[dict[str, Any]]:
+    """Write every text of the sweep; returns the records, which are also in the JSONL file `out`.
+
+    Every model is steered with every set of directions. A record says what was steered how, the text, whether
+    it `finite`ly came about, ROUGE-1, -2 and -L against each agent's own first turn, and with a `classifier`
+    the probability that it is that agent's. Unsteered texts stand once for all directions, with coefficient 0.
+    Transcripts whose question the directions were fitted on are left out and counted beside the file. The
+    same call after a kill goes on and gives the same bytes.
+
+    Raises `UserError` where nothing is left, for directions that do not fit, and where `out` holds something else.
+    """
+    fitted = {h for d in directions.values() for h in d.facts.get("question_hashes", [])}
+    held_out = [t for t in transcripts if question_hash(t.question) not in fitted]
+    if not held_out:
+        raise UserError(f"the directions were fitted on all {len(transcripts)} questions; give transcripts of others")
+    if classifier is not None and (seen := sum(t.question in classifier.questions_ for t in held_out)):
+        raise UserError(f"the classifier was fitted on {seen} of the {len(held_out)} questions; fit it on others")
+    made_by = {
+        "models": [model.provenance for model in models],
+        "directions": {name: d.facts.get("provenance", {}) for name, d in directions.items()},
+        "transcripts": fingerprint(held_out),
+        "settings": asdict(settings),
+        "classifier": None if classifier is None else list(classifier.labels_),
+    }
+    journal = Journal(out, made_by, restart=restart)
+    records = list(journal.records)
+    rouge = Rouge()
+    planned = [(model, row) for model in models for row in _rows(model, directions, held_out, settings)]
+    chunk = 4 * batch_size
+    progress("steered texts", len(records), len(planned))
+    for start in range(len(records) // chunk * chunk, len(planned), chunk):  # whole chunks: the same batches again
+        rows = planned[start : start + chunk]
+        for model in dict.fromkeys(id(m) for m, _ in rows):
+            own = [(i, row) for i, (m, row) in enumerate(rows, start) if id(m) == model]
+            loaded = planned[own[0][0]][0]
+            written = generate(
+                loaded,
+                [row.prompt.ids for _, row in own],
+                max_new_tokens=settings.sampling.max_new_tokens,
+                temperature=settings.sampling.temperature,
+                top_p=settings.sampling.top_p,
+                seeds=[settings.sampling.seed] * len(own),
+                batch_size=batch_size,
+                steering=[_steering(row, settings) for _, row in own],
+            )
+            for (i, row), generated in zip(own, written, strict=True):
+                if i < len(journal.records):
+                    continue
+                record = _record(loaded, row, generated, rouge, classifier)
+                journal.append(record)
+                records.append(record)
+        progress("steered texts", len(records), len(planned))
+    journal.finish(
+        {
+            "records": len(records),
+            "questions": len(held_out),
+            "questions_that_directions_were_fitted_on": len(transcripts) - len(held_out),
+            "out_of_range": sum(not record["finite"] for record in records),
+        }
+    )
+    return records
+
+
+def _rows(
+    model: Model, directions: Mapping[str, Directions], transcripts: Sequence[Transcript], settings: Settings
+) -> Iterator[_Row]:
+    by = next(iter(directions.values())).facts.get("by", "agent")
+    encode = Encoder(model.tokenizer)
+    labels = {name: settings.agents or d.labels for name, d in directions.items()}
+    known = list(dict.fromkeys(label for each in labels.values() for label in each))
+    steered = [
+        (name, direction, coefficient)
+        for name, d in directions.items()
+        for direction in _chosen(name, d, labels[name], settings, model)
+        for coefficient in settings.coefficients
+        if coefficient
+    ]
+    for transcript in transcripts:
+        for prompt in _prompts(encode, transcript, by, known, settings.contexts):
+            if model.context_length is None or len(prompt.ids) < model.context_length:
+                yield _Row(prompt)
+                for name, direction, coefficient in steered:
+                    yield _Row(prompt, name, direction, coefficient)
+
+
+def _chosen(
+    name: str, directions: Directions, labels: Sequence[str], settings: Settings, model: Model
+) -> Iterator[Direction]:
+    """The directions at each layer, and random ones as long as they are on average."""
+    for layer in settings.layers:
+        for label in labels:
+            if label not in directions.labels:
+                raise UserError(f"agent {label}: the directions in {name} are of {', '.join(directions.labels)}")
+            if layer not in directions.layers or layer >= model.n_layers:
+                raise UserError(f"layer {layer}: {name} has the layers {', '.join(map(str, directions.layers))}")
+        own = [directions[label, layer] for label in labels]
+        yield from own
+        for k in range(settings.n_random):
+            control = random_direction(own[0], seed=1000 * layer + k)
+            length = sum(d.norm for d in own) / len(own)
+            yield Direction(
+                (control.unit * length).vector, f"random {k + 1}", layer, control.hook_point, own[0].residual_norm
+            )
+
+
+def _prompts(
+    encode: Encoder, transcript: Transcript, by: Any, labels: Sequence[str], contexts: Sequence[str]
+) -> Iterator[_Prompt]:
+    first = {label_of(transcript, t.agent, by): t for t in reversed(transcript.turns) if t.round == 1 and t.text}
+    references = {label: first[label].text for label in labels if label in first}
+    if "question" in contexts:
+        yield _Prompt(transcript.question, "question", None, encode.prompt(transcript.prompt), references)
+    if "turn" in contexts:
+        ids, places = encode.transcript(transcript)
+        for label in references:
+            tag_end = places[transcript.turns.index(first[label])][0]
+            yield _Prompt(transcript.question, "turn", label, ids[:tag_end], references)
+
+
+def _steering(row: _Row, settings: Settings) -> Steering:
+    if row.direction is None:
+        return Steering()
+    return add(row.direction, row.coefficient, units=UNITS[settings.units], at=POSITIONS[settings.at])
+
+
+def _record(
+    model: Model, row: _Row, generated: Generated, rouge: Rouge, classifier: PersonaClassifier | None
+) -> dict[str, Any]:
+    text = model.tokenizer.decode(generated.ids)
+    said = (before_tags(text) if row.prompt.context == "turn" else without_tags(text)).strip()
+    scores: dict[str, Any] = {
+        label: list(rouge(reference, said).values()) for label, reference in row.prompt.references.items()
+    }
+    record = {
+        "model": model.name,
+        "directions": row.directions,
+        "layer": None if row.direction is None else row.direction.layer,
+        "direction": None if row.direction is None else row.direction.label,
+        "coefficient": row.coefficient,
+        "context": row.prompt.context,
+        "before": row.prompt.label,
+        "question": row.prompt.question,
+        "text": text,
+        "tokens": generated.n_tokens,
+        "ended": generated.ended,
+        "finite": generated.finite,
+        "rouge": scores,
+    }
+    if classifier is not None:
+        known = [label for label in scores if label in classifier.labels_]
+        record["probability"] = {
+            label: round(float(classifier.probability([said], label)[0]), 6) if said else 0.0 for label in known
+        }
+    return record

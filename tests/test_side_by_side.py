@@ -1,0 +1,141 @@
+"""`interp steer`: two answers to each prompt, what is kept of them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_model
+
+from interp.debate.agents import Sampling
+from interp.directions import Directions
+from interp.errors import UserError
+from interp.models import Model, load_model
+from interp.side_by_side import FORMS, make_steering, read_prompts, side_by_side
+from interp.steering import Steering, add, writing
+
+SHORT = Sampling(8, 0.0)
+
+
+@pytest.fixture(scope="module")
+def found() -> Directions:
+    vectors = np.random.default_rng(0).standard_normal((1, 3, 2, 32)).astype(np.float32)
+    labels = ("agent 1", "agent 2", "agent 3")
+    hook_point = "blocks.{layer}.hook_resid_post"
+    return Directions(labels, (0, 2), vectors, np.array([2.0, 4.0], np.float32), hook_point, {"best_layers": [2, 0]})
+
+
+def test_prompts_come_one_a_line_or_as_records(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("one\n\n{two}\n")
+    assert read_prompts(tmp_path / "p.txt") == ["one", "{two}"]
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n{"question": "b", "gold_answer": "1"}\n')
+    assert read_prompts(tmp_path / "p.jsonl") == ["a", "b"]
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\n[1]\n')
+    (tmp_path / "empty.txt").write_text("\n")
+    for name, said in (("bad.jsonl", "line 2"), ("empty.txt", "no prompt"), ("none", "cannot be read")):
+        with pytest.raises(UserError, match=said):
+            read_prompts(tmp_path / name)
+
+
+def test_steerings_in_the_words_of_the_command_line(found: Directions) -> None:
+    one = make_steering(found, ["2"], [3.0])
+    assert one.summary == "add agent 2 +3, layer 2", "the best layer"
+    np.testing.assert_allclose(one.changes[0].offset, 3 * found["agent 2", 2].unit.vector, rtol=1e-5)
+    two = make_steering(found, ["1", "agent 3"], [0.5, -1.0], layers=(0, 2), units="residual", at="everywhere")
+    assert two.summary == "add agent 1 +0.5 residual, layer 0, 2; add agent 3 -1 residual, layer 0, 2"
+    assert [round(float(np.linalg.norm(c.offset)), 4) for c in two.changes] == [1, 2, 2, 4]
+    assert make_steering(found, ["1", "2"], [8.0], do="ablate", layers=(0,)).changes[0].basis.shape == (2, 32)
+    assert make_steering(found, ["1"], [8.0], do="clamp").summary == "clamp agent 1 8, layer 2"
+    for bad, said in (
+        ({"agents": ["9"]}, "agent 9: the directions are of agent 1, agent 2, agent 3"),
+        ({"layers": (1,)}, "layer 1: the directions are at layers 0, 2"),
+        ({"coefficients": [1.0, 2.0]}, "2 coefficients for 1 agents"),
+        ({"units": "metre"}, "units metre"),
+    ):
+        with pytest.raises(UserError, match=said):
+            make_steering(found, **{"agents": ["1"], "coefficients": [1.0], **bad})
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_pairs_are_what_the_prompts_give_alone(tiny: Model, found: Directions, form: Any) -> None:
+    steering = add(found["agent 1", 2], 60, at=writing)
+    asked = ["What is 2+2?", "Hello", "12*3 and so on"]
+    pairs = side_by_side(tiny, asked, steering, form=form, sampling=SHORT)
+    assert [pair.prompt for pair in pairs] == asked
+    assert all(pair.steered != pair.unsteered and pair.finite for pair in pairs)
+    for prompt, pair in zip(asked, pairs, strict=True):
+        assert side_by_side(tiny, [prompt], steering, form=form, sampling=SHORT) == [pair]
+    nothing = side_by_side(tiny, asked, Steering(), form=form, sampling=Sampling(8, 0.9))
+    assert all(pair.steered == pair.unsteered for pair in nothing), "both draw the same random numbers"
+    assert not side_by_side(tiny, asked[:1], add(found["agent 1", 2], 1e30), form=form, sampling=SHORT)[0].finite
+
+
+def test_a_killed_run_goes_on_with_the_same_bytes(tiny: Model, found: Directions, tmp_path: Path) -> None:
+    steering, asked = make_steering(found, ["2"], [40.0]), [f"{k} + {k}" for k in range(5)]
+    side_by_side(tiny, asked, steering, sampling=SHORT, batch_size=2, out=tmp_path / "whole.jsonl")
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "cut.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(tiny, asked, steering, sampling=SHORT, batch_size=2, out=out, progress=stop)
+    assert len(out.read_text().splitlines()) == 4
+    side_by_side(tiny, asked, steering, sampling=SHORT, batch_size=2, out=out)
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    facts = json.loads((tmp_path / "cut.json").read_text())
+    assert (facts["pairs"], facts["out_of_range"]) == (5, 0)
+    assert facts["made_by"]["steering"][0]["directions"] == ["agent 2"]
+    with pytest.raises(UserError, match="another coefficient"):
+        side_by_side(tiny, asked, make_steering(found, ["2"], [41.0]), sampling=SHORT, out=out)
+
+
+def test_prompts_that_do_not_fit(found: Directions) -> None:
+    model = make_model(max_position_embeddings=16)
+    with pytest.raises(UserError, match="reads 16"):
+        side_by_side(model, ["a b c d " * 20], Steering())
+    with pytest.raises(UserError, match="empty prompt"):
+        side_by_side(model, [""], Steering(), form="text")
+
+
+def test_the_command(interp: Any, model_folder: Path, tmp_path: Path, found: Directions) -> None:
+    file, out = tmp_path / "d.safetensors", tmp_path / "out.jsonl"
+    facts = {**found.facts, "provenance": {"model": load_model(str(model_folder)).provenance}}
+    replace(found, facts=facts).save(file)
+    common = ("steer", "--model", model_folder, "--directions", file, "--max-new-tokens", 6)
+    code, said, _ = interp(*common, "--agent", 2, "--coefficient", "-30", "--prompt", "Ask [me]", "--out", out)
+    assert code == 0
+    assert "unsteered (6 tokens)" in said
+    assert "add agent 2 -30, layer 2" in " ".join(said.split())
+    assert "Ask [me]" in said
+    [record] = map(json.loads, out.read_text().splitlines())
+    assert record["prompt"] == "Ask [me]"
+    code, said, _ = interp(*common, "--coefficient", "1e30", "--prompt", "a")
+    assert (code, "[ends here" in said) == (0, True)
+    (tmp_path / "p.txt").write_text("one\ntwo\n")
+    assert interp(*common, "--prompts", tmp_path / "p.txt", "--do", "ablate", "--agent", 1, "--agent", 3)[0] == 0
+    replace(found, facts={**facts, "provenance": {"model": {"name": "other", "hash": "x"}}}).save(tmp_path / "o.st")
+    replace(found, vectors=found.vectors[..., :16]).save(tmp_path / "w.st")
+    prompt = ("--prompt", "x")
+    for arguments, expected in (
+        ((*common, *prompt, "--layer", 3), "layers '3': layer 3 is out of range; the model has 0 to 2"),
+        ((*common, *prompt, "--layer", 1), "layer 1: the directions are at layers 0, 2"),
+        ((*common, *prompt, "--agent", "nobody"), "agent nobody: the directions are of"),
+        ((*common, *prompt, "--units", "metre"), "--units metre: not known"),
+        ((*common, *prompt, "--coefficient", "nan"), "must be finite"),
+        ((*common, *prompt, "--coefficient", "1", "--coefficient", "2"), "2 coefficients for 1 agents"),
+        (common, "--prompt"),
+        ((*common[:4], tmp_path / "o.st", *prompt), "extracted from other with other model"),
+        ((*common[:4], tmp_path / "w.st", *prompt, "--foreign"), "width 16"),
+        ((*common[:4], tmp_path / "none", *prompt), "no such file"),
+        ((*common[:4], out, *prompt), "not a file of directions"),
+        ((*common, "--prompt", "another", "--out", out), "was begun with another"),
+    ):
+        code, _, wrong = interp(*arguments)
+        assert (code, expected in wrong, wrong.count("\n")) == (2, True, 1), wrong
+    assert interp(*common[:4], tmp_path / "o.st", *prompt, "--max-new-tokens", 2, "--foreign")[0] == 0

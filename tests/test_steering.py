@@ -1,0 +1,133 @@
+"""What steerings say: units, positions, which vectors, which models they fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import make_tokenizer
+
+from interp.corpus import Corpus
+from interp.debate.transcript import Transcript
+from interp.directions import Direction, Directions
+from interp.errors import UserError
+from interp.models import Model
+from interp.steering import (
+    POSITIONS,
+    UNITS,
+    Ranges,
+    Steering,
+    ablate,
+    add,
+    clamp,
+    everywhere,
+    random_direction,
+    require_made_on,
+    turns,
+)
+
+HOOK = "blocks.{layer}.hook_resid_post"
+RNG = np.random.default_rng(0)
+
+
+def direction(layer: int = 1, width: int = 32, label: str = "agent 1") -> Direction:
+    vector = RNG.standard_normal(width).astype(np.float32)
+    return Direction(vector, label, layer, HOOK.format(layer=layer), residual_norm=7.5)
+
+
+@pytest.mark.parametrize("do", [add, clamp])
+def test_a_coefficient_is_so_many_units_along_the_unit_vector(do: object) -> None:
+    d = direction()
+    lengths = {"unit": 1.0, "raw": d.norm, "residual": 7.5}
+    assert lengths.keys() == UNITS.keys()
+    for name, length in lengths.items():
+        for coefficient in (2.0, -0.5, 0.0):
+            [change] = do(d, coefficient, units=UNITS[name]).changes  # type: ignore[operator]
+            np.testing.assert_allclose(change.offset, d.vector / d.norm * coefficient * length, rtol=1e-5)
+            assert (change.facts["units"], change.facts["at"]) == (name, "generated")
+    [whole] = add(d, 1, units=UNITS["raw"]).changes
+    np.testing.assert_allclose(whole.offset, d.vector, rtol=1e-6)
+
+
+def test_directions_bring_the_length_of_what_was_read() -> None:
+    vectors = RNG.standard_normal((1, 2, 2, 8)).astype(np.float32)
+    found = Directions(("agent 1", "agent 2"), (3, 5), vectors, np.array([2.0, 4.0], np.float32), HOOK, {})
+    assert (found[1, 3].residual_norm, found[2, 5].residual_norm) == (2.0, 4.0)
+    [change] = add(found[2, 5], 0.5, units=UNITS["residual"]).changes
+    assert np.linalg.norm(change.offset) == pytest.approx(2.0)
+
+
+def test_unknown_lengths_and_no_direction_are_refused() -> None:
+    d = direction()
+    for bad in (lambda: add(replace(d, residual_norm=float("nan")), 1, units=UNITS["residual"]),):
+        with pytest.raises(UserError, match="finite"):
+            bad()
+    with pytest.raises(UserError, match="finite"):
+        add(d, float("inf"))
+    with pytest.raises(UserError, match="length 0"):
+        add(replace(d, vector=np.zeros(32, np.float32)), 1)
+
+
+def test_ablation_spans_what_is_at_the_same_hook_point() -> None:
+    a, b, c = direction(), direction(), direction(layer=2)
+    steering = ablate(a, b, a + b, c)
+    assert [change.basis.shape for change in steering.changes] == [(2, 32), (1, 32)], "the sum adds nothing"
+    basis = steering.changes[0].basis
+    np.testing.assert_allclose(basis @ basis.T, np.eye(2), atol=1e-6)
+    np.testing.assert_allclose(basis.T @ (basis @ a.vector), a.vector, atol=1e-5)
+
+
+def test_positions() -> None:
+    meant = {name: [(start, min(stop, 9)) for start, stop in at(5)] for name, at in POSITIONS.items()}
+    assert meant == {
+        "generated": [(5, 9)],
+        "writing": [(4, 9)],
+        "prompt": [(0, 5)],
+        "everywhere": [(0, 9)],
+        "after_first": [(1, 9)],
+    }
+
+
+@pytest.mark.parametrize("kind", ["bytes", "merging", "metaspace"])
+def test_turns_are_where_the_corpus_has_them(kind: str, debates: list[Transcript]) -> None:
+    tokenizer = make_tokenizer(kind)
+    corpus = Corpus.build(debates[:1], tokenizer)
+    table = corpus.turns
+    at = turns(tokenizer, debates[0], 2)
+    own = [(int(a), int(b)) for a, b, k in zip(table.start, table.stop, table.agent, strict=True) if k == 2]
+    assert at(10**6) == tuple(own)
+    assert turns(tokenizer, debates[0], 2, round=1)(0) == (own[0],)
+    with pytest.raises(UserError, match="agent 9"):
+        turns(tokenizer, debates[0], 9)
+
+
+def test_facts_tell_steerings_apart() -> None:
+    d = direction()
+    same = add(d, 2).facts
+    assert add(d, 2).facts == same
+    assert (add(d, 1) + add(d, 1)).facts != same
+    others = [add(d, 3), add(direction(), 2), add(d, 2, at=everywhere), add(d, 2, at=Ranges(((1, 2),))), clamp(d, 2)]
+    assert all(other.facts != same for other in others)
+    assert Steering().facts == []
+
+
+def test_a_random_direction_is_as_long_and_elsewhere() -> None:
+    d = direction(width=512)
+    control = random_direction(d, 3)
+    assert control.norm == pytest.approx(d.norm, rel=1e-5)
+    assert abs(control.cosine(d)) < 0.2
+    assert (control.hook_point, control.label) == (d.hook_point, "random 3")
+    np.testing.assert_array_equal(control.vector, random_direction(d, 3).vector)
+
+
+def test_directions_of_another_model_are_refused(tiny: Model) -> None:
+    def made(**model: object) -> Directions:
+        return Directions((), (), np.zeros(0), np.zeros(0), HOOK, {"provenance": {"model": model}})
+
+    require_made_on(made(**tiny.provenance), tiny)
+    require_made_on(made(**{**tiny.provenance, "dtype": "bfloat16", "device": "cuda"}), tiny)
+    with pytest.raises(UserError, match="other model"):
+        require_made_on(made(**{**tiny.provenance, "hash": "x", "name": "other"}), tiny)
+    with pytest.raises(UserError, match="other adapters"):
+        require_made_on(made(**{**tiny.provenance, "adapters": [{"name": "a", "hash": "x"}]}), tiny)

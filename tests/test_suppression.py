@@ -1,0 +1,62 @@
+"""Planted curves, texts whose damage is known, and perplexities worked out token by token."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from interp.errors import UserError
+from interp.evaluation.suppression import Trial, choose, perplexity, repetition, suppression
+from interp.models import Model
+
+
+def test_repetition() -> None:
+    assert repetition("a b c d e f g h") == 0
+    assert repetition("a b") == 0
+    assert repetition("no " * 23) == pytest.approx(19 / 20)
+
+
+def test_perplexity_is_that_of_each_text_alone(tiny: Model) -> None:
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(5, 900, n).tolist() for n in (3, 9, 1, 5)]
+    texts = [rng.integers(5, 900, n).tolist() for n in (4, 1, 7, 0)]
+    found = perplexity(tiny, prompts, texts, batch_size=3)
+    for prompt, text, value in zip(prompts[:3], texts[:3], found[:3], strict=True):
+        nll = []
+        for k, token in enumerate(text):
+            with torch.no_grad():
+                logits = tiny.hf(torch.tensor([prompt + text[:k]])).logits[0, -1]
+            nll.append(-float(logits.log_softmax(-1)[token]))
+        assert value == pytest.approx(np.exp(np.mean(nll)), rel=1e-3)
+    assert np.isnan(found[3])
+
+
+def test_the_accuracy_kept_where_the_trait_is_gone() -> None:
+    coefficients = np.array([-8.0, -4.0, 0.0, 4.0])
+    trait = np.array([[0.0] * 5, [0.04] * 5, [0.9] * 5, [1.0] * 5])
+    correct = np.array([[0.0] * 40, [1.0] * 30 + [0.0] * 10, [1.0] * 32 + [0.0] * 8, [1.0] * 40])
+    found = suppression(coefficients, trait, correct)
+    assert (found.coefficient, found.trait) == (-4.0, pytest.approx(0.04))
+    assert (found.accuracy, found.unsteered_accuracy) == (0.75, 0.8)
+    assert found.lost.mean == pytest.approx(0.05)
+    assert found.lost.low <= 0.05 <= found.lost.high
+    never = suppression(coefficients, trait + 0.2, correct)
+    assert (never.coefficient, never.trait, never.accuracy) == (None, pytest.approx(0.2), 0.0)
+    with pytest.raises(ValueError, match="0"):
+        suppression(coefficients + 1, trait, correct)
+
+
+def test_the_choice_keeps_to_the_damage_limit() -> None:
+    unsteered = Trial(0.9, 0.80)
+    trials = {
+        (3, -8.0): Trial(0.0, 0.50),
+        (3, -4.0): Trial(0.04, 0.785),
+        (4, -4.0): Trial(0.01, 0.79),
+        (4, -2.0): Trial(0.02, 0.79),
+        (4, -1.0): Trial(0.60, 0.80),
+    }
+    assert choose(trials, unsteered) == (4, -2.0)
+    assert choose(trials, unsteered, damage=0.0) == (4, -1.0)
+    with pytest.raises(UserError, match="no setting keeps"):
+        choose({(3, -8.0): Trial(0.0, 0.5)}, unsteered)

@@ -1,0 +1,141 @@
+"""Sweeps: which texts are written, what is measured on them, and what a kill leaves behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import COMMAND, make_model
+
+from interp.debate.agents import Sampling
+from interp.debate.transcript import Transcript, write_transcripts
+from interp.directions import Directions, question_hash
+from interp.errors import UserError
+from interp.evaluation.steerability import PersonaClassifier
+from interp.generation import generate
+from interp.models import Model, load_model
+from interp.steering import add
+from interp.sweep import Settings, sweep
+
+pytest.importorskip("rouge_score")
+
+SETTINGS = Settings((-40.0, 40.0), (1, 2), sampling=Sampling(6, 0.0))
+
+
+def directions(seed: int = 0, **facts: Any) -> Directions:
+    vectors = np.random.default_rng(seed).standard_normal((1, 3, 2, 32)).astype(np.float32)
+    labels = ("agent 1", "agent 2", "agent 3")
+    return Directions(
+        labels, (1, 2), vectors, np.ones(2, np.float32), "blocks.{layer}.hook_resid_post", {"by": "agent", **facts}
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(
+    tiny: Model, debates: list[Transcript], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[dict[str, Any]], Path]:
+    out = tmp_path_factory.mktemp("sweep") / "s.jsonl"
+    known = directions(question_hashes=[question_hash(debates[0].question)])
+    classifier = PersonaClassifier().fit(debates[3:])
+    return sweep(out, [tiny], {"own": known}, debates[:3], SETTINGS, classifier=classifier, batch_size=4), out
+
+
+def test_every_combination_is_there_once(swept: Any, debates: list[Transcript]) -> None:
+    records, out = swept
+    assert [json.loads(line) for line in out.read_text().splitlines()] == records
+    # two questions; after the bare question and each of three tags; unsteered, or 3 agents and a random direction
+    # at two layers with two coefficients
+    assert len(records) == 2 * 4 * (1 + 4 * 2 * 2)
+    keys = ("question", "context", "before", "direction", "layer", "coefficient")
+    assert set(Counter(tuple(r[k] for k in keys) for r in records).values()) == {1}
+    assert {r["question"] for r in records} == {t.question for t in debates[1:3]}
+    facts = json.loads(out.with_suffix(".json").read_text())
+    assert (facts["records"], facts["questions_that_directions_were_fitted_on"]) == (len(records), 1)
+    assert all(set(r["rouge"]) == set(r["probability"]) == {"agent 1", "agent 2", "agent 3"} for r in records)
+    assert len({r["text"] for r in records}) > 20
+
+
+def test_a_record_is_what_its_steering_gives_alone(swept: Any, tiny: Model, debates: list[Transcript]) -> None:
+    record = next(r for r in swept[0] if r["before"] == "agent 2" and r["direction"] == "agent 3" and r["layer"] == 2)
+    [transcript] = [t for t in debates if t.question == record["question"]]
+    from interp.corpus import Corpus
+
+    corpus = Corpus.build([transcript], tiny.tokenizer)
+    prompt = corpus.ids[0][: corpus.turns.tag[1]]
+    assert tiny.tokenizer.decode(prompt).rstrip(": ").endswith("<|Agent 2 Solution|>")
+    steering = add(directions()["agent 3", 2], record["coefficient"])
+    [alone] = generate(tiny, [prompt], max_new_tokens=6, steering=steering)
+    assert record["text"] == tiny.tokenizer.decode(alone.ids)
+
+
+def test_a_killed_sweep_goes_on_with_the_same_bytes(
+    swept: Any, tiny: Model, debates: list[Transcript], tmp_path: Path
+) -> None:
+    _, whole = swept
+    known = directions(question_hashes=[question_hash(debates[0].question)])
+    arguments: Any = ([tiny], {"own": known}, debates[:3], SETTINGS)
+    classifier = PersonaClassifier().fit(debates[3:])
+    out = tmp_path / "s.jsonl"
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done >= 48:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(out, *arguments, classifier=classifier, batch_size=4, progress=stop)
+    torn = out.read_bytes()[:-50]  # in the middle of a chunk, and of a line
+    out.write_bytes(torn)
+    sweep(out, *arguments, classifier=classifier, batch_size=4)
+    assert out.read_bytes() == whole.read_bytes()
+    with pytest.raises(UserError, match="was begun with another"):
+        sweep(out, [tiny], {"own": directions(1, provenance={"model": "x"})}, debates[:3], SETTINGS)
+
+
+def test_what_does_not_fit_is_refused(tiny: Model, debates: list[Transcript], tmp_path: Path) -> None:
+    out, some = tmp_path / "s.jsonl", debates[:2]
+    hashes = [question_hash(t.question) for t in some]
+    with pytest.raises(UserError, match="fitted on all 2"):
+        sweep(out, [tiny], {"d": directions(question_hashes=hashes)}, some, SETTINGS)
+    with pytest.raises(UserError, match="classifier was fitted"):
+        sweep(out, [tiny], {"d": directions()}, some, SETTINGS, classifier=PersonaClassifier().fit(debates))
+    with pytest.raises(UserError, match="layer 0"):
+        sweep(out, [tiny], {"d": directions()}, some, replace(SETTINGS, layers=(0,)))
+    with pytest.raises(UserError, match="agent 7"):
+        sweep(out, [tiny], {"d": directions()}, some, replace(SETTINGS, agents=("agent 7",)))
+    for wrong in ({"units": "metre"}, {"contexts": ("turn", "x")}, {"coefficients": (0.0,)}, {"layers": ()}):
+        with pytest.raises(UserError):
+            replace(SETTINGS, **wrong)
+    narrow = make_model(hidden_size=16)
+    with pytest.raises(UserError, match="width 32"):
+        sweep(tmp_path / "w.jsonl", [narrow], {"d": directions()}, some, SETTINGS)
+
+
+def test_the_command_after_sigkill(interp: Any, model_folder: Path, debates: list[Transcript], tmp_path: Path) -> None:
+    file, transcripts = tmp_path / "d.safetensors", tmp_path / "t.jsonl"
+    directions(provenance={"model": load_model(str(model_folder)).provenance}).save(file)
+    write_transcripts(transcripts, debates[:4])
+    arguments = ("sweep", "--model", model_folder, "--directions", file, "--transcripts", transcripts)
+    arguments += ("--layers", "1-2", "--coefficients", "-30,0,30", "--max-new-tokens", 6, "--batch-size", 2)
+    code, said, wrong = interp(*arguments, "--fit-classifier-on", "scripted", "--out", tmp_path / "whole.jsonl")
+    assert (code, "classifier was fitted on 4 of the 4" in wrong) == (2, True)
+    code, said, _ = interp(*arguments, "--out", tmp_path / "whole.jsonl")
+    assert code == 0
+    assert "agent 2" in said
+    out = tmp_path / "killed.jsonl"
+    killed = subprocess.Popen(
+        [*COMMAND, *map(str, arguments), "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while killed.poll() is None and (not out.exists() or len(out.read_bytes().splitlines()) < 20):
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert interp(*arguments, "--out", out)[0] == 0
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
