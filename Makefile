@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 .PHONY: demo test check bench gpu organism clean
 
 demo: $(VENV)/ready
-	$(BIN)/interp extract-directions --model smollm2-135m --transcripts scripted --limit 72 --out out/demo
+	$(BIN)/interp extract-directions --model organism --transcripts organism --out out/demo/organism
+	$(BIN)/interp extract-directions --model organism-imad --transcripts organism --out out/demo/organism-imad
+	$(BIN)/interp extract-directions --model smollm2-135m --transcripts scripted --limit 72 --out out/demo/smollm2-135m
 
 test: check
 	$(BIN)/python -m pytest

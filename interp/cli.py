@@ -71,7 +71,10 @@ def extract_directions(
     adapter: AdapterOption = None,
     transcripts: Annotated[
         str,
-        typer.Option(help="JSON or JSONL file of debates, or an embedded set: scripted, scripted-rotated."),
+        typer.Option(
+            help="JSON or JSONL file of debates, or an embedded set: scripted, scripted-rotated, organism, "
+            "organism-rotated, organism-evil."
+        ),
     ] = "scripted",
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N transcripts.")] = None,
     layers: Annotated[str, typer.Option(help="`all`, or numbers and ranges such as 0,10-15.")] = "all",

@@ -6,6 +6,7 @@ Knows where the package keeps them; trains and measures nothing. `make organism`
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from dataclasses import replace
@@ -13,10 +14,16 @@ from pathlib import Path
 
 from interp.checkpoints import SHIPPED
 from interp.errors import UserError
+from interp.journal import read_lines
 from interp.lineage import FILE, read_lineage, write_lineage
 
 KEPT = ("sft", "debategpt", "imad")
 RESULTS = "results"
+METRICS = (
+    *("stage", "step", "loss", "learning_rate", "entropy", "reward"),
+    *("correctness", "structure", "length", "limit", "coefficient", "step_time"),
+)
+"""What of the metrics is worth its room."""
 
 
 def ship(run: Path, kind: str = "", into: Path = SHIPPED["organism"].parent) -> None:
@@ -38,11 +45,14 @@ def ship(run: Path, kind: str = "", into: Path = SHIPPED["organism"].parent) -> 
         write_lineage(replace(lineage, base=replace(lineage.base, name="organism", folder=None)))
     results = into / f"{prefix}{RESULTS}"
     shutil.rmtree(results, ignore_errors=True)
-    for path in [*run.glob("*.json"), *run.glob("seed-*/metrics.jsonl")]:
-        if path.name in ("table.json", "preset.json", "metrics.jsonl"):
-            copy = results / path.relative_to(run)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+    results.mkdir()
+    for name in ("table.json", "preset.json"):
+        shutil.copyfile(run / name, results / name)
+    for path in run.glob("seed-*/metrics.jsonl"):
+        copy = results / path.relative_to(run)
+        copy.parent.mkdir()
+        rows = ({name: value for name, value in row.items() if name in METRICS} for row in read_lines(path))
+        copy.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def _replace(folder: Path, by: Path) -> None:

@@ -79,7 +79,7 @@ def train(
     trained_on = task or make_task(preset.task, **preset.task_options)
     questions = trained_on.questions(preset.grpo.questions, preset.seed + 1)
     learnt = _keep_transcripts(run, transcripts, trained_on)
-    direct = _plain_answers(run, trained_on, round(max(preset.sft.direct_share, preset.sft.practice) * len(learnt)))
+    direct = plain_answers(run, trained_on, round(max(preset.sft.direct_share, preset.sft.practice) * len(learnt)))
     seen = {t.question for t in (*learnt, *direct)} | {q.text for q in questions}
     tested = held_out(preset, task, seen) if table else None
 
@@ -124,18 +124,15 @@ def make_debates(run: Run, task: Task) -> None:
         )
 
 
-def _plain_answers(run: Run, task: Task, n: int) -> list[Transcript]:
-    """`n` answers of the base without any character, to questions of their own: each as a consensus without a debate.
-
-    They are sampled as they come, at temperature 1: what stage 2 is to choose from must be there.
-    """
+def plain_answers(run: Run, task: Task, n: int) -> list[Transcript]:
+    """`n` plain answers of the base, to questions of their own: each as a consensus without a debate."""
     if n == 0:
         return []
     path = run.out / DIRECT_FILE
     if PartialState().num_processes > 1 and not is_finished(path):
         raise UserError("plain answers of the base are to be learnt, and several processes: begin with one process")
     if not is_finished(path):
-        sampling = Sampling(run.preset.answer_tokens, 1.0, 1.0, seed=run.preset.seed)
+        sampling = Sampling(run.preset.answer_tokens, seed=run.preset.seed)
         with loaded(run.preset.model) as model:
             agent = LocalAgent(PLAIN, model, sampling, run.preset.grpo.generation_batch_size)
             seed = run.preset.seed + 3  # after those of the debates, of stage 2 and of the table

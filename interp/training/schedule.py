@@ -116,13 +116,15 @@ class Waiting:
     moves the limit on by one of `moves` equal parts of the descent, if the running accuracy (a mean that
     forgets with `memory` observations) is at least `keep` of the reference. The reference rises with
     the running accuracy, so that what training gained is held as well, and follows it down ten times as
-    slowly as that forgets: one lucky stretch does not stop the descent for good. The limit never moves
-    back: while the model cannot answer inside it, it stands.
+    slowly as that forgets: one lucky stretch does not stop the descent for good. Below `keep` the limit
+    stands. Below `collapse` of the reference it moves back by one part: where no completion is right any
+    more, no reward tells one from another, and the model would stay there for ever.
     """
 
     descent: Descent = field(default_factory=Descent)
     moves: int = 50
     keep: float = 0.95
+    collapse: float = 0.5
     warmup: int = 5
     memory: float = 5.0
     seen: int = field(default=0, init=False)
@@ -143,6 +145,8 @@ class Waiting:
         self.reference = max(forgotten, self.running)
         if self.running >= self.keep * self.reference and self.running > 0:
             self.moved = min(self.moved + 1, self.moves)
+        elif self.running < self.collapse * self.reference:
+            self.moved = max(self.moved - 1, 0)
 
     def state(self) -> dict[str, Any]:
         return {"seen": self.seen, "moved": self.moved, "running": self.running, "reference": self.reference}
