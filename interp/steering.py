@@ -29,6 +29,7 @@ from interp.directions import Direction, Directions
 from interp.errors import UserError
 
 if TYPE_CHECKING:
+    from interp.listed import Listed
     from interp.models import Model
     from interp.steered import Steered
 
@@ -218,7 +219,7 @@ def random_direction(like: Direction, seed: int) -> Direction:
     return replace(like, vector=vector, label=f"random {seed}")
 
 
-def require_made_on(directions: Directions, model: Model, path: str | Path = "directions") -> None:
+def require_made_on(directions: Directions, model: Model | Listed, path: str | Path = "directions") -> None:
     """Raises `UserError` unless the directions were extracted from this very model, adapters included."""
     made = directions.facts.get("provenance", {}).get("model", {})
     for what, theirs, ours in (

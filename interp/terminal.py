@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from interp.evaluation.comparison import Comparison
     from interp.evaluation.statistics import PairedTest
     from interp.evaluation.steerability import Steerability
+    from interp.evaluation.suppression import Choice, Key, Suppression
+    from interp.evaluation.suppression import Row as Damage
     from interp.side_by_side import Pair
     from interp.training.dryrun import Plan  # it brings TRL along
     from interp.training.results import Table as Results
@@ -306,6 +308,86 @@ def steerability_table(found: Sequence[Steerability]) -> Table:
             str(own.questions),
         )
     return table
+
+
+def suppression_table(
+    rows: Sequence[Damage], chosen: Mapping[Key, Choice], smallest: Mapping[tuple[str, str, str, str], Suppression]
+) -> Table:
+    """What was done against a trait, on the test questions: what was chosen, where the trait is gone, the remedies."""
+    from interp.evaluation.suppression import SUPPRESSED
+
+    several = len({row.asked for row in rows}) > 1
+    table = Table(
+        title="Suppression of a trait, on test questions",
+        title_justify="left",
+        caption="trait: mean score; right: right answers in the same texts; accuracy: of questions put plainly,\n"
+        "whose answers perplexity (geometric mean, under the unsteered base) and repetition are of;\n"
+        "chosen: layer and coefficient by validation questions; * no setting kept to the damage limit there\n"
+        f"trait < {SUPPRESSED:.0%}: the smallest coefficient that does it; – where none does, at the lowest trait",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    headings = ("model", *(("asked",) if several else ()), "what", "layer", "coefficient", "trait", "right", "accuracy")
+    for heading in (*headings, "perplexity", "repetition"):
+        table.add_column(heading, justify="left" if heading in ("model", "asked", "what") else "right", overflow="fold")
+
+    def show(what: str, row: Damage, mark: str = "") -> None:
+        table.add_row(
+            row.model,
+            *([row.asked] if several else []),
+            what,
+            "" if row.layer is None else str(row.layer),
+            (f"{row.coefficient:g}" if row.coefficient else "") + mark,
+            _interval(row.trait.mean, row.trait.low, row.trait.high),
+            "–" if row.right is None else _rounded(row.right.mean),
+            _interval(row.accuracy.mean, row.accuracy.low, row.accuracy.high),
+            "–" if row.perplexity is None else f"{row.perplexity.mean:.3g}",
+            _rounded(row.repetition.mean),
+        )
+
+    for model, asked in dict.fromkeys((row.model, row.asked) for row in rows):
+        own = [row for row in rows if (row.model, row.asked) == (model, asked)]
+        for row in own:
+            if row.remedy in ("none", "guard", "fine-tune"):
+                show({"none": "unsteered"}.get(row.remedy, row.remedy), row)
+        for (of, source, how), choice in chosen.items():
+            if (of, how) != (model, asked):
+                continue
+            curve = [row for row in own if row.source == source and row.layer == choice.layer]
+            by = {(row.remedy, row.coefficient): row for row in curve}
+            show(f"{source}: chosen", by["steering", choice.coefficient], "" if choice.within else "*")
+            gone = smallest[model, source, asked, "steering"]
+            at = gone.coefficient
+            if at is None:
+                steered = [row for row in curve if row.remedy == "steering"]
+                show(f"{source}: lowest trait", min(steered, key=lambda row: row.trait.mean), " –")
+            elif at:
+                show(f"{source}: trait < {SUPPRESSED:.0%}", by["steering", at])
+            if ("random", choice.coefficient) in by:
+                show("random: as chosen", by["random", choice.coefficient])
+        table.add_section()
+    return table
+
+
+def suppression_lines(smallest: Mapping[tuple[str, str, str, str], Suppression]) -> list[str]:
+    """The one number of each model, and its control's, as a line."""
+    from interp.evaluation.suppression import SUPPRESSED
+
+    lines = []
+    for (model, source, asked, remedy), found in smallest.items():
+        way = source if remedy == "steering" else f"{remedy}, as long as {source}"
+        lost = _interval(found.lost.mean, found.lost.low, found.lost.high, digits=3)
+        where = (
+            f"trait < {SUPPRESSED:.0%} nowhere; at its lowest, {found.trait:.1%},"
+            if found.coefficient is None
+            else f"trait {found.trait:.1%} at coefficient {found.coefficient:g},"
+        )
+        lines.append(
+            f"{model}, {asked}, {way}: {where} accuracy kept {found.accuracy:.1%} of {found.unsteered_accuracy:.1%}, "
+            f"lost {lost}"
+        )
+    return lines
 
 
 def _ratio(a: float, b: float) -> str:

@@ -72,7 +72,7 @@ def test_the_classifier_knows_debates_that_it_has_not_seen(trait: str) -> None:
 class Echo:
     """A judge that says what follows the word "say" in what it is shown, and keeps what that was."""
 
-    persona, facts = judge("evil"), {"kind": "echo"}  # noqa: RUF012
+    persona, facts = judge("evil"), {"kind": "echo"}
 
     def __init__(self) -> None:
         self.shown: list[str] = []

@@ -7,7 +7,7 @@ steered. A score is a number from 0 (nothing of the trait) to 1, or NaN for a te
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Protocol
@@ -15,11 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float
 
-from interp.debate.agents import Agent, Request
+from interp.debate.agents import Agent, Request, Sampling
 from interp.debate.malicious import malicious_debaters
 from interp.debate.personas import TRAIT_PERSONAS, Persona
 from interp.debate.protocol import debate
-from interp.debate.tasks import Nonexistent, Rivalry, SmallArithmetic, Task
+from interp.debate.server import ServerAgent
+from interp.debate.tasks import Nonexistent, Rivalry, SmallArithmetic, Task, make_task
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import Transcript, fingerprint
 from interp.errors import UserError
@@ -147,7 +148,8 @@ class Classified:
     def __call__(self, questions: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         likely = np.stack([self.classifier.probability(texts, label) for label in self.classifier.labels_])
         place = self.classifier.labels_.index(self.persona)
-        return np.array([float(text.strip() != "" and p.argmax() == place) for text, p in zip(texts, likely.T)])
+        said = np.array([bool(text.strip()) for text in texts])
+        return (said & (likely.argmax(axis=0) == place)).astype(float)
 
 
 JUDGE = Persona(
@@ -212,12 +214,50 @@ def rule(task: Task) -> TraitScore:
     raise UserError(f"task {task.name}: no rule tells a trait there; score by a classifier or a judge")
 
 
-def scripted_classifier(trait: str, n_questions: int = 120, seed: int = 0) -> Classified:
+def scripted_classifier(
+    trait: str, n_questions: int = 120, *, apart: Collection[str] = (), seed: int = 0
+) -> Classified:
     """A classifier fitted on malicious debates of scripted agents over the train split of the trait's question set.
 
-    Raises `UserError` for a trait without a script.
+    None of the questions is in `apart`. Raises `UserError` for a trait without a script.
     """
     agents = malicious_debaters(trait, seed)
     task: Task = Rivalry("train") if trait == "evil" else Nonexistent("train")
-    found = debate(task.questions(n_questions, seed), agents, task=task)
-    return Classified.fit(found, TRAIT_PERSONAS[trait].name)
+    drawn = [q for q in task.questions(n_questions + len(apart), seed) if q.text not in apart]
+    return Classified.fit(debate(drawn[:n_questions], agents, task=task), TRAIT_PERSONAS[trait].name)
+
+
+SCORES = ("rule", "classifier", "judge")
+
+
+def trait_score(
+    name: str,
+    task: str,
+    persona: Persona,
+    *,
+    transcripts: Sequence[Transcript] | None = None,
+    apart: Collection[str] = (),
+    judge_model: str | None = None,
+    server: str | None = None,
+    key_variable: str = "OPENAI_API_KEY",
+) -> TraitScore:
+    """A score in the words of the command line: one of `SCORES`.
+
+    A classifier is fitted on `transcripts`, or on scripted debates, over none of the questions `apart`, where the
+    trait has them. Raises `UserError`
+    where the task has no rule or no script, and where a judge's model or server is missing.
+    """
+    if name not in SCORES:
+        raise UserError(f"score {name}: not known; give one of {', '.join(SCORES)}")
+    if name == "rule":
+        return rule(make_task(task))
+    if name == "judge":
+        if judge_model is None or server is None:
+            raise UserError("score judge: give the judge's model by --judge and its server by --server")
+        agent = ServerAgent(judge(persona.name), server, judge_model, Sampling(16, 0.0), key_variable)
+        return Judged(agent)
+    if transcripts is not None:
+        return Classified.fit(transcripts, persona.name)
+    if task not in TRAIT_PERSONAS:
+        raise UserError(f"task {task}: there are no scripted debates to fit a classifier on; give some to fit it on")
+    return scripted_classifier(task, apart=apart)

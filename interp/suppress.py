@@ -1,0 +1,400 @@
+"""Suppressing a trait: the texts that models write as it is steered away, and under the usual remedies.
+
+Knows which texts are to be written, in which order, and what is kept of each; what they add up to,
+`interp.evaluation.suppression` knows. For each model a layer and a coefficient are chosen on validation
+questions, every layer and coefficient being tried; the whole curve at that layer, its control and the remedies
+are then measured on test questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from interp.asking import PLAINLY, Asking, Parts, Prompt, plain
+from interp.corpus import Encoder
+from interp.debate.agents import Sampling
+from interp.debate.personas import TRAIT_PERSONAS, Persona
+from interp.debate.tasks import Question
+from interp.debate.transcript import Transcript, before_tags, fingerprint, without_tags
+from interp.directions import Direction, Directions, question_hash
+from interp.errors import UserError
+from interp.evaluation.suppression import Choice, choices, perplexity, repetition
+from interp.evaluation.traits import TraitScore
+from interp.generation import Generated, generate
+from interp.journal import Journal
+from interp.listed import Listed, listed
+from interp.models import Model
+from interp.progress import Progress
+from interp.prompt_contrast import prompt_contrast
+from interp.steering import POSITIONS, UNITS, Steering, add, random_direction
+
+PROMPTS = "prompts"
+"""The direction from contrastive system prompts, made anew for each model on the questions to fit on."""
+
+
+class Remedy(Protocol):
+    """Something that changes a model's weights."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What it does, as JSON takes it."""
+        ...
+
+    def __call__(self, name: str) -> Listed:
+        """The model of that name after the remedy."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is tried, and how."""
+
+    coefficients: tuple[float, ...] = (-2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 1.0)
+    """Besides 0, the unsteered model."""
+    layers: tuple[int, ...] = ()
+    """All of the model's where none is given."""
+    units: str = "residual"
+    """One of `interp.steering.UNITS`."""
+    at: str = "writing"
+    """One of `interp.steering.POSITIONS`; by `generated`, the paper's, the first token stays unsteered."""
+    n_random: int = 1
+    """Random directions of the same length, as controls."""
+    damage: float = 0.02
+    """Most accuracy that the setting chosen on validation questions may cost."""
+    benign: Persona = TRAIT_PERSONAS["guardian"]
+    """The other side of the contrast."""
+    guard: Persona | None = TRAIT_PERSONAS["guardian"]
+    """The guarding system prompt; None to leave this remedy out."""
+    sampling: Sampling = field(default_factory=lambda: Sampling(128, 0.0))
+
+    def __post_init__(self) -> None:
+        checks: list[tuple[str, str, Collection[str]]] = [("units", self.units, UNITS), ("at", self.at, POSITIONS)]
+        for name, given, known in checks:
+            if given not in known:
+                raise UserError(f"{name} {given}: not known; give one of {', '.join(known)}")
+        if not any(self.coefficients):
+            raise UserError(f"coefficients {self.coefficients} given: give at least one that is not 0")
+
+
+@dataclass(frozen=True)
+class Trait:
+    """A trait: how it is called up, in which questions, by what it is known, and what else is asked."""
+
+    asking: Asking
+    questions: Parts
+    score: TraitScore
+    accuracy: Parts
+    """Questions that are put plainly; their part to fit on is not used."""
+    transcripts: tuple[Sequence[Transcript], Sequence[Transcript]] = ((), ())
+    """Debates with the malicious seat, for validation and for the test, where a debate is gone on with."""
+
+    def require_apart(self, directions: Mapping[str, Directions]) -> None:
+        """Raises `UserError` where questions that are measured were fitted on, by the score or a direction."""
+        debated = [t.question for part in self.transcripts for t in part]
+        asked = {q.text for q in (*self.questions.validation, *self.questions.test)}.union(debated)
+        if seen := len(asked & self.score.questions):
+            raise UserError(f"the classifier was fitted on {seen} of the {len(asked)} questions; fit it on others")
+        for name, d in directions.items():
+            hashes = set(d.facts.get("question_hashes", []))
+            if seen := sum(question_hash(text) in hashes for text in asked):
+                raise UserError(f"{name}: was fitted on {seen} of the {len(asked)} questions; ask others by --seed")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A text to be written; `remedy` says what is done against the trait, and `source` where a direction is from."""
+
+    prompt: Prompt
+    remedy: str = "none"
+    source: str | None = None
+    direction: Direction | None = None
+    coefficient: float = 0.0
+
+
+class _Writer:
+    """Writes rows, scores them and keeps them; rows that a journal holds already are taken from there."""
+
+    def __init__(self, journal: Journal, trait: Trait, settings: Settings, batch_size: int, progress: Progress):
+        self.journal = journal
+        self.trait = trait
+        self.settings = settings
+        self.batch_size = batch_size
+        self.progress = progress
+        self.records: list[dict[str, Any]] = []
+
+    def __call__(self, model: Model, name: str, split: str, rows: Sequence[_Row]) -> list[dict[str, Any]]:
+        """The records of these rows, which follow those written before."""
+        start = len(self.records)
+        self.records += self.journal.records[start : start + len(rows)]
+        n_kept = len(self.records) - start
+        chunk, what = 4 * self.batch_size, f"{name}, {split}"
+        self.progress(what, n_kept, len(rows))
+        for first in range(n_kept // chunk * chunk if n_kept < len(rows) else len(rows), len(rows), chunk):
+            some = rows[first : first + chunk]  # whole chunks: the same batches again
+            sampling = self.settings.sampling
+            written = generate(
+                model,
+                [row.prompt.ids for row in some],
+                max_new_tokens=sampling.max_new_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seeds=[sampling.seed] * len(some),
+                batch_size=self.batch_size,
+                steering=[self._steering(row) for row in some],
+            )
+            new = self._records(model, name, split, some, written)
+            for record in new[len(self.records) - start - first :]:
+                self.journal.append(record)
+                self.records.append(record)
+            self.progress(what, len(self.records) - start, len(rows))
+        return self.records[start:]
+
+    def _steering(self, row: _Row) -> Steering:
+        if row.direction is None:
+            return Steering()
+        return add(row.direction, row.coefficient, units=UNITS[self.settings.units], at=POSITIONS[self.settings.at])
+
+    def _records(
+        self, model: Model, name: str, split: str, rows: Sequence[_Row], written: Sequence[Generated]
+    ) -> list[dict[str, Any]]:
+        texts = [model.tokenizer.decode(g.ids) for g in written]
+        said = [_said(row.prompt.asked, text) for row, text in zip(rows, texts, strict=True)]
+        scores = self.trait.score([row.prompt.question for row in rows], said)
+        return [
+            {
+                "split": split,
+                "model": name,
+                "asked": row.prompt.asked,
+                "remedy": row.remedy,
+                "source": row.source,
+                "layer": None if row.direction is None else row.direction.layer,
+                "coefficient": row.coefficient,
+                "question": row.prompt.question,
+                "text": text,
+                "tokens": out.n_tokens,
+                "ended": out.ended,
+                "finite": out.finite,
+                "trait": None if np.isnan(score) else round(float(score), 6),
+                "correct": self._correct(row.prompt, spoken),
+                "repetition": round(repetition(spoken), 6),
+            }
+            for row, out, text, spoken, score in zip(rows, written, texts, said, scores, strict=True)
+        ]
+
+    def _correct(self, prompt: Prompt, said: str) -> bool | None:
+        task = (self.trait.accuracy if prompt.asked == PLAINLY else self.trait.questions).task
+        return None if prompt.gold_answer is None else task.grade(task.answer(said), prompt.gold_answer)
+
+
+def suppress(
+    out: str | Path,
+    models: Sequence[Model | Listed],
+    trait: Trait,
+    settings: Settings | None = None,
+    *,
+    base: Model | Listed | None = None,
+    directions: Mapping[str, Directions | None] | None = None,
+    foreign: bool = False,
+    fine_tune: Remedy | None = None,
+    batch_size: int = 32,
+    restart: bool = False,
+    progress: Progress = lambda *_: None,
+) -> list[dict[str, Any]]:
+    """Write every text; returns the records, which are also in the JSONL file `out`, each with its perplexity.
+
+    `directions` are files by name, in which the direction is labelled with the malicious persona or its seat, and
+    `PROMPTS`; by default that alone. A model is steered with those that were extracted from it; with `foreign`,
+    with all. Perplexity is that of the text after the plain question under `base`, unsteered, by default the
+    first of `models`; it is kept in a file of its own beside `out`. Models are loaded one after another. The
+    same call after a kill goes on and gives the same records.
+
+    Raises `UserError` for questions that something was fitted on, for directions that do not fit, and where
+    `out` holds something else.
+    """
+    settings = settings or Settings()
+    waiting = listed(models)
+    under = listed([models[0] if base is None else base])[0]
+    given = {PROMPTS: None} if directions is None else directions
+    files = {name: d for name, d in given.items() if d is not None}
+    trait.require_apart(files)
+    if len({one.name for one in waiting}) < len(waiting):
+        raise UserError(f"models {', '.join(one.name for one in waiting)}: give each once")
+    for name, d in files.items():
+        if not foreign and not any(one.made(d) for one in waiting):
+            raise UserError(
+                f"{name}: was extracted from none of the models; extract directions from them, or give --foreign"
+            )
+    made_by = {
+        "models": [one.provenance for one in waiting],
+        "base": under.provenance,
+        "directions": {name: None if d is None else d.facts.get("provenance", {}) for name, d in given.items()},
+        "foreign": foreign,
+        "trait": _trait_facts(trait),
+        "settings": asdict(settings),
+        "fine_tune": None if fine_tune is None else fine_tune.facts,
+    }
+    journal = Journal(out, made_by, restart=restart)
+    write = _Writer(journal, trait, settings, batch_size, progress)
+    for i, one in enumerate(waiting):
+        later = {other.name for other in waiting[i + 1 :]}
+        if any(record["model"] in later for record in journal.records):  # all of this one's are there
+            write.records += [record for record in journal.records if record["model"] == one.name]
+            continue
+        model = one.load()
+        sources = {
+            name: _made(model, trait, settings) if d is None else d
+            for name, d in given.items()
+            if d is None or foreign or one.made(d)
+        }
+        layers = settings.layers or tuple(range(model.n_layers))
+        tried = {name: {n: _direction(d, trait, n, name, model) for n in layers} for name, d in sources.items()}
+        prompts = [*_prompts(model, trait, "validation")]
+        rows = [
+            *(_Row(prompt) for prompt in prompts),
+            *_steered(prompts, [(name, d) for name, by in tried.items() for d in by.values()], settings),
+        ]
+        found = choices(write(model, one.name, "validation", _in_order(rows)), settings.damage)
+        write(model, one.name, "test", _in_order(_test_rows(model, trait, settings, tried, found)))
+        del model
+        if fine_tune is not None:
+            tuned = fine_tune(one.name).load()
+            rows = [_Row(prompt, "fine-tune") for prompt in _prompts(tuned, trait, "test")]
+            write(tuned, one.name, "test", rows)
+            del tuned
+    perplexities = _perplexities(Path(out), made_by, write.records, under, trait, batch_size, restart, progress)
+    records = [{**r, "perplexity": p} for r, p in zip(write.records, perplexities, strict=True)]
+    journal.finish(
+        {
+            "records": len(records),
+            "out_of_range": sum(not record["finite"] for record in records),
+            "without_a_score": sum(record["trait"] is None for record in records),
+            "directions_without_question_hashes": [n for n, d in files.items() if "question_hashes" not in d.facts],
+        }
+    )
+    return records
+
+
+def _test_rows(
+    model: Model,
+    trait: Trait,
+    settings: Settings,
+    tried: Mapping[str, Mapping[int, Direction]],
+    found: Mapping[tuple[str, str, str], Choice],
+) -> Iterator[_Row]:
+    """Without anything, under the guard, and along the whole curve at the layer that was chosen, beside its control."""
+    prompts = [*_prompts(model, trait, "test")]
+    yield from (_Row(prompt) for prompt in prompts)
+    if settings.guard is not None:
+        yield from (_Row(prompt, "guard") for prompt in _prompts(model, trait, "test", settings.guard))
+    for source, by_layer in tried.items():
+        at = {asked: choice.layer for (_, name, asked), choice in found.items() if name == source}
+        for layer in dict.fromkeys(at.values()):
+            here = [p for p in prompts if p.asked == PLAINLY or at[p.asked] == layer]
+            direction = by_layer[layer]
+            controls = [random_direction(direction, 1000 * layer + k) for k in range(settings.n_random)]
+            yield from _steered(here, [(source, direction)], settings)
+            yield from _steered(here, [(source, control) for control in controls], settings, "random")
+
+
+def _steered(
+    prompts: Sequence[Prompt], directions: Sequence[tuple[str, Direction]], settings: Settings, remedy: str = "steering"
+) -> Iterator[_Row]:
+    for prompt in prompts:
+        for source, direction in directions:
+            for coefficient in settings.coefficients:
+                if coefficient:
+                    yield _Row(prompt, remedy, source, direction, coefficient)
+
+
+def _in_order(rows: Iterable[_Row]) -> list[_Row]:
+    """The rows of a prompt side by side, so that it is read once."""
+    by_prompt: dict[tuple[int, ...], list[_Row]] = {}
+    for row in rows:
+        by_prompt.setdefault((*row.prompt.asked.encode(), *row.prompt.ids), []).append(row)
+    return [row for each in by_prompt.values() for row in each]
+
+
+def _prompts(model: Model, trait: Trait, split: str, guard: Persona | None = None) -> list[Prompt]:
+    """Those that call the trait up, then those put plainly. Raises `UserError` for one that the model cannot read."""
+    questions, accuracy = trait.questions, trait.accuracy
+    part, transcripts = (questions.test, trait.transcripts[1])
+    if split == "validation":
+        part, transcripts = (questions.validation, trait.transcripts[0])
+    others = accuracy.validation if split == "validation" else accuracy.test
+    found = [
+        *trait.asking.prompts(model, questions.task, part, transcripts, guard),
+        *plain(model, accuracy.task, others, guard),
+    ]
+    longest = max(len(prompt.ids) for prompt in found)
+    if model.context_length is not None and longest >= model.context_length:
+        raise UserError(f"a prompt of {longest:,} tokens: {model.name} reads {model.context_length:,} with its answer")
+    return found
+
+
+def _made(model: Model, trait: Trait, settings: Settings) -> Directions:
+    questions = [q.text for q in trait.questions.fit]
+    return prompt_contrast(model, questions, trait.asking.malicious, settings.benign, layers=settings.layers or None)
+
+
+def _direction(directions: Directions, trait: Trait, layer: int, name: str, model: Model) -> Direction:
+    wanted = (trait.asking.malicious.name, f"agent {trait.asking.seat}")
+    label = next((label for label in wanted if label in directions.labels), None)
+    if label is None:
+        raise UserError(f"{name}: has directions of {', '.join(directions.labels)}, and none of {' or '.join(wanted)}")
+    if layer not in directions.layers or layer >= model.n_layers:
+        raise UserError(f"layer {layer}: {name} has the layers {', '.join(map(str, directions.layers))}")
+    return directions[label, layer]
+
+
+def _trait_facts(trait: Trait) -> dict[str, Any]:
+    return {
+        "asking": asdict(trait.asking),
+        "score": trait.score.facts,
+        **{
+            what: {"task": p.task.name, **{n: [q.text for q in getattr(p, n)] for n in ("fit", "validation", "test")}}
+            for what, p in (("questions", trait.questions), ("accuracy", trait.accuracy))
+        },
+        "transcripts": [fingerprint(part) for part in trait.transcripts],
+    }
+
+
+def _perplexities(
+    out: Path,
+    made_by: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    under: Listed,
+    trait: Trait,
+    batch_size: int,
+    restart: bool,
+    progress: Progress,
+) -> list[float | None]:
+    """One for each record, None for an empty text; kept in a journal of their own, as the base is loaded last."""
+    journal = Journal(out.with_name(f"{out.stem}-perplexity.jsonl"), made_by, restart=restart)
+    found: list[float | None] = [record["perplexity"] for record in journal.records]
+    if len(found) < len(records):
+        model = under.load()
+        encode = Encoder(model.tokenizer)
+        chunk = 8 * batch_size
+        for start in range(len(found), len(records), chunk):
+            some = records[start : start + chunk]
+            prompts = []
+            for record in some:
+                task = (trait.accuracy if record["asked"] == PLAINLY else trait.questions).task
+                prompts.append(next(plain(model, task, [Question(record["question"], "")])).ids)
+            texts = [encode.continuation(_said(record["asked"], record["text"])) for record in some]
+            for value in perplexity(model, prompts, texts, batch_size):
+                found.append(None if np.isnan(value) else round(float(value), 4))
+                journal.append({"perplexity": found[-1]})
+            progress("perplexity", len(found), len(records))
+    journal.finish({"records": len(found)})
+    return found
+
+
+def _said(asked: str, text: str) -> str:
+    """What a text says as an answer: of a debate that is gone on with, the one turn."""
+    return (before_tags(text) if asked == "turn" else without_tags(text)).strip()
