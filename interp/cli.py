@@ -680,7 +680,7 @@ def suppress(
     from interp.listed import Listed
     from interp.suppress import PROMPTS, Settings, Trait
     from interp.suppress import suppress as write
-    from interp.terminal import progress_bars, suppression_lines, suppression_table
+    from interp.terminal import progress_bars, suppression_lines, suppression_tables
 
     organism = task == "small-arithmetic"
     malicious = find_persona(persona or ("evil" if organism else task))
@@ -745,7 +745,8 @@ def suppress(
             progress=progress,
         )
     smallest = suppressions(records)
-    console.print(suppression_table(damage_rows(records), choices(records, damage), smallest))
+    for table in suppression_tables(damage_rows(records), choices(records, damage), smallest):
+        console.print(table)
     for line in suppression_lines(smallest):
         console.print(line, markup=False, soft_wrap=True)
     if lost := sum(not record["finite"] for record in records):

@@ -37,7 +37,7 @@ class FineTune:
         default_factory=lambda: SFT(
             lora=LoRA(rank=8, alpha=16),
             learning_rate=2e-4,
-            epochs=1,
+            epochs=3,
             device_batch_size=16,
             gradient_checkpointing=False,
         )

@@ -31,7 +31,7 @@ from interp.listed import Listed, listed
 from interp.models import Model
 from interp.progress import Progress
 from interp.prompt_contrast import prompt_contrast
-from interp.steering import POSITIONS, UNITS, Steering, add, random_direction
+from interp.steering import POSITIONS, UNITS, Steering, ablate, add, random_direction
 
 PROMPTS = "prompts"
 """The direction from contrastive system prompts, made anew for each model on the questions to fit on."""
@@ -112,8 +112,9 @@ class _Row:
     prompt: Prompt
     remedy: str = "none"
     source: str | None = None
-    direction: Direction | None = None
+    layer: int | None = None
     coefficient: float = 0.0
+    steering: Steering = field(default_factory=Steering)
 
 
 class _Writer:
@@ -145,7 +146,7 @@ class _Writer:
                 top_p=sampling.top_p,
                 seeds=[sampling.seed] * len(some),
                 batch_size=self.batch_size,
-                steering=[self._steering(row) for row in some],
+                steering=[row.steering for row in some],
             )
             new = self._records(model, name, split, some, written)
             for record in new[len(self.records) - start - first :]:
@@ -153,11 +154,6 @@ class _Writer:
                 self.records.append(record)
             self.progress(what, len(self.records) - start, len(rows))
         return self.records[start:]
-
-    def _steering(self, row: _Row) -> Steering:
-        if row.direction is None:
-            return Steering()
-        return add(row.direction, row.coefficient, units=UNITS[self.settings.units], at=POSITIONS[self.settings.at])
 
     def _records(
         self, model: Model, name: str, split: str, rows: Sequence[_Row], written: Sequence[Generated]
@@ -172,7 +168,7 @@ class _Writer:
                 "asked": row.prompt.asked,
                 "remedy": row.remedy,
                 "source": row.source,
-                "layer": None if row.direction is None else row.direction.layer,
+                "layer": row.layer,
                 "coefficient": row.coefficient,
                 "question": row.prompt.question,
                 "text": text,
@@ -286,12 +282,15 @@ def _test_rows(
     tried: Mapping[str, Mapping[int, Direction]],
     found: Mapping[tuple[str, str, str], Choice],
 ) -> Iterator[_Row]:
-    """Without anything, under the guard, and along the whole curve at the layer that was chosen, beside its control."""
+    """Without anything, under the guard, with the direction taken out at every layer that was tried, and along the
+    whole curve at the layer that was chosen, beside its control."""
     prompts = [*_prompts(model, trait, "test")]
     yield from (_Row(prompt) for prompt in prompts)
     if settings.guard is not None:
         yield from (_Row(prompt, "guard") for prompt in _prompts(model, trait, "test", settings.guard))
     for source, by_layer in tried.items():
+        without = ablate(*by_layer.values(), at=POSITIONS[settings.at])
+        yield from (_Row(prompt, "ablation", source, steering=without) for prompt in prompts)
         at = {asked: choice.layer for (_, name, asked), choice in found.items() if name == source}
         for layer in dict.fromkeys(at.values()):
             here = [p for p in prompts if p.asked == PLAINLY or at[p.asked] == layer]
@@ -304,11 +303,13 @@ def _test_rows(
 def _steered(
     prompts: Sequence[Prompt], directions: Sequence[tuple[str, Direction]], settings: Settings, remedy: str = "steering"
 ) -> Iterator[_Row]:
+    units, at = UNITS[settings.units], POSITIONS[settings.at]
     for prompt in prompts:
         for source, direction in directions:
             for coefficient in settings.coefficients:
                 if coefficient:
-                    yield _Row(prompt, remedy, source, direction, coefficient)
+                    steering = add(direction, coefficient, units=units, at=at)
+                    yield _Row(prompt, remedy, source, direction.layer, coefficient, steering)
 
 
 def _in_order(rows: Iterable[_Row]) -> list[_Row]:

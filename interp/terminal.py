@@ -310,35 +310,48 @@ def steerability_table(found: Sequence[Steerability]) -> Table:
     return table
 
 
-def suppression_table(
+_DAMAGE_CAPTION = """\
+trait: mean score (95 % interval over questions); right: right answers in the same texts
+accuracy: of questions put plainly; ppl: perplexity of those answers under the unsteered
+  base, geometric mean; rep.: their repetition
+chosen: layer and coefficient by validation questions (* none keeps to the damage limit)"""
+
+
+def suppression_tables(
     rows: Sequence[Damage], chosen: Mapping[Key, Choice], smallest: Mapping[tuple[str, str, str, str], Suppression]
+) -> list[Table]:
+    """What was done against a trait, on test questions: one table a model and way of calling the trait up."""
+    cases = list(dict.fromkeys((row.model, row.asked) for row in rows))
+    tables = [_damage_table(case, rows, chosen, smallest) for case in cases]
+    tables[-1].caption = _DAMAGE_CAPTION
+    return tables
+
+
+def _damage_table(
+    case: tuple[str, str],
+    rows: Sequence[Damage],
+    chosen: Mapping[Key, Choice],
+    smallest: Mapping[tuple[str, str, str, str], Suppression],
 ) -> Table:
-    """What was done against a trait, on the test questions: what was chosen, where the trait is gone, the remedies."""
     from interp.evaluation.suppression import SUPPRESSED
 
-    several = len({row.asked for row in rows}) > 1
+    model, asked = case
+    own = [row for row in rows if (row.model, row.asked) == case]
     table = Table(
-        title="Suppression of a trait, on test questions",
+        title=Text(f"{model}, the trait called up by {asked}; n = {own[0].questions}"),
         title_justify="left",
-        caption="trait: mean score; right: right answers in the same texts; accuracy: of questions put plainly,\n"
-        "whose answers perplexity (geometric mean, under the unsteered base) and repetition are of;\n"
-        "chosen: layer and coefficient by validation questions; * no setting kept to the damage limit there\n"
-        f"trait < {SUPPRESSED:.0%}: the smallest coefficient that does it; – where none does, at the lowest trait",
         caption_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    headings = ("model", *(("asked",) if several else ()), "what", "layer", "coefficient", "trait", "right", "accuracy")
-    for heading in (*headings, "perplexity", "repetition"):
-        table.add_column(heading, justify="left" if heading in ("model", "asked", "what") else "right", overflow="fold")
+    for heading in ("", "layer", "coef.", "trait", "right", "accuracy", "ppl", "rep."):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
 
-    def show(what: str, row: Damage, mark: str = "") -> None:
+    def show(what: str, row: Damage) -> None:
         table.add_row(
-            row.model,
-            *([row.asked] if several else []),
             what,
             "" if row.layer is None else str(row.layer),
-            (f"{row.coefficient:g}" if row.coefficient else "") + mark,
+            f"{row.coefficient:g}" if row.coefficient else "",
             _interval(row.trait.mean, row.trait.low, row.trait.high),
             "–" if row.right is None else _rounded(row.right.mean),
             _interval(row.accuracy.mean, row.accuracy.low, row.accuracy.high),
@@ -346,27 +359,23 @@ def suppression_table(
             _rounded(row.repetition.mean),
         )
 
-    for model, asked in dict.fromkeys((row.model, row.asked) for row in rows):
-        own = [row for row in rows if (row.model, row.asked) == (model, asked)]
-        for row in own:
-            if row.remedy in ("none", "guard", "fine-tune"):
-                show({"none": "unsteered"}.get(row.remedy, row.remedy), row)
-        for (of, source, how), choice in chosen.items():
-            if (of, how) != (model, asked):
-                continue
-            curve = [row for row in own if row.source == source and row.layer == choice.layer]
-            by = {(row.remedy, row.coefficient): row for row in curve}
-            show(f"{source}: chosen", by["steering", choice.coefficient], "" if choice.within else "*")
-            gone = smallest[model, source, asked, "steering"]
-            at = gone.coefficient
-            if at is None:
-                steered = [row for row in curve if row.remedy == "steering"]
-                show(f"{source}: lowest trait", min(steered, key=lambda row: row.trait.mean), " –")
-            elif at:
-                show(f"{source}: trait < {SUPPRESSED:.0%}", by["steering", at])
-            if ("random", choice.coefficient) in by:
-                show("random: as chosen", by["random", choice.coefficient])
-        table.add_section()
+    for row in own:
+        if row.remedy in ("none", "guard", "fine-tune"):
+            show({"none": "unsteered"}.get(row.remedy, row.remedy), row)
+    for source in [source for of, source, how in chosen if (of, how) == case]:
+        table.add_row(Text(source, style="italic"))
+        choice, gone = chosen[model, source, asked], smallest[model, source, asked, "steering"].coefficient
+        curve = [row for row in own if row.source == source]
+        by = {(row.remedy, row.layer, row.coefficient): row for row in curve}
+        show("chosen" if choice.within else "chosen*", by["steering", choice.layer, choice.coefficient])
+        if gone is None:
+            steered = [row for row in curve if (row.remedy, row.layer) == ("steering", choice.layer)]
+            show("lowest trait", min(steered, key=lambda row: row.trait.mean))
+        elif gone:
+            show(f"trait < {SUPPRESSED:.0%}", by["steering", choice.layer, gone])
+        if ("random", choice.layer, choice.coefficient) in by:
+            show("random", by["random", choice.layer, choice.coefficient])
+        show("taken out", by["ablation", None, 0.0])
     return table
 
 

@@ -76,7 +76,8 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
         for remedy, times in (("none", 1), ("steering", 4))
     }
     for asked, count in (("persona", 3), ("turn", 3)):
-        assert [n["test", asked, remedy] for remedy in ("none", "guard", "steering", "random")] == [
+        assert [n["test", asked, remedy] for remedy in ("none", "guard", "ablation", "steering", "random")] == [
+            count,
             count,
             count,
             2 * count,
@@ -90,7 +91,7 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
         r["question"] for r in records if r["split"] == "validation"
     }
     rows, smallest = damage_rows(records), suppressions(records)
-    assert {row.remedy for row in rows} == {"none", "guard", "steering", "random"}
+    assert {row.remedy for row in rows} == {"none", "guard", "ablation", "steering", "random"}
     assert all(row.trait.low <= row.trait.mean <= row.trait.high for row in rows)
     assert {key[3] for key in smallest} == {"steering", "random"}
     facts = json.loads(out.with_suffix(".json").read_text())

@@ -149,7 +149,10 @@ Key = tuple[str, str, str]
 
 
 def choices(records: Sequence[Mapping[str, Any]], damage: float = 0.02) -> dict[Key, Choice]:
-    """`choose` for each model and direction in the validation records of `interp.suppress`."""
+    """`choose` for each model and direction in the validation records of `interp.suppress`.
+
+    Settings that do not lower the trait are taken only where none does.
+    """
     trait: dict[tuple[Any, ...], list[float]] = {}
     correct: dict[tuple[Any, ...], list[float]] = {}
     for record in records:
@@ -169,10 +172,11 @@ def choices(records: Sequence[Mapping[str, Any]], damage: float = 0.02) -> dict[
     for (model, source, asked), by in trials.items():
         plain = (model, None, None, 0.0)
         unsteered = Trial(float(np.mean(trait[*plain, asked])), float(np.mean(correct[plain])))
+        falling = {at: trial for at, trial in by.items() if trial.trait < unsteered.trait} or by
         try:
-            at, within = choose(by, unsteered, damage), True
+            at, within = choose(falling, unsteered, damage), True
         except UserError:
-            at, within = choose(by, unsteered, damage=1.0), False
+            at, within = choose(falling, unsteered, damage=1.0), False
         found[model, source, asked] = Choice(*at, within, by[at], unsteered)
     return found
 
@@ -185,7 +189,7 @@ class Row:
     asked: str
     """How the trait was called up."""
     remedy: str
-    """`none`, `steering`, `random` (a direction without meaning), `guard` or `fine-tune`."""
+    """`none`, `steering`, `random` (a direction without meaning), `ablation`, `guard` or `fine-tune`."""
     source: str | None
     layer: int | None
     coefficient: float
@@ -234,7 +238,7 @@ def suppressions(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, s
     """`suppression` of each (model, source, how the trait is called up, `steering` or `random`) in test records."""
     found = {}
     test = [record for record in records if record["split"] == "test"]
-    steered = [r for r in test if r["source"] is not None and r["asked"] != PLAINLY]
+    steered = [r for r in test if r["layer"] is not None and r["asked"] != PLAINLY]
     for model, source, asked, remedy, layer in dict.fromkeys(
         (r["model"], r["source"], r["asked"], r["remedy"], r["layer"]) for r in steered
     ):
