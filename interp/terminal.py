@@ -311,10 +311,10 @@ def steerability_table(found: Sequence[Steerability]) -> Table:
 
 
 _DAMAGE_CAPTION = """\
-trait: mean score (95 % interval over questions); right: right answers in the same texts
-accuracy: of questions put plainly; ppl: perplexity of those answers under the unsteered
-  base, geometric mean; rep.: their repetition
-chosen: layer and coefficient by validation questions (* none keeps to the damage limit)"""
+trait: mean score (95 % interval); right: right answers in the same texts
+accuracy: of questions put plainly; rep.: repetition in those answers
+ppl: their perplexity under the unsteered base, geometric mean
+chosen: on validation questions (* none kept to the damage limit there)"""
 
 
 def suppression_tables(
@@ -342,7 +342,7 @@ def _damage_table(
         title_justify="left",
         caption_justify="left",
         box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,  # so that it fits 80 columns
     )
     for heading in ("", "layer", "coef.", "trait", "right", "accuracy", "ppl", "rep."):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
