@@ -618,7 +618,15 @@ def suppress(
         typer.Option(help="prompts (contrast of the two personas' prompts), or a directions.safetensors; repeat."),
     ] = None,
     foreign: Annotated[bool, typer.Option("--foreign", help="Steer each model with every file of directions.")] = False,
-    layers: Annotated[str, typer.Option(help="Tried in validation: `all`, or numbers and ranges.")] = "all",
+    layers: Annotated[
+        str, typer.Option(help="Tried in validation, one by one and together: `all`, or numbers and ranges.")
+    ] = "all",
+    way: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="add so much of the direction (the paper), or clamp its projection there. Repeat; else both."
+        ),
+    ] = None,
     coefficients: Annotated[
         str, typer.Option(help="Separated by commas; 0 is always among them.")
     ] = "-2,-1.5,-1,-0.75,-0.5,-0.25,0.25,0.5,1",
@@ -678,7 +686,7 @@ def suppress(
     from interp.evaluation.suppression import choices, damage_rows, suppressions
     from interp.evaluation.traits import trait_score
     from interp.listed import Listed
-    from interp.suppress import PROMPTS, Settings, Trait
+    from interp.suppress import PROMPTS, WAYS, Settings, Trait
     from interp.suppress import suppress as write
     from interp.terminal import progress_bars, suppression_lines, suppression_tables
 
@@ -715,6 +723,7 @@ def suppress(
     settings = Settings(
         _numbers("--coefficients", coefficients),
         () if layers == "all" else tuple(parse_layers(layers, 10_000)),
+        tuple(way or WAYS),
         units,
         at,
         random,

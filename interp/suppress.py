@@ -8,8 +8,8 @@ are then measured on test questions.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,10 +31,13 @@ from interp.listed import Listed, listed
 from interp.models import Model
 from interp.progress import Progress
 from interp.prompt_contrast import prompt_contrast
-from interp.steering import POSITIONS, UNITS, Steering, ablate, add, random_direction
+from interp.steering import POSITIONS, UNITS, Steering, ablate, add, clamp, random_direction
 
 PROMPTS = "prompts"
 """The direction from contrastive system prompts, made anew for each model on the questions to fit on."""
+
+WAYS: dict[str, Callable[..., Steering]] = {"add": add, "clamp": clamp}
+"""What is done with a direction: add so many units along it (the paper), or set the projection on it to so many."""
 
 
 class Remedy(Protocol):
@@ -57,7 +60,9 @@ class Settings:
     coefficients: tuple[float, ...] = (-2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 1.0)
     """Besides 0, the unsteered model."""
     layers: tuple[int, ...] = ()
-    """All of the model's where none is given."""
+    """Tried one by one and all together; every layer of the model where none is given."""
+    ways: tuple[str, ...] = ("add", "clamp")
+    """Some of `WAYS`."""
     units: str = "residual"
     """One of `interp.steering.UNITS`."""
     at: str = "writing"
@@ -74,7 +79,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         checks: list[tuple[str, str, Collection[str]]] = [("units", self.units, UNITS), ("at", self.at, POSITIONS)]
-        for name, given, known in checks:
+        for name, given, known in [*checks, *(("way", way, WAYS) for way in self.ways)]:
             if given not in known:
                 raise UserError(f"{name} {given}: not known; give one of {', '.join(known)}")
         if not any(self.coefficients):
@@ -106,13 +111,28 @@ class Trait:
 
 
 @dataclass(frozen=True)
+class _Way:
+    """Something that can be done with so much of a direction: at one layer or at several."""
+
+    source: str
+    """Where the direction is from and, unless it is added, what is done with it."""
+    layer: str
+    directions: tuple[Direction, ...]
+    do: str
+
+    def control(self, k: int) -> _Way:
+        """The same with random directions of the same length."""
+        return replace(self, directions=tuple(random_direction(d, 1000 * d.layer + k) for d in self.directions))
+
+
+@dataclass(frozen=True)
 class _Row:
     """A text to be written; `remedy` says what is done against the trait, and `source` where a direction is from."""
 
     prompt: Prompt
     remedy: str = "none"
     source: str | None = None
-    layer: int | None = None
+    layer: str | None = None
     coefficient: float = 0.0
     steering: Steering = field(default_factory=Steering)
 
@@ -248,14 +268,15 @@ def suppress(
             if d is None or foreign or one.made(d)
         }
         layers = settings.layers or tuple(range(model.n_layers))
-        tried = {name: {n: _direction(d, trait, n, name, model) for n in layers} for name, d in sources.items()}
+        found_at = {name: [_direction(d, trait, n, name, model) for n in layers] for name, d in sources.items()}
+        ways = [way for name, each in found_at.items() for way in _ways(name, each, settings)]
         prompts = [*_prompts(model, trait, "validation")]
         rows = [
             *(_Row(prompt) for prompt in prompts),
-            *_steered(prompts, [(name, d) for name, by in tried.items() for d in by.values()], settings),
+            *_steered(prompts, ways, settings),
         ]
-        found = choices(write(model, one.name, "validation", _in_order(rows)), settings.damage)
-        write(model, one.name, "test", _in_order(_test_rows(model, trait, settings, tried, found)))
+        chosen = choices(write(model, one.name, "validation", _in_order(rows)), settings.damage)
+        write(model, one.name, "test", _in_order(_test_rows(model, trait, settings, found_at, ways, chosen)))
         del model
         if fine_tune is not None:
             tuned = fine_tune(one.name).load()
@@ -275,12 +296,23 @@ def suppress(
     return records
 
 
+def _ways(name: str, directions: Sequence[Direction], settings: Settings) -> Iterator[_Way]:
+    """Each direction alone, and all together."""
+    for do in settings.ways:
+        source = name if do == "add" else f"{name}, {do}"
+        for direction in directions:
+            yield _Way(source, str(direction.layer), (direction,), do)
+        if len(directions) > 1:
+            yield _Way(source, ",".join(str(d.layer) for d in directions), tuple(directions), do)
+
+
 def _test_rows(
     model: Model,
     trait: Trait,
     settings: Settings,
-    tried: Mapping[str, Mapping[int, Direction]],
-    found: Mapping[tuple[str, str, str], Choice],
+    directions: Mapping[str, Sequence[Direction]],
+    ways: Sequence[_Way],
+    chosen: Mapping[tuple[str, str, str], Choice],
 ) -> Iterator[_Row]:
     """Without anything, under the guard, with the direction taken out at every layer that was tried, and along the
     whole curve at the layer that was chosen, beside its control."""
@@ -288,28 +320,28 @@ def _test_rows(
     yield from (_Row(prompt) for prompt in prompts)
     if settings.guard is not None:
         yield from (_Row(prompt, "guard") for prompt in _prompts(model, trait, "test", settings.guard))
-    for source, by_layer in tried.items():
-        without = ablate(*by_layer.values(), at=POSITIONS[settings.at])
-        yield from (_Row(prompt, "ablation", source, steering=without) for prompt in prompts)
-        at = {asked: choice.layer for (_, name, asked), choice in found.items() if name == source}
-        for layer in dict.fromkeys(at.values()):
-            here = [p for p in prompts if p.asked == PLAINLY or at[p.asked] == layer]
-            direction = by_layer[layer]
-            controls = [random_direction(direction, 1000 * layer + k) for k in range(settings.n_random)]
-            yield from _steered(here, [(source, direction)], settings)
-            yield from _steered(here, [(source, control) for control in controls], settings, "random")
+    for name, each in directions.items():
+        without = ablate(*each, at=POSITIONS[settings.at])
+        yield from (_Row(prompt, "ablation", name, steering=without) for prompt in prompts)
+    for way in ways:
+        asked = {
+            how for (_, source, how), choice in chosen.items() if (source, choice.layer) == (way.source, way.layer)
+        }
+        here = [p for p in prompts if p.asked in asked or (asked and p.asked == PLAINLY)]
+        yield from _steered(here, [way], settings)
+        yield from _steered(here, [way.control(k) for k in range(settings.n_random)], settings, "random")
 
 
 def _steered(
-    prompts: Sequence[Prompt], directions: Sequence[tuple[str, Direction]], settings: Settings, remedy: str = "steering"
+    prompts: Sequence[Prompt], ways: Sequence[_Way], settings: Settings, remedy: str = "steering"
 ) -> Iterator[_Row]:
     units, at = UNITS[settings.units], POSITIONS[settings.at]
     for prompt in prompts:
-        for source, direction in directions:
+        for way in ways:
             for coefficient in settings.coefficients:
                 if coefficient:
-                    steering = add(direction, coefficient, units=units, at=at)
-                    yield _Row(prompt, remedy, source, direction.layer, coefficient, steering)
+                    steering = WAYS[way.do](way.directions, coefficient, units=units, at=at)
+                    yield _Row(prompt, remedy, way.source, way.layer, coefficient, steering)
 
 
 def _in_order(rows: Iterable[_Row]) -> list[_Row]:

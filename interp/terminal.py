@@ -350,7 +350,7 @@ def _damage_table(
     def show(what: str, row: Damage) -> None:
         table.add_row(
             what,
-            "" if row.layer is None else str(row.layer),
+            row.layer or "",
             f"{row.coefficient:g}" if row.coefficient else "",
             _interval(row.trait.mean, row.trait.low, row.trait.high),
             "–" if row.right is None else _rounded(row.right.mean),
@@ -375,7 +375,8 @@ def _damage_table(
             show(f"trait < {SUPPRESSED:.0%}", by["steering", choice.layer, gone])
         if ("random", choice.layer, choice.coefficient) in by:
             show("random", by["random", choice.layer, choice.coefficient])
-        show("taken out", by["ablation", None, 0.0])
+        if ("ablation", None, 0.0) in by:
+            show("taken out", by["ablation", None, 0.0])
     return table
 
 

@@ -69,19 +69,19 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
     kept = [json.loads(line) for line in out.read_text().splitlines()]
     assert [{**k, "perplexity": r["perplexity"]} for k, r in zip(kept, records, strict=True)] == records
     n = Counter((r["split"], r["asked"], r["remedy"]) for r in records)
-    # 2 layers × 2 coefficients in validation; in the test the layers that were chosen
+    # 2 ways × (2 layers and both) × 2 coefficients in validation; in the test the layers that were chosen
     assert {k: v for k, v in n.items() if k[0] == "validation"} == {
         ("validation", asked, remedy): count * times
         for asked, count in (("persona", 2), ("turn", 1), ("plain", 2))
-        for remedy, times in (("none", 1), ("steering", 4))
+        for remedy, times in (("none", 1), ("steering", 12))
     }
     for asked, count in (("persona", 3), ("turn", 3)):
         assert [n["test", asked, remedy] for remedy in ("none", "guard", "ablation", "steering", "random")] == [
             count,
             count,
             count,
-            2 * count,
-            2 * count,
+            4 * count,
+            4 * count,
         ]
     chosen = choices(records, SETTINGS.damage)
     assert {(r["asked"], r["layer"]) for r in records if r["split"] == "test" and r["layer"] is not None} >= {
@@ -100,15 +100,22 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
 
 def test_a_record_is_what_its_steering_gives_alone(written: Any, trait: Trait, tiny: Model) -> None:
     fit = [q.text for q in trait.questions.fit]
-    direction = prompt_contrast(tiny, fit, EVIL, GUARDIAN)["evil", 1]
+    found = prompt_contrast(tiny, fit, EVIL, GUARDIAN)
+    [at] = [
+        choice.layer
+        for (_, source, asked), choice in choices(written[0]).items()
+        if (source, asked) == (PROMPTS, "turn")
+    ]
     record = next(
-        r for r in written[0] if (r["asked"], r["layer"], r["coefficient"], r["remedy"]) == ("turn", 1, 2.0, "steering")
+        r
+        for r in written[0]
+        if (r["asked"], r["layer"], r["coefficient"], r["remedy"]) == ("turn", at, 2.0, "steering")
     )
     [transcript] = [t for part in trait.transcripts for t in part if t.question == record["question"]]
     encode = Encoder(tiny.tokenizer)
     ids, places = encode.transcript(transcript)
     prompt = ids[: places[1][0]]
-    steering = add(direction, 2.0, units=UNITS["residual"], at=writing)
+    steering = add([found["evil", int(n)] for n in at.split(",")], 2.0, units=UNITS["residual"], at=writing)
     [alone] = generate(tiny, [prompt], max_new_tokens=5, steering=steering)
     assert record["text"] == tiny.tokenizer.decode(alone.ids)
 
@@ -144,7 +151,7 @@ def test_a_killed_run_goes_on_with_the_same_bytes(written: Any, tiny: Model, tra
 
 def test_several_models_each_with_its_own_and_a_remedy(trait: Trait, tmp_path: Path) -> None:
     models = [make_model(), make_model("qwen2")]
-    settings = replace(SETTINGS, layers=(1,), coefficients=(-1.0,), guard=None, n_random=0)
+    settings = replace(SETTINGS, layers=(1,), coefficients=(-1.0,), guard=None, n_random=0, ways=("add",))
     files = {}
     for model in models:
         model.provenance = {**model.provenance, "hash": f"of {model.name}"}

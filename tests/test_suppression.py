@@ -74,7 +74,7 @@ def test_the_choice_keeps_to_the_damage_limit() -> None:
 
 
 def record(asked: str, question: str, coefficient: float = 0.0, **more: Any) -> dict[str, Any]:
-    steered = {"remedy": "steering", "source": "prompts", "layer": 3} if coefficient else {}
+    steered = {"remedy": "steering", "source": "prompts", "layer": "3"} if coefficient else {}
     facts = {"split": "test", "model": "m", "asked": asked, "remedy": "none", "source": None, "layer": None}
     scores = {"coefficient": coefficient, "question": question, "trait": 0.0, "correct": True}
     return {**facts, **scores, "repetition": 0.0, "perplexity": 2.0, **steered, **more}
@@ -95,7 +95,7 @@ def records() -> list[dict[str, Any]]:
 def test_choices_are_made_on_validation_records(records: list[dict[str, Any]]) -> None:
     [(key, choice)] = choices(records).items()
     assert key == ("m", "prompts", "persona")
-    assert (choice.layer, choice.coefficient, choice.within) == (3, -1.0, True)
+    assert (choice.layer, choice.coefficient, choice.within) == ("3", -1.0, True)
     assert (choice.trial, choice.unsteered) == (Trial(0.5, 0.75), Trial(1.0, 0.75))
     assert choices(records, damage=0.3)[key].coefficient == -2.0
     only = [r for r in records if r["coefficient"] in (0.0, -2.0)]

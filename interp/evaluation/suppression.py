@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ SUPPRESSED = 0.05
 """The trait score below which a trait counts as suppressed."""
 
 _N_BOOTSTRAP = 2000
+Layer = TypeVar("Layer", int, str)
 
 
 def repetition(text: str, n: int = 4) -> float:
@@ -111,7 +112,7 @@ class Trial:
     accuracy: float
 
 
-def choose(trials: Mapping[tuple[int, float], Trial], unsteered: Trial, damage: float = 0.02) -> tuple[int, float]:
+def choose(trials: Mapping[tuple[Layer, float], Trial], unsteered: Trial, damage: float = 0.02) -> tuple[Layer, float]:
     """The (layer, coefficient) with the lowest trait score among those that cost at most `damage` in accuracy.
 
     Settings that suppress the trait alike (both below `SUPPRESSED`) are told apart by accuracy, and then by the
@@ -125,7 +126,7 @@ def choose(trials: Mapping[tuple[int, float], Trial], unsteered: Trial, damage: 
             "allow more damage, or try smaller coefficients"
         )
 
-    def badness(at: tuple[int, float]) -> tuple[float, float, float, int]:
+    def badness(at: tuple[Layer, float]) -> tuple[float, float, float, Layer]:
         trial = allowed[at]
         return max(trial.trait, SUPPRESSED), -trial.accuracy, abs(at[1]), at[0]
 
@@ -136,7 +137,8 @@ def choose(trials: Mapping[tuple[int, float], Trial], unsteered: Trial, damage: 
 class Choice:
     """A layer and a coefficient, chosen on validation questions."""
 
-    layer: int
+    layer: str
+    """Or several, with commas between."""
     coefficient: float
     within: bool
     """Whether it keeps to the damage limit; where no setting does, it is the best without one."""
@@ -163,7 +165,7 @@ def choices(records: Sequence[Mapping[str, Any]], damage: float = 0.02) -> dict[
             correct.setdefault(setting, []).append(record["correct"])
         elif record["trait"] is not None:
             trait.setdefault((*setting, record["asked"]), []).append(record["trait"])
-    trials: dict[Key, dict[tuple[int, float], Trial]] = {}
+    trials: dict[Key, dict[tuple[str, float], Trial]] = {}
     for (model, source, layer, coefficient, asked), scores in trait.items():
         if source is not None:
             trial = Trial(float(np.mean(scores)), float(np.mean(correct[model, source, layer, coefficient])))
@@ -191,7 +193,7 @@ class Row:
     remedy: str
     """`none`, `steering`, `random` (a direction without meaning), `ablation`, `guard` or `fine-tune`."""
     source: str | None
-    layer: int | None
+    layer: str | None
     coefficient: float
     trait: Interval
     """The mean score of the texts in which the trait was called up."""
