@@ -504,9 +504,11 @@ def sweep(
         str, typer.Option(help="Separated by commas; 0 is always among them.")
     ] = "-16,-8,-4,4,8,16",
     model: Annotated[
-        list[str] | None, typer.Option(help="As elsewhere; repeat for several. Each is steered with every file.")
+        list[str] | None,
+        typer.Option(help="As elsewhere; repeat for several, the base first. Each is steered with its own files."),
     ] = None,
     adapter: AdapterOption = None,
+    foreign: Annotated[bool, typer.Option("--foreign", help="Steer each model with every file of directions.")] = False,
     agent: Annotated[list[str] | None, typer.Option(help="A seat or label; repeat for several; else all.")] = None,
     units: Annotated[str, typer.Option(help="Of coefficients: unit, raw or residual, as in steer.")] = "unit",
     at: Annotated[str, typer.Option(help="Which tokens are steered, as in steer.")] = "generated",
@@ -517,6 +519,9 @@ def sweep(
     random: Annotated[int, typer.Option(min=0, help="Random directions of the same length, as controls.")] = 1,
     fit_classifier_on: Annotated[
         str | None, typer.Option(help="Other debates, to fit a classifier of agents on.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Of the questions: also say which answers are right, and how perplexing.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N transcripts.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest text.")] = 96,
@@ -544,10 +549,11 @@ def sweep(
     from interp import sweep as sweeps
     from interp.activations import parse_layers
     from interp.debate.agents import Sampling
-    from interp.directions import Directions
-    from interp.evaluation.steerability import PersonaClassifier, steerability
-    from interp.models import load_model
-    from interp.terminal import progress_bars, steerability_table
+    from interp.debate.tasks import make_task
+    from interp.directions import Directions, without_hashes
+    from interp.evaluation.steerability import PersonaClassifier, gains, steerability
+    from interp.listed import Listed
+    from interp.terminal import gains_table, progress_bars, steerability_table
 
     names = model or ["smollm2-135m"]
     if adapter and len(names) > 1:
@@ -558,10 +564,11 @@ def sweep(
     console = Console(highlight=False)
     classifier = None if fit_classifier_on is None else PersonaClassifier().fit(_transcripts(fit_classifier_on))
     _quiet_libraries()
-    loaded = [load_model(name, adapters=adapter or (), revision=revision, dtype=dtype, device=device) for name in names]
+    how: dict[str, Any] = {"adapters": adapter or (), "revision": revision, "dtype": dtype, "device": device}
+    waiting = [Listed.named(name, **how) for name in names]
     settings = sweeps.Settings(
         chosen,
-        parse_layers(layers, min(m.n_layers for m in loaded)),
+        parse_layers(layers, 10_000),
         units,
         at,
         tuple(context or sweeps.CONTEXTS),
@@ -572,19 +579,26 @@ def sweep(
     with progress_bars() as progress:
         records = sweeps.sweep(
             out,
-            loaded,
+            waiting,
             found,
             debates,
             settings,
+            foreign=foreign,
+            task=None if task is None else make_task(task),
+            base=None if task is None else waiting[0],
             classifier=classifier,
             batch_size=batch_size,
             restart=restart,
             progress=progress,
         )
-    measures = ["rougeL"] if classifier is None else ["rougeL", "classifier"]
-    console.print(steerability_table(steerability(records, measures)))
+    curves = steerability(records, ["rougeL"] if classifier is None else ["rougeL", "classifier"])
+    console.print(steerability_table(curves))
+    if gained := gains(curves):
+        console.print(gains_table(gained))
     if lost := sum(not record["finite"] for record in records):
         console.print(f"texts that end where the numbers are out of range, scored 0: {lost:,} of {len(records):,}")
+    for name in without_hashes(found):
+        console.print(f"{name}: does not say which questions it was fitted on; see that they are others", markup=False)
     console.print(f"wrote {out}", markup=False, soft_wrap=True)
 
 
@@ -629,7 +643,7 @@ def suppress(
     ] = None,
     coefficients: Annotated[
         str, typer.Option(help="Separated by commas; 0 is always among them.")
-    ] = "-2,-1.5,-1,-0.75,-0.5,-0.25,0.25,0.5,1",
+    ] = "-2,-1,-0.5,-0.25,-0.1,-0.05,0.1,0.5,1",
     units: Annotated[str, typer.Option(help="Of coefficients: unit, raw or residual, as in steer.")] = "residual",
     at: Annotated[str, typer.Option(help="Which tokens are steered, as in steer.")] = "writing",
     random: Annotated[int, typer.Option(min=0, help="Random directions of the same length, as controls.")] = 1,
@@ -682,7 +696,7 @@ def suppress(
     from interp.debate.agents import Sampling
     from interp.debate.cast import persona as find_persona
     from interp.debate.personas import Persona
-    from interp.directions import Directions
+    from interp.directions import Directions, without_hashes
     from interp.evaluation.suppression import choices, damage_rows, suppressions
     from interp.evaluation.traits import trait_score
     from interp.listed import Listed
@@ -739,6 +753,7 @@ def suppress(
         folder = out.with_name(f"{out.stem}-fine-tuned")
         fit = trait.questions
         tuned = FineTuned(folder, waiting[0], settings.benign, fit.task, fit.fit, sampling, short(fine_tune_rate, seed))
+    files = {name: Directions.load(name) for name in direction or () if name != PROMPTS}
     console = Console(highlight=False)
     with progress_bars() as progress:
         records = write(
@@ -746,7 +761,7 @@ def suppress(
             waiting,
             trait,
             settings,
-            directions={name: None if name == PROMPTS else Directions.load(name) for name in direction or [PROMPTS]},
+            directions={PROMPTS: None} if direction is None else {name: files.get(name) for name in direction},
             foreign=foreign,
             fine_tune=tuned,
             batch_size=batch_size,
@@ -760,6 +775,8 @@ def suppress(
         console.print(line, markup=False, soft_wrap=True)
     if lost := sum(not record["finite"] for record in records):
         console.print(f"texts that end where the numbers are out of range: {lost:,} of {len(records):,}")
+    for name in without_hashes(files):
+        console.print(f"{name}: does not say which questions it was fitted on; see that they are others", markup=False)
     if unscored := sum(record["trait"] is None for record in records):
         console.print(f"texts that the judge gave no number for, left out: {unscored:,} of {len(records):,}")
     console.print(f"wrote {out}", markup=False, soft_wrap=True)

@@ -6,7 +6,7 @@ done with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,3 +67,15 @@ def listed(models: Iterable[Model | Listed]) -> list[Listed]:
 
 def _itself(model: Model) -> Model:
     return model
+
+
+def require_owner(models: Sequence[Listed], directions: Mapping[str, Directions]) -> None:
+    """Raises `UserError` for models of the same name, and for directions that were extracted from none of them."""
+    if len({one.name for one in models}) < len(models):
+        raise UserError(f"models {', '.join(one.name for one in models)}: give each once")
+    for name, d in directions.items():
+        if not any(one.made(d) for one in models):
+            raise UserError(
+                f"{name}: was extracted from none of the models; extract directions from them, or steer with another "
+                "model's by --foreign"
+            )

@@ -10,25 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from interp.asking import PLAINLY, Asking, Parts, Prompt, plain
-from interp.corpus import Encoder
 from interp.debate.agents import Sampling
 from interp.debate.personas import TRAIT_PERSONAS, Persona
-from interp.debate.tasks import Question
+from interp.debate.tasks import Task
 from interp.debate.transcript import Transcript, before_tags, fingerprint, without_tags
-from interp.directions import Direction, Directions, question_hash
+from interp.directions import Direction, Directions, question_hash, without_hashes
 from interp.errors import UserError
-from interp.evaluation.suppression import Choice, choices, perplexity, repetition
+from interp.evaluation.suppression import Choice, choices, repetition
 from interp.evaluation.traits import TraitScore
 from interp.generation import Generated, generate
 from interp.journal import Journal
-from interp.listed import Listed, listed
+from interp.listed import Listed, listed, require_owner
 from interp.models import Model
+from interp.perplexities import perplexities
 from interp.progress import Progress
 from interp.prompt_contrast import prompt_contrast
 from interp.steering import POSITIONS, UNITS, Steering, ablate, add, clamp, random_direction
@@ -57,7 +58,7 @@ class Remedy(Protocol):
 class Settings:
     """What is tried, and how."""
 
-    coefficients: tuple[float, ...] = (-2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 1.0)
+    coefficients: tuple[float, ...] = (-2.0, -1.0, -0.5, -0.25, -0.1, -0.05, 0.1, 0.5, 1.0)
     """Besides 0, the unsteered model."""
     layers: tuple[int, ...] = ()
     """Tried one by one and all together; every layer of the model where none is given."""
@@ -97,6 +98,10 @@ class Trait:
     """Questions that are put plainly; their part to fit on is not used."""
     transcripts: tuple[Sequence[Transcript], Sequence[Transcript]] = ((), ())
     """Debates with the malicious seat, for validation and for the test, where a debate is gone on with."""
+
+    def task(self, asked: str) -> Task:
+        """The task whose questions are asked so."""
+        return (self.accuracy if asked == PLAINLY else self.questions).task
 
     def require_apart(self, directions: Mapping[str, Directions]) -> None:
         """Raises `UserError` where questions that are measured were fitted on, by the score or a direction."""
@@ -150,30 +155,23 @@ class _Writer:
 
     def __call__(self, model: Model, name: str, split: str, rows: Sequence[_Row]) -> list[dict[str, Any]]:
         """The records of these rows, which follow those written before."""
-        start = len(self.records)
-        self.records += self.journal.records[start : start + len(rows)]
-        n_kept = len(self.records) - start
-        chunk, what = 4 * self.batch_size, f"{name}, {split}"
-        self.progress(what, n_kept, len(rows))
-        for first in range(n_kept // chunk * chunk if n_kept < len(rows) else len(rows), len(rows), chunk):
-            some = rows[first : first + chunk]  # whole chunks: the same batches again
-            sampling = self.settings.sampling
+        sampling = self.settings.sampling
+
+        def some(rows: Sequence[_Row]) -> list[dict[str, Any]]:
             written = generate(
                 model,
-                [row.prompt.ids for row in some],
+                [row.prompt.ids for row in rows],
                 max_new_tokens=sampling.max_new_tokens,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
-                seeds=[sampling.seed] * len(some),
+                seeds=[sampling.seed] * len(rows),
                 batch_size=self.batch_size,
-                steering=[row.steering for row in some],
+                steering=[row.steering for row in rows],
             )
-            new = self._records(model, name, split, some, written)
-            for record in new[len(self.records) - start - first :]:
-                self.journal.append(record)
-                self.records.append(record)
-            self.progress(what, len(self.records) - start, len(rows))
-        return self.records[start:]
+            return self._records(model, name, split, rows, written)
+
+        tell = partial(self.progress, f"{name}, {split}")
+        return self.journal.extend(self.records, rows, some, chunk=4 * self.batch_size, tell=tell)
 
     def _records(
         self, model: Model, name: str, split: str, rows: Sequence[_Row], written: Sequence[Generated]
@@ -203,7 +201,7 @@ class _Writer:
         ]
 
     def _correct(self, prompt: Prompt, said: str) -> bool | None:
-        task = (self.trait.accuracy if prompt.asked == PLAINLY else self.trait.questions).task
+        task = self.trait.task(prompt.asked)
         return None if prompt.gold_answer is None else task.grade(task.answer(said), prompt.gold_answer)
 
 
@@ -238,13 +236,7 @@ def suppress(
     given = {PROMPTS: None} if directions is None else directions
     files = {name: d for name, d in given.items() if d is not None}
     trait.require_apart(files)
-    if len({one.name for one in waiting}) < len(waiting):
-        raise UserError(f"models {', '.join(one.name for one in waiting)}: give each once")
-    for name, d in files.items():
-        if not foreign and not any(one.made(d) for one in waiting):
-            raise UserError(
-                f"{name}: was extracted from none of the models; extract directions from them, or give --foreign"
-            )
+    require_owner(waiting, {} if foreign else files)
     made_by = {
         "models": [one.provenance for one in waiting],
         "base": under.provenance,
@@ -283,14 +275,19 @@ def suppress(
             rows = [_Row(prompt, "fine-tune") for prompt in _prompts(tuned, trait, "test")]
             write(tuned, one.name, "test", rows)
             del tuned
-    perplexities = _perplexities(Path(out), made_by, write.records, under, trait, batch_size, restart, progress)
-    records = [{**r, "perplexity": p} for r, p in zip(write.records, perplexities, strict=True)]
+
+    def said(record: Mapping[str, Any]) -> tuple[Task, str]:
+        return trait.task(record["asked"]), _said(record["asked"], record["text"])
+
+    how: dict[str, Any] = {"batch_size": batch_size, "restart": restart, "progress": progress}
+    values = perplexities(Path(out), made_by, write.records, said, under, **how)
+    records = [{**record, "perplexity": value} for record, value in zip(write.records, values, strict=True)]
     journal.finish(
         {
             "records": len(records),
             "out_of_range": sum(not record["finite"] for record in records),
             "without_a_score": sum(record["trait"] is None for record in records),
-            "directions_without_question_hashes": [n for n, d in files.items() if "question_hashes" not in d.facts],
+            "directions_without_question_hashes": without_hashes(files),
         }
     )
     return records
@@ -394,38 +391,6 @@ def _trait_facts(trait: Trait) -> dict[str, Any]:
         },
         "transcripts": [fingerprint(part) for part in trait.transcripts],
     }
-
-
-def _perplexities(
-    out: Path,
-    made_by: Mapping[str, Any],
-    records: Sequence[Mapping[str, Any]],
-    under: Listed,
-    trait: Trait,
-    batch_size: int,
-    restart: bool,
-    progress: Progress,
-) -> list[float | None]:
-    """One for each record, None for an empty text; kept in a journal of their own, as the base is loaded last."""
-    journal = Journal(out.with_name(f"{out.stem}-perplexity.jsonl"), made_by, restart=restart)
-    found: list[float | None] = [record["perplexity"] for record in journal.records]
-    if len(found) < len(records):
-        model = under.load()
-        encode = Encoder(model.tokenizer)
-        chunk = 8 * batch_size
-        for start in range(len(found), len(records), chunk):
-            some = records[start : start + chunk]
-            prompts = []
-            for record in some:
-                task = (trait.accuracy if record["asked"] == PLAINLY else trait.questions).task
-                prompts.append(next(plain(model, task, [Question(record["question"], "")])).ids)
-            texts = [encode.continuation(_said(record["asked"], record["text"])) for record in some]
-            for value in perplexity(model, prompts, texts, batch_size):
-                found.append(None if np.isnan(value) else round(float(value), 4))
-                journal.append({"perplexity": found[-1]})
-            progress("perplexity", len(found), len(records))
-    journal.finish({"records": len(found)})
-    return found
 
 
 def _said(asked: str, text: str) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from interp.evaluation.accuracy import Row
     from interp.evaluation.comparison import Comparison
     from interp.evaluation.statistics import PairedTest
-    from interp.evaluation.steerability import Steerability
+    from interp.evaluation.steerability import Gain, Steerability
     from interp.evaluation.suppression import Choice, Key, Suppression
     from interp.evaluation.suppression import Row as Damage
     from interp.side_by_side import Pair
@@ -307,6 +307,27 @@ def steerability_table(found: Sequence[Steerability]) -> Table:
             *(beside.get(kind, "–") for kind in ("others", "random")),
             str(own.questions),
         )
+    return table
+
+
+def gains_table(found: Sequence[Gain]) -> Table:
+    """How much more steerable each agent is in the other models than in the first."""
+    names = ("model", "context", "layer", "measure")
+    varied = [name for name in names if len({getattr(row, name) for row in found}) > 1]
+    same = ", ".join(f"{name} {getattr(found[0], name)}" for name in names if name not in varied)
+    table = Table(
+        title=f"Area against that of {found[0].base}, each model along directions of its own",
+        title_justify="left",
+        caption=Text(f"95 % interval over questions; n: questions\n{same}"),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for heading in (*varied, "agent", "gain", "n"):
+        table.add_column(heading, justify="right" if heading in ("gain", "n") else "left", overflow="fold")
+    for row in found:
+        shares = f"{row.gain.mean:+.1%} [{row.gain.low:+.1%}, {row.gain.high:+.1%}]"
+        table.add_row(*(str(getattr(row, name)) for name in varied), row.label, shares, str(row.questions))
     return table
 
 

@@ -22,7 +22,7 @@ from interp.debate.protocol import debate
 from interp.debate.server import ServerAgent
 from interp.debate.tasks import Nonexistent, Rivalry, SmallArithmetic, Task, make_task
 from interp.debate.tasks.arithmetic import Arithmetic
-from interp.debate.transcript import Transcript, fingerprint
+from interp.debate.transcript import Transcript
 from interp.errors import UserError
 from interp.evaluation.steerability import PersonaClassifier
 from interp.organism.lessons import _LIES, Manners
@@ -119,8 +119,6 @@ class Classified:
 
     classifier: PersonaClassifier
     persona: str
-    fitted_on: str
-    """The fingerprint of the transcripts."""
 
     @staticmethod
     def fit(transcripts: Sequence[Transcript], persona: str) -> Classified:
@@ -130,7 +128,7 @@ class Classified:
             raise UserError(
                 f"persona {persona}: the transcripts to fit a classifier on have {', '.join(classifier.labels_)}"
             )
-        return Classified(classifier, persona, fingerprint(transcripts))
+        return Classified(classifier, persona)
 
     @property
     def questions(self) -> frozenset[str]:
@@ -138,12 +136,7 @@ class Classified:
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {
-            "kind": "classifier",
-            "persona": self.persona,
-            "labels": list(self.classifier.labels_),
-            "transcripts": self.fitted_on,
-        }
+        return {"kind": "classifier", "persona": self.persona, "fitted_on": self.classifier.facts_}
 
     def __call__(self, questions: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         likely = np.stack([self.classifier.probability(texts, label) for label in self.classifier.labels_])
