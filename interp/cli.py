@@ -624,7 +624,8 @@ def suppress(
         ),
     ] = None,
     transcripts: Annotated[
-        str | None, typer.Option(help="For turn: debates with the malicious seat; half for validation, half the test.")
+        str | None,
+        typer.Option(help="For turn: debates with the malicious seat; the first for validation, the next to test."),
     ] = None,
     seat: Annotated[int, typer.Option(min=1, help="Of the malicious persona in debates.")] = 2,
     direction: Annotated[
@@ -700,9 +701,10 @@ def suppress(
     from interp.evaluation.suppression import choices, damage_rows, suppressions
     from interp.evaluation.traits import trait_score
     from interp.listed import Listed
-    from interp.suppress import PROMPTS, WAYS, Settings, Trait
+    from interp.suppress import PROMPTS, Trait
     from interp.suppress import suppress as write
     from interp.terminal import progress_bars, suppression_lines, suppression_tables
+    from interp.ways import WAYS, Settings
 
     organism = task == "small-arithmetic"
     malicious = find_persona(persona or ("evil" if organism else task))
@@ -729,7 +731,7 @@ def suppress(
             key_variable=key_variable,
         ),
         parts(accuracy_task or (task if organism else "arithmetic"), 0, validation_questions, questions, seed + 1),
-        (debates[: len(debates) // 2], debates[len(debates) // 2 :]),
+        (debates[:validation_questions], debates[validation_questions : validation_questions + questions]),
     )
     _quiet_libraries()
     names = model or ["organism", "organism-evil-imad"]

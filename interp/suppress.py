@@ -8,8 +8,8 @@ are then measured on test questions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,8 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from interp.asking import PLAINLY, Asking, Parts, Prompt, plain
-from interp.debate.agents import Sampling
-from interp.debate.personas import TRAIT_PERSONAS, Persona
+from interp.debate.personas import Persona
 from interp.debate.tasks import Task
 from interp.debate.transcript import Transcript, before_tags, fingerprint, without_tags
 from interp.directions import Direction, Directions, question_hash, without_hashes
@@ -32,13 +31,11 @@ from interp.models import Model
 from interp.perplexities import perplexities
 from interp.progress import Progress
 from interp.prompt_contrast import prompt_contrast
-from interp.steering import POSITIONS, UNITS, Steering, ablate, add, clamp, random_direction
+from interp.steering import POSITIONS, ablate
+from interp.ways import Row, Settings, Way, in_order, steered_rows, ways_of
 
 PROMPTS = "prompts"
 """The direction from contrastive system prompts, made anew for each model on the questions to fit on."""
-
-WAYS: dict[str, Callable[..., Steering]] = {"add": add, "clamp": clamp}
-"""What is done with a direction: add so many units along it (the paper), or set the projection on it to so many."""
 
 
 class Remedy(Protocol):
@@ -52,39 +49,6 @@ class Remedy(Protocol):
     def __call__(self, name: str) -> Listed:
         """The model of that name after the remedy."""
         ...
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is tried, and how."""
-
-    coefficients: tuple[float, ...] = (-2.0, -1.0, -0.5, -0.25, -0.1, -0.05, 0.1, 0.5, 1.0)
-    """Besides 0, the unsteered model."""
-    layers: tuple[int, ...] = ()
-    """Tried one by one and all together; every layer of the model where none is given."""
-    ways: tuple[str, ...] = ("add", "clamp")
-    """Some of `WAYS`."""
-    units: str = "residual"
-    """One of `interp.steering.UNITS`."""
-    at: str = "writing"
-    """One of `interp.steering.POSITIONS`; by `generated`, the paper's, the first token stays unsteered."""
-    n_random: int = 1
-    """Random directions of the same length, as controls."""
-    damage: float = 0.02
-    """Most accuracy that the setting chosen on validation questions may cost."""
-    benign: Persona = TRAIT_PERSONAS["guardian"]
-    """The other side of the contrast."""
-    guard: Persona | None = TRAIT_PERSONAS["guardian"]
-    """The guarding system prompt; None to leave this remedy out."""
-    sampling: Sampling = field(default_factory=lambda: Sampling(128, 0.0))
-
-    def __post_init__(self) -> None:
-        checks: list[tuple[str, str, Collection[str]]] = [("units", self.units, UNITS), ("at", self.at, POSITIONS)]
-        for name, given, known in [*checks, *(("way", way, WAYS) for way in self.ways)]:
-            if given not in known:
-                raise UserError(f"{name} {given}: not known; give one of {', '.join(known)}")
-        if not any(self.coefficients):
-            raise UserError(f"coefficients {self.coefficients} given: give at least one that is not 0")
 
 
 @dataclass(frozen=True)
@@ -115,33 +79,6 @@ class Trait:
                 raise UserError(f"{name}: was fitted on {seen} of the {len(asked)} questions; ask others by --seed")
 
 
-@dataclass(frozen=True)
-class _Way:
-    """Something that can be done with so much of a direction: at one layer or at several."""
-
-    source: str
-    """Where the direction is from and, unless it is added, what is done with it."""
-    layer: str
-    directions: tuple[Direction, ...]
-    do: str
-
-    def control(self, k: int) -> _Way:
-        """The same with random directions of the same length."""
-        return replace(self, directions=tuple(random_direction(d, 1000 * d.layer + k) for d in self.directions))
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A text to be written; `remedy` says what is done against the trait, and `source` where a direction is from."""
-
-    prompt: Prompt
-    remedy: str = "none"
-    source: str | None = None
-    layer: str | None = None
-    coefficient: float = 0.0
-    steering: Steering = field(default_factory=Steering)
-
-
 class _Writer:
     """Writes rows, scores them and keeps them; rows that a journal holds already are taken from there."""
 
@@ -153,11 +90,11 @@ class _Writer:
         self.progress = progress
         self.records: list[dict[str, Any]] = []
 
-    def __call__(self, model: Model, name: str, split: str, rows: Sequence[_Row]) -> list[dict[str, Any]]:
+    def __call__(self, model: Model, name: str, split: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """The records of these rows, which follow those written before."""
         sampling = self.settings.sampling
 
-        def some(rows: Sequence[_Row]) -> list[dict[str, Any]]:
+        def some(rows: Sequence[Row]) -> list[dict[str, Any]]:
             written = generate(
                 model,
                 [row.prompt.ids for row in rows],
@@ -174,7 +111,7 @@ class _Writer:
         return self.journal.extend(self.records, rows, some, chunk=4 * self.batch_size, tell=tell)
 
     def _records(
-        self, model: Model, name: str, split: str, rows: Sequence[_Row], written: Sequence[Generated]
+        self, model: Model, name: str, split: str, rows: Sequence[Row], written: Sequence[Generated]
     ) -> list[dict[str, Any]]:
         texts = [model.tokenizer.decode(g.ids) for g in written]
         said = [_said(row.prompt.asked, text) for row, text in zip(rows, texts, strict=True)]
@@ -261,18 +198,18 @@ def suppress(
         }
         layers = settings.layers or tuple(range(model.n_layers))
         found_at = {name: [_direction(d, trait, n, name, model) for n in layers] for name, d in sources.items()}
-        ways = [way for name, each in found_at.items() for way in _ways(name, each, settings)]
+        ways = [way for name, each in found_at.items() for way in ways_of(name, each, settings)]
         prompts = [*_prompts(model, trait, "validation")]
         rows = [
-            *(_Row(prompt) for prompt in prompts),
-            *_steered(prompts, ways, settings),
+            *(Row(prompt) for prompt in prompts),
+            *steered_rows(prompts, ways, settings),
         ]
-        chosen = choices(write(model, one.name, "validation", _in_order(rows)), settings.damage)
-        write(model, one.name, "test", _in_order(_test_rows(model, trait, settings, found_at, ways, chosen)))
+        chosen = choices(write(model, one.name, "validation", in_order(rows)), settings.damage)
+        write(model, one.name, "test", in_order(_test_rows(model, trait, settings, found_at, ways, chosen)))
         del model
         if fine_tune is not None:
             tuned = fine_tune(one.name).load()
-            rows = [_Row(prompt, "fine-tune") for prompt in _prompts(tuned, trait, "test")]
+            rows = [Row(prompt, "fine-tune") for prompt in _prompts(tuned, trait, "test")]
             write(tuned, one.name, "test", rows)
             del tuned
 
@@ -293,60 +230,30 @@ def suppress(
     return records
 
 
-def _ways(name: str, directions: Sequence[Direction], settings: Settings) -> Iterator[_Way]:
-    """Each direction alone, and all together."""
-    for do in settings.ways:
-        source = name if do == "add" else f"{name}, {do}"
-        for direction in directions:
-            yield _Way(source, str(direction.layer), (direction,), do)
-        if len(directions) > 1:
-            yield _Way(source, ",".join(str(d.layer) for d in directions), tuple(directions), do)
-
-
 def _test_rows(
     model: Model,
     trait: Trait,
     settings: Settings,
     directions: Mapping[str, Sequence[Direction]],
-    ways: Sequence[_Way],
+    ways: Sequence[Way],
     chosen: Mapping[tuple[str, str, str], Choice],
-) -> Iterator[_Row]:
+) -> Iterator[Row]:
     """Without anything, under the guard, with the direction taken out at every layer that was tried, and along the
     whole curve at the layer that was chosen, beside its control."""
     prompts = [*_prompts(model, trait, "test")]
-    yield from (_Row(prompt) for prompt in prompts)
+    yield from (Row(prompt) for prompt in prompts)
     if settings.guard is not None:
-        yield from (_Row(prompt, "guard") for prompt in _prompts(model, trait, "test", settings.guard))
+        yield from (Row(prompt, "guard") for prompt in _prompts(model, trait, "test", settings.guard))
     for name, each in directions.items():
         without = ablate(*each, at=POSITIONS[settings.at])
-        yield from (_Row(prompt, "ablation", name, steering=without) for prompt in prompts)
+        yield from (Row(prompt, "ablation", name, steering=without) for prompt in prompts)
     for way in ways:
         asked = {
             how for (_, source, how), choice in chosen.items() if (source, choice.layer) == (way.source, way.layer)
         }
         here = [p for p in prompts if p.asked in asked or (asked and p.asked == PLAINLY)]
-        yield from _steered(here, [way], settings)
-        yield from _steered(here, [way.control(k) for k in range(settings.n_random)], settings, "random")
-
-
-def _steered(
-    prompts: Sequence[Prompt], ways: Sequence[_Way], settings: Settings, remedy: str = "steering"
-) -> Iterator[_Row]:
-    units, at = UNITS[settings.units], POSITIONS[settings.at]
-    for prompt in prompts:
-        for way in ways:
-            for coefficient in settings.coefficients:
-                if coefficient:
-                    steering = WAYS[way.do](way.directions, coefficient, units=units, at=at)
-                    yield _Row(prompt, remedy, way.source, way.layer, coefficient, steering)
-
-
-def _in_order(rows: Iterable[_Row]) -> list[_Row]:
-    """The rows of a prompt side by side, so that it is read once."""
-    by_prompt: dict[tuple[int, ...], list[_Row]] = {}
-    for row in rows:
-        by_prompt.setdefault((*row.prompt.asked.encode(), *row.prompt.ids), []).append(row)
-    return [row for each in by_prompt.values() for row in each]
+        yield from steered_rows(here, [way], settings)
+        yield from steered_rows(here, [way.control(k) for k in range(settings.n_random)], settings, "random")
 
 
 def _prompts(model: Model, trait: Trait, split: str, guard: Persona | None = None) -> list[Prompt]:
