@@ -416,6 +416,9 @@ def steer(
             help="Which tokens: generated, writing (the prompt's last one too), prompt, everywhere or after_first."
         ),
     ] = "generated",
+    turns_of: Annotated[
+        int | None, typer.Option(min=1, help="Instead: the turns of this seat, as the model writes a debate.")
+    ] = None,
     do: Annotated[
         str, typer.Option(help="add; ablate: take the directions out; clamp: set the projection to the coefficient.")
     ] = "add",
@@ -475,6 +478,7 @@ def steer(
         units=units,
         at=at,
         do=do,
+        turns_of=turns_of,
         model=loaded,
     )
     with progress_bars() as progress:
