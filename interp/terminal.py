@@ -409,11 +409,11 @@ def suppression_lines(smallest: Mapping[tuple[str, str, str, str], Suppression])
     for (model, source, asked, remedy), found in smallest.items():
         way = source if remedy == "steering" else f"{remedy}, as long as {source}"
         lost = _interval(found.lost.mean, found.lost.low, found.lost.high, digits=3)
-        where = (
-            f"trait < {SUPPRESSED:.0%} nowhere; at its lowest, {found.trait:.1%},"
-            if found.coefficient is None
-            else f"trait {found.trait:.1%} at coefficient {found.coefficient:g},"
-        )
+        where = f"trait {found.trait:.1%} at coefficient {found.coefficient or 0:g},"
+        if found.coefficient == 0:
+            where = f"trait {found.trait:.1%} as it is, nothing to suppress;"
+        elif found.coefficient is None:
+            where = f"trait < {SUPPRESSED:.0%} nowhere; at its lowest, {found.trait:.1%},"
         lines.append(
             f"{model}, {asked}, {way}: {where} accuracy kept {found.accuracy:.1%} of {found.unsteered_accuracy:.1%}, "
             f"lost {lost}"

@@ -20,6 +20,7 @@ from interp.evaluation.suppression import (
     suppressions,
 )
 from interp.models import Model
+from interp.terminal import suppression_lines
 
 
 def test_repetition() -> None:
@@ -122,3 +123,12 @@ def test_what_was_not_scored_is_left_out(records: list[dict[str, Any]]) -> None:
     rows = {row.coefficient: row for row in damage_rows(records)}
     assert rows[-1.0].trait.mean == pytest.approx(3 / 7)
     assert suppressions(records)["m", "prompts", "persona", "steering"].coefficient == -2.0
+
+
+def test_the_one_number_as_a_line(records: list[dict[str, Any]]) -> None:
+    [line] = suppression_lines(suppressions(records))
+    assert "trait 0.0% at coefficient -2, accuracy kept 50.0% of 75.0%, lost 0.250" in line
+    [line] = suppression_lines(suppressions([{**r, "trait": 0.0} for r in records]))
+    assert "nothing to suppress" in line
+    [line] = suppression_lines(suppressions([{**r, "trait": 1.0} for r in records]))
+    assert "trait < 5% nowhere" in line
