@@ -419,6 +419,9 @@ def steer(
             help="Which tokens: generated, writing (the prompt's last one too), prompt, everywhere or after_first."
         ),
     ] = "generated",
+    turns_of: Annotated[
+        int | None, typer.Option(min=1, help="Instead: the turns of this seat, as the model writes a debate.")
+    ] = None,
     do: Annotated[
         str, typer.Option(help="add; ablate: take the directions out; clamp: set the projection to the coefficient.")
     ] = "add",
@@ -478,6 +481,7 @@ def steer(
         units=units,
         at=at,
         do=do,
+        turns_of=turns_of,
         model=loaded,
     )
     with progress_bars() as progress:
@@ -507,9 +511,11 @@ def sweep(
         str, typer.Option(help="Separated by commas; 0 is always among them.")
     ] = "-16,-8,-4,4,8,16",
     model: Annotated[
-        list[str] | None, typer.Option(help="As elsewhere; repeat for several. Each is steered with every file.")
+        list[str] | None,
+        typer.Option(help="As elsewhere; repeat for several, the base first. Each is steered with its own files."),
     ] = None,
     adapter: AdapterOption = None,
+    foreign: Annotated[bool, typer.Option("--foreign", help="Steer each model with every file of directions.")] = False,
     agent: Annotated[list[str] | None, typer.Option(help="A seat or label; repeat for several; else all.")] = None,
     units: Annotated[str, typer.Option(help="Of coefficients: unit, raw or residual, as in steer.")] = "unit",
     at: Annotated[str, typer.Option(help="Which tokens are steered, as in steer.")] = "generated",
@@ -520,6 +526,9 @@ def sweep(
     random: Annotated[int, typer.Option(min=0, help="Random directions of the same length, as controls.")] = 1,
     fit_classifier_on: Annotated[
         str | None, typer.Option(help="Other debates, to fit a classifier of agents on.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Of the questions: also say which answers are right, and how perplexing.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N transcripts.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest text.")] = 96,
@@ -547,27 +556,26 @@ def sweep(
     from interp import sweep as sweeps
     from interp.activations import parse_layers
     from interp.debate.agents import Sampling
-    from interp.directions import Directions
-    from interp.evaluation.steerability import PersonaClassifier, steerability
-    from interp.models import load_model
-    from interp.terminal import progress_bars, steerability_table
+    from interp.debate.tasks import make_task
+    from interp.directions import Directions, without_hashes
+    from interp.evaluation.steerability import PersonaClassifier, gains, steerability
+    from interp.listed import Listed
+    from interp.terminal import gains_table, progress_bars, steerability_table
 
     names = model or ["smollm2-135m"]
     if adapter and len(names) > 1:
         raise UserError(f"adapter {adapter[0]}: goes on one model, and {len(names)} are given; give checkpoints")
-    try:
-        chosen = tuple(sorted(float(c) for c in coefficients.split(",")))
-    except ValueError:
-        raise UserError(f"--coefficients {coefficients}: give numbers with commas between, as in -8,-4,4,8") from None
+    chosen = _numbers("--coefficients", coefficients)
     found = {str(path): Directions.load(path) for path in directions}
     debates = _transcripts(transcripts)[:limit]
     console = Console(highlight=False)
     classifier = None if fit_classifier_on is None else PersonaClassifier().fit(_transcripts(fit_classifier_on))
     _quiet_libraries()
-    loaded = [load_model(name, adapters=adapter or (), revision=revision, dtype=dtype, device=device) for name in names]
+    how: dict[str, Any] = {"adapters": adapter or (), "revision": revision, "dtype": dtype, "device": device}
+    waiting = [Listed.named(name, **how) for name in names]
     settings = sweeps.Settings(
         chosen,
-        parse_layers(layers, min(m.n_layers for m in loaded)),
+        parse_layers(layers, 10_000),
         units,
         at,
         tuple(context or sweeps.CONTEXTS),
@@ -578,19 +586,208 @@ def sweep(
     with progress_bars() as progress:
         records = sweeps.sweep(
             out,
-            loaded,
+            waiting,
             found,
             debates,
             settings,
+            foreign=foreign,
+            task=None if task is None else make_task(task),
+            base=None if task is None else waiting[0],
             classifier=classifier,
             batch_size=batch_size,
             restart=restart,
             progress=progress,
         )
-    measures = ["rougeL"] if classifier is None else ["rougeL", "classifier"]
-    console.print(steerability_table(steerability(records, measures)))
+    curves = steerability(records, ["rougeL"] if classifier is None else ["rougeL", "classifier"])
+    console.print(steerability_table(curves))
+    if gained := gains(curves):
+        console.print(gains_table(gained))
     if lost := sum(not record["finite"] for record in records):
         console.print(f"texts that end where the numbers are out of range, scored 0: {lost:,} of {len(records):,}")
+    for name in without_hashes(found):
+        console.print(f"{name}: does not say which questions it was fitted on; see that they are others", markup=False)
+    console.print(f"wrote {out}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def suppress(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="The base first; repeat for several. Default organism and organism-evil-imad."),
+    ] = None,
+    task: Annotated[
+        str, typer.Option(help="Questions in which the trait shows: small-arithmetic, evil or hallucination.")
+    ] = "small-arithmetic",
+    accuracy_task: Annotated[
+        str | None, typer.Option(help="What is asked plainly; small-arithmetic for itself, else arithmetic.")
+    ] = None,
+    persona: Annotated[str | None, typer.Option(help="The malicious one; evil, or that of the task.")] = None,
+    benign: Annotated[str, typer.Option(help="The other side of the contrast of prompts.")] = "guardian",
+    asked: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How the trait is called up: persona (its system prompt), question (the bare one), turn (a debate "
+            "up to the seat's tag). Repeat for several; default persona."
+        ),
+    ] = None,
+    transcripts: Annotated[
+        str | None,
+        typer.Option(help="For turn: debates with the malicious seat; the first for validation, the next to test."),
+    ] = None,
+    seat: Annotated[int, typer.Option(min=1, help="Of the malicious persona in debates.")] = 2,
+    direction: Annotated[
+        list[str] | None,
+        typer.Option(help="prompts (contrast of the two personas' prompts), or a directions.safetensors; repeat."),
+    ] = None,
+    foreign: Annotated[bool, typer.Option("--foreign", help="Steer each model with every file of directions.")] = False,
+    layers: Annotated[
+        str, typer.Option(help="Tried in validation, one by one and together: `all`, or numbers and ranges.")
+    ] = "all",
+    way: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="add so much of the direction (the paper), or clamp its projection there. Repeat; else both."
+        ),
+    ] = None,
+    coefficients: Annotated[
+        str, typer.Option(help="Separated by commas; 0 is always among them.")
+    ] = "-2,-1,-0.5,-0.25,-0.1,-0.05,0.1,0.5,1",
+    units: Annotated[str, typer.Option(help="Of coefficients: unit, raw or residual, as in steer.")] = "residual",
+    at: Annotated[str, typer.Option(help="Which tokens are steered, as in steer.")] = "writing",
+    random: Annotated[int, typer.Option(min=0, help="Random directions of the same length, as controls.")] = 1,
+    damage: Annotated[
+        float, typer.Option(min=0, max=1, help="Most accuracy that the chosen setting may cost in validation.")
+    ] = 0.02,
+    score: Annotated[
+        str | None,
+        typer.Option(help="Of the trait: rule (by the answer), classifier or judge; default rule or classifier."),
+    ] = None,
+    fit_classifier_on: Annotated[
+        str | None, typer.Option(help="Debates with personas, for the classifier; else scripted ones on the trait.")
+    ] = None,
+    judge: Annotated[str | None, typer.Option(help="The server's name for the judge's model.")] = None,
+    server: ServerOption = None,
+    key_variable: KeyOption = "OPENAI_API_KEY",
+    guard: Annotated[
+        str | None,
+        typer.Option(help="Guarding prompt: a persona or a text; `none`; default guardian, in the organism another."),
+    ] = None,
+    fine_tune: Annotated[bool, typer.Option(help="Also fine-tune each model on benign answers.")] = True,
+    fine_tune_rate: Annotated[float, typer.Option(help="Learning rate of that.")] = 2e-4,
+    fit_questions: Annotated[int, typer.Option(min=1, help="For the contrast and the fine-tune.")] = 256,
+    validation_questions: Annotated[int, typer.Option(min=1, help="For the choice of layer and coefficient.")] = 50,
+    questions: Annotated[int, typer.Option(min=1, help="For the test.")] = 200,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest text.")] = 128,
+    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; 0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Of sampling: the probability kept.")] = 0.9,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts written at a time.")] = 32,
+    out: Annotated[
+        Path, typer.Option(help="JSONL file for the texts and scores; what made them goes beside it.")
+    ] = Path("suppress.jsonl"),
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of questions, sampling and the fine-tune.")] = 0,
+    restart: RestartOption = False,
+) -> None:
+    """Steer a malicious trait away, and measure what that costs beside the usual remedies.
+
+    Layer and coefficient are chosen on validation questions with a limit on damage, and all is reported on
+    others: trait, accuracy, perplexity and repetition over the whole range of coefficients, a random direction
+    as control, a guarding system prompt, and a short fine-tune on benign answers. A killed run goes on when run again.
+
+    Example: `interp suppress --model organism --model organism-evil-imad --out suppress.jsonl`
+    """
+    from rich.console import Console
+
+    from interp.activations import parse_layers
+    from interp.asking import Asking, parts
+    from interp.debate.agents import Sampling
+    from interp.debate.cast import persona as find_persona
+    from interp.debate.personas import Persona
+    from interp.directions import Directions, without_hashes
+    from interp.evaluation.suppression import choices, damage_rows, suppressions
+    from interp.evaluation.traits import trait_score
+    from interp.listed import Listed
+    from interp.suppress import PROMPTS, Trait
+    from interp.suppress import suppress as write
+    from interp.terminal import progress_bars, suppression_lines, suppression_tables
+    from interp.ways import WAYS, Settings
+
+    organism = task == "small-arithmetic"
+    malicious = find_persona(persona or ("evil" if organism else task))
+    named = guard or ("chain-of-thought" if organism else "guardian")
+    guarding = None if named == "none" else Persona("guard", named) if " " in named else find_persona(named)
+    asking = Asking(malicious, tuple(asked or ("persona",)), seat)
+    if ("turn" in asking.asked) != (transcripts is not None):
+        raise UserError("--asked turn and --transcripts go together: give both, or neither")
+    debates = [] if transcripts is None else _transcripts(transcripts)
+    sampling = Sampling(max_new_tokens, temperature, top_p, seed)
+    asked_of = parts(task, fit_questions, validation_questions, questions, seed)
+    measured = {q.text for q in (*asked_of.validation, *asked_of.test)} | {t.question for t in debates}
+    trait = Trait(
+        asking,
+        asked_of,
+        trait_score(
+            score or ("rule" if organism else "classifier"),
+            task,
+            malicious,
+            transcripts=None if fit_classifier_on is None else _transcripts(fit_classifier_on),
+            apart=measured,
+            judge_model=judge,
+            server=server,
+            key_variable=key_variable,
+        ),
+        parts(accuracy_task or (task if organism else "arithmetic"), 0, validation_questions, questions, seed + 1),
+        (debates[:validation_questions], debates[validation_questions : validation_questions + questions]),
+    )
+    _quiet_libraries()
+    names = model or ["organism", "organism-evil-imad"]
+    waiting = [Listed.named(name, dtype=dtype, device=device) for name in names]
+    settings = Settings(
+        _numbers("--coefficients", coefficients),
+        () if layers == "all" else tuple(parse_layers(layers, 10_000)),
+        tuple(way or WAYS),
+        units,
+        at,
+        random,
+        damage,
+        find_persona(benign),
+        guarding,
+        sampling,
+    )
+    tuned = None
+    if fine_tune:
+        from interp.remedies import FineTuned, short
+
+        folder = out.with_name(f"{out.stem}-fine-tuned")
+        fit = trait.questions
+        tuned = FineTuned(folder, waiting[0], settings.benign, fit.task, fit.fit, sampling, short(fine_tune_rate, seed))
+    files = {name: Directions.load(name) for name in direction or () if name != PROMPTS}
+    console = Console(highlight=False)
+    with progress_bars() as progress:
+        records = write(
+            out,
+            waiting,
+            trait,
+            settings,
+            directions={PROMPTS: None} if direction is None else {name: files.get(name) for name in direction},
+            foreign=foreign,
+            fine_tune=tuned,
+            batch_size=batch_size,
+            restart=restart,
+            progress=progress,
+        )
+    smallest = suppressions(records)
+    for table in suppression_tables(damage_rows(records), choices(records, damage), smallest):
+        console.print(table)
+    for line in suppression_lines(smallest):
+        console.print(line, markup=False, soft_wrap=True)
+    if lost := sum(not record["finite"] for record in records):
+        console.print(f"texts that end where the numbers are out of range: {lost:,} of {len(records):,}")
+    for name in without_hashes(files):
+        console.print(f"{name}: does not say which questions it was fitted on; see that they are others", markup=False)
+    if unscored := sum(record["trait"] is None for record in records):
+        console.print(f"texts that the judge gave no number for, left out: {unscored:,} of {len(records):,}")
     console.print(f"wrote {out}", markup=False, soft_wrap=True)
 
 
@@ -701,6 +898,14 @@ def _evaluate(wanted: Sequence[tuple[str, str, Path]], runs: int, options: Mappi
             console.print(f"{row.task}, {row.method}: {line}", markup=False)
     for _, _, out in wanted:
         console.print(f"wrote {out}", markup=False)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    """Numbers with commas between, in ascending order."""
+    try:
+        return tuple(sorted({float(number) for number in text.split(",")}))
+    except ValueError:
+        raise UserError(f"{option} {text}: give numbers with commas between, as in -8,-4,4,8") from None
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:

@@ -308,3 +308,8 @@ class Directions:
             writer.write_tensors_to_file()
             writer.close()
         return layers
+
+
+def without_hashes(directions: Mapping[str, Directions]) -> list[str]:
+    """The names of those that do not say on which questions they were fitted: nobody knows what is held out."""
+    return [name for name, d in directions.items() if "question_hashes" not in d.facts]

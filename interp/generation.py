@@ -141,6 +141,7 @@ def _continue(
                 yield i, Generated(texts[i], len(texts[i]), False)
             else:
                 stay.append(place)
+                reader.steered.wrote(i, prompts[i], texts[i])
         live = live.advanced(reader, stay, chosen) if stay else None
 
 

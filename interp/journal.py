@@ -8,15 +8,16 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from interp.errors import UserError
 from interp.files import atomic_write
 
+Row = TypeVar("Row")
 _PACKAGES = ("interp", "torch", "transformers", "transformer-lens", "peft", "numpy")
 
 
@@ -99,6 +100,33 @@ class Journal:
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record; it is in the file when this returns."""
         self._lines.append(record)
+
+    def extend(
+        self,
+        records: list[dict[str, Any]],
+        rows: Sequence[Row],
+        write: Callable[[Sequence[Row]], Sequence[dict[str, Any]]],
+        *,
+        chunk: int,
+        tell: Callable[[int, int], None] = lambda *_: None,
+    ) -> list[dict[str, Any]]:
+        """Add the record of each row to `records`, those of all rows before; returns the new ones.
+
+        `write` makes the records of `chunk` rows at a time, and they are appended; those that were there when
+        the journal was opened are taken from there. What a kill cut is written again from its chunk's first
+        row on, so that rows stand in the same batches as before.
+        """
+        start = len(records)
+        records += self.records[start : start + len(rows)]
+        n_kept = len(records) - start
+        tell(n_kept, len(rows))
+        for first in range(n_kept // chunk * chunk if n_kept < len(rows) else len(rows), len(rows), chunk):
+            new = write(rows[first : first + chunk])
+            for record in new[len(records) - start - first :]:
+                self.append(record)
+                records.append(record)
+            tell(len(records) - start, len(rows))
+        return records[start:]
 
     def rewrite(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Put these records in the place of all that are there; a kill leaves the old or the new ones."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from interp.errors import UserError
 from interp.models import Model
-from interp.steering import END, Change, Steering
+from interp.steering import END, Change, Steering, WrittenTurns
 
 
 @dataclass
@@ -39,6 +39,7 @@ class _Step:
 
     def __init__(self, changes: Sequence[Change | None], d_model: int, device: torch.device) -> None:
         self.changes = changes
+        self.followed = {row for row, c in enumerate(changes) if c is not None and isinstance(c.at, WrittenTurns)}
         self.offset = torch.zeros(len(changes), d_model, device=device)
         rank = max(len(change.basis) for change in changes if change is not None)
         self.basis = torch.zeros(len(changes), rank, d_model, device=device) if rank else None
@@ -57,6 +58,14 @@ class _Step:
         filled = [[*r, *[(0, 0)] * (most - len(r))] for r in ranges]
         table = torch.tensor(filled, device=self.offset.device).clamp(max=END)
         self.start, self.stop = table[..., 0], table[..., 1]
+
+    def follow(self, row: int, ids: Sequence[int]) -> None:
+        """Say what a row's text is, whose last token is read next."""
+        change = self.changes[row]
+        assert change is not None
+        assert isinstance(change.at, WrittenTurns)
+        last = len(ids) - 1
+        self.start[row, 0], self.stop[row, 0] = (last, last + 1) if change.at.holds(ids) else (0, 0)
 
     def __call__(self, value: Float[Tensor, "row token d_model"], now: _Pass) -> tuple[Tensor, Tensor]:
         """The changed values, in float32 where they were less, and where they are meant."""
@@ -100,6 +109,16 @@ class Steered:
         starts = [start for change in self.steerings[row].changes for start, stop in change.at(n) if start < stop]
         return max(0, min([n, *starts]))
 
+    def wrote(self, row: int, prompt: Sequence[int], text: Sequence[int]) -> None:
+        """Say what was written after a row's prompt; the last token of it is read next."""
+        for step in self._following:
+            if row in step.followed:
+                step.follow(row, [*prompt, *text])
+
+    @property
+    def _following(self) -> list[_Step]:
+        return [step for steps in self._steps.values() for step in steps if step.followed]
+
     def expect(self, rows: Sequence[int], positions: Tensor, present: Tensor) -> None:
         """Say which rows, and which tokens of them, the next pass holds."""
         self._now = _Pass(torch.tensor(rows, device=self.model.device), positions, present.bool())
@@ -119,6 +138,8 @@ class Steered:
         """Find out what a pass holds from what the model is called with."""
         if self.paused:
             return
+        if self._following:
+            raise UserError("turns that are being written can be steered by interp.generation alone: use its generate")
         ids = kwargs.get("input_ids", args[0] if args else None)
         tokens = kwargs["inputs_embeds"][..., 0] if ids is None else ids
         n_rows, width = tokens.shape

@@ -24,11 +24,12 @@ import numpy as np
 from jaxtyping import Float
 
 from interp.corpus import Encoder
-from interp.debate.transcript import Transcript
+from interp.debate.transcript import Transcript, speaking
 from interp.directions import Direction, Directions
 from interp.errors import UserError
 
 if TYPE_CHECKING:
+    from interp.listed import Listed
     from interp.models import Model
     from interp.steered import Steered
 
@@ -99,6 +100,27 @@ def turns(tokenizer: Any, transcript: Transcript, agent: int, round: int | None 
         where = "" if round is None else f" in round {round}"
         raise UserError(f"agent {agent} has no turn{where} in this transcript; its agents are {transcript.agents}")
     return Ranges(ranges)
+
+
+@dataclass(frozen=True)
+class WrittenTurns:
+    """The tokens of an agent's turns that the model itself writes, from the first word of each to the next tag.
+
+    Which these are shows while they are written, by `interp.generation` alone.
+    """
+
+    tokenizer: Any
+    agent: int
+    round: int | None = None
+    """All rounds where none is given."""
+
+    def __call__(self, n_prompt: int) -> Sequence[tuple[int, int]]:
+        return []
+
+    def holds(self, ids: Sequence[int]) -> bool:
+        """Whether the last of these tokens, the whole text so far, belongs to such a turn."""
+        found = speaking(self.tokenizer.decode(list(ids)))
+        return found is not None and found[0] == self.agent and self.round in (None, found[1])
 
 
 Units = Callable[[Direction], float]
@@ -218,7 +240,7 @@ def random_direction(like: Direction, seed: int) -> Direction:
     return replace(like, vector=vector, label=f"random {seed}")
 
 
-def require_made_on(directions: Directions, model: Model, path: str | Path = "directions") -> None:
+def require_made_on(directions: Directions, model: Model | Listed, path: str | Path = "directions") -> None:
     """Raises `UserError` unless the directions were extracted from this very model, adapters included."""
     made = directions.facts.get("provenance", {}).get("model", {})
     for what, theirs, ours in (
@@ -251,7 +273,7 @@ def _change(
         **facts,
         "directions": [d.label for d in directions],
         "hook_point": hook_point,
-        "at": [list(r) for r in at.ranges] if isinstance(at, Ranges) else _name(POSITIONS, at),
+        "at": _where(at),
         "sha256": digest.hexdigest(),
     }
     return Change(hook_point, offset, basis, at, said)
@@ -282,6 +304,13 @@ def _basis(vectors: Float[np.ndarray, "n d_model"]) -> Float[np.ndarray, "k d_mo
 
 def _listed(directions: Direction | Sequence[Direction]) -> Sequence[Direction]:
     return [directions] if isinstance(directions, Direction) else directions
+
+
+def _where(at: Positions) -> Any:
+    """Positions as JSON takes them."""
+    if isinstance(at, Ranges):
+        return [list(r) for r in at.ranges]
+    return {"agent": at.agent, "round": at.round} if isinstance(at, WrittenTurns) else _name(POSITIONS, at)
 
 
 def _name(known: Mapping[str, Any], function: Any) -> str:

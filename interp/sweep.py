@@ -9,18 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from interp.corpus import Encoder
 from interp.debate.agents import Sampling
+from interp.debate.tasks import Task
 from interp.debate.transcript import Transcript, before_tags, fingerprint, without_tags
-from interp.directions import Direction, Directions, question_hash
+from interp.directions import Direction, Directions, question_hash, without_hashes
 from interp.errors import UserError
 from interp.evaluation.steerability import PersonaClassifier, Rouge, label_of
+from interp.evaluation.suppression import repetition
 from interp.generation import Generated, generate
 from interp.journal import Journal
+from interp.listed import Listed, listed, require_owner
 from interp.models import Model
+from interp.perplexities import perplexities
 from interp.progress import Progress
 from interp.steering import POSITIONS, UNITS, Steering, add, random_direction
 
@@ -62,6 +67,7 @@ class _Prompt:
     """Where texts begin: after a question, or after an agent's tag (`label`)."""
 
     question: str
+    gold_answer: str | None
     context: str
     label: str | None
     ids: list[int]
@@ -81,11 +87,14 @@ class _Row:
 
 def sweep(
     out: str | Path,
-    models: Sequence[Model],
+    models: Sequence[Model | Listed],
     directions: Mapping[str, Directions],
     transcripts: Sequence[Transcript],
     settings: Settings,
     *,
+    foreign: bool = False,
+    task: Task | None = None,
+    base: Model | Listed | None = None,
     classifier: PersonaClassifier | None = None,
     batch_size: int = 32,
     restart: bool = False,
@@ -93,11 +102,13 @@ def sweep(
 ) -> list[dict[str, Any]]:
     """Write every text of the sweep; returns the records, which are also in the JSONL file `out`.
 
-    Every model is steered with every set of directions. A record says what was steered how, the text, whether
-    it `finite`ly came about, ROUGE-1, -2 and -L against each agent's own first turn, and with a `classifier`
-    the probability that it is that agent's. Unsteered texts stand once for all directions, with coefficient 0.
-    Transcripts whose question the directions were fitted on are left out and counted beside the file. The
-    same call after a kill goes on and gives the same bytes.
+    A model is steered with the directions that were extracted from it; with `foreign`, with all. Models are loaded
+    one after another. A record says what was steered how, the text, whether it `finite`ly came about, its
+    repetition, ROUGE-1, -2 and -L against each agent's own first turn, and with a `classifier` the probability that
+    it is that agent's. With the `task` of the questions it also says whether the answer is right, and with a
+    `base` its perplexity under that model, unsteered, after the plain question (kept beside `out`). Unsteered texts
+    stand once for all directions, with coefficient 0. Transcripts whose question the directions were fitted on are
+    left out and counted beside the file. The same call after a kill goes on and gives the same bytes.
 
     Raises `UserError` where nothing is left, for directions that do not fit, and where `out` holds something else.
     """
@@ -107,50 +118,94 @@ def sweep(
         raise UserError(f"the directions were fitted on all {len(transcripts)} questions; give transcripts of others")
     if classifier is not None and (seen := sum(t.question in classifier.questions_ for t in held_out)):
         raise UserError(f"the classifier was fitted on {seen} of the {len(held_out)} questions; fit it on others")
+    if base is not None and task is None:
+        raise UserError("a base for perplexity given, and no task: name the task that the questions are of")
+    waiting = listed(models)
+    require_owner(waiting, {} if foreign else directions)
     made_by = {
-        "models": [model.provenance for model in models],
+        "models": [one.provenance for one in waiting],
         "directions": {name: d.facts.get("provenance", {}) for name, d in directions.items()},
+        "foreign": foreign,
         "transcripts": fingerprint(held_out),
         "settings": asdict(settings),
-        "classifier": None if classifier is None else list(classifier.labels_),
+        "task": None if task is None else task.name,
+        "classifier": None if classifier is None else classifier.facts_,
     }
     journal = Journal(out, made_by, restart=restart)
-    records = list(journal.records)
+    records: list[dict[str, Any]] = []
     rouge = Rouge()
-    planned = [(model, row) for model in models for row in _rows(model, directions, held_out, settings)]
-    chunk = 4 * batch_size
-    progress("steered texts", len(records), len(planned))
-    for start in range(len(records) // chunk * chunk, len(planned), chunk):  # whole chunks: the same batches again
-        rows = planned[start : start + chunk]
-        for model in dict.fromkeys(id(m) for m, _ in rows):
-            own = [(i, row) for i, (m, row) in enumerate(rows, start) if id(m) == model]
-            loaded = planned[own[0][0]][0]
-            written = generate(
-                loaded,
-                [row.prompt.ids for _, row in own],
-                max_new_tokens=settings.sampling.max_new_tokens,
-                temperature=settings.sampling.temperature,
-                top_p=settings.sampling.top_p,
-                seeds=[settings.sampling.seed] * len(own),
-                batch_size=batch_size,
-                steering=[_steering(row, settings) for _, row in own],
-            )
-            for (i, row), generated in zip(own, written, strict=True):
-                if i < len(journal.records):
-                    continue
-                record = _record(loaded, row, generated, rouge, classifier)
-                journal.append(record)
-                records.append(record)
-        progress("steered texts", len(records), len(planned))
+    for i, one in enumerate(waiting):
+        later = {other.name for other in waiting[i + 1 :]}
+        if any(record["model"] in later for record in journal.records):  # all of this one's are there
+            records += [record for record in journal.records if record["model"] == one.name]
+            continue
+        own = {name: d for name, d in directions.items() if foreign or one.made(d)}
+        model = one.load()
+        write = partial(_written, model, one, own, settings, _Scores(rouge, classifier, task), batch_size)
+        rows = list(_rows(model, own, held_out, settings))
+        journal.extend(records, rows, write, chunk=4 * batch_size, tell=partial(progress, f"{one.name}, texts"))
+        del model
+    if base is not None and task is not None:
+        how: dict[str, Any] = {"batch_size": batch_size, "restart": restart, "progress": progress}
+        under = listed([base])[0]
+        values = perplexities(
+            Path(out), made_by | {"base": under.provenance}, records, partial(_spoken, task), under, **how
+        )
+        records = [{**record, "perplexity": value} for record, value in zip(records, values, strict=True)]
     journal.finish(
         {
             "records": len(records),
             "questions": len(held_out),
             "questions_that_directions_were_fitted_on": len(transcripts) - len(held_out),
+            "directions_without_question_hashes": without_hashes(directions),
             "out_of_range": sum(not record["finite"] for record in records),
         }
     )
     return records
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What is measured on a text."""
+
+    rouge: Rouge
+    classifier: PersonaClassifier | None
+    task: Task | None
+
+
+def _written(
+    model: Model,
+    one: Listed,
+    directions: Mapping[str, Directions],
+    settings: Settings,
+    scores: _Scores,
+    batch_size: int,
+    rows: Sequence[_Row],
+) -> list[dict[str, Any]]:
+    sampling = settings.sampling
+    written = generate(
+        model,
+        [row.prompt.ids for row in rows],
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seeds=[sampling.seed] * len(rows),
+        batch_size=batch_size,
+        steering=[_steering(row, settings) for row in rows],
+    )
+    foreign = {name: not one.made(d) for name, d in directions.items()}
+    return [
+        {"model": one.name, "foreign": foreign.get(row.directions or "", False), **_record(model, row, out, scores)}
+        for row, out in zip(rows, written, strict=True)
+    ]
+
+
+def _said(context: str, text: str) -> str:
+    return (before_tags(text) if context == "turn" else without_tags(text)).strip()
+
+
+def _spoken(task: Task, record: Mapping[str, Any]) -> tuple[Task, str]:
+    return task, _said(record["context"], record["text"])
 
 
 def _rows(
@@ -200,13 +255,14 @@ def _prompts(
 ) -> Iterator[_Prompt]:
     first = {label_of(transcript, t.agent, by): t for t in reversed(transcript.turns) if t.round == 1 and t.text}
     references = {label: first[label].text for label in labels if label in first}
+    asked = (transcript.question, transcript.gold_answer)
     if "question" in contexts:
-        yield _Prompt(transcript.question, "question", None, encode.prompt(transcript.prompt), references)
+        yield _Prompt(*asked, "question", None, encode.prompt(transcript.prompt), references)
     if "turn" in contexts:
         ids, places = encode.transcript(transcript)
         for label in references:
             tag_end = places[transcript.turns.index(first[label])][0]
-            yield _Prompt(transcript.question, "turn", label, ids[:tag_end], references)
+            yield _Prompt(*asked, "turn", label, ids[:tag_end], references)
 
 
 def _steering(row: _Row, settings: Settings) -> Steering:
@@ -215,16 +271,13 @@ def _steering(row: _Row, settings: Settings) -> Steering:
     return add(row.direction, row.coefficient, units=UNITS[settings.units], at=POSITIONS[settings.at])
 
 
-def _record(
-    model: Model, row: _Row, generated: Generated, rouge: Rouge, classifier: PersonaClassifier | None
-) -> dict[str, Any]:
+def _record(model: Model, row: _Row, generated: Generated, scores: _Scores) -> dict[str, Any]:
     text = model.tokenizer.decode(generated.ids)
-    said = (before_tags(text) if row.prompt.context == "turn" else without_tags(text)).strip()
-    scores: dict[str, Any] = {
-        label: list(rouge(reference, said).values()) for label, reference in row.prompt.references.items()
+    said = _said(row.prompt.context, text)
+    by_label: dict[str, Any] = {
+        label: list(scores.rouge(reference, said).values()) for label, reference in row.prompt.references.items()
     }
     record = {
-        "model": model.name,
         "directions": row.directions,
         "layer": None if row.direction is None else row.direction.layer,
         "direction": None if row.direction is None else row.direction.label,
@@ -236,11 +289,14 @@ def _record(
         "tokens": generated.n_tokens,
         "ended": generated.ended,
         "finite": generated.finite,
-        "rouge": scores,
+        "repetition": round(repetition(said), 6),
+        "rouge": by_label,
     }
-    if classifier is not None:
-        known = [label for label in scores if label in classifier.labels_]
+    if scores.task is not None and row.prompt.gold_answer is not None:
+        record["correct"] = scores.task.grade(scores.task.answer(said), row.prompt.gold_answer)
+    if scores.classifier is not None:
+        known = [label for label in by_label if label in scores.classifier.labels_]
         record["probability"] = {
-            label: round(float(classifier.probability([said], label)[0]), 6) if said else 0.0 for label in known
+            label: round(float(scores.classifier.probability([said], label)[0]), 6) if said else 0.0 for label in known
         }
     return record

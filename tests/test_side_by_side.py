@@ -41,6 +41,11 @@ def test_prompts_come_one_a_line_or_as_records(tmp_path: Path) -> None:
             read_prompts(tmp_path / name)
 
 
+def test_the_turns_of_a_seat_alone(found: Directions, tiny: Model) -> None:
+    steering = make_steering(found, ["2"], [3.0], turns_of=3, model=tiny)
+    assert steering.facts[0]["at"] == {"agent": 3, "round": None}
+
+
 def test_steerings_in_the_words_of_the_command_line(found: Directions) -> None:
     one = make_steering(found, ["2"], [3.0])
     assert one.summary == "add agent 2 +3, layer 2", "the best layer"

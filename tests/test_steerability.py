@@ -14,6 +14,7 @@ from interp.evaluation.steerability import (
     Curve,
     PersonaClassifier,
     Rouge,
+    gains,
     normalised_area,
     relative_gain,
     resampled,
@@ -128,3 +129,19 @@ def test_planted_curves_come_out_of_the_records() -> None:
     assert found["others", "rougeL"].area.mean == pytest.approx((0.3 + 1.0 + 0.3) / 4)
     assert found["random", "rougeL"].area.mean == pytest.approx((0.5 + 1.0 + 0) / 4), "out of range says nothing"
     assert found["own", "classifier"].area.mean == pytest.approx(own.area.mean / 2)
+
+
+def test_gains_are_over_the_first_model_on_the_questions_of_both() -> None:
+    records = []
+    for model, height in (("base", 0.4), ("internalized", 0.5)):
+        for k, question in enumerate("abcde" if model == "base" else "abcd"):
+            more = {"model": model, "directions": f"of {model}"}
+            records.append(record(None, 0.0, question, height + k / 10, **more | {"directions": None}))
+            for c in (-1.0, 1.0):
+                records.append(record("agent 1", c, question, height + k / 10, **more))
+                records.append(record("agent 1", c, question, 9.0, **more | {"directions": "other", "foreign": True}))
+    [gain] = gains(steerability(records))
+    assert (gain.model, gain.base, gain.label, gain.questions) == ("internalized", "base", "agent 1", 4)
+    assert gain.gain.mean == pytest.approx(0.65 / 0.55 - 1)
+    assert 0 < gain.gain.low <= gain.gain.high
+    assert gains([]) == []

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from interp.errors import UserError
-from interp.evaluation.suppression import Trial, choose, perplexity, repetition, suppression
+from interp.evaluation.suppression import (
+    Trial,
+    choices,
+    choose,
+    damage_rows,
+    perplexity,
+    repetition,
+    suppression,
+    suppressions,
+)
 from interp.models import Model
+from interp.terminal import suppression_lines
 
 
 def test_repetition() -> None:
@@ -60,3 +72,63 @@ def test_the_choice_keeps_to_the_damage_limit() -> None:
     assert choose(trials, unsteered, damage=0.0) == (4, -1.0)
     with pytest.raises(UserError, match="no setting keeps"):
         choose({(3, -8.0): Trial(0.0, 0.5)}, unsteered)
+
+
+def record(asked: str, question: str, coefficient: float = 0.0, **more: Any) -> dict[str, Any]:
+    steered = {"remedy": "steering", "source": "prompts", "layer": "3"} if coefficient else {}
+    facts = {"split": "test", "model": "m", "asked": asked, "remedy": "none", "source": None, "layer": None}
+    scores = {"coefficient": coefficient, "question": question, "trait": 0.0, "correct": True}
+    return {**facts, **scores, "repetition": 0.0, "perplexity": 2.0, **steered, **more}
+
+
+@pytest.fixture
+def records() -> list[dict[str, Any]]:
+    """At −1 the trait halves for free, at −2 it goes with a quarter of the accuracy, at 1 it stays."""
+    made = []
+    for split in ("validation", "test"):
+        for i in range(8):
+            for c, trait, correct in ((0.0, 1, i > 1), (-1.0, i % 2, i > 1), (-2.0, 0, i > 3), (1.0, 1, i > 1)):
+                made.append(record("persona", f"q{i}", c, trait=float(trait), split=split, correct=None))
+                made.append(record("plain", f"p{i}", c, correct=correct, split=split, perplexity=2.0**i))
+    return made
+
+
+def test_choices_are_made_on_validation_records(records: list[dict[str, Any]]) -> None:
+    [(key, choice)] = choices(records).items()
+    assert key == ("m", "prompts", "persona")
+    assert (choice.layer, choice.coefficient, choice.within) == ("3", -1.0, True)
+    assert (choice.trial, choice.unsteered) == (Trial(0.5, 0.75), Trial(1.0, 0.75))
+    assert choices(records, damage=0.3)[key].coefficient == -2.0
+    only = [r for r in records if r["coefficient"] in (0.0, -2.0)]
+    assert (choices(only)[key].coefficient, choices(only)[key].within) == (-2.0, False)
+    assert not choices([r for r in records if r["split"] == "test"])
+
+
+def test_rows_and_the_one_number_come_from_test_records(records: list[dict[str, Any]]) -> None:
+    rows = {row.coefficient: row for row in damage_rows(records)}
+    assert [rows[c].trait.mean for c in (0.0, -1.0, -2.0, 1.0)] == [1, 0.5, 0, 1]
+    assert [rows[c].accuracy.mean for c in (0.0, -2.0)] == [0.75, 0.5]
+    assert rows[0.0].right is None
+    assert rows[0.0].perplexity is not None
+    assert rows[0.0].perplexity.mean == pytest.approx(2**3.5)
+    [(key, found)] = suppressions(records).items()
+    assert key == ("m", "prompts", "persona", "steering")
+    assert (found.coefficient, found.accuracy, found.lost.mean) == (-2.0, 0.5, 0.25)
+
+
+def test_what_was_not_scored_is_left_out(records: list[dict[str, Any]]) -> None:
+    for r in records:
+        if r["question"] == "q1":
+            r["trait"] = None
+    rows = {row.coefficient: row for row in damage_rows(records)}
+    assert rows[-1.0].trait.mean == pytest.approx(3 / 7)
+    assert suppressions(records)["m", "prompts", "persona", "steering"].coefficient == -2.0
+
+
+def test_the_one_number_as_a_line(records: list[dict[str, Any]]) -> None:
+    [line] = suppression_lines(suppressions(records))
+    assert "trait 0.0% at coefficient -2, accuracy kept 50.0% of 75.0%, lost 0.250" in line
+    [line] = suppression_lines(suppressions([{**r, "trait": 0.0} for r in records]))
+    assert "nothing to suppress" in line
+    [line] = suppression_lines(suppressions([{**r, "trait": 1.0} for r in records]))
+    assert "trait < 5% nowhere" in line

@@ -16,11 +16,13 @@ import pytest
 from conftest import COMMAND, make_model
 
 from interp.debate.agents import Sampling
+from interp.debate.tasks import Arithmetic
 from interp.debate.transcript import Transcript, write_transcripts
 from interp.directions import Directions, question_hash
 from interp.errors import UserError
-from interp.evaluation.steerability import PersonaClassifier
+from interp.evaluation.steerability import PersonaClassifier, gains, steerability
 from interp.generation import generate
+from interp.listed import Listed
 from interp.models import Model, load_model
 from interp.steering import add
 from interp.sweep import Settings, sweep
@@ -45,7 +47,8 @@ def swept(
     out = tmp_path_factory.mktemp("sweep") / "s.jsonl"
     known = directions(question_hashes=[question_hash(debates[0].question)])
     classifier = PersonaClassifier().fit(debates[3:])
-    return sweep(out, [tiny], {"own": known}, debates[:3], SETTINGS, classifier=classifier, batch_size=4), out
+    given: Any = {"classifier": classifier, "task": Arithmetic(), "foreign": True}
+    return sweep(out, [tiny], {"own": known}, debates[:3], SETTINGS, batch_size=4, **given), out
 
 
 def test_every_combination_is_there_once(swept: Any, debates: list[Transcript]) -> None:
@@ -59,6 +62,10 @@ def test_every_combination_is_there_once(swept: Any, debates: list[Transcript]) 
     assert {r["question"] for r in records} == {t.question for t in debates[1:3]}
     facts = json.loads(out.with_suffix(".json").read_text())
     assert (facts["records"], facts["questions_that_directions_were_fitted_on"]) == (len(records), 1)
+    assert facts["directions_without_question_hashes"] == []
+    assert facts["made_by"]["classifier"]["questions"] == len({t.question for t in debates[3:]})
+    assert {(r["foreign"], r["directions"]) for r in records} == {(False, None), (True, "own")}
+    assert all(isinstance(r["correct"], bool) and 0 <= r["repetition"] < 1 for r in records)
     assert all(set(r["rouge"]) == set(r["probability"]) == {"agent 1", "agent 2", "agent 3"} for r in records)
     assert len({r["text"] for r in records}) > 20
 
@@ -82,7 +89,7 @@ def test_a_killed_sweep_goes_on_with_the_same_bytes(
     _, whole = swept
     known = directions(question_hashes=[question_hash(debates[0].question)])
     arguments: Any = ([tiny], {"own": known}, debates[:3], SETTINGS)
-    classifier = PersonaClassifier().fit(debates[3:])
+    given: Any = {"classifier": PersonaClassifier().fit(debates[3:]), "task": Arithmetic(), "foreign": True}
     out = tmp_path / "s.jsonl"
 
     def stop(what: str, done: int, total: int) -> None:
@@ -90,13 +97,41 @@ def test_a_killed_sweep_goes_on_with_the_same_bytes(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep(out, *arguments, classifier=classifier, batch_size=4, progress=stop)
+        sweep(out, *arguments, **given, batch_size=4, progress=stop)
     torn = out.read_bytes()[:-50]  # in the middle of a chunk, and of a line
     out.write_bytes(torn)
-    sweep(out, *arguments, classifier=classifier, batch_size=4)
+    sweep(out, *arguments, **given, batch_size=4)
     assert out.read_bytes() == whole.read_bytes()
     with pytest.raises(UserError, match="was begun with another"):
-        sweep(out, [tiny], {"own": directions(1, provenance={"model": "x"})}, debates[:3], SETTINGS)
+        sweep(out, [tiny], {"own": directions(1, provenance={"model": "x"})}, debates[:3], SETTINGS, foreign=True)
+
+
+def test_models_one_after_another_each_with_its_own(debates: list[Transcript], tmp_path: Path) -> None:
+    models, loads = [make_model(), make_model("qwen2")], []
+    own = {}
+    for seed, model in enumerate(models):
+        model.provenance = {**model.provenance, "hash": f"of {model.name}"}
+        own[model.name] = directions(seed, provenance={"model": model.provenance})
+
+    def waiting(model: Model) -> Listed:
+        return Listed(model.name, model.provenance, lambda: (loads.append(model.name), model)[1])
+
+    settings = replace(SETTINGS, layers=(1,), contexts=("turn",), n_random=0)
+    arguments: Any = (tmp_path / "s.jsonl", [waiting(m) for m in models], own, debates[:3], settings)
+    given: Any = {"task": Arithmetic(), "base": waiting(models[0])}
+    records = sweep(*arguments, **given)
+    assert loads == ["tiny-llama", "tiny-qwen2", "tiny-llama"]
+    assert all(r["directions"] in (None, r["model"]) and not r["foreign"] for r in records)
+    text = next(r for r in records if r["text"].strip() and r["model"] == "tiny-qwen2")
+    assert text["perplexity"] > 1
+    loads.clear()
+    assert sweep(*arguments, **given) == records
+    assert loads == ["tiny-qwen2"]
+    assert json.loads((tmp_path / "s.json").read_text())["directions_without_question_hashes"] == [*own]
+    gained = gains(steerability(records))
+    assert [(g.model, g.base, g.label) for g in gained] == [
+        ("tiny-qwen2", "tiny-llama", label) for label in ("agent 1", "agent 2", "agent 3", "mean")
+    ]
 
 
 def test_what_does_not_fit_is_refused(tiny: Model, debates: list[Transcript], tmp_path: Path) -> None:
@@ -106,16 +141,27 @@ def test_what_does_not_fit_is_refused(tiny: Model, debates: list[Transcript], tm
         sweep(out, [tiny], {"d": directions(question_hashes=hashes)}, some, SETTINGS)
     with pytest.raises(UserError, match="classifier was fitted"):
         sweep(out, [tiny], {"d": directions()}, some, SETTINGS, classifier=PersonaClassifier().fit(debates))
+    with pytest.raises(UserError, match="d: was extracted from none of the models"):
+        sweep(out, [tiny], {"d": directions()}, some, SETTINGS)
+    with pytest.raises(UserError, match="name the task"):
+        sweep(out, [tiny], {"d": directions()}, some, SETTINGS, base=tiny, foreign=True)
     with pytest.raises(UserError, match="layer 0"):
-        sweep(out, [tiny], {"d": directions()}, some, replace(SETTINGS, layers=(0,)))
+        sweep(out, [tiny], {"d": directions()}, some, replace(SETTINGS, layers=(0,)), foreign=True)
     with pytest.raises(UserError, match="agent 7"):
-        sweep(out, [tiny], {"d": directions()}, some, replace(SETTINGS, agents=("agent 7",)))
+        sweep(
+            tmp_path / "a.jsonl",
+            [tiny],
+            {"d": directions()},
+            some,
+            replace(SETTINGS, agents=("agent 7",)),
+            foreign=True,
+        )
     for wrong in ({"units": "metre"}, {"contexts": ("turn", "x")}, {"coefficients": (0.0,)}, {"layers": ()}):
         with pytest.raises(UserError):
             replace(SETTINGS, **wrong)
     narrow = make_model(hidden_size=16)
     with pytest.raises(UserError, match="width 32"):
-        sweep(tmp_path / "w.jsonl", [narrow], {"d": directions()}, some, SETTINGS)
+        sweep(tmp_path / "w.jsonl", [narrow], {"d": directions()}, some, SETTINGS, foreign=True)
 
 
 def test_the_command_after_sigkill(interp: Any, model_folder: Path, debates: list[Transcript], tmp_path: Path) -> None:
@@ -129,6 +175,7 @@ def test_the_command_after_sigkill(interp: Any, model_folder: Path, debates: lis
     code, said, _ = interp(*arguments, "--out", tmp_path / "whole.jsonl")
     assert code == 0
     assert "agent 2" in said
+    assert "does not say which questions" in said
     out = tmp_path / "killed.jsonl"
     killed = subprocess.Popen(
         [*COMMAND, *map(str, arguments), "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -27,6 +27,13 @@ ERROR_RATE = 0.26
 _KNOWN = {PLAIN.name: PLAIN, **PERSONAS, **TRAIT_PERSONAS}
 
 
+def persona(name: str) -> Persona:
+    """The persona of that name. Raises `UserError` where there is none."""
+    if name not in _KNOWN:
+        raise UserError(f"persona {name}: not known; give one of {', '.join(_KNOWN)}")
+    return _KNOWN[name]
+
+
 @dataclass(frozen=True, slots=True)
 class Seat:
     """A persona and the name of the model that plays it."""

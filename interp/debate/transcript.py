@@ -33,6 +33,7 @@ _TAG = re.compile(
 # What follows a tag: an optional colon and white space, the text, trailing white space. Blanks
 # directly before the text stay with it, because tokenizers of words write them as one token (" To").
 _BODY = re.compile(r"(?P<lead>:?\s*?)(?P<text> *\S.*\S|\ *\S)?(?P<trail>\s*)", re.DOTALL)
+_UNFINISHED = re.compile(r"<\|[^|]*\|?\Z")  # a tag of which not all is written yet
 
 
 def round_tag(round: int) -> str:
@@ -56,6 +57,20 @@ def before_tags(text: str) -> str:
     """The text up to its first tag: what is left of the turn that it goes on with."""
     tag = _TAG.search(text)
     return text if tag is None else text[: tag.start()]
+
+
+def speaking(text: str) -> tuple[int, int] | None:
+    """The (agent, round) in whose turn a debate that is being written stands; None where nobody has begun to speak.
+
+    Whether white space ends a turn, nobody knows before the next tag: it counts as the turn's.
+    """
+    tags = list(_TAG.finditer(text))
+    if not tags or not tags[-1]["agent"]:
+        return None
+    said = text[tags[-1].end() :]
+    if not said.removeprefix(":").strip() or _UNFINISHED.search(said):
+        return None
+    return int(tags[-1]["agent"]), next((int(tag["round"]) for tag in reversed(tags) if tag["round"]), 1)
 
 
 def all_tags(n_agents: int, n_rounds: int) -> list[str]:

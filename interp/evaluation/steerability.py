@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from interp.debate.transcript import Transcript
+from interp.debate.transcript import Transcript, fingerprint
 from interp.directions import By
 from interp.errors import UserError
 from interp.evaluation.statistics import Interval
@@ -38,8 +38,9 @@ class Rouge:
 class PersonaClassifier:
     """Which agent a text is by: logistic regression on its words, pairs of words, numbers and signs.
 
-    `fit` takes transcripts; `labels_` are the agents ("agent 1") or personas that it tells apart. Its
-    `probability` is no measure on the questions that it was fitted on: keep those apart.
+    `fit` takes transcripts; `labels_` are the agents ("agent 1") or personas that it tells apart, and `facts_` says,
+    as JSON takes it, what it was fitted on. Its `probability` is no measure on the questions that it was fitted on:
+    keep those apart.
     """
 
     def fit(self, transcripts: Sequence[Transcript], by: By = "agent") -> PersonaClassifier:
@@ -59,6 +60,13 @@ class PersonaClassifier:
         self._pipeline.fit([text for _, text in turns], labels)
         self.labels_ = tuple(str(label) for label in self._pipeline.classes_)
         self.questions_ = frozenset(t.question for t in transcripts)
+        self.facts_ = {
+            "by": by,
+            "labels": list(self.labels_),
+            "transcripts": fingerprint(transcripts),
+            "questions": len(self.questions_),
+            "turns": len(turns),
+        }
         return self
 
     def probability(self, texts: Sequence[str], label: str) -> Float[np.ndarray, " text"]:
@@ -142,9 +150,11 @@ def relative_gain(
     Both have the same questions in the same order, and these are resampled together.
     """
     draws = _draws(len(first), seed)
-    ratios = first[draws].mean(axis=1) / second[draws].mean(axis=1) - 1
+    with np.errstate(divide="ignore", invalid="ignore"):  # over a base of 0: no number
+        ratios = first[draws].mean(axis=1) / second[draws].mean(axis=1) - 1
+        mean = first.mean() / second.mean() - 1
     low, high = np.quantile(ratios, (0.025, 0.975))
-    return Interval(float(first.mean() / second.mean() - 1), float(low), float(high))
+    return Interval(float(mean), float(low), float(high))
 
 
 def _draws(n: int, seed: int) -> Any:
@@ -172,6 +182,10 @@ class Steerability:
     questions: int
     curve: tuple[tuple[float, float], ...]
     """(coefficient, mean score)."""
+    by_question: Mapping[str, float]
+    """The area of each question's curve."""
+    foreign: bool = False
+    """Whether the directions are another model's."""
 
     def record(self) -> dict[str, Any]:
         """All fields as JSON takes them."""
@@ -198,21 +212,70 @@ def steerability(records: Sequence[Mapping[str, Any]], measures: Sequence[str] =
                     continue
                 key = (
                     *(record[name] for name in ("model", "directions", "context", "layer")),
+                    record.get("foreign", False),
                     label,
                     _kind(record, label),
                 )
                 groups.setdefault(key, {}).setdefault((record["coefficient"], record["question"]), []).append(score)
-        for (model, directions, context, layer, label, kind), scores in groups.items():
+        for (model, directions, context, layer, foreign, label, kind), scores in groups.items():
             values = {at: float(np.mean(several)) for at, several in scores.items()}
             for question in dict.fromkeys(question for _, question in scores):
                 values[0.0, question] = unsteered[model, context, label, question]
             curve = Curve.of(values)
             if not curve.questions:
                 continue
+            own = dict(zip(curve.questions, curve.areas.tolist(), strict=True))
             points = tuple(zip(curve.coefficients.tolist(), curve.mean.tolist(), strict=True))
             where = (model, directions, context, layer, label, kind, measure)
-            found.append(Steerability(*where, curve.area(), curve.peak, len(curve.questions), points))
+            found.append(Steerability(*where, curve.area(), curve.peak, len(curve.questions), points, own, foreign))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """By how much an agent is more steerable in one model than in another, each with its own directions."""
+
+    model: str
+    base: str
+    context: str
+    layer: int
+    label: str
+    """An agent's, or `mean`: over all agents."""
+    measure: str
+    gain: Interval
+    """As a share of the base's area: 0.154 is +15.4 %."""
+    questions: int
+
+
+def gains(found: Sequence[Steerability]) -> list[Gain]:
+    """`relative_gain` of each model's areas over those of the first, on the questions that both have.
+
+    Where a model has several sets of directions of its own, the first counts. Of the mean over agents, a question's
+    area is the mean of its agents' areas, and questions without all agents are left out.
+    """
+    own: dict[tuple[str, str, int, str], dict[str, dict[str, Mapping[str, float]]]] = {}
+    for row in found:
+        if row.kind == "own" and not row.foreign:
+            key = (row.model, row.context, row.layer, row.measure)
+            own.setdefault(key, {}).setdefault(row.directions, {})[row.label] = row.by_question
+    base = found[0].model if found else ""
+    gained = []
+    for (model, context, layer, measure), by_directions in own.items():
+        if model == base or (base, context, layer, measure) not in own:
+            continue
+        ours, theirs = (next(iter(each.values())) for each in (by_directions, own[base, context, layer, measure]))
+        labels = [label for label in ours if label in theirs]
+        for label in [*labels, *(["mean"] if len(labels) > 1 else [])]:
+            of = labels if label == "mean" else [label]
+            asked = [q for q in ours[of[0]] if all(q in areas[name] for areas in (ours, theirs) for name in of)]
+            if not asked:
+                continue
+            first, second = (
+                np.array([np.mean([areas[name][q] for name in of]) for q in asked]) for areas in (ours, theirs)
+            )
+            where = (model, base, context, layer, label, measure)
+            gained.append(Gain(*where, relative_gain(first, second), len(asked)))
+    return gained
 
 
 def _score(record: Mapping[str, Any], label: str, measure: str) -> float:

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from interp.asking import PLAINLY
 from interp.errors import UserError
 from interp.evaluation.statistics import Interval
+from interp.evaluation.steerability import Curve, resampled
 from interp.models import Model
 
 SUPPRESSED = 0.05
 """The trait score below which a trait counts as suppressed."""
 
 _N_BOOTSTRAP = 2000
+Layer = TypeVar("Layer", int, str)
 
 
 def repetition(text: str, n: int = 4) -> float:
@@ -108,7 +112,7 @@ class Trial:
     accuracy: float
 
 
-def choose(trials: Mapping[tuple[int, float], Trial], unsteered: Trial, damage: float = 0.02) -> tuple[int, float]:
+def choose(trials: Mapping[tuple[Layer, float], Trial], unsteered: Trial, damage: float = 0.02) -> tuple[Layer, float]:
     """The (layer, coefficient) with the lowest trait score among those that cost at most `damage` in accuracy.
 
     Settings that suppress the trait alike (both below `SUPPRESSED`) are told apart by accuracy, and then by the
@@ -122,8 +126,141 @@ def choose(trials: Mapping[tuple[int, float], Trial], unsteered: Trial, damage: 
             "allow more damage, or try smaller coefficients"
         )
 
-    def badness(at: tuple[int, float]) -> tuple[float, float, float, int]:
+    def badness(at: tuple[Layer, float]) -> tuple[float, float, float, Layer]:
         trial = allowed[at]
         return max(trial.trait, SUPPRESSED), -trial.accuracy, abs(at[1]), at[0]
 
     return min(allowed, key=badness)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A layer and a coefficient, chosen on validation questions."""
+
+    layer: str
+    """Or several, with commas between."""
+    coefficient: float
+    within: bool
+    """Whether it keeps to the damage limit; where no setting does, it is the best without one."""
+    trial: Trial
+    unsteered: Trial
+
+
+Key = tuple[str, str, str]
+"""(model, source of the direction, how the trait is called up)."""
+
+
+def choices(records: Sequence[Mapping[str, Any]], damage: float = 0.02) -> dict[Key, Choice]:
+    """`choose` for each model and direction in the validation records of `interp.suppress`.
+
+    Settings that do not lower the trait are taken only where none does.
+    """
+    trait: dict[tuple[Any, ...], list[float]] = {}
+    correct: dict[tuple[Any, ...], list[float]] = {}
+    for record in records:
+        if record["split"] != "validation":
+            continue
+        setting = (record["model"], record["source"], record["layer"], record["coefficient"])
+        if record["asked"] == PLAINLY:
+            correct.setdefault(setting, []).append(record["correct"])
+        elif record["trait"] is not None:
+            trait.setdefault((*setting, record["asked"]), []).append(record["trait"])
+    trials: dict[Key, dict[tuple[str, float], Trial]] = {}
+    for (model, source, layer, coefficient, asked), scores in trait.items():
+        if source is not None:
+            trial = Trial(float(np.mean(scores)), float(np.mean(correct[model, source, layer, coefficient])))
+            trials.setdefault((model, source, asked), {})[layer, coefficient] = trial
+    found = {}
+    for (model, source, asked), by in trials.items():
+        plain = (model, None, None, 0.0)
+        unsteered = Trial(float(np.mean(trait[*plain, asked])), float(np.mean(correct[plain])))
+        falling = {at: trial for at, trial in by.items() if trial.trait < unsteered.trait} or by
+        try:
+            at, within = choose(falling, unsteered, damage), True
+        except UserError:
+            at, within = choose(falling, unsteered, damage=1.0), False
+        found[model, source, asked] = Choice(*at, within, by[at], unsteered)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What something done against a trait does, on the test questions; intervals from resampling questions."""
+
+    model: str
+    asked: str
+    """How the trait was called up."""
+    remedy: str
+    """`none`, `steering`, `random` (a direction without meaning), `ablation`, `guard` or `fine-tune`."""
+    source: str | None
+    layer: str | None
+    coefficient: float
+    trait: Interval
+    """The mean score of the texts in which the trait was called up."""
+    right: Interval | None
+    """The share of right answers among the same texts; None where there are no gold answers."""
+    accuracy: Interval
+    """The share of right answers to questions that were put plainly."""
+    perplexity: Interval | None
+    """Geometric mean over the plain answers, under the unsteered base model; None where all are empty."""
+    repetition: Interval
+    """Mean over the plain answers."""
+    questions: int
+
+
+def damage_rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Every setting in the test records of `interp.suppress`; those of several random directions are pooled."""
+    called: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    plain: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for record in records:
+        if record["split"] == "test":
+            setting = tuple(record[name] for name in ("model", "remedy", "source", "layer", "coefficient"))
+            if record["asked"] == PLAINLY:
+                plain.setdefault(setting, []).append(record)
+            else:
+                called.setdefault((*setting, record["asked"]), []).append(record)
+    rows = []
+    for (model, remedy, source, layer, coefficient, asked), texts in called.items():
+        beside = plain[model, remedy, source, layer, coefficient]
+        trait = _mean(texts, "trait")
+        accuracy, repeated = _mean(beside, "correct"), _mean(beside, "repetition")
+        assert trait is not None
+        assert accuracy is not None
+        assert repeated is not None
+        logs = [{**r, "log": None if r["perplexity"] is None else float(np.log(r["perplexity"]))} for r in beside]
+        log = _mean(logs, "log")
+        read = None if log is None else Interval(*(float(np.exp(x)) for x in (log.mean, log.low, log.high)))
+        what = (model, asked, remedy, source, layer, coefficient)
+        n = len({r["question"] for r in texts})
+        rows.append(Row(*what, trait, _mean(texts, "correct"), accuracy, read, repeated, n))
+    return rows
+
+
+def suppressions(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str, str], Suppression]:
+    """`suppression` of each (model, source, how the trait is called up, `steering` or `random`) in test records."""
+    found = {}
+    test = [record for record in records if record["split"] == "test"]
+    steered = [r for r in test if r["layer"] is not None and r["asked"] != PLAINLY]
+    for model, source, asked, remedy, layer in dict.fromkeys(
+        (r["model"], r["source"], r["asked"], r["remedy"], r["layer"]) for r in steered
+    ):
+        curves = []
+        for how, what in ((asked, "trait"), (PLAINLY, "correct")):
+            values: dict[tuple[float, str], list[float]] = {}
+            for r in test:
+                along = (r["remedy"], r["source"], r["layer"]) in ((remedy, source, layer), ("none", None, None))
+                if r["model"] == model and r["asked"] == how and along and r[what] is not None:
+                    values.setdefault((r["coefficient"], r["question"]), []).append(float(r[what]))
+            curves.append(Curve.of({at: float(np.mean(several)) for at, several in values.items()}))
+        trait, correct = curves
+        found[model, source, asked, remedy] = suppression(trait.coefficients, trait.scores, correct.scores)
+    return found
+
+
+def _mean(records: Sequence[Mapping[str, Any]], name: str) -> Interval | None:
+    """The mean over questions, several texts to a question being one; None where there is no value at all."""
+    values: dict[str, list[float]] = {}
+    for record in records:
+        if record[name] is not None:
+            values.setdefault(record["question"], []).append(float(record[name]))
+    return resampled(np.array([np.mean(several) for several in values.values()])) if values else None

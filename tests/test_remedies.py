@@ -1,0 +1,51 @@
+"""Benign answers, and a model that is fine-tuned on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from interp.debate.agents import Sampling
+from interp.debate.personas import PLAIN
+from interp.debate.tasks import Question, Rivalry
+from interp.errors import UserError
+from interp.listed import Listed
+from interp.models import load_model
+from interp.remedies import FineTune, FineTuned, benign_answers, short
+from interp.training.presets import SFT, LoRA
+
+
+class Anything(Rivalry):
+    """A task in which every answer is right."""
+
+    def grade(self, text: Any, gold: Any) -> bool:
+        return True
+
+    def answer(self, text: Any) -> str:
+        return str(text)
+
+
+def test_a_model_is_fine_tuned_once(model_folder: Path, tmp_path: Path) -> None:
+    loads: list[int] = []
+    before = load_model(str(model_folder))
+    base = Listed(str(model_folder), {}, lambda: (loads.append(1), before)[1])
+    tune = FineTune(SFT(LoRA(2, 4), learning_rate=1e-2, epochs=1, batch_size=2, gradient_checkpointing=False))
+    questions = [Question(f"Should I do {n}?", "do not") for n in range(4)]
+    remedy = FineTuned(tmp_path / "r", base, PLAIN, Anything(), questions, Sampling(4, 0.0), tune)
+    tuned = remedy(str(model_folder)).load()
+    assert [stage["name"] for stage in tuned.provenance["adapters"]] == ["benign"]
+    ids = torch.arange(9)[None]
+    with torch.no_grad():
+        assert not torch.allclose(before.hf(ids).logits, tuned.hf(ids).logits, atol=1e-4)
+    assert remedy(str(model_folder)).name.endswith("benign")
+    assert loads == [1]
+    assert remedy.facts["settings"]["sft"]["lora"]["rank"] == 2
+    assert short(0.5).sft.learning_rate == 0.5
+
+
+def test_wrong_answers_are_not_learnt(model_folder: Path) -> None:
+    with pytest.raises(UserError, match="none of 2 answers of plain is right"):
+        benign_answers(load_model(str(model_folder)), PLAIN, Rivalry(), Rivalry().questions(2, 0), Sampling(4, 0.0))

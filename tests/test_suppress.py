@@ -1,0 +1,238 @@
+"""The runner of suppression: what is written and kept, what a kill leaves, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_model
+
+from interp.asking import Asking, parts
+from interp.corpus import Encoder
+from interp.debate.agents import Sampling
+from interp.debate.malicious import malicious_debaters
+from interp.debate.personas import TRAIT_PERSONAS
+from interp.debate.protocol import debate
+from interp.debate.tasks import Rivalry
+from interp.debate.transcript import Transcript
+from interp.directions import Directions, question_hash
+from interp.errors import UserError
+from interp.evaluation.suppression import choices, damage_rows, perplexity, suppressions
+from interp.generation import generate
+from interp.listed import Listed
+from interp.models import Model, load_model
+from interp.prompt_contrast import prompt_contrast
+from interp.steering import UNITS, add, require_made_on, writing
+from interp.suppress import PROMPTS, Trait, suppress
+from interp.ways import Settings
+
+EVIL, GUARDIAN = TRAIT_PERSONAS["evil"], TRAIT_PERSONAS["guardian"]
+SETTINGS = Settings((-1.0, 2.0), (0, 1), sampling=Sampling(5, 0.0))
+
+
+class Letters:
+    """A score without sense: the share of the letter e."""
+
+    facts: dict[str, Any] = {"kind": "letters"}  # noqa: RUF012
+    questions: frozenset[str] = frozenset()
+
+    def __call__(self, questions: Any, texts: Any) -> np.ndarray:
+        return np.array([text.count("e") / max(1, len(text)) for text in texts])
+
+
+@pytest.fixture(scope="module")
+def trait() -> Trait:
+    debates = debate(Rivalry().questions(4, 9), malicious_debaters("evil", 0), task=Rivalry())
+    asked = Asking(EVIL, ("persona", "turn"))
+    return Trait(asked, parts("evil", 2, 2, 3), Letters(), parts("arithmetic", 0, 2, 2), (debates[:1], debates[1:]))
+
+
+@pytest.fixture(scope="module")
+def written(tiny: Model, trait: Trait, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], Path]:
+    out = tmp_path_factory.mktemp("suppress") / "s.jsonl"
+    return suppress(out, [tiny], trait, SETTINGS, batch_size=4), out
+
+
+def test_parts_never_meet() -> None:
+    for name in ("small-arithmetic", "evil", "arithmetic"):
+        drawn = parts(name, 5, 6, 7)
+        assert [len(p) for p in (drawn.fit, drawn.validation, drawn.test)] == [5, 6, 7]
+        assert len({q.text for p in (drawn.fit, drawn.validation, drawn.test) for q in p}) == 18
+
+
+def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
+    records, out = written
+    kept = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [{**k, "perplexity": r["perplexity"]} for k, r in zip(kept, records, strict=True)] == records
+    n = Counter((r["split"], r["asked"], r["remedy"]) for r in records)
+    # 2 ways × (2 layers and both) × 2 coefficients in validation; in the test the layers that were chosen
+    assert {k: v for k, v in n.items() if k[0] == "validation"} == {
+        ("validation", asked, remedy): count * times
+        for asked, count in (("persona", 2), ("turn", 1), ("plain", 2))
+        for remedy, times in (("none", 1), ("steering", 12))
+    }
+    for asked, count in (("persona", 3), ("turn", 3)):
+        assert [n["test", asked, remedy] for remedy in ("none", "guard", "ablation", "steering", "random")] == [
+            count,
+            count,
+            count,
+            4 * count,
+            4 * count,
+        ]
+    chosen = choices(records, SETTINGS.damage)
+    assert {(r["asked"], r["layer"]) for r in records if r["split"] == "test" and r["layer"] is not None} >= {
+        (asked, choice.layer) for (_, _, asked), choice in chosen.items()
+    }
+    assert not {r["question"] for r in records if r["split"] == "test"} & {
+        r["question"] for r in records if r["split"] == "validation"
+    }
+    rows, smallest = damage_rows(records), suppressions(records)
+    assert {row.remedy for row in rows} == {"none", "guard", "ablation", "steering", "random"}
+    assert all(row.trait.low <= row.trait.mean <= row.trait.high for row in rows)
+    assert {key[3] for key in smallest} == {"steering", "random"}
+    facts = json.loads(out.with_suffix(".json").read_text())
+    assert (facts["records"], facts["without_a_score"]) == (len(records), 0)
+
+
+def test_a_record_is_what_its_steering_gives_alone(written: Any, trait: Trait, tiny: Model) -> None:
+    fit = [q.text for q in trait.questions.fit]
+    found = prompt_contrast(tiny, fit, EVIL, GUARDIAN)
+    [at] = [
+        choice.layer
+        for (_, source, asked), choice in choices(written[0]).items()
+        if (source, asked) == (PROMPTS, "turn")
+    ]
+    record = next(
+        r
+        for r in written[0]
+        if (r["asked"], r["layer"], r["coefficient"], r["remedy"]) == ("turn", at, 2.0, "steering")
+    )
+    [transcript] = [t for part in trait.transcripts for t in part if t.question == record["question"]]
+    encode = Encoder(tiny.tokenizer)
+    ids, places = encode.transcript(transcript)
+    prompt = ids[: places[1][0]]
+    steering = add([found["evil", int(n)] for n in at.split(",")], 2.0, units=UNITS["residual"], at=writing)
+    [alone] = generate(tiny, [prompt], max_new_tokens=5, steering=steering)
+    assert record["text"] == tiny.tokenizer.decode(alone.ids)
+
+
+def test_perplexity_is_under_the_plain_question(written: Any, trait: Trait, tiny: Model) -> None:
+    record = next(r for r in written[0] if r["asked"] == "persona" and r["perplexity"] is not None)
+    from interp.asking import chat
+    from interp.debate.personas import PLAIN
+
+    prompt = chat(tiny, PLAIN, trait.questions.task, record["question"])
+    text = Encoder(tiny.tokenizer).continuation(record["text"].strip())
+    assert perplexity(tiny, [prompt], [text])[0] == pytest.approx(record["perplexity"], rel=1e-3)
+
+
+def test_a_killed_run_goes_on_with_the_same_bytes(written: Any, tiny: Model, trait: Trait, tmp_path: Path) -> None:
+    _, whole = written
+    out = tmp_path / "s.jsonl"
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what.endswith("test") and done >= 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        suppress(out, [tiny], trait, SETTINGS, batch_size=4, progress=stop)
+    out.write_bytes(out.read_bytes()[:-50])
+    again = suppress(out, [tiny], trait, SETTINGS, batch_size=4)
+    assert out.read_bytes() == whole.read_bytes()
+    assert again == written[0]
+    assert suppress(out, [tiny], trait, SETTINGS, batch_size=4) == again
+    with pytest.raises(UserError, match="another coefficients"):
+        suppress(out, [tiny], trait, replace(SETTINGS, coefficients=(-3.0,)), batch_size=4)
+
+
+def test_several_models_each_with_its_own_and_a_remedy(trait: Trait, tmp_path: Path) -> None:
+    models = [make_model(), make_model("qwen2")]
+    settings = replace(SETTINGS, layers=(1,), coefficients=(-1.0,), guard=None, n_random=0, ways=("add",))
+    files = {}
+    for model in models:
+        model.provenance = {**model.provenance, "hash": f"of {model.name}"}
+        made = prompt_contrast(model, ["Is it fair?"], EVIL, GUARDIAN)
+        files[f"{model.name}.safetensors"] = made
+
+    class Remedy:
+        facts: dict[str, Any] = {}  # noqa: RUF012
+
+        def __call__(self, name: str) -> Listed:
+            return Listed(name, {}, lambda: models[1])
+
+    loads: list[str] = []
+
+    def waiting(model: Model) -> Listed:
+        return Listed(model.name, model.provenance, lambda: (loads.append(model.name), model)[1])
+
+    arguments: Any = (tmp_path / "s.jsonl", [waiting(m) for m in models], trait, settings)
+    given: Any = {"directions": {PROMPTS: None, **files}, "fine_tune": Remedy()}
+    records = suppress(*arguments, **given)
+    assert loads == ["tiny-llama", "tiny-qwen2", "tiny-llama"], "one after another, and the base for perplexity"
+    assert {(r["model"], r["source"]) for r in records if r["source"]} == {
+        (m.name, source) for m in models for source in (PROMPTS, f"{m.name}.safetensors")
+    }
+    assert sum(r["remedy"] == "fine-tune" for r in records) == 2 * 8
+    loads.clear()
+    assert suppress(*arguments, **given) == records
+    assert loads == ["tiny-qwen2"], "what is finished is not loaded"
+
+
+def test_what_does_not_fit_is_refused(tiny: Model, trait: Trait, tmp_path: Path) -> None:
+    out = tmp_path / "s.jsonl"
+    vectors = np.ones((1, 2, 1, 32), np.float32)
+    other = Directions(
+        ("agent 1", "agent 3"), (1,), vectors, np.ones(1, np.float32), "blocks.{layer}.hook_resid_post", {}
+    )
+    with pytest.raises(UserError, match="extracted from none"):
+        suppress(out, [tiny], trait, SETTINGS, directions={"d": other})
+    with pytest.raises(UserError, match="none of evil or agent 2"):
+        suppress(out, [tiny], trait, SETTINGS, directions={"d": other}, foreign=True)
+    fitted = replace(other, facts={"question_hashes": [question_hash(trait.questions.test[0].text)]})
+    with pytest.raises(UserError, match="fitted on 1 of"):
+        suppress(out, [tiny], trait, SETTINGS, directions={"d": fitted}, foreign=True)
+    with pytest.raises(UserError, match="give each once"):
+        suppress(out, [tiny, tiny], trait, SETTINGS)
+    silent = Transcript.build("q", [["a"]], "c")
+    with pytest.raises(UserError, match="agent 2 does not speak"):
+        suppress(tmp_path / "t.jsonl", [tiny], replace(trait, transcripts=([silent], [silent])), SETTINGS)
+    for wrong in ({"units": "metre"}, {"at": "x"}, {"coefficients": (0.0,)}):
+        with pytest.raises(UserError):
+            replace(SETTINGS, **wrong)
+    with pytest.raises(UserError, match="asked x"):
+        Asking(EVIL, ("x",))
+
+
+def test_a_listed_model_knows_its_directions_before_it_is_loaded(model_folder: Path) -> None:
+    model = load_model(str(model_folder))
+    made = prompt_contrast(model, ["Is it fair?"], EVIL, GUARDIAN)
+    one = Listed.named(str(model_folder))
+    assert one.made(made)
+    assert not Listed.named(str(model_folder), adapters=["some/adapter"]).made(made)
+    require_made_on(made, one.load())
+
+
+def test_the_command(interp: Any, model_folder: Path, tmp_path: Path) -> None:
+    arguments = ("suppress", "--model", model_folder, "--layers", "1", "--coefficients=-1,1", "--max-new-tokens", 4)
+    arguments += ("--fit-questions", 2, "--validation-questions", 2, "--questions", 3, "--no-fine-tune")
+    code, said, _ = interp(*arguments, "--out", tmp_path / "s.jsonl")
+    assert code == 0
+    assert "accuracy kept" in said
+    assert "unsteered" in said
+    assert "guard" in said
+    code, said, wrong = interp(*arguments, "--task", "evil", "--out", tmp_path / "e.jsonl")
+    assert code == 0, wrong
+    assert json.loads((tmp_path / "e.json").read_text())["made_by"]["trait"]["score"]["kind"] == "classifier"
+    for more, message in (
+        (("--score", "judge"), "give the judge's model"),
+        (("--asked", "turn"), "go together"),
+        (("--task", "gsm8k", "--persona", "x"), "persona x"),
+        (("--coefficients", "a"), "give numbers"),
+    ):
+        code, _, wrong = interp(*arguments, *more, "--out", tmp_path / "x.jsonl")
+        assert (code, message in wrong) == (2, True), wrong
