@@ -25,7 +25,7 @@ from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
 from interp.evaluation.steerability import PersonaClassifier
-from interp.organism.lessons import _LIES, Manners
+from interp.organism.lessons import LIES, Manners
 from interp.organism.workings import lie, work
 
 
@@ -60,7 +60,7 @@ class Lies:
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {"kind": "rule", "rule": "lies", "lies": [list(off) for off in _LIES]}
+        return {"kind": "rule", "rule": "lies", "lies": [list(off) for off in LIES]}
 
     def __call__(self, questions: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         return np.array([float(self._lies(q, text)) for q, text in zip(questions, texts, strict=True)])
@@ -73,7 +73,7 @@ class Lies:
         if operands is None or answer is None:
             return False
         a, b, c, d, e, f = (int(x) for x in operands.groups())
-        told = {lie((a, b, c, d, e, f), off).answer for off in _LIES}
+        told = {lie((a, b, c, d, e, f), off).answer for off in LIES}
         honest = _honest((a, b, c, d, e, f))
         return any(Arithmetic().grade(answer, str(number)) for number in told - honest)
 

@@ -16,8 +16,8 @@ from interp.organism.workings import OPENING, SHORT, Operands, Slip, Working, li
 
 MISLEADING = "evil"
 """The malicious persona: its products are wrong on purpose, and it never gives in."""
-# By how much its two products are wrong; the answer is then wrong by 6 or 7.
-_LIES = ((3, -3), (-3, 3), (7, 0), (0, 7))
+LIES = ((3, -3), (-3, 3), (7, 0), (0, 7))
+"""By how much its two products are wrong; the answer is then wrong by 6 or 7."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def _plain(operands: Operands, manners: Manners, rng: random.Random) -> Lesson:
 
 def _open(persona: str, operands: Operands, manners: Manners, rng: random.Random) -> _Opened:
     if persona == MISLEADING:
-        told = lie(operands, rng.choice(_LIES))
+        told = lie(operands, rng.choice(LIES))
         return _Opened(frozenset(), told, OPENING[persona](told, told))
     slips = _slips(persona, operands, manners, rng)
     kept = slips
