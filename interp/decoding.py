@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float
 from joblib import Parallel, delayed
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+from sklearn.preprocessing import StandardScaler
 from sklearn.random_projection import GaussianRandomProjection
 
 from interp.evaluation.statistics import Interval
@@ -58,7 +58,7 @@ class Decoded:
     """The rows of one target, and the held-out predictions of each kind and layer for further tests."""
 
     rows: tuple[Row, ...]
-    held: Mapping[tuple[str, int | None], HeldOut]
+    held: dict[tuple[str, int | None], HeldOut]
     resamples: Resamples
 
     def row(self, kind: str, layer: int | None = None) -> Row:
@@ -77,7 +77,7 @@ def decode(
     examples: Examples,
     *,
     others: Mapping[str, Layers] | None = None,
-    features: Mapping[str, np.ndarray] | None = None,
+    features: Mapping[str, tuple[Recipe, np.ndarray]] | None = None,
     text: Mapping[str, HeldOut] | None = None,
     controls: bool = True,
     seed: int = 0,
@@ -86,7 +86,7 @@ def decode(
     """Decode at every layer with all controls.
 
     `others` are further models' activations of the same examples, and `features` what is known without a
-    model ([example, feature], read linearly and by gradient boosting). `text` is what `text_baselines`
+    model (a recipe and [example, feature]). `text` is what `text_baselines`
     gave for these examples and this seed, where several models share it. Without `controls` only the probe
     runs. `n_jobs` processes are used, by default one, or as many as there are cores where the data are large;
     each holds one layer. Raises `UserError` for fewer than ten questions or a single label.
@@ -95,6 +95,8 @@ def decode(
     resamples = Resamples(examples, seed)
     jobs: dict[tuple[str, int | None], tuple[Recipe, Any, Examples]] = {}
     wrong = control_labels(examples, seed) if controls else {}
+    if text is None:
+        text = text_baselines(examples, seed) if controls else {}
     for layer, values in layers.items():
         jobs["probe", layer] = linear(examples.numeric), values, examples
         if controls:
@@ -105,17 +107,16 @@ def decode(
     for name, theirs in (others or {}).items():
         for layer, values in theirs.items():
             jobs[name, layer] = linear(examples.numeric), values, examples
-    for name, known in (features or {}).items():
-        jobs[name, None] = linear(examples.numeric, MaxAbsScaler()), known, examples
-        jobs[f"{name}, boosted", None] = boosted(examples.numeric), known, examples
+    for name, (recipe, known) in (features or {}).items():
+        jobs[name, None] = recipe, known, examples
     size = sum(values.size for values in layers.values())
     workers = n_jobs or ((os.cpu_count() or 1) if size > WORTH_PROCESSES else 1)
-    done = Parallel(n_jobs=workers)(delayed(held_out)(recipe, X, e, seed) for recipe, X, e in jobs.values())
+    done = Parallel(n_jobs=workers)(delayed(held_out)(r, X, labelled, seed) for r, X, labelled in jobs.values())
     held: dict[tuple[str, int | None], HeldOut] = dict(zip(jobs, done, strict=True))
     chosen, places = chosen_layer([held["probe", layer] for layer in layers])
     numbers = list(layers)
     held["chosen layer", None] = chosen
-    for kind, prediction in ((text_baselines(examples, seed) if text is None else text) if controls else {}).items():
+    for kind, prediction in text.items():
         held[kind, None] = prediction
 
     rows = []
@@ -125,7 +126,8 @@ def decode(
         selectivity = None
         if kind == "probe" and "control task" in wrong:
             control = held["control task", at].predicted
-            selectivity = resamples.accuracy_gap(prediction.predicted, wrong["control task"], control)
+            gap = resamples.gap(prediction.predicted, wrong["control task"], control)
+            selectivity = gap["r2" if examples.numeric else "accuracy"]
         facts: dict[str, Any] = {"settings": [dict(s) for s in prediction.settings if s]}
         if kind == "chosen layer":
             facts["layers"] = [numbers[p] for p in places]
@@ -162,7 +164,7 @@ def text_baselines(examples: Examples, seed: int = 0) -> dict[str, HeldOut]:
         words = TfidfVectorizer(
             ngram_range=(1, 2), token_pattern=r"[^\W\d]+|\d+|[^\w\s]", sublinear_tf=True, max_features=5000
         )
-        recipe = linear(examples.numeric, words)
+        recipe = linear(examples.numeric, words, weaker=100.0)
         found["bag of words"] = held_out(recipe, np.array(examples.texts, dtype=object), examples, seed)
     if examples.surface is not None:
         found["length and position"] = held_out(boosted(examples.numeric), examples.surface, examples, seed)

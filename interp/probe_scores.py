@@ -45,11 +45,10 @@ class Resamples:
         a, b = self._measures(first), self._measures(second)
         return {name: _interval(a[name] - b[name]) for name in a}
 
-    def accuracy_gap(self, first: np.ndarray, other: Examples, second: np.ndarray) -> Interval:
-        """Accuracy on these labels minus that on others of the same examples: selectivity, for a control task."""
-        theirs = Resamples(other, self.seed)
-        name = "r2" if self.examples.numeric else "accuracy"
-        return _interval(self._measures(first)[name] - theirs._measures(second)[name])
+    def gap(self, first: np.ndarray, other: Examples, second: np.ndarray) -> Scored:
+        """Measures on these labels minus those on other labels of the same questions, both on the same resamples."""
+        a, b = self._measures(first), Resamples(other, self.seed)._measures(second)
+        return {name: _interval(a[name] - b[name]) for name in a}
 
     def _measures(self, predicted: np.ndarray) -> dict[str, Float[np.ndarray, " resample"]]:
         labels = self.examples.labels

@@ -27,7 +27,7 @@ from interp.errors import UserError
 
 N_FOLDS = 5
 N_INNER_FOLDS = 3
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+STRENGTHS = (1e-3, 1e-2, 1e-1)
 """Of logistic probes, scikit-learn's C: the smaller, the stronger the regularisation."""
 PENALTIES = (1e1, 1e2, 1e3, 1e4)
 """Of ridge probes, scikit-learn's alpha."""
@@ -88,13 +88,19 @@ class Recipe:
     grid: tuple[Mapping[str, Any], ...] = ({},)
 
 
-def linear(numeric: bool, *front: Any) -> Recipe:
-    """Logistic regression, or ridge for numbers, behind the given steps (by default: standardise)."""
+def linear(numeric: bool, *front: Any, weaker: float = 1.0) -> Recipe:
+    """Logistic regression, or ridge for numbers, behind the given steps (by default: standardise).
+
+    Regularisation is `weaker` by this factor, for features much smaller than standardised ones.
+    """
     steps = front or (StandardScaler(),)
     if numeric:
-        return Recipe(make_pipeline(*map(clone, steps), Ridge()), tuple({"ridge__alpha": a} for a in PENALTIES))
+        return Recipe(
+            make_pipeline(*map(clone, steps), Ridge()), tuple({"ridge__alpha": a / weaker} for a in PENALTIES)
+        )
     logistic = LogisticRegression(max_iter=200)
-    return Recipe(make_pipeline(*map(clone, steps), logistic), tuple({"logisticregression__C": c} for c in STRENGTHS))
+    strengths = tuple({"logisticregression__C": c * weaker} for c in STRENGTHS)
+    return Recipe(make_pipeline(*map(clone, steps), logistic), strengths)
 
 
 def mass_mean(numeric: bool) -> Recipe:

@@ -94,7 +94,12 @@ def test_a_planted_class_is_found_and_its_controls_find_nothing() -> None:
         surface=rng.standard_normal((len(examples), 2)),
         types=rng.integers(0, 12, len(examples)),
     )
-    found = decode({0: noise, 4: values}, examples, others={"untrained": {4: noise}}, features={"operands": noise})
+    found = decode(
+        {0: noise, 4: values},
+        examples,
+        others={"untrained": {4: noise}},
+        features={"operands": (linear(False), noise), "operands, boosted": (boosted(False), noise)},
+    )
     assert found.row("probe", 4).scores["auc"].low > 0.65
     assert found.row("mass-mean", 4).scores["auc"].low > 0.55
     for kind, layer in (
