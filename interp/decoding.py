@@ -122,16 +122,16 @@ def decode(
     rows = []
     for (kind, at), prediction in held.items():
         scored = wrong.get(kind, examples)
-        scores = (resamples if scored is examples else Resamples(scored, seed)).score(prediction.predicted)
+        scores = (resamples if scored is examples else Resamples(scored, seed)).score(prediction)
         selectivity = None
         if kind == "probe" and "control task" in wrong:
-            control = held["control task", at].predicted
-            gap = resamples.gap(prediction.predicted, wrong["control task"], control)
+            control = held["control task", at]
+            gap = resamples.gap(prediction, wrong["control task"], control)
             selectivity = gap["r2" if examples.numeric else "accuracy"]
         facts: dict[str, Any] = {"settings": [dict(s) for s in prediction.settings if s]}
         if kind == "chosen layer":
             facts["layers"] = [numbers[p] for p in places]
-        rows.append(Row(kind, at, scores, selectivity, reliability(prediction.predicted, scored), facts))
+        rows.append(Row(kind, at, scores, selectivity, reliability(prediction, scored), facts))
     return Decoded(tuple(rows), held, resamples)
 
 

@@ -12,13 +12,14 @@ import numpy as np
 from jaxtyping import Float
 
 from interp.evaluation.statistics import Interval
-from interp.probing import Examples
+from interp.probing import Examples, HeldOut
 
 N_BOOTSTRAP = 500
 N_BINS = 10
 
 Scored = dict[str, Interval]
-"""Measures by name: accuracy, auc, brier, ece; of numbers r2, error (mean absolute) and exact (rounded)."""
+"""Measures by name: accuracy, auc (of several classes each against the rest, averaged), brier, ece; of numbers r2,
+error (mean absolute) and exact (right when rounded)."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,22 @@ class Resamples:
         counts = np.random.default_rng(self.seed).multinomial(n, np.full(n, 1 / n), size=N_BOOTSTRAP)
         return np.concatenate([np.ones((1, n)), counts])[:, index].astype(np.float32)
 
-    def score(self, predicted: np.ndarray) -> Scored:
-        """All measures of probabilities [example, class] or, where labels are numbers, of numbers [example]."""
-        return {name: _interval(values) for name, values in self._measures(predicted).items()}
+    def score(self, held: HeldOut) -> Scored:
+        """All measures of the predictions."""
+        return {name: _interval(values) for name, values in self._measures(held).items()}
 
-    def difference(self, first: np.ndarray, second: np.ndarray) -> Scored:
+    def difference(self, first: HeldOut, second: HeldOut) -> Scored:
         """By how much the first predictions' measures exceed the second's, both on the same resamples."""
         a, b = self._measures(first), self._measures(second)
         return {name: _interval(a[name] - b[name]) for name in a}
 
-    def gap(self, first: np.ndarray, other: Examples, second: np.ndarray) -> Scored:
+    def gap(self, first: HeldOut, other: Examples, second: HeldOut) -> Scored:
         """Measures on these labels minus those on other labels of the same questions, both on the same resamples."""
         a, b = self._measures(first), Resamples(other, self.seed)._measures(second)
         return {name: _interval(a[name] - b[name]) for name in a}
 
-    def _measures(self, predicted: np.ndarray) -> dict[str, Float[np.ndarray, " resample"]]:
-        labels = self.examples.labels
+    def _measures(self, held: HeldOut) -> dict[str, Float[np.ndarray, " resample"]]:
+        labels, predicted = self.examples.labels, held.predicted
         if self.examples.numeric:
             mean = self._mean(labels)
             spread = self._mean((labels - mean[:, None]) ** 2)
@@ -64,7 +65,7 @@ class Resamples:
         truth = np.eye(len(self.examples.classes))[labels]
         right = predicted.argmax(axis=1) == labels
         columns = [1] if truth.shape[1] == 2 else [c for c in range(truth.shape[1]) if truth[:, c].any()]
-        areas = np.stack([self._auc(predicted[:, c], truth[:, c]) for c in columns])
+        areas = np.stack([self._auc(predicted[:, c], truth[:, c], held.fold) for c in columns])
         brier = ((predicted - truth) ** 2).sum(axis=1) / 2
         return {
             "accuracy": self._mean(right),
@@ -79,17 +80,23 @@ class Resamples:
             return (self.weights * values).sum(axis=1) / total
         return self.weights @ values.astype(np.float32) / total
 
-    def _auc(self, score: np.ndarray, positive: np.ndarray) -> Float[np.ndarray, " resample"]:
-        """The chance that a positive example scores above a negative one, ties half."""
-        order = np.argsort(score, kind="stable")
-        _, group = np.unique(score[order], return_inverse=True)
-        weights = self.weights[:, order].astype(np.float64)
-        starts = np.flatnonzero(np.diff(group, prepend=-1))
-        ups = np.add.reduceat(weights * positive[order], starts, axis=1)
-        downs = np.add.reduceat(weights * (1 - positive[order]), starts, axis=1)
-        below = np.cumsum(downs, axis=1) - downs / 2
-        pairs = ups.sum(axis=1) * downs.sum(axis=1)
-        return np.where(pairs > 0, (ups * below).sum(axis=1) / np.maximum(pairs, 1e-12), 0.5)
+    def _auc(self, score: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> Float[np.ndarray, " resample"]:
+        """The chance that a positive example scores above a negative one of the same fold, ties half.
+
+        Across folds scores do not compare: each fold's probe leans to the classes that its own fold has few of,
+        which would put what knows nothing below one half.
+        """
+        above, pairs = np.zeros(len(self.weights)), np.zeros(len(self.weights))
+        for f in np.unique(fold):
+            rows = np.flatnonzero(fold == f)
+            rows = rows[np.argsort(score[rows], kind="stable")]
+            weights = self.weights[:, rows].astype(np.float64)
+            starts = np.flatnonzero(np.diff(score[rows], prepend=-np.inf))
+            ups = np.add.reduceat(weights * positive[rows], starts, axis=1)
+            downs = np.add.reduceat(weights * (1 - positive[rows]), starts, axis=1)
+            above += (ups * (np.cumsum(downs, axis=1) - downs / 2)).sum(axis=1)
+            pairs += ups.sum(axis=1) * downs.sum(axis=1)
+        return np.where(pairs > 0, above / np.maximum(pairs, 1e-12), 0.5)
 
     def _ece(self, confidence: np.ndarray, right: np.ndarray) -> Float[np.ndarray, " resample"]:
         """Expected calibration error: |confidence − share right| over bins of equal size, weighted by size."""
@@ -99,11 +106,11 @@ class Resamples:
         return gaps / self.weights.sum(axis=1)
 
 
-def reliability(predicted: np.ndarray, examples: Examples) -> list[tuple[float, float, int]]:
+def reliability(held: HeldOut, examples: Examples) -> list[tuple[float, float, int]]:
     """Mean confidence, share right and number of examples in ten bins of equal size; nothing for numbers."""
     if examples.numeric:
         return []
-    confidence, right = predicted.max(axis=1), predicted.argmax(axis=1) == examples.labels
+    confidence, right = held.predicted.max(axis=1), held.predicted.argmax(axis=1) == examples.labels
     return [
         (round(float(confidence[rows].mean()), 4), round(float(right[rows].mean()), 4), len(rows))
         for rows in _bins(confidence)

@@ -130,11 +130,12 @@ def factor_subspace(
         return [(a @ data[train], b @ data[test]) for (a, b), (train, test) in zip(readers, folds, strict=True)]
 
     fits = by_fold(centred)
-    gains = np.array([[_gain(train, test, k) for k in range(len(train))] for train, test in fits])
+    lost = np.array([[_lost(train, test, k) for k in range(len(train))] for train, test in fits])
+    gains = 1 - lost / max(lost[:, 0].mean(), 1e-300)  # of no direction everything is lost
     mean, error = gains.mean(axis=0), gains.std(axis=0, ddof=1) / n_folds**0.5
     best = int(mean.argmax())
     dimension = int(np.flatnonzero(mean >= mean[best] - error[best])[0])
-    subspace = span(_solve(centred, coded)[name]).first(dimension)
+    subspace = whole_subspace(values, factors, name, question).first(dimension)
 
     rng = np.random.default_rng(seed)
     rest = {n: c for n, c in coded.items() if n != name}
@@ -143,6 +144,14 @@ def factor_subspace(
     shuffled = [_strength(by_fold(left[_shuffled_within(question, rng)])) for _ in range(n_shuffles)]
     p = (1 + sum(s >= strength for s in shuffled)) / (1 + n_shuffles)
     return FactorSubspace(subspace, tuple(mean.tolist()), p, share_of_variance(subspace, centred))
+
+
+def whole_subspace(
+    values: Float[np.ndarray, "example d_model"], factors: Factors, name: str, question: Int[np.ndarray, " example"]
+) -> Subspace:
+    """All that the effects of a factor span, beside the other factors; the strongest direction first."""
+    coded = {n: _within(levels, question) for n, levels in factors.items()}
+    return span(_solve(within_question(values, question), coded)[name])
 
 
 def share_of_variance(subspace: Subspace, values: Float[np.ndarray, "example d_model"]) -> float:
@@ -288,10 +297,10 @@ def _strength(fits: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
     return sum(float((train * test).sum()) for train, test in fits)
 
 
-def _gain(train: np.ndarray, test: np.ndarray, k: int) -> float:
+def _lost(train: np.ndarray, test: np.ndarray, k: int) -> float:
+    """The squared error of predicting effects by others' first k directions."""
     basis = span(train).first(k).basis
-    error = ((test - train @ basis.T @ basis) ** 2).sum()
-    return 1 - float(error / (test**2).sum())
+    return float(((test - train @ basis.T @ basis) ** 2).sum())
 
 
 def _shuffled_within(question: Int[np.ndarray, " example"], rng: np.random.Generator) -> Int[np.ndarray, " example"]:

@@ -17,7 +17,7 @@ import numpy as np
 from interp.decoding import Decoded, Layers
 from interp.probe_scores import Resamples
 from interp.probing import Examples, HeldOut, chosen_layer, held_out, linear
-from interp.subspaces import compare_subspaces, erased_probe, factor_subspace, principal_angles
+from interp.subspaces import compare_subspaces, erased_probe, factor_subspace, principal_angles, whole_subspace
 from probes.experiment import Outcome, Setting, Target, Turns, main, said, survey
 
 ASKS = "Which agent is speaking: its seat, its persona, or its place in the transcript?"
@@ -109,7 +109,7 @@ def _row(
             "classes": list(examples.classes),
             "examples": len(examples),
             "questions": len(np.unique(examples.question)),
-            "scores": {name: asdict(value) for name, value in resamples.score(held.predicted).items()},
+            "scores": {name: asdict(value) for name, value in resamples.score(held).items()},
             "selectivity": None,
             "reliability": [],
         }
@@ -130,7 +130,7 @@ def _subspaces(outcome: Outcome, model: str, turns: Turns, layers: Layers, seed:
         for name, factor in found.items():
             classes = tuple(map(str, np.unique(levels[name])))
             examples = Examples(levels[name], question, classes)
-            left = Resamples(examples, seed).score(erased_probe(linear(False), values, examples, seed).predicted)
+            left = Resamples(examples, seed).score(erased_probe(linear(False), values, examples, seed))
             angles = {}
             for other, theirs in found.items():
                 if other != name and factor.subspace.dimension and theirs.subspace.dimension:
@@ -138,13 +138,11 @@ def _subspaces(outcome: Outcome, model: str, turns: Turns, layers: Layers, seed:
                         factor.subspace, theirs.subspace, values, levels[other], question, seed=seed
                     )
                     angles[other] = asdict(compared)
-            halves = [question % 2 == h for h in (0, 1)]
-            parts = [
-                factor_subspace(
-                    values[h], {n: x[h] for n, x in levels.items()}, name, question[h], n_shuffles=1, seed=seed
-                ).subspace
-                for h in halves
+            halves = [
+                whole_subspace(values[h], {n: x[h] for n, x in levels.items()}, name, question[h])
+                for h in (question % 2 == 0, question % 2 == 1)
             ]
+            parts = [half.first(factor.subspace.dimension) for half in halves]
             outcome.subspaces.append(
                 {
                     "model": model,
@@ -155,7 +153,7 @@ def _subspaces(outcome: Outcome, model: str, turns: Turns, layers: Layers, seed:
                     "p": factor.p,
                     "share_of_variance": factor.share_of_variance,
                     "angles": angles,
-                    "angles_of_halves": principal_angles(*parts).round(2).tolist(),
+                    "angles_of_halves": principal_angles(parts[0], parts[1]).round(2).tolist(),
                     "after_erasure": {measure: asdict(value) for measure, value in left.items()},
                 }
             )

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from interp.activations import parse_layers
 from interp.corpus import Corpus, TurnTable
 from interp.debate.embedded import NAMES, read_embedded
 from interp.debate.transcript import Transcript, fingerprint, read_transcripts
@@ -57,6 +58,8 @@ class Setting:
     seeds: Sequence[int] = (0,)
     untrained: bool = True
     """Whether the first model with random weights is a control."""
+    layers: str = "all"
+    """As in extract-directions: numbers and ranges."""
     n_jobs: int | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -210,6 +213,7 @@ def read_turns(
             model,
             corpus,
             Path(folder) / "activations.safetensors",
+            layers=parse_layers(setting.layers, model.n_layers),
             positions=positions,
             batch_tokens=setting.batch_tokens,
             progress=setting.progress,
@@ -263,15 +267,13 @@ def compare(
 ) -> None:
     """Test a model's chosen-layer probe against the base's and against what the text gives away."""
     decoded = found[model, target, seed]
-    own = decoded.held["chosen layer", None].predicted
+    own = decoded.held["chosen layer", None]
     measure = "r2" if decoded.resamples.examples.numeric else "auc"
-    against = {
-        kind: held.predicted for (kind, layer), held in decoded.held.items() if layer is None and kind != "chosen layer"
-    }
+    against = {kind: held for (kind, layer), held in decoded.held.items() if layer is None and kind != "chosen layer"}
     if model != base:
-        against["the first model"] = found[base, target, seed].held["chosen layer", None].predicted
-    for other, predicted in against.items():
-        value = decoded.resamples.difference(own, predicted)[measure]
+        against["the first model"] = found[base, target, seed].held["chosen layer", None]
+    for other, theirs in against.items():
+        value = decoded.resamples.difference(own, theirs)[measure]
         outcome.test(f"probe − {other}", value, model=model, target=target, seed=seed, measure=measure)
 
 
@@ -341,6 +343,7 @@ def main(run: Callable[[Setting], Outcome], about: str) -> None:
     parser.add_argument("--out", default="out/probes")
     parser.add_argument("--seed", action="append", type=int, help="repeat for several; default 0")
     parser.add_argument("--limit", type=int, help="use only the first N transcripts")
+    parser.add_argument("--layers", default="all", help="numbers and ranges such as 10-20")
     parser.add_argument("--jobs", type=int, help="processes for fits")
     parser.add_argument("--no-untrained", action="store_true", help="leave the untrained model out")
     given = parser.parse_args()
@@ -352,6 +355,7 @@ def main(run: Callable[[Setting], Outcome], about: str) -> None:
             out=given.out,
             seeds=given.seed or (0,),
             limit=given.limit,
+            layers=given.layers,
             n_jobs=given.jobs,
             untrained=not given.no_untrained,
         )

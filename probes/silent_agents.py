@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.preprocessing import OneHotEncoder
 
-from interp.activations import stream
+from interp.activations import parse_layers, stream
 from interp.corpus import COLUMNS, Corpus, Encoder, TurnTable
 from interp.debate.tasks import Arithmetic
 from interp.debate.transcript import Transcript
@@ -51,7 +51,7 @@ def silent_agents(setting: Setting) -> Outcome:
     made, baselines = {}, {}
     for name, model in setting.each_model():
         made[name] = model.provenance
-        values, written = read_silently(model, debated)
+        values, written = read_silently(model, debated, parse_layers(setting.layers, model.n_layers))
         outcome.tests.append(_answers(name, debated, written))
         for seed in setting.seeds:
             chosen = targets(debated, seed)
@@ -145,7 +145,7 @@ def question_features(debated: Debated) -> Callable[[bool], Mapping[str, tuple[R
 
 
 def read_silently(
-    model: Model, debated: Debated
+    model: Model, debated: Debated, layers: Sequence[int]
 ) -> tuple[dict[str, dict[int, Float[np.ndarray, "question d_model"]]], list[str]]:
     """The model's activations at both positions by layer, and what it writes after each bare question."""
     encode = Encoder(model.tokenizer)
@@ -160,13 +160,12 @@ def read_silently(
     columns |= {"start": ends - 1, "stop": np.array([len(i) for i in ids])}
     corpus = Corpus(tuple(ids), TurnTable(**columns, persona=("",) * n), debated.questions)
     read: dict[str, dict[int, np.ndarray]] = {
-        position: {layer: np.zeros((n, model.d_model), dtype=np.float32) for layer in range(model.n_layers)}
-        for position in POSITIONS
+        position: {layer: np.zeros((n, model.d_model), dtype=np.float32) for layer in layers} for position in POSITIONS
     }
-    for readings in stream(model, corpus, positions=tuple(POSITIONS.values()), batch_tokens=4096):
+    for readings in stream(model, corpus, layers=layers, positions=tuple(POSITIONS.values()), batch_tokens=4096):
         for i, position in enumerate(POSITIONS):
-            for layer in range(model.n_layers):
-                read[position][layer][readings.rows] = readings.values[:, i, layer]
+            for place, layer in enumerate(layers):
+                read[position][layer][readings.rows] = readings.values[:, i, place]
     return read, [model.tokenizer.decode(out.ids) for out in written]
 
 
@@ -188,9 +187,9 @@ def _against_fictitious(
                 continue
             real, never = (found[key] for key in keys)
             gap = real.resamples.gap(
-                real.held["chosen layer", None].predicted,
+                real.held["chosen layer", None],
                 never.resamples.examples,
-                never.held["chosen layer", None].predicted,
+                never.held["chosen layer", None],
             )["auc"]
             facts = {"model": name, "target": f"agent {k} errs @ {position}", "seed": seed, "measure": "auc"}
             outcome.test("agent − fictitious agent", gap, **facts)

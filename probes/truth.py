@@ -30,7 +30,7 @@ def truth(setting: Setting) -> Outcome:
             verdict = "more than its words" if beyond.low > 0 else "no more than its words"
             outcome.finding.append(
                 f"{name}: whether a turn is {target} is read with AUC {said(own)}, {verdict} "
-                f"(difference {said(beyond)}; shuffled labels at best "
+                f"(difference {said(beyond)}; shuffled labels, all layers: "
                 f"{said(outcome.scores('shuffled', 'auc', model=name, target=target))})."
             )
     return outcome

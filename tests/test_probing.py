@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from interp.decoding import control_labels, decode
 from interp.errors import UserError
 from interp.probe_scores import Resamples, false_alarms, reliability
-from interp.probing import N_FOLDS, Examples, Recipe, boosted, chosen_layer, deal, held_out, linear, mass_mean
+from interp.probing import N_FOLDS, Examples, HeldOut, Recipe, boosted, chosen_layer, deal, held_out, linear, mass_mean
 
 N_QUESTIONS, D = 60, 12
 
@@ -24,6 +24,10 @@ def planted(seed: int = 0, size: float = 3.0, per_question: int = 3) -> tuple[np
     values = rng.standard_normal((len(question), D)) + 3 * rng.standard_normal((N_QUESTIONS, D))[question]
     values += size * (2 * labels[:, None] - 1) * direction
     return values, Examples(labels, question, ("no", "yes")), direction
+
+
+def as_held(predicted: np.ndarray) -> HeldOut:
+    return HeldOut(predicted, np.zeros(len(predicted), int), np.zeros(1), ())
 
 
 def test_no_question_is_in_two_folds_and_all_folds_are_used() -> None:
@@ -78,7 +82,7 @@ def test_what_is_the_questions_own_cannot_be_decoded_from_copies_of_it() -> None
     values = rng.standard_normal((N_QUESTIONS, 80))[question] + 0.01 * rng.standard_normal((len(question), 80))
     examples = Examples(labels, question, ("a", "b"))
     for recipe in (linear(False), mass_mean(False), boosted(False)):
-        accuracy = Resamples(examples).score(held_out(recipe, values, examples).predicted)["accuracy"]
+        accuracy = Resamples(examples).score(held_out(recipe, values, examples))["accuracy"]
         assert accuracy.mean < 0.65  # with a question in two folds it would be near 1
 
 
@@ -113,7 +117,7 @@ def test_a_planted_class_is_found_and_its_controls_find_nothing() -> None:
     assert selectivity.low > 0
     assert found.row("chosen layer").facts["layers"] == [4] * N_FOLDS
     assert found.best == 4
-    assert set(found.row("probe", 4).facts["settings"][0]) == {"logisticregression__C"}
+    assert set(found.row("probe", 4).facts["settings"][0]) == {"C"}
 
 
 def test_a_layer_is_chosen_without_the_questions_that_score_it() -> None:
@@ -124,9 +128,9 @@ def test_a_layer_is_chosen_without_the_questions_that_score_it() -> None:
     held = [held_out(recipe, rng.standard_normal((len(examples), 3)), examples) for _ in range(12)]
     resamples = Resamples(examples)
     chosen, _ = chosen_layer(held)
-    best = max(resamples.score(h.predicted)["auc"].mean for h in held)
+    best = max(resamples.score(h)["auc"].mean for h in held)
     assert best > 0.53
-    auc = resamples.score(chosen.predicted)["auc"]
+    auc = resamples.score(chosen)["auc"]
     assert auc.mean < best
     assert auc.low < 0.5
 
@@ -165,15 +169,15 @@ def test_measures_are_those_of_scikit_learn() -> None:
     score = np.round(np.clip(0.3 * labels + 0.7 * rng.random(100), 0, 1), 1)  # with ties
     predicted = np.stack([1 - score, score], axis=1)
     examples = Examples(labels, question, ("no", "yes"))
-    found = Resamples(examples).score(predicted)
+    found = Resamples(examples).score(as_held(predicted))
     assert found["auc"].mean == pytest.approx(roc_auc_score(labels, score), abs=1e-4)
     assert found["accuracy"].mean == pytest.approx(accuracy_score(labels, predicted.argmax(1)), abs=1e-4)
     assert found["brier"].mean == pytest.approx(brier_score_loss(labels, score), abs=1e-4)
     three = rng.dirichlet(np.ones(3), 100)
     classes = rng.integers(0, 3, 100)
-    area = Resamples(Examples(classes, question, ("a", "b", "c"))).score(three)["auc"].mean
+    area = Resamples(Examples(classes, question, ("a", "b", "c"))).score(as_held(three))["auc"].mean
     assert area == pytest.approx(roc_auc_score(classes, three, multi_class="ovr"), abs=1e-4)
-    assert sum(n for _, _, n in reliability(predicted, examples)) == 100
+    assert sum(n for _, _, n in reliability(as_held(predicted), examples)) == 100
 
 
 def test_calibration_error_tells_the_sure_from_the_right() -> None:
@@ -182,9 +186,9 @@ def test_calibration_error_tells_the_sure_from_the_right() -> None:
     labels = (rng.random(4000) < chance).astype(int)
     examples = Examples(labels, np.arange(4000), ("a", "b"))
     honest = np.stack([1 - chance, chance], axis=1)
-    assert Resamples(examples).score(honest)["ece"].mean < 0.03
+    assert Resamples(examples).score(as_held(honest))["ece"].mean < 0.03
     sure = np.tile([1.0, 0.0], (4000, 1))
-    assert Resamples(examples).score(sure)["ece"].mean == pytest.approx(0.5, abs=0.02)
+    assert Resamples(examples).score(as_held(sure))["ece"].mean == pytest.approx(0.5, abs=0.02)
 
 
 def test_false_alarms_at_a_recall() -> None:
