@@ -67,7 +67,7 @@ class Decoded:
 
     @property
     def best(self) -> int:
-        """The layer at which the probe did best on the inner folds; to look at, not to report the score of."""
+        """The layer at which the probe did best within the training folds; to look at, not to report the score of."""
         merits = {layer: held.merit.mean() for (kind, layer), held in self.held.items() if kind == "probe"}
         return int(max(merits, key=lambda layer: merits[layer]))  # type: ignore[arg-type]
 

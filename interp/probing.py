@@ -26,7 +26,8 @@ from sklearn.preprocessing import StandardScaler
 from interp.errors import UserError
 
 N_FOLDS = 5
-N_INNER_FOLDS = 3
+CHOOSE_ON = 3
+"""One in so many training questions are held out once more, to choose the regularisation and the layer on."""
 STRENGTHS = (1e-3, 1e-2, 1e-1)
 """Of logistic probes, scikit-learn's C: the smaller, the stronger the regularisation."""
 PENALTIES = (1e1, 1e2, 1e3, 1e4)
@@ -139,7 +140,7 @@ class MassMean(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A probe after fitting: what was chosen, and how well that did on the inner folds (higher is better)."""
+    """A probe after fitting: what was chosen, and how well that did where it was chosen (higher is better)."""
 
     estimator: Any
     setting: Mapping[str, Any]
@@ -147,24 +148,23 @@ class Fitted:
 
 
 def fit(recipe: Recipe, X: Any, labels: np.ndarray, question: np.ndarray, seed: int) -> Fitted:
-    """Fit a probe; its regularisation is what does best on folds of these very questions.
+    """Fit a probe; its regularisation is what does best on a third of these very questions, fitted on the others.
 
-    The merit is the negative log loss, or the negative squared error relative to the labels' variance.
+    The merit is the log likelihood there, or minus the squared error relative to the labels' variance; where
+    there is a single setting nothing is chosen, and it is NaN.
     """
-    inner = deal(question, N_INNER_FOLDS, seed)
-    merits = np.zeros((N_INNER_FOLDS, len(recipe.grid)))
+    merits = [np.nan]
     with config_context(assume_finite=True, skip_parameter_validation=True):  # else half of the time
-        for fold in range(N_INNER_FOLDS):
-            train, test = inner != fold, inner == fold
-            front, seen = _front(recipe, X[train], labels[train])
+        if len(recipe.grid) > 1:
+            test = deal(question, CHOOSE_ON, seed) == 0
+            front, seen = _front(recipe, X[~test], labels[~test])
             asked = X[test] if front is None else front.transform(X[test])
-            for i, setting in enumerate(recipe.grid):
-                merits[fold, i] = _merit(_fit_one(recipe, setting, seen, labels[train]), asked, labels[test])
-        best = int(merits.mean(axis=0).argmax())
+            merits = [_merit(_fit_one(recipe, s, seen, labels[~test]), asked, labels[test]) for s in recipe.grid]
+        best = int(np.argmax(merits))
         front, seen = _front(recipe, X, labels)
         estimator = _fit_one(recipe, recipe.grid[best], seen, labels)
     whole = estimator if front is None else make_pipeline(*(step for _, step in front.steps), estimator)
-    return Fitted(whole, recipe.grid[best], float(merits[:, best].mean()))
+    return Fitted(whole, recipe.grid[best], merits[best])
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class HeldOut:
     """Probabilities [example, class], or numbers [example]."""
     fold: Int[np.ndarray, " example"]
     merit: Float[np.ndarray, " fold"]
-    """On the inner folds of each fold's training questions: for choosing a layer without the fold."""
+    """On the third of each fold's training questions that settings are chosen on: for choosing a layer, too."""
     settings: tuple[Mapping[str, Any], ...]
 
 

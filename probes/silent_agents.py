@@ -57,16 +57,18 @@ def silent_agents(setting: Setting) -> Outcome:
             chosen = targets(debated, seed)
             for i, (target, examples) in enumerate(chosen.items()):
                 setting.progress(f"decoding from {name}", i, len(chosen))
+                controls = not target.startswith("fictitious")
                 if (target, seed) not in baselines:
                     baselines[target, seed] = text_baselines(examples, seed)
-                for position in POSITIONS:
+                # what the agents did is read twice, what serves comparison once
+                for position in POSITIONS if examples.classes and controls else ("question",):
                     first = name == setting.models[0] and position == "question"
                     decoded = decode(
                         values[position],
                         examples,
                         text=baselines[target, seed],
                         features=features(examples.numeric) if first else None,
-                        controls=not target.startswith("fictitious"),
+                        controls=controls,
                         seed=seed,
                         n_jobs=setting.n_jobs,
                     )

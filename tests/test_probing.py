@@ -67,11 +67,11 @@ def test_nothing_is_fitted_or_chosen_on_what_evaluates() -> None:
     recipe = Recipe(Spy(), ({"strength": 1.0}, {"strength": 2.0}))
     held = held_out(recipe, question[:, None].astype(float), examples)
     assert all(not Spy.fitted[number] & asked for number, asked in Spy.asked)
-    last = [Spy.fitted[7 * f + 6] for f in range(N_FOLDS)]  # 2 settings on 3 inner folds, then the one that counts
+    last = [Spy.fitted[3 * f + 2] for f in range(N_FOLDS)]  # 2 settings to choose from, then the one that counts
     for f, whole in enumerate(last):
         outside = set(question[held.fold == f])
         assert whole == set(range(30)) - outside
-        assert all(not used & outside for used in Spy.fitted[7 * f : 7 * f + 7])
+        assert all(not used & outside for used in Spy.fitted[3 * f : 3 * f + 3])
 
 
 def test_what_is_the_questions_own_cannot_be_decoded_from_copies_of_it() -> None:
@@ -124,7 +124,7 @@ def test_a_layer_is_chosen_without_the_questions_that_score_it() -> None:
     """The best of many layers of noise looks better than chance; the chosen one does not."""
     rng = np.random.default_rng(5)
     _, examples, _ = planted()
-    recipe = Recipe(LogisticRegression())
+    recipe = Recipe(LogisticRegression(), ({"C": 0.1}, {"C": 1.0}))
     held = [held_out(recipe, rng.standard_normal((len(examples), 3)), examples) for _ in range(12)]
     resamples = Resamples(examples)
     chosen, _ = chosen_layer(held)
