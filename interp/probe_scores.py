@@ -39,19 +39,20 @@ class Resamples:
 
     def score(self, held: HeldOut) -> Scored:
         """All measures of the predictions."""
-        return {name: _interval(values) for name, values in self._measures(held).items()}
+        return {name: interval(values) for name, values in self.measures(held).items()}
 
     def difference(self, first: HeldOut, second: HeldOut) -> Scored:
         """By how much the first predictions' measures exceed the second's, both on the same resamples."""
-        a, b = self._measures(first), self._measures(second)
-        return {name: _interval(a[name] - b[name]) for name in a}
+        a, b = self.measures(first), self.measures(second)
+        return {name: interval(a[name] - b[name]) for name in a}
 
     def gap(self, first: HeldOut, other: Examples, second: HeldOut) -> Scored:
         """Measures on these labels minus those on other labels of the same questions, both on the same resamples."""
-        a, b = self._measures(first), Resamples(other, self.seed)._measures(second)
-        return {name: _interval(a[name] - b[name]) for name in a}
+        a, b = self.measures(first), Resamples(other, self.seed).measures(second)
+        return {name: interval(a[name] - b[name]) for name in a}
 
-    def _measures(self, held: HeldOut) -> dict[str, Float[np.ndarray, " resample"]]:
+    def measures(self, held: HeldOut) -> dict[str, Float[np.ndarray, " resample"]]:
+        """All measures on every resample, the first being the sample itself; sums and differences may be taken."""
         labels, predicted = self.examples.labels, held.predicted
         if self.examples.numeric:
             mean = self._mean(labels)
@@ -128,6 +129,7 @@ def _bins(confidence: np.ndarray) -> list[np.ndarray]:
     return [rows for rows in np.array_split(np.argsort(confidence, kind="stable"), N_BINS) if len(rows)]
 
 
-def _interval(values: Float[np.ndarray, " resample"]) -> Interval:
+def interval(values: Float[np.ndarray, " resample"]) -> Interval:
+    """The value on the sample, with its 95 % interval over the resamples."""
     low, high = np.quantile(values[1:], (0.025, 0.975))
     return Interval(*(round(float(v), 5) for v in (values[0], low, high)))

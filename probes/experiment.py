@@ -97,7 +97,7 @@ class Outcome:
         """Keep all rows of a target; without `shared` not those that no model has a part in."""
         examples = found.resamples.examples
         for row in found.rows:
-            without_model = row.layer is None and row.kind != "chosen layer"
+            without_model = row.layer is None and row.kind != "chosen layer" and "it wrote" not in row.kind
             if without_model and not shared:
                 continue
             self.rows.append(

@@ -19,6 +19,7 @@ it move the other agents' directions and random ones of the same length, on ques
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -32,6 +33,7 @@ from interp.debate.transcript import Transcript
 from interp.decoding import Decoded, decode, text_baselines
 from interp.generation import Generated, generate
 from interp.models import Model
+from interp.probe_scores import interval
 from interp.probing import Examples, Recipe, boosted, fit, linear
 from probes.debated import Debated
 from probes.experiment import UNTRAINED, Outcome, Setting, compare, finish, main, said
@@ -40,6 +42,8 @@ from probes.toward import ANSWER_TOKENS, COEFFICIENTS, steer_toward
 ASKS = "While the model answers at once, is what each agent would have answered in there?"
 POSITIONS = {"question": "tag", "answer": "last"}
 """At the question's last token, and before the number that the model writes in the box."""
+WROTE = "operands and what it wrote, boosted"
+"""The baseline for the second: the model's own intermediate results stand in its text by then."""
 
 
 def silent_agents(setting: Setting) -> Outcome:
@@ -60,25 +64,27 @@ def silent_agents(setting: Setting) -> Outcome:
                 controls = not target.startswith("fictitious")
                 if (target, seed) not in baselines:
                     baselines[target, seed] = text_baselines(examples, seed)
-                # what the agents did is read twice, what serves comparison once
-                for position in POSITIONS if examples.classes and controls else ("question",):
+                for position in POSITIONS if examples.classes else ("question",):
                     first = name == setting.models[0] and position == "question"
+                    known = features(examples.numeric) if first else {}
+                    if position == "answer" and controls:
+                        known = {WROTE: (boosted(examples.numeric), wrote(debated, written))}
                     decoded = decode(
                         values[position],
                         examples,
                         text=baselines[target, seed],
-                        features=features(examples.numeric) if first else None,
+                        features=known,
                         controls=controls,
                         seed=seed,
                         n_jobs=setting.n_jobs,
                     )
                     if not first:
-                        known = found[setting.models[0], f"{target} @ question", seed].held
-                        decoded.held.update({k: h for k, h in known.items() if k[0].startswith("operands")})
+                        theirs = found[setting.models[0], f"{target} @ question", seed].held
+                        decoded.held.update({k: h for k, h in theirs.items() if k[0].startswith("operands")})
                     outcome.add(name, target, position, seed, decoded, shared=first)
                     found[name, f"{target} @ {position}", seed] = decoded
                     compare(outcome, found, name, f"{target} @ {position}", seed, setting.models[0])
-            _against_fictitious(outcome, found, name, debated.n_agents, seed)
+            _against_fictitious(outcome, found, name, setting.models[0], debated.n_agents, seed)
         if name != UNTRAINED:
             layer = found[name, "agent 1 errs @ question", setting.seeds[0]].best
             steer_toward(outcome, model, name, debated, values["question"][layer], layer, setting.seeds[0])
@@ -146,6 +152,18 @@ def question_features(debated: Debated) -> Callable[[bool], Mapping[str, tuple[R
     return features
 
 
+def wrote(debated: Debated, written: Sequence[str]) -> Float[np.ndarray, "question number"]:
+    """The question's numbers and those that the model wrote before the box, up to six; NaN where there are fewer."""
+    numbers = [
+        [*re.findall(r"\d+", q), *re.findall(r"-?\d+", text.rpartition("boxed{")[0])[:6]]
+        for q, text in zip(debated.questions, written, strict=True)
+    ]
+    found = np.full((len(numbers), max(map(len, numbers))), np.nan)
+    for row, values in zip(found, numbers, strict=True):
+        row[: len(values)] = [float(v) for v in values]
+    return found
+
+
 def read_silently(
     model: Model, debated: Debated, layers: Sequence[int]
 ) -> tuple[dict[str, dict[int, Float[np.ndarray, "question d_model"]]], list[str]]:
@@ -180,21 +198,18 @@ def _before_box(model: Model, out: Generated) -> int:
 
 
 def _against_fictitious(
-    outcome: Outcome, found: Mapping[tuple[str, str, int], Decoded], name: str, n_agents: int, seed: int
+    outcome: Outcome, found: Mapping[tuple[str, str, int], Decoded], name: str, base: str, n_agents: int, seed: int
 ) -> None:
+    """Whether a model is better than the base at the agents by more than at agents that never were."""
     for k in range(1, n_agents + 1):
         for position in POSITIONS:
-            keys = [(name, f"{who}agent {k} errs @ {position}", seed) for who in ("", "fictitious ")]
-            if not all(key in found for key in keys):
+            target = f"agent {k} errs @ {position}"
+            whose = [(model, f"{who}{target}", seed) for who in ("", "fictitious ") for model in (name, base)]
+            if name == base or not all(key in found for key in whose):
                 continue
-            real, never = (found[key] for key in keys)
-            gap = real.resamples.gap(
-                real.held["chosen layer", None],
-                never.resamples.examples,
-                never.held["chosen layer", None],
-            )["auc"]
-            facts = {"model": name, "target": f"agent {k} errs @ {position}", "seed": seed, "measure": "auc"}
-            outcome.test("agent − fictitious agent", gap, **facts)
+            auc = [found[key].resamples.measures(found[key].held["chosen layer", None])["auc"] for key in whose]
+            gain = interval((auc[0] - auc[1]) - (auc[2] - auc[3]))
+            outcome.test("gain − fictitious gain", gain, model=name, target=target, seed=seed, measure="auc")
 
 
 def _answers(name: str, debated: Debated, written: Sequence[str]) -> dict[str, object]:
@@ -209,44 +224,58 @@ def _answers(name: str, debated: Debated, written: Sequence[str]) -> dict[str, o
 
 
 def _finding(outcome: Outcome, setting: Setting, debated: Debated) -> list[str]:
-    name, base = setting.last, setting.models[0]
-    sentences, there, moved = [], 0, 0
-    n = debated.n_agents
-    for target in (*(f"agent {k} errs" for k in range(1, n + 1)), "agents agree"):
-        at = f"{target} @ question"
-        own = outcome.scores("chosen layer", "auc", model=name, target=target, position="question")
-        theirs = outcome.scores("chosen layer", "auc", model=base, target=target, position="question")
-        operands = outcome.scores("operands, boosted", "auc", target=target)
-        more = outcome.difference("probe − the first model", model=name, target=at)
-        beyond = outcome.difference("probe − operands, boosted", model=name, target=at)
-        real = outcome.difference("agent − fictitious agent", model=name, target=at)
-        there += more is not None and more.low > 0 and (real is None or real.low > 0)
-        sentences.append(
-            f"{name}, at the question's last token, {target}: AUC {said(own)}; {base} {said(theirs)} (difference "
-            f"{said(more)}); the operands alone {said(operands)} (difference {said(beyond)}); agent minus "
-            f"fictitious agent {said(real)}."
-        )
+    """What the last model given shows, in words; the first sentence is the verdict."""
+    name, base, n = setting.last, setting.models[0], debated.n_agents
+    sentences, decoded = [], set()
+    for position, operands in (("question", "operands, boosted"), ("answer", WROTE)):
+        where = "at the question's last token" if position == "question" else "before the number in its box"
+        for target in (*(f"agent {k} errs" for k in range(1, n + 1)), "agents agree"):
+            wanted = {"target": target, "position": position}
+            at = {"model": name, "target": f"{target} @ {position}"}
+            own = outcome.scores("chosen layer", "auc", model=name, **wanted)
+            theirs = outcome.scores("chosen layer", "auc", model=base, **wanted)
+            shuffled = outcome.scores("shuffled", "auc", model=name, **wanted)
+            more = outcome.difference("probe − the first model", **at)
+            beyond = outcome.difference(f"probe − {operands}", **at)
+            real = outcome.difference("gain − fictitious gain", **at)
+            if more is not None and more.low > 0 and real is not None and real.low > 0:
+                decoded.add(target)
+            sentences.append(
+                f"{name}, {where}, {target}: AUC {said(own)} (shuffled labels {said(shuffled)}); "
+                f"{base}: {said(theirs)}, difference {said(more)}, which exceeds that for a fictitious agent by {said(real)}; over the "
+                f"question alone ({operands}): {said(beyond)}."
+            )
+    moved = [k for k in range(1, n + 1) if _moves(outcome, name, k)]
     for k in range(1, n + 1):
-        effects = [
-            outcome.difference(f"steered: own − {kind}", model=name, target=f"agent {k}", coefficient=c)
-            for kind in ("random", "other agents")
-            for c in COEFFICIENTS
-        ]
-        own = outcome.difference("steered toward agent k", model=name, target=f"agent {k}", kind="own", coefficient=4.0)
-        beats = [e is not None and e.low > 0 for e in effects]
-        both = any(beats[i] and beats[i + len(COEFFICIENTS)] for i in range(len(COEFFICIENTS)))
-        moved += both
-        sentences.append(
-            f"{name}: moved along agent {k}'s direction, {said(own)} more of its answers are agent {k}'s; "
-            f"{'more' if both else 'not shown to be more'} than along random directions and the other agents'."
-        )
-    verdict = "The internal debate is there" if there > n / 2 and moved > n / 2 else "The internal debate is not shown"
-    sentences.insert(
-        0,
-        f"{verdict}: of {n} agents and their agreement, {there} are decoded better from {name} than from {base} and "
-        f"better than fictitious agents, and along {moved} agents' directions the answer moves toward that agent's.",
-    )
-    return sentences
+        for coefficient in COEFFICIENTS:
+            about = {"model": name, "target": f"agent {k}", "coefficient": coefficient}
+            shares = {
+                kind: said(outcome.difference("steered toward agent k", kind=kind, **about))
+                for kind in ("own", "other agents", "random")
+            }
+            sentences.append(
+                f"{name}, moved {coefficient:g} times along agent {k}'s direction: the share of its answers that are "
+                f"agent {k}'s changes by {shares['own']}; along the other agents' {shares['other agents']}; along "
+                f"random ones {shares['random']}."
+            )
+    there = len(decoded) > n / 2 and len(moved) > n / 2
+    verdict = "The internal debate is there" if there else "That the internal debate is there is not shown"
+    return [
+        f"{verdict}: {len(decoded)} of {n} agents' errors are decoded better from {name} than from {base}, "
+        f"by more than those of agents that never were; along {len(moved)} of {n} agents' directions the answer moves toward that "
+        "agent's more than along the others' and random ones.",
+        *sentences,
+    ]
+
+
+def _moves(outcome: Outcome, name: str, agent: int) -> bool:
+    """Whether, at one of the coefficients, the agent's own direction does more than all controls."""
+    for coefficient in COEFFICIENTS:
+        about = {"model": name, "target": f"agent {agent}", "coefficient": coefficient}
+        gains = [outcome.difference(f"steered: own − {kind}", **about) for kind in ("other agents", "random")]
+        if all(gain is not None and gain.low > 0 for gain in gains):
+            return True
+    return False
 
 
 run = silent_agents

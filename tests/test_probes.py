@@ -95,6 +95,7 @@ def test_silent_agents_have_all_their_controls(small: Any, tmp_path: Path) -> No
     assert {row["position"] for row in kept["rows"]} == {"question", "answer"}
     names = {test["name"] for test in kept["tests"]}
     assert {"probe − the first model", "probe − operands, boosted", "right answers at once"} <= names
+    assert "gain − fictitious gain" in names
     same = [test["value"] for test in kept["tests"] if test["name"] == "probe − the first model"]
     assert all(value == {"mean": 0, "low": 0, "high": 0} for value in same)  # it is the same model
     assert "is not shown" in kept["finding"][0]
