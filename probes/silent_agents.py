@@ -242,8 +242,8 @@ def _finding(outcome: Outcome, setting: Setting, debated: Debated) -> list[str]:
                 decoded.add(target)
             sentences.append(
                 f"{name}, {where}, {target}: AUC {said(own)} (shuffled labels {said(shuffled)}); "
-                f"{base}: {said(theirs)}, difference {said(more)}, which exceeds that for a fictitious agent by {said(real)}; over the "
-                f"question alone ({operands}): {said(beyond)}."
+                f"{base}: {said(theirs)}, difference {said(more)}, which exceeds that for a fictitious "
+                f"agent by {said(real)}; over the question alone ({operands}): {said(beyond)}."
             )
     moved = [k for k in range(1, n + 1) if _moves(outcome, name, k)]
     for k in range(1, n + 1):
@@ -262,8 +262,8 @@ def _finding(outcome: Outcome, setting: Setting, debated: Debated) -> list[str]:
     verdict = "The internal debate is there" if there else "That the internal debate is there is not shown"
     return [
         f"{verdict}: {len(decoded)} of {n} agents' errors are decoded better from {name} than from {base}, "
-        f"by more than those of agents that never were; along {len(moved)} of {n} agents' directions the answer moves toward that "
-        "agent's more than along the others' and random ones.",
+        f"by more than those of agents that never were; along {len(moved)} of {n} agents' directions the answer moves "
+        "toward that agent's more than along the others' and random ones.",
         *sentences,
     ]
 
