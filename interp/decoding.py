@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.random_projection import GaussianRandomProjection
 
 from interp.evaluation.statistics import Interval
+from interp.monitoring import Probe
 from interp.probe_scores import Resamples, Scored, reliability
 from interp.probing import Examples, HeldOut, Recipe, boosted, chosen_layer, held_out, linear, mass_mean
 
@@ -50,7 +51,8 @@ class Row:
     reliability: Sequence[tuple[float, float, int]] = ()
     """(mean confidence, share right, examples) in ten bins."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What was chosen: regularisation by fold, layers."""
+    """What was chosen: regularisation by fold, layers; of probes the cosines between their weights and the mass-mean
+    direction, by class."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Decoded:
     rows: tuple[Row, ...]
     held: dict[tuple[str, int | None], HeldOut]
     resamples: Resamples
+    probes: Mapping[int, Probe] = field(default_factory=dict)
+    """By layer a probe fitted on all examples, to keep and to steer by; the rows say what it is worth."""
 
     def row(self, kind: str, layer: int | None = None) -> Row:
         """The row of this kind and layer."""
@@ -82,6 +86,7 @@ def decode(
     controls: bool = True,
     seed: int = 0,
     n_jobs: int | None = None,
+    hook_point: str = "blocks.{layer}.hook_resid_post",
 ) -> Decoded:
     """Decode at every layer with all controls.
 
@@ -113,6 +118,11 @@ def decode(
     workers = n_jobs or ((os.cpu_count() or 1) if size > WORTH_PROCESSES else 1)
     done = Parallel(n_jobs=workers)(delayed(held_out)(r, X, labelled, seed) for r, X, labelled in jobs.values())
     held: dict[tuple[str, int | None], HeldOut] = dict(zip(jobs, done, strict=True))
+    whole = Parallel(n_jobs=workers)(
+        delayed(Probe.fit)(values, examples, layer=layer, hook_point=hook_point, seed=seed)
+        for layer, values in (layers if controls else {}).items()
+    )
+    probes = {probe.layer: probe for probe in whole}
     chosen, places = chosen_layer([held["probe", layer] for layer in layers])
     numbers = list(layers)
     held["chosen layer", None] = chosen
@@ -129,10 +139,12 @@ def decode(
             gap = resamples.gap(prediction, wrong["control task"], control)
             selectivity = gap["r2" if examples.numeric else "accuracy"]
         facts: dict[str, Any] = {"settings": [dict(s) for s in prediction.settings if s]}
+        if kind == "probe" and at in probes:
+            facts["cosines"] = probes[at].cosines
         if kind == "chosen layer":
             facts["layers"] = [numbers[p] for p in places]
         rows.append(Row(kind, at, scores, selectivity, reliability(prediction, scored), facts))
-    return Decoded(tuple(rows), held, resamples)
+    return Decoded(tuple(rows), held, resamples, probes)
 
 
 def control_labels(examples: Examples, seed: int) -> dict[str, Examples]:

@@ -10,6 +10,8 @@ knows nothing about what any of them asks. The result is one JSON file, OUT/NAME
     subspaces                     factors with dimension, p, share of variance, angles (where there are any)
     made_by                       models, transcripts, seeds, versions
 
+and beside it, in OUT/NAME/, each model's and target's probe at its best layer (`interp.monitoring`).
+
 A value with its 95 % interval over questions is {"mean", "low", "high"} everywhere.
 """
 
@@ -18,9 +20,10 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,6 +43,7 @@ from interp.extraction import read_activations
 from interp.files import atomic_write
 from interp.journal import package_versions
 from interp.models import Model, load_model, wrap
+from interp.monitoring import Probe
 from interp.probing import Examples
 from interp.progress import Progress
 
@@ -92,10 +96,17 @@ class Outcome:
     tests: list[dict[str, Any]] = field(default_factory=list)
     subspaces: list[dict[str, Any]] = field(default_factory=list)
     made_by: dict[str, Any] = field(default_factory=dict)
+    probes: dict[str, Probe] = field(default_factory=dict, repr=False)
+    """By name the probes to keep: of each model and target that of the best layer."""
 
     def add(self, model: str, target: str, position: str, seed: int, found: Decoded, *, shared: bool = True) -> None:
         """Keep all rows of a target; without `shared` not those that no model has a part in."""
         examples = found.resamples.examples
+        if found.probes:
+            probe = found.probes[found.best]
+            about = {"experiment": self.experiment, "model": model, "target": target, "position": position}
+            kept = replace(probe, facts={**probe.facts, **about, "seed": seed})
+            self.probes.setdefault(_file_name(f"{Path(model).name} {target} {position}"), kept)
         for row in found.rows:
             without_model = row.layer is None and row.kind != "chosen layer" and "it wrote" not in row.kind
             if without_model and not shared:
@@ -145,10 +156,13 @@ class Outcome:
         return Interval(*(float(np.mean([value[end] for value in found])) for end in ("mean", "low", "high")))
 
     def write(self, folder: str | Path) -> Path:
-        """OUT/NAME.json; a kill leaves the old file or the new one."""
+        """OUT/NAME.json, and the probes in OUT/NAME/; a kill leaves each old file or the new one."""
         path = Path(folder) / f"{self.experiment}.json"
+        content = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "probes"}
         with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False), encoding="utf-8")
+            temporary.write_text(json.dumps({"format": FORMAT, **content}, ensure_ascii=False), encoding="utf-8")
+        for name, probe in self.probes.items():
+            probe.save(path.with_suffix("") / f"{name}.safetensors")
         return path
 
 
@@ -303,6 +317,10 @@ def untrained(model: Model, seed: int = 0) -> Model:
         torch.manual_seed(seed)
         made = AutoModelForCausalLM.from_config(config, dtype=model.dtype).to(model.device)
     return wrap(made, model.tokenizer, {"name": UNTRAINED})
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def said(value: Interval | None, digits: int = 2) -> str:

@@ -15,6 +15,7 @@ from interp.debate.transcript import Transcript
 from interp.errors import UserError
 from interp.evaluation.statistics import Interval
 from interp.models import Model
+from interp.monitoring import Probe
 from probes import agent_identity, round_and_revision, silent_agents, trait, truth
 from probes.debated import Debated
 from probes.experiment import FORMAT, Outcome, Setting, untrained
@@ -39,6 +40,10 @@ def check_layout(outcome: Outcome, path: Path) -> dict[str, Any]:
     assert kept["finding"]
     assert kept["made_by"]["transcripts"]["n"] == N
     assert kept["rows"]
+    for kept_probe in (path / outcome.experiment).glob("*.safetensors"):
+        assert Probe.load(kept_probe).facts["experiment"] == outcome.experiment
+    probes = [row for row in kept["rows"] if row["kind"] == "probe" and not row["target"].startswith("fictitious")]
+    assert all(-1 <= cosine <= 1 for row in probes for cosine in row["cosines"].values())
     for row in kept["rows"]:
         assert {"model", "target", "position", "kind", "layer", "seed", "classes", "examples", "questions"} <= set(row)
         assert all(set(value) == {"mean", "low", "high"} for value in row["scores"].values())
@@ -140,6 +145,7 @@ def test_every_name_is_an_experiment_and_the_command_knows_it(interp: Any, model
     code, out, err = interp("probe", "truth", *arguments, "--out", tmp_path)
     assert code == 0, err
     assert "AUC" in out
+    assert len(list((tmp_path / "truth").glob("*.safetensors"))) == 2
     assert (tmp_path / "truth.json").exists()
     code, _, err = interp("probe", "nothing", *arguments)
     assert code == 2
