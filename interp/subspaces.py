@@ -1,4 +1,4 @@
-"""Subspaces of the residual stream: bases, their dimension, the angles between them, and what is left without one.
+"""Subspaces of the residual stream: bases, their dimension, and the angles between them.
 
 Knows arrays of activations with factors (agent, persona, round) and questions; knows nothing about models.
 A factor's effects are the mean activations of its levels, beside the effects of the other factors: a least
@@ -17,7 +17,7 @@ from scipy.linalg import subspace_angles
 
 from interp.directions import Direction
 from interp.errors import UserError
-from interp.probing import N_FOLDS, Examples, HeldOut, Recipe, deal, fit, predict
+from interp.probing import deal
 
 Factors = Mapping[str, Int[np.ndarray, " example"]]
 """Levels of each factor, as numbers from 0."""
@@ -154,6 +154,40 @@ def whole_subspace(
     return span(_solve(within_question(values, question), coded)[name])
 
 
+def spread_subspace(
+    values: Float[np.ndarray, "example d_model"],
+    question: Int[np.ndarray, " example"],
+    *,
+    largest: int = 32,
+    n_folds: int = 5,
+    seed: int = 0,
+) -> Subspace:
+    """Where the activations spread (an agent's turns, say): principal directions, the longest first.
+
+    Their number is the one under which held-out questions are likeliest, in probabilistic principal component
+    analysis (Tipping and Bishop 1999): so many directions of their own, and the same variance along all others.
+    """
+    fold = deal(question, n_folds, seed)
+    d_model = values.shape[1]
+    most = min(largest, d_model - 1, int((fold != 0).sum()) - 2)
+    likelihood = np.zeros(most + 1)
+    for f in range(n_folds):
+        train, test = values[fold != f], values[fold == f]
+        centre = train.mean(axis=0, dtype=np.float64)
+        _, sizes, rows = np.linalg.svd(train - centre, full_matrices=False)
+        variance = sizes**2 / len(train)
+        seen = ((test - centre) @ rows[:most].T) ** 2
+        seen, whole = seen.mean(axis=0), float(((test - centre) ** 2).sum(axis=1).mean())
+        for k in range(most + 1):
+            rest = max(float(variance[k:].sum()) / (d_model - k), 1e-12)
+            left = max(whole - float(seen[:k].sum()), 0.0)
+            own = float((np.log(variance[:k]) + seen[:k] / variance[:k]).sum())
+            likelihood[k] -= (own + (d_model - k) * np.log(rest) + left / rest) / 2
+    _, sizes, rows = np.linalg.svd(values - values.mean(axis=0, dtype=np.float64), full_matrices=False)
+    k = int(likelihood.argmax())
+    return Subspace(rows[:k], sizes[:k] / len(values) ** 0.5)
+
+
 def share_of_variance(subspace: Subspace, values: Float[np.ndarray, "example d_model"]) -> float:
     """Which part of the variance of activations lies in the subspace, from 0 to 1."""
     centred = values - values.mean(axis=0)
@@ -212,57 +246,6 @@ def compare_subspaces(
         shuffled.append(principal_angles(first, span(_solve(centred, {"": wrong})[""]).first(second.dimension)))
     chance = random_angles(first, second.dimension, n, seed, within=span(centred))
     return Angles(tuple(principal_angles(first, second).round(2).tolist()), _range(chance), _range(np.stack(shuffled)))
-
-
-@dataclass(frozen=True)
-class Eraser:
-    """x → x − (x − mean)·P: after it no linear probe fitted on the same examples does better than a constant."""
-
-    left: Float[np.ndarray, "d_model k"]
-    right: Float[np.ndarray, "k d_model"]
-    mean: Float[np.ndarray, " d_model"]
-
-    def __call__(self, values: Float[np.ndarray, "*rest d_model"]) -> Float[np.ndarray, "*rest d_model"]:
-        """The activations without the concept."""
-        return np.asarray(values - (values - self.mean) @ self.right.T @ self.left.T)
-
-
-def eraser(values: Float[np.ndarray, "example d_model"], examples: Examples) -> Eraser:
-    """Least-squares concept erasure of the labels (LEACE, Belrose et al. 2023; library concept-erasure).
-
-    Among all affine maps after which the labels' covariance with the activations is zero, it changes them least.
-    """
-    import torch
-    from concept_erasure import LeaceEraser
-
-    z = examples.labels[:, None] if examples.numeric else np.eye(len(examples.classes))[examples.labels]
-    # without shrinkage the covariance with the labels is exactly zero afterwards, which is the definition
-    made = LeaceEraser.fit(
-        torch.as_tensor(values, dtype=torch.float64),
-        torch.as_tensor(z, dtype=torch.float64),
-        shrinkage=False,
-        svd_tol=1e-6,
-    )
-    assert made.bias is not None  # the map is affine by default
-    return Eraser(made.proj_left.numpy(), made.proj_right.numpy(), made.bias.numpy())
-
-
-def erased_probe(
-    recipe: Recipe, values: Float[np.ndarray, "example d_model"], examples: Examples, seed: int = 0
-) -> HeldOut:
-    """What a probe still reads after erasure: neither it nor the eraser saw the question that it predicts."""
-    fold = deal(examples.question, N_FOLDS, seed)
-    predicted = np.zeros((len(examples), len(examples.classes)) if examples.classes else len(examples))
-    merits, settings = [], []
-    for f in range(N_FOLDS):
-        train, test = fold != f, fold == f
-        labels, question = examples.labels[train], examples.question[train]
-        erase = eraser(values[train], Examples(labels, question, examples.classes))
-        fitted = fit(recipe, erase(values[train]), labels, question, seed)
-        predicted[test] = predict(fitted.estimator, erase(values[test]), len(examples.classes))
-        merits.append(fitted.merit)
-        settings.append(fitted.setting)
-    return HeldOut(predicted, fold, np.array(merits), tuple(settings))
 
 
 def _within(levels: Int[np.ndarray, " example"], question: Int[np.ndarray, " example"]) -> np.ndarray:

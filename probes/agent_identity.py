@@ -15,9 +15,21 @@ from dataclasses import asdict
 import numpy as np
 
 from interp.decoding import Decoded, Layers
+from interp.erasure import erased_probe
 from interp.probe_scores import Resamples
 from interp.probing import Examples, HeldOut, chosen_layer, held_out, linear
-from interp.subspaces import compare_subspaces, erased_probe, factor_subspace, principal_angles, whole_subspace
+from interp.subspaces import (
+    Factors,
+    Subspace,
+    compare_subspaces,
+    factor_subspace,
+    principal_angles,
+    random_angles,
+    span,
+    spread_subspace,
+    whole_subspace,
+    within_question,
+)
 from probes.experiment import Outcome, Setting, Target, Turns, main, said, survey
 
 ASKS = "Which agent is speaking: its seat, its persona, or its place in the transcript?"
@@ -27,10 +39,12 @@ def agent_identity(setting: Setting) -> Outcome:
     """Decode seat, persona and place from turns, and split them where the personas rotate."""
     outcome = Outcome("agent_identity", ASKS)
 
+    base: dict[tuple[int, str], Subspace] = {}
+
     def also(model: str, turns: Turns, values: Mapping[str, Layers]) -> None:
         for seed in setting.seeds:
             _transfers(outcome, model, turns, values["last"], seed)
-        _subspaces(outcome, model, turns, values["last"], setting.seeds[0])
+        _subspaces(outcome, model, turns, values["last"], base, setting.seeds[0])
 
     found = survey(setting, outcome, targets, also=also)
     for name in setting.models:
@@ -116,47 +130,105 @@ def _row(
     )
 
 
-def _subspaces(outcome: Outcome, model: str, turns: Turns, layers: Layers, seed: int) -> None:
-    """Of each factor at each layer the subspace, and what is left of it after its erasure."""
+def _subspaces(
+    outcome: Outcome, model: str, turns: Turns, layers: Layers, base: dict[tuple[int, str], Subspace], seed: int
+) -> None:
+    """Of each factor at each layer the subspace with its angles, and what is left of it after its erasure.
+
+    Angles are those to the other factors, to the layer before, between rounds, and to the same factor in the
+    first model, which `base` keeps; all beside random and shuffled ones.
+    """
     table = turns.table
     levels = {"seat": np.unique(table.agent, return_inverse=True)[1]}
     if rotates(turns):
         levels["persona"] = np.unique(np.array(table.persona), return_inverse=True)[1]
     if len(np.unique(table.round)) > 1:
         levels["round"] = np.unique(table.round, return_inverse=True)[1]
-    question = table.question
+    question, before = table.question, dict[str, Subspace]()
+    first_model = not base
     for layer, values in layers.items():
         found = {name: factor_subspace(values, levels, name, question, seed=seed) for name in levels}
         for name, factor in found.items():
-            classes = tuple(map(str, np.unique(levels[name])))
-            examples = Examples(levels[name], question, classes)
+            own = factor.subspace
+            to: dict[str, tuple[Subspace, str]] = {
+                f"the {other}": (found[other].subspace, other) for other in levels if other != name
+            }
+            to |= {
+                f"the {name} in the layer before": (before.get(name, own.first(0)), name),
+                f"the {name} in the first model": (own.first(0) if first_model else base[layer, name], name),
+            }
+            angles = {
+                where: asdict(compare_subspaces(theirs, own, values, levels[name], question, n=20, seed=seed))
+                for where, (theirs, _) in to.items()
+                if own.dimension and theirs.dimension
+            }
+            examples = Examples(levels[name], question, tuple(map(str, np.unique(levels[name]))))
             left = Resamples(examples, seed).score(erased_probe(linear(False), values, examples, seed))
-            angles = {}
-            for other, theirs in found.items():
-                if other != name and factor.subspace.dimension and theirs.subspace.dimension:
-                    compared = compare_subspaces(
-                        factor.subspace, theirs.subspace, values, levels[other], question, seed=seed
-                    )
-                    angles[other] = asdict(compared)
-            halves = [
-                whole_subspace(values[h], {n: x[h] for n, x in levels.items()}, name, question[h])
-                for h in (question % 2 == 0, question % 2 == 1)
-            ]
-            parts = [half.first(factor.subspace.dimension) for half in halves]
             outcome.subspaces.append(
                 {
                     "model": model,
                     "layer": layer,
                     "factor": name,
-                    "dimension": factor.subspace.dimension,
+                    "dimension": own.dimension,
                     "gains": list(factor.gains),
                     "p": factor.p,
                     "share_of_variance": factor.share_of_variance,
                     "angles": angles,
-                    "angles_of_halves": principal_angles(parts[0], parts[1]).round(2).tolist(),
+                    "angles_of_halves": _parts(values, levels, name, question, question % 2 == 0, own.dimension),
+                    "angles_of_rounds": _parts(values, levels, name, question, table.round == 1, own.dimension),
                     "after_erasure": {measure: asdict(value) for measure, value in left.items()},
                 }
             )
+        before = {name: factor.subspace for name, factor in found.items()}
+        if first_model:
+            base |= {(layer, name): subspace for name, subspace in before.items()}
+        outcome.subspaces.append(_spreads(model, layer, values, turns, seed))
+
+
+def _parts(
+    values: np.ndarray, levels: Factors, name: str, question: np.ndarray, part: np.ndarray, dimension: int
+) -> list[float]:
+    """The angles between the subspaces of a factor in two parts of the turns; none where one has too few levels."""
+    halves = []
+    for rows in (part, ~part):
+        here = {n: x[rows] for n, x in levels.items() if len(np.unique(x[rows])) > 1}
+        if name not in here or any(here[n].max() != levels[n].max() for n in here):
+            return []
+        halves.append(whole_subspace(values[rows], here, name, question[rows]).first(dimension))
+    return [round(float(angle), 2) for angle in principal_angles(*halves)]
+
+
+def _spreads(model: str, layer: int, values: np.ndarray, turns: Turns, seed: int) -> dict[str, object]:
+    """Where each agent's turns spread, and the angles between agents beside those to random subspaces."""
+    table = turns.table
+    centred = within_question(values, table.question)
+    spreads = {
+        f"agent {k}": spread_subspace(centred[table.agent == k], table.question[table.agent == k], seed=seed)
+        for k in np.unique(table.agent)
+    }
+    names = list(spreads)
+    angles = {}
+    for i, first in enumerate(names):
+        for second in names[:i]:
+            found = principal_angles(spreads[second], spreads[first])
+            chance = random_angles(
+                spreads[second],
+                spreads[first].dimension,
+                20,
+                seed,
+                within=span(centred[:: max(1, len(centred) // 500)]),
+            )
+            angles[f"{second}, {first}"] = {
+                "angles": found.round(2).tolist(),
+                "random": np.quantile(chance, (0.025, 0.975), axis=0).round(2).T.tolist(),
+            }
+    return {
+        "model": model,
+        "layer": layer,
+        "factor": "spread of each agent's turns",
+        "dimensions": {name: spread.dimension for name, spread in spreads.items()},
+        "angles": angles,
+    }
 
 
 def _finding(outcome: Outcome, name: str, found: Mapping[tuple[str, str, int], Decoded], setting: Setting) -> list[str]:

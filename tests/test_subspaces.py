@@ -5,6 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from interp.directions import Direction
+from interp.erasure import erased_probe, eraser
 from interp.errors import UserError
 from interp.probe_scores import Resamples
 from interp.probing import Examples, Recipe, held_out, linear
@@ -12,13 +13,12 @@ from interp.subspaces import (
     Subspace,
     compare_subspaces,
     effects,
-    erased_probe,
-    eraser,
     factor_subspace,
     principal_angles,
     random_angles,
     share_of_variance,
     span,
+    spread_subspace,
 )
 
 D = 24
@@ -138,6 +138,19 @@ def test_two_halves_give_the_same_subspace_beyond_chance() -> None:
     assert len(found.angles) == 2
     assert found.angles[1] < found.random[1][0]
     assert found.angles[1] < found.shuffled[1][0]
+
+
+@pytest.mark.parametrize("dimension", [0, 1, 3])
+def test_the_spread_of_turns_has_its_planted_dimension(dimension: int) -> None:
+    rng = np.random.default_rng(dimension)
+    frame = np.linalg.qr(rng.standard_normal((D, D)))[0][:dimension]
+    question = np.repeat(np.arange(300), 3)
+    values = rng.standard_normal((900, D)) + rng.standard_normal((900, dimension)) * 4 @ frame + 7
+    found = spread_subspace(values, question)
+    assert found.dimension == dimension
+    if dimension:
+        assert principal_angles(found, span(frame)).max() < 5
+        assert np.allclose(found.basis @ found.basis.T, np.eye(dimension))
 
 
 def test_variance_shares() -> None:
