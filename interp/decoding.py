@@ -72,8 +72,11 @@ class Decoded:
     @property
     def best(self) -> int:
         """The layer at which the probe did best within the training folds; to look at, not to report the score of."""
-        merits = {layer: held.merit.mean() for (kind, layer), held in self.held.items() if kind == "probe"}
-        return int(max(merits, key=lambda layer: merits[layer]))  # type: ignore[arg-type]
+        return self.best_of([layer for kind, layer in self.held if kind == "probe" and layer is not None])
+
+    def best_of(self, layers: Sequence[int]) -> int:
+        """The best of some layers, in the same sense."""
+        return max(layers, key=lambda layer: float(self.held["probe", layer].merit.mean()))
 
 
 def decode(

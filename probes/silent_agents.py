@@ -86,7 +86,9 @@ def silent_agents(setting: Setting) -> Outcome:
                     compare(outcome, found, name, f"{target} @ {position}", seed, setting.models[0])
             _against_fictitious(outcome, found, name, setting.models[0], debated.n_agents, seed)
         if name != UNTRAINED:
-            layer = found[name, "agent 1 errs @ question", setting.seeds[0]].best
+            layers = list(values["question"])
+            before_last = layers[:-1] or layers  # what the last layer holds is read by nothing but the next token
+            layer = found[name, "agents agree @ question", setting.seeds[0]].best_of(before_last)
             steer_toward(outcome, model, name, debated, values["question"][layer], layer, setting.seeds[0])
     finish(outcome, setting, made)
     outcome.finding += _finding(outcome, setting, debated)
@@ -253,10 +255,16 @@ def _finding(outcome: Outcome, setting: Setting, debated: Debated) -> list[str]:
                 kind: said(outcome.difference("steered toward agent k", kind=kind, **about))
                 for kind in ("own", "other agents", "random")
             }
+            changed = [
+                test["changed"]
+                for test in outcome.tests
+                if test.get("kind") == "own" and all(test.get(key) == value for key, value in about.items())
+            ]
             sentences.append(
-                f"{name}, moved {coefficient:g} times along agent {k}'s direction: the share of its answers that are "
-                f"agent {k}'s changes by {shares['own']}; along the other agents' {shares['other agents']}; along "
-                f"random ones {shares['random']}."
+                f"{name}, moved along agent {k}'s direction by {coefficient:g} of the residual stream's length: "
+                f"{np.mean(changed or [np.nan]):.0%} of its texts change, and the share of its answers that are agent "
+                f"{k}'s by {shares['own']}; along the other agents' by {shares['other agents']}; along random ones by "
+                f"{shares['random']}."
             )
     there = len(decoded) > n / 2 and len(moved) > n / 2
     verdict = "The internal debate is there" if there else "That the internal debate is there is not shown"

@@ -20,8 +20,8 @@ from interp.steering import Steering, add, random_direction, writing
 from probes.debated import Debated
 from probes.experiment import Outcome
 
-COEFFICIENTS = (2.0, 4.0)
-"""In multiples of the length of the agent's raw mean difference, for all kinds of directions."""
+COEFFICIENTS = (0.25, 0.5, 1.0)
+"""In multiples of the mean length of the activations there, for all kinds of directions."""
 MOST_QUESTIONS = 120
 ANSWER_TOKENS = 48
 N_RANDOM = 2
@@ -39,8 +39,9 @@ def steer_toward(
     """Move along each agent's direction (errs against right), on questions in which that agent errs.
 
     Fitted is on half of the questions, steered on the other half, from the prompt's last token on. The score is
-    whether the model's answer is agent k's. Beside the agent's own direction stand the other agents' and random
-    ones, all of the same length.
+    whether the model's answer is agent k's; `changed` is the share of texts that the steering changes at all, which
+    tells a null result from too small a coefficient. Beside the agent's own direction stand the other agents' and
+    random ones, all of the same length.
     """
     half = np.random.default_rng(seed).permutation(len(debated.questions)) % 2 == 0
     question = np.arange(len(half))
@@ -59,31 +60,33 @@ def steer_toward(
             "other agents": [other for j, other in fitted.items() if j != k],
             "random": [random_direction(own, seed + i) for i in range(N_RANDOM)],
         }
-        before = _given(model, debated, rows, k, Steering())
+        unsteered = _answers(model, debated, rows, Steering())
+        before = _given(debated, unsteered, rows, k)
         for coefficient in COEFFICIENTS:
             facts = {"model": name, "target": f"agent {k}", "layer": layer, "coefficient": coefficient, "seed": seed}
-            after = {
-                kind: np.mean(
-                    [_given(model, debated, rows, k, add(d, coefficient * own.norm, at=writing)) for d in directions],
-                    axis=0,
-                )
-                for kind, directions in kinds.items()
-                if directions
-            }
+            after, changed = {}, {}
+            for kind, directions in kinds.items():
+                steerings = [add(d, coefficient * own.residual_norm, at=writing) for d in directions]
+                texts = [_answers(model, debated, rows, steering) for steering in steerings]
+                if texts:
+                    after[kind] = np.mean([_given(debated, t, rows, k) for t in texts], axis=0)
+                    changed[kind] = float(np.mean([[a != b for a, b in zip(t, unsteered, strict=True)] for t in texts]))
             for kind, share in after.items():
                 found = resampled(share - before, seed)
-                about = {"kind": kind, "before": float(before.mean()), "questions": len(rows)}
+                about = {"kind": kind, "changed": changed[kind], "before": float(before.mean()), "questions": len(rows)}
                 outcome.test("steered toward agent k", found, **facts, **about)
                 if kind != "own":
                     outcome.test(f"steered: own − {kind}", resampled(after["own"] - share, seed), **facts)
 
 
-def _given(
-    model: Model, debated: Debated, rows: list[int], agent: int, steering: Steering
-) -> Float[np.ndarray, " question"]:
-    """On which of the questions the steered model answers what the agent said."""
+def _answers(model: Model, debated: Debated, rows: list[int], steering: Steering) -> list[str]:
+    """What the steered model writes after the bare questions."""
     encode = Encoder(model.tokenizer)
     prompts = [encode.prompt(Transcript(debated.questions[i], ()).prompt) for i in rows]
     written = generate(model, prompts, max_new_tokens=ANSWER_TOKENS, batch_size=64, steering=steering)
-    texts = [model.tokenizer.decode(out.ids) for out in written]
+    return [model.tokenizer.decode(out.ids) for out in written]
+
+
+def _given(debated: Debated, texts: list[str], rows: list[int], agent: int) -> Float[np.ndarray, " question"]:
+    """On which of the questions the text's answer is the agent's."""
     return np.array([debated.gives(text, agent, i) for text, i in zip(texts, rows, strict=True)], dtype=float)
