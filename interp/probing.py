@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -237,6 +238,8 @@ def _front(recipe: Recipe, X: Any, labels: np.ndarray) -> tuple[Any, Any]:
 
 
 def _fit_one(recipe: Recipe, setting: Mapping[str, Any], X: Any, labels: np.ndarray) -> Any:
+    if labels.dtype.kind != "f" and len(np.unique(labels)) < 2:
+        return DummyClassifier().fit(X, labels)  # a rare class that all lies elsewhere: nothing can be learned here
     estimator = clone(recipe.estimator).set_params(**setting)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # weak regularisation on few examples: others are chosen

@@ -30,7 +30,8 @@ from interp.subspaces import (
     whole_subspace,
     within_question,
 )
-from probes.experiment import Outcome, Setting, Target, Turns, main, said, survey
+from probes.experiment import Setting, Target, Turns, main, survey
+from probes.outcome import Outcome, said
 
 ASKS = "Which agent is speaking: its seat, its persona, or its place in the transcript?"
 

@@ -36,7 +36,8 @@ from interp.models import Model
 from interp.probe_scores import interval
 from interp.probing import Examples, Recipe, boosted, fit, linear
 from probes.debated import Debated
-from probes.experiment import UNTRAINED, Outcome, Setting, compare, finish, main, said
+from probes.experiment import UNTRAINED, Setting, compare, finish, main
+from probes.outcome import Outcome, said
 from probes.toward import ANSWER_TOKENS, COEFFICIENTS, steer_toward
 
 ASKS = "While the model answers at once, is what each agent would have answered in there?"

@@ -18,7 +18,7 @@ from interp.monitoring import Probe
 from interp.probing import Examples
 from interp.steering import Steering, add, random_direction, writing
 from probes.debated import Debated
-from probes.experiment import Outcome
+from probes.outcome import Outcome
 
 COEFFICIENTS = (0.25, 0.5, 1.0)
 """In multiples of the mean length of the activations there, for all kinds of directions."""

@@ -14,7 +14,8 @@ import numpy as np
 from interp.debate.personas import TRAIT_PERSONAS
 from interp.errors import UserError
 from interp.probe_scores import false_alarms
-from probes.experiment import Outcome, Setting, Target, Turns, main, said, survey
+from probes.experiment import Setting, Target, Turns, main, survey
+from probes.outcome import Outcome, said
 
 ASKS = "Is a malicious seat present before it has said anything malicious?"
 MALICIOUS = tuple(name for name in TRAIT_PERSONAS if name != "guardian")

@@ -12,7 +12,8 @@ import numpy as np
 
 from interp.debate.tasks import Arithmetic
 from interp.errors import UserError
-from probes.experiment import Outcome, Setting, Target, Turns, main, said, survey
+from probes.experiment import Setting, Target, Turns, main, survey
+from probes.outcome import Outcome, said
 
 ASKS = "Is the turn's answer right, beyond what its text gives away?"
 

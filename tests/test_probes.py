@@ -18,7 +18,8 @@ from interp.models import Model
 from interp.monitoring import Probe
 from probes import agent_identity, round_and_revision, silent_agents, trait, truth
 from probes.debated import Debated
-from probes.experiment import FORMAT, Outcome, Setting, untrained
+from probes.experiment import Setting, untrained
+from probes.outcome import FORMAT, Outcome
 
 N = 30
 

@@ -200,6 +200,13 @@ def test_false_alarms_at_a_recall() -> None:
     assert 0.3 < share < 0.36
 
 
+def test_a_class_of_one_question_is_predicted_by_what_never_saw_it() -> None:
+    values, examples, _ = planted()
+    rare = examples.relabelled((examples.question == 7).astype(int))
+    held = held_out(linear(False), values, rare)
+    assert (held.predicted[examples.question == 7, 1] == 0).all()
+
+
 def test_too_few_questions_and_one_label_are_refused() -> None:
     few: Any = Examples(np.array([0, 1]), np.array([0, 1]), ("a", "b"))
     with pytest.raises(UserError, match="2 questions given"):
