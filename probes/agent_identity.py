@@ -17,7 +17,7 @@ import numpy as np
 from interp.decoding import Decoded, Layers
 from interp.erasure import erased_probe
 from interp.probe_scores import Resamples
-from interp.probing import Examples, HeldOut, chosen_layer, held_out, linear
+from interp.probing import Examples, HeldOut, chosen_layer, deal, held_out, linear
 from interp.subspaces import (
     Factors,
     Subspace,
@@ -146,7 +146,7 @@ def _subspaces(
     if len(np.unique(table.round)) > 1:
         levels["round"] = np.unique(table.round, return_inverse=True)[1]
     question, before = table.question, dict[str, Subspace]()
-    first_model = not base
+    first_model, half = not base, deal(question, 2, seed) == 0
     for layer, values in layers.items():
         found = {name: factor_subspace(values, levels, name, question, seed=seed) for name in levels}
         for name, factor in found.items():
@@ -175,7 +175,7 @@ def _subspaces(
                     "p": factor.p,
                     "share_of_variance": factor.share_of_variance,
                     "angles": angles,
-                    "angles_of_halves": _parts(values, levels, name, question, question % 2 == 0, own.dimension),
+                    "angles_of_halves": _parts(values, levels, name, question, half, own.dimension),
                     "angles_of_rounds": _parts(values, levels, name, question, table.round == 1, own.dimension),
                     "after_erasure": {measure: asdict(value) for measure, value in left.items()},
                 }

@@ -92,10 +92,11 @@ class Turns:
     def texts(self) -> list[str]:
         return [turn.text for transcript in self.transcripts for turn in transcript.turns]
 
-    def surface(self, rows: Int[np.ndarray, " example"]) -> Float[np.ndarray, "example feature"]:
-        """Round, place in the transcript and length of the turns, in tokens."""
+    def surface(self, rows: Int[np.ndarray, " example"], position: str) -> Float[np.ndarray, "example feature"]:
+        """Round and place in the transcript, in tokens; and how long the turn is, where it is over."""
         t = self.table
-        return np.stack([t.round, t.tag, t.stop - t.start], axis=1)[rows].astype(np.float64)
+        known = [t.round, t.tag] if position == "tag" else [t.round, t.tag, t.stop - t.start]
+        return np.stack(known, axis=1)[rows].astype(np.float64)
 
     def last_words(self) -> Int[np.ndarray, " turn"]:
         """The type of each turn for control tasks: what its text ends with, as a number."""
@@ -103,9 +104,16 @@ class Turns:
         return np.unique(ends, return_inverse=True)[1]
 
     def examples(
-        self, rows: np.ndarray, labels: Sequence[str] | np.ndarray, texts: Sequence[str] | None = None
+        self,
+        rows: np.ndarray,
+        labels: Sequence[str] | np.ndarray,
+        texts: Sequence[str] | None = None,
+        position: str = "last",
     ) -> Examples:
-        """Examples of the turns in these rows, with labels as strings (or numbers)."""
+        """Examples of the turns in these rows, with labels as strings (or numbers).
+
+        Read at the tag, a turn has not been written: give as `texts` what stands before it.
+        """
         own = self.texts
         values = np.asarray(labels)
         classes: tuple[str, ...] = ()
@@ -113,8 +121,9 @@ class Turns:
             names, values = np.unique(values.astype(str), return_inverse=True)
             classes = tuple(names.tolist())
         said = [own[row] for row in rows] if texts is None else texts
-        where = self.surface(rows)
-        return Examples(values, self.table.question[rows], classes, tuple(said), where, self.last_words()[rows])
+        where = self.surface(rows, position)
+        types = self.last_words()[rows] if position == "last" else np.unique(said, return_inverse=True)[1]
+        return Examples(values, self.table.question[rows], classes, tuple(said), where, types)
 
 
 def read_turns(

@@ -56,7 +56,7 @@ def targets(turns: Turns) -> Sequence[Target]:
     return [
         Target("round", turns.examples(every, table.round.astype(str)), every),
         Target("changes, at the end of its turn", turns.examples(now, changed), now),
-        Target("changes, before it revises", turns.examples(then, changed, heard), then, "tag"),
+        Target("changes, before it revises", turns.examples(then, changed, heard, "tag"), then, "tag"),
     ]
 
 

@@ -71,6 +71,7 @@ def targets(turns: Turns) -> Sequence[Target]:
     labels = np.where(malicious, "malicious", "honest")
     first = table.round == 1
     seats = np.unique(table.agent[malicious])
+    before = _before(turns)
     found = []
     for name, chosen, position in (
         ("before its first word", first, "tag"),
@@ -79,9 +80,16 @@ def targets(turns: Turns) -> Sequence[Target]:
     ):
         rows = np.flatnonzero(chosen)
         if len(set(labels[rows])) == 2:
-            said_before = ["" for _ in rows] if position == "tag" else None
-            found.append(Target(name, turns.examples(rows, labels[rows], said_before), rows, position))
+            heard = [before[row] for row in rows] if position == "tag" else None
+            found.append(Target(name, turns.examples(rows, labels[rows], heard, position), rows, position))
     return found
+
+
+def _before(turns: Turns) -> list[str]:
+    """What the turn just before each turn says, with the number of the agent whose turn it now is."""
+    table, texts = turns.table, turns.texts
+    follows = np.append(False, table.transcript[1:] == table.transcript[:-1])
+    return [f"Agent {table.agent[i]} {texts[i - 1] if follows[i] else ''}" for i in range(len(table))]
 
 
 run = trait

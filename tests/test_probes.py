@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import probes
+from interp.corpus import Corpus
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
@@ -18,7 +19,7 @@ from interp.models import Model
 from interp.monitoring import Probe
 from probes import agent_identity, round_and_revision, silent_agents, trait, truth
 from probes.debated import Debated
-from probes.experiment import Setting, untrained
+from probes.experiment import Setting, Turns, untrained
 from probes.outcome import FORMAT, Outcome
 
 N = 30
@@ -96,6 +97,19 @@ def test_trait_counts_false_alarms(small: Any, tmp_path: Path) -> None:
     assert {test["target"] for test in alarms} == {"before its first word", "at the end of its turn"}
     with pytest.raises(UserError, match="no debate has a malicious persona"):
         trait.run(setting)
+
+
+def test_what_is_read_before_a_turn_knows_nothing_of_it(small: Any, tiny: Model) -> None:
+    """Neither the length nor the words of a turn are a baseline for what is read at its tag."""
+    transcripts = small().transcripts
+    corpus = Corpus.build(transcripts, tiny.tokenizer)
+    turns = Turns(transcripts, corpus.turns, corpus.questions)
+    later = round_and_revision.targets(turns)[2]
+    assert later.position == "tag"
+    assert later.examples.surface is not None
+    assert later.examples.surface.shape[1] == 2
+    own = turns.texts
+    assert all(own[row] not in text for row, text in zip(later.rows, later.examples.texts, strict=True))
 
 
 def test_silent_agents_have_all_their_controls(small: Any, tmp_path: Path) -> None:
