@@ -1,0 +1,72 @@
+"""What probes cost: `python -m benchmarks.probing`.
+
+Random data of the size of a large model: 6,000 turns at width 4,096. The probes of all layers, folds and settings
+in one call, against scikit-learn's own time for as many fits of the same kind in a loop, divided over the cores;
+and the most memory that the processes held. Few layers stand for many: both sides grow alike with their number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import time
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from interp.probing import CHOOSE_ON, N_FOLDS, STRENGTHS, Examples, deal, held_out, linear
+
+
+def alone(values: np.ndarray, examples: Examples, seed: int = 0) -> float:
+    """Seconds of scikit-learn's own fits on the same rows with the same settings, nothing else."""
+    seconds = 0.0
+    fold = deal(examples.question, N_FOLDS, seed)
+    for f in range(N_FOLDS):
+        train = fold != f
+        X, y = values[train], examples.labels[train]
+        test = deal(examples.question[train], CHOOSE_ON, seed) == 0
+        for rows, strengths in ((~test, STRENGTHS), (np.full(len(y), True), STRENGTHS[:1])):
+            chosen = X[rows]
+            begun = time.perf_counter()
+            scaled = StandardScaler().fit_transform(chosen)
+            for strength in strengths:
+                LogisticRegression(C=strength, max_iter=200).fit(scaled, y[rows])
+            seconds += time.perf_counter() - begun
+    return seconds
+
+
+def peak() -> float:
+    """The most memory in GB that this process and the largest of its children held."""
+    return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1e6
+
+
+def main() -> None:
+    """Both ways, in turns, and their ratio."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--turns", type=int, default=6000)
+    parser.add_argument("--width", type=int, default=4096)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    given = parser.parse_args()
+    rng = np.random.default_rng(0)
+    layers = [rng.standard_normal((given.turns, given.width), dtype=np.float32) for _ in range(given.layers)]
+    question = np.repeat(np.arange(given.turns // 6), 6)
+    examples = Examples(rng.integers(0, 2, len(question)), question, ("a", "b"))
+    layers = [values[: len(question)] for values in layers]
+    begun = time.perf_counter()
+    Parallel(n_jobs=given.jobs)(delayed(held_out)(linear(False), values, examples) for values in layers)
+    ours = time.perf_counter() - begun
+    theirs = sum(alone(values, examples) for values in layers) / min(given.jobs, given.layers)
+    size = sum(values.nbytes for values in layers) / 1e9
+    print(
+        f"{given.layers} layers of {len(question):,} turns at width {given.width:,} ({size:.2f} GB), {given.jobs} jobs"
+    )
+    print(f"all probes: {ours:.1f} s; scikit-learn's fits alone: {theirs:.1f} s; ratio {ours / theirs:.2f}")
+    print(f"most memory: {peak():.2f} GB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Which agent is speaking? `python -m probes.agent_identity --model … --transcripts organism-rotated --out …`
+
+Read at the last token of each turn. With personas fixed in their seats seat, persona and place in the round are
+one and the same, and the result says so. With rotating personas they come apart: the persona is predicted in a
+seat that the probe never saw it in, the seat under a persona never seen there, and the seat in another round,
+where the same place in the transcript belongs to another turn. The subspaces of seat, persona and round are
+fitted together, with their dimensions, shares of variance and angles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from interp.decoding import Decoded, Layers
+from interp.erasure import erased_probe
+from interp.probe_scores import Resamples
+from interp.probing import Examples, HeldOut, chosen_layer, deal, held_out, linear
+from interp.subspaces import (
+    Factors,
+    Subspace,
+    compare_subspaces,
+    factor_subspace,
+    principal_angles,
+    random_angles,
+    span,
+    spread_subspace,
+    whole_subspace,
+    within_question,
+)
+from probes.experiment import Setting, Target, Turns, main, survey
+from probes.outcome import Outcome, said
+
+ASKS = "Which agent is speaking: its seat, its persona, or its place in the transcript?"
+
+
+def agent_identity(setting: Setting) -> Outcome:
+    """Decode seat, persona and place from turns, and split them where the personas rotate."""
+    outcome = Outcome("agent_identity", ASKS)
+
+    base: dict[tuple[int, str], Subspace] = {}
+
+    def also(model: str, turns: Turns, values: Mapping[str, Layers]) -> None:
+        for seed in setting.seeds:
+            _transfers(outcome, model, turns, values["last"], seed)
+        _subspaces(outcome, model, turns, values["last"], base, setting.seeds[0])
+
+    found = survey(setting, outcome, targets, also=also)
+    for name in setting.models:
+        outcome.finding += _finding(outcome, name, found, setting)
+    return outcome
+
+
+def targets(turns: Turns) -> Sequence[Target]:
+    """Seat, persona and place in the transcript (how many turns came before)."""
+    table = turns.table
+    rows = np.arange(len(table))
+    found = [Target("seat", turns.examples(rows, [f"agent {a}" for a in table.agent]), rows)]
+    if rotates(turns):
+        found.append(Target("persona", turns.examples(rows, list(table.persona)), rows))
+    place = (table.round - 1) * table.agent.max() + table.agent
+    if len(np.unique(table.round)) > 1:
+        found.append(Target("place", turns.examples(rows, [f"turn {p}" for p in place]), rows))
+    return found
+
+
+def rotates(turns: Turns) -> bool:
+    """Whether some persona sits in different seats."""
+    table = turns.table
+    known = all(table.persona)
+    return known and len(set(zip(table.persona, table.agent.tolist(), strict=True))) > len(set(table.persona))
+
+
+def _transfers(outcome: Outcome, model: str, turns: Turns, layers: Layers, seed: int) -> None:
+    """Probes held against a seat, persona or round that they were not fitted on."""
+    table = turns.table
+    wanted = []
+    if rotates(turns):
+        wanted = [("persona", "seat", np.asarray(table.agent)), ("seat", "persona", np.array(table.persona))]
+    if len(np.unique(table.round)) > 1:
+        wanted.append(("seat", "round", np.asarray(table.round)))
+    by_name = {target.name: target.examples for target in targets(turns)}
+    for name, new, levels in wanted:
+        examples = by_name[name]
+        resamples = Resamples(examples, seed)
+        held = [across(values, examples, levels, seed) for values in layers.values()]
+        for layer, prediction in zip(layers, held, strict=True):
+            _row(outcome, model, name, f"probe, new {new}", layer, seed, examples, resamples, prediction)
+        chosen, _ = chosen_layer(held)
+        _row(outcome, model, name, f"chosen layer, new {new}", None, seed, examples, resamples, chosen)
+
+
+def across(values: np.ndarray, examples: Examples, levels: np.ndarray, seed: int) -> HeldOut:
+    """Predict the examples of each level by probes fitted on the other levels, and on other questions."""
+    predicted, merit = np.zeros((len(examples), len(examples.classes))), []
+    for level in np.unique(levels):
+        held = held_out(linear(False), values, examples, seed, fitted_on=levels != level)
+        predicted[levels == level] = held.predicted[levels == level]
+        merit.append(held.merit)
+    return HeldOut(predicted, held.fold, np.mean(merit, axis=0), held.settings)
+
+
+def _row(
+    outcome: Outcome,
+    model: str,
+    target: str,
+    kind: str,
+    layer: int | None,
+    seed: int,
+    examples: Examples,
+    resamples: Resamples,
+    held: HeldOut,
+) -> None:
+    outcome.rows.append(
+        {
+            "model": model,
+            "target": target,
+            "position": "last",
+            "kind": kind,
+            "layer": layer,
+            "seed": seed,
+            "classes": list(examples.classes),
+            "examples": len(examples),
+            "questions": len(np.unique(examples.question)),
+            "scores": {name: asdict(value) for name, value in resamples.score(held).items()},
+            "selectivity": None,
+            "reliability": [],
+        }
+    )
+
+
+def _subspaces(
+    outcome: Outcome, model: str, turns: Turns, layers: Layers, base: dict[tuple[int, str], Subspace], seed: int
+) -> None:
+    """Of each factor at each layer the subspace with its angles, and what is left of it after its erasure.
+
+    Angles are those to the other factors, to the layer before, between rounds, and to the same factor in the
+    first model, which `base` keeps; all beside random and shuffled ones.
+    """
+    table = turns.table
+    levels = {"seat": np.unique(table.agent, return_inverse=True)[1]}
+    if rotates(turns):
+        levels["persona"] = np.unique(np.array(table.persona), return_inverse=True)[1]
+    if len(np.unique(table.round)) > 1:
+        levels["round"] = np.unique(table.round, return_inverse=True)[1]
+    question, before = table.question, dict[str, Subspace]()
+    first_model, half = not base, deal(question, 2, seed) == 0
+    for layer, values in layers.items():
+        found = {name: factor_subspace(values, levels, name, question, seed=seed) for name in levels}
+        for name, factor in found.items():
+            own = factor.subspace
+            to: dict[str, tuple[Subspace, str]] = {
+                f"the {other}": (found[other].subspace, other) for other in levels if other != name
+            }
+            to |= {
+                f"the {name} in the layer before": (before.get(name, own.first(0)), name),
+                f"the {name} in the first model": (own.first(0) if first_model else base[layer, name], name),
+            }
+            angles = {
+                where: asdict(compare_subspaces(theirs, own, values, levels[name], question, n=20, seed=seed))
+                for where, (theirs, _) in to.items()
+                if own.dimension and theirs.dimension
+            }
+            examples = Examples(levels[name], question, tuple(map(str, np.unique(levels[name]))))
+            left = Resamples(examples, seed).score(erased_probe(linear(False), values, examples, seed))
+            outcome.subspaces.append(
+                {
+                    "model": model,
+                    "layer": layer,
+                    "factor": name,
+                    "dimension": own.dimension,
+                    "gains": list(factor.gains),
+                    "p": factor.p,
+                    "share_of_variance": factor.share_of_variance,
+                    "angles": angles,
+                    "angles_of_halves": _parts(values, levels, name, question, half, own.dimension),
+                    "angles_of_rounds": _parts(values, levels, name, question, table.round == 1, own.dimension),
+                    "after_erasure": {measure: asdict(value) for measure, value in left.items()},
+                }
+            )
+        before = {name: factor.subspace for name, factor in found.items()}
+        if first_model:
+            base |= {(layer, name): subspace for name, subspace in before.items()}
+        outcome.subspaces.append(_spreads(model, layer, values, turns, seed))
+
+
+def _parts(
+    values: np.ndarray, levels: Factors, name: str, question: np.ndarray, part: np.ndarray, dimension: int
+) -> list[float]:
+    """The angles between the subspaces of a factor in two parts of the turns; none where one has too few levels."""
+    halves = []
+    for rows in (part, ~part):
+        here = {n: x[rows] for n, x in levels.items() if len(np.unique(x[rows])) > 1}
+        if name not in here or any(here[n].max() != levels[n].max() for n in here):
+            return []
+        halves.append(whole_subspace(values[rows], here, name, question[rows]).first(dimension))
+    return [round(float(angle), 2) for angle in principal_angles(*halves)]
+
+
+def _spreads(model: str, layer: int, values: np.ndarray, turns: Turns, seed: int) -> dict[str, object]:
+    """Where each agent's turns spread, and the angles between agents beside those to random subspaces."""
+    table = turns.table
+    centred = within_question(values, table.question)
+    spreads = {
+        f"agent {k}": spread_subspace(centred[table.agent == k], table.question[table.agent == k], seed=seed)
+        for k in np.unique(table.agent)
+    }
+    names = list(spreads)
+    angles = {}
+    for i, first in enumerate(names):
+        for second in names[:i]:
+            found = principal_angles(spreads[second], spreads[first])
+            chance = random_angles(
+                spreads[second],
+                spreads[first].dimension,
+                20,
+                seed,
+                within=span(centred[:: max(1, len(centred) // 500)]),
+            )
+            angles[f"{second}, {first}"] = {
+                "angles": found.round(2).tolist(),
+                "random": np.quantile(chance, (0.025, 0.975), axis=0).round(2).T.tolist(),
+            }
+    return {
+        "model": model,
+        "layer": layer,
+        "factor": "spread of each agent's turns",
+        "dimensions": {name: spread.dimension for name, spread in spreads.items()},
+        "angles": angles,
+    }
+
+
+def _finding(outcome: Outcome, name: str, found: Mapping[tuple[str, str, int], Decoded], setting: Setting) -> list[str]:
+    sentences = []
+    for target, new in (("seat", "persona"), ("persona", "seat"), ("seat", "round")):
+        own = outcome.scores("chosen layer", "accuracy", model=name, target=target)
+        moved = outcome.scores(f"chosen layer, new {new}", "accuracy", model=name, target=target)
+        if own is None or moved is None:
+            continue
+        decoded = found[name, target, setting.seeds[0]]
+        chance = 1 / len(decoded.resamples.examples.classes)
+        survives = "holds" if moved.low > chance else "does not hold"
+        words = outcome.scores("bag of words", "accuracy", target=target)
+        sentences.append(
+            f"{name}: the {target} is read with accuracy {said(own)} (its words alone: {said(words)}); this "
+            f"{survives} in a {new} that the probe never saw ({said(moved)}, chance {chance:.2f})."
+        )
+    if not sentences:
+        own = outcome.scores("chosen layer", "accuracy", model=name, target="seat")
+        sentences.append(
+            f"{name}: the agent is read with accuracy {said(own)}; with personas fixed in their seats this may be "
+            "the persona, the seat or the place: give debates with rotated personas to tell them apart."
+        )
+    return sentences
+
+
+run = agent_identity
+
+if __name__ == "__main__":
+    main(run, ASKS)

@@ -1,0 +1,83 @@
+"""What agents said first in explicit debates, question by question: the labels of the silent debate.
+
+Knows transcripts of arithmetic; knows nothing about models or probes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from interp.debate.tasks import Arithmetic
+from interp.debate.transcript import Transcript
+from interp.errors import UserError
+
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Debated:
+    """The questions that were debated, with what each agent said first."""
+
+    questions: tuple[str, ...]
+    gold: tuple[str, ...]
+    answers: tuple[tuple[str | None, ...], ...]
+    """Of each question, by agent; None where it stated none."""
+
+    @staticmethod
+    def read(transcripts: Sequence[Transcript]) -> Debated:
+        """One debate a question, with all agents and the same personas in the same seats.
+
+        Raises `UserError` for debates without gold answers, and for rotating personas.
+        """
+        task, kept = Arithmetic(), {}
+        if len({t.personas for t in transcripts}) > 1:
+            raise UserError("the personas change seats: silent_agents takes debates with each in its own seat")
+        n_agents = max(len(t.agents) for t in transcripts)
+        for t in transcripts:
+            said_first = {turn.agent: task.answer(turn.text) for turn in t.turns if turn.round == 1}
+            if t.gold_answer is None:
+                raise UserError("a debate has no gold answer: silent_agents needs one for each question")
+            if len(said_first) == n_agents:
+                kept[t.question] = (t.gold_answer, tuple(said_first[k] for k in sorted(said_first)))
+        gold, answers = zip(*kept.values(), strict=True)
+        return Debated(tuple(kept), gold, answers)
+
+    @property
+    def n_agents(self) -> int:
+        return len(self.answers[0])
+
+    def errs(self, agent: int) -> np.ndarray:
+        """Whether an agent (from 1) does not give the gold answer, by question."""
+        task = Arithmetic()
+        return np.array([not task.grade(a[agent - 1], g) for a, g in zip(self.answers, self.gold, strict=True)])
+
+    def gives(self, text: str, agent: int, place: int) -> bool:
+        """Whether a text states what an agent said to the question in this place."""
+        answer = self.answers[place][agent - 1]
+        return answer is not None and Arithmetic().grade(text, answer)
+
+    def error(self, agent: int) -> Float[np.ndarray, " question"]:
+        """What an agent's answer is above the gold answer, at most ±20; 0 where there is no number."""
+        said_first = [a[agent - 1] or "" for a in self.answers]
+        off = [
+            float(number) - float(gold) if _NUMBER.fullmatch(number) else 0.0
+            for number, gold in zip(said_first, self.gold, strict=True)
+        ]
+        return np.clip(off, -20, 20)
+
+    @property
+    def agree(self) -> np.ndarray:
+        """Whether all agents give the same answer, by question."""
+        task = Arithmetic()
+        return np.array([a[0] is not None and all(task.grade(other, a[0]) for other in a[1:]) for a in self.answers])
+
+    @property
+    def operands(self) -> Int[np.ndarray, "question operand"] | None:
+        """The numbers in the questions, where all have as many."""
+        found = [[int(n) for n in re.findall(r"\d+", question)] for question in self.questions]
+        return np.array(found) if found[0] and len({len(f) for f in found}) == 1 else None

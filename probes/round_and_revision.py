@@ -1,0 +1,66 @@
+"""Will the agent change its answer in the next round? `python -m probes.round_and_revision --model … --transcripts …`
+
+Read twice: at the end of the agent's own turn, when those after it have not yet spoken, and at its tag in the
+next round, when it has read all and said nothing. Which round it is comes along as an easy comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from interp.debate.tasks import Arithmetic
+from interp.errors import UserError
+from probes.experiment import Setting, Target, Turns, main, survey
+from probes.outcome import Outcome, said
+
+ASKS = "Will the agent change its answer in the next round?"
+
+
+def round_and_revision(setting: Setting) -> Outcome:
+    """Decode the round and the coming change. Raises `UserError` where no debate has a second round."""
+    outcome = Outcome("round_and_revision", ASKS)
+    survey(setting, outcome, targets, positions=("last", "tag"))
+    for target in ("changes, at the end of its turn", "changes, before it revises"):
+        for name in setting.models:
+            own = outcome.scores("chosen layer", "auc", model=name, target=target)
+            beyond = outcome.difference("probe − bag of words", model=name, target=target)
+            if own is None or beyond is None:
+                continue
+            known = "can be read" if own.low > 0.5 else "cannot be told from chance"
+            more = "more than" if beyond.low > 0 else "not shown to be more than"
+            outcome.finding.append(
+                f"{name}: that an agent {target} {known} (AUC {said(own)}), {more} the words said so far give away "
+                f"(difference {said(beyond)})."
+            )
+    return outcome
+
+
+def targets(turns: Turns) -> Sequence[Target]:
+    """The round, and for turns that the same agent follows up with an answer, whether that is another."""
+    task, table, texts = Arithmetic(), turns.table, turns.texts
+    keys = list(zip(table.transcript.tolist(), table.agent.tolist(), table.round.tolist(), strict=True))
+    place = {key: row for row, key in enumerate(keys)}
+    pairs = [(row, place[t, a, r + 1]) for row, (t, a, r) in enumerate(keys) if (t, a, r + 1) in place]
+    pairs = [(now, then) for now, then in pairs if task.answer(texts[now]) and task.answer(texts[then])]
+    if not pairs:
+        raise UserError("no debate has a second round in which an agent answers: give debates that do")
+    now, then = np.array(pairs).T
+    changed = ["keeps" if task.grade(texts[a], task.answer(texts[b]) or "") else "changes" for a, b in pairs]
+    rounds: dict[tuple[int, int], list[str]] = {}
+    for (transcript, _, round_), text in zip(keys, texts, strict=True):
+        rounds.setdefault((transcript, round_), []).append(text)
+    heard = [" ".join([texts[row], *rounds[keys[row][0], keys[row][2]]]) for row in now]
+    every = np.arange(len(texts))
+    return [
+        Target("round", turns.examples(every, table.round.astype(str)), every),
+        Target("changes, at the end of its turn", turns.examples(now, changed), now),
+        Target("changes, before it revises", turns.examples(then, changed, heard, "tag"), then, "tag"),
+    ]
+
+
+run = round_and_revision
+
+if __name__ == "__main__":
+    main(run, ASKS)

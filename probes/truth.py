@@ -1,0 +1,61 @@
+"""Is the turn's answer right, beyond what its text gives away? `python -m probes.truth --model … --transcripts …`
+
+Read at the last token of each turn that states an answer; right is what equals the gold answer. The control
+that counts is the bag of words on the question and the turn together, which holds everything that was said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from interp.debate.tasks import Arithmetic
+from interp.errors import UserError
+from probes.experiment import Setting, Target, Turns, main, survey
+from probes.outcome import Outcome, said
+
+ASKS = "Is the turn's answer right, beyond what its text gives away?"
+
+
+def truth(setting: Setting) -> Outcome:
+    """Decode whether turns are right, from every model. Raises `UserError` for debates without gold answers."""
+    outcome = Outcome("truth", ASKS)
+    survey(setting, outcome, targets)
+    for target in ("right", "right in round 1"):
+        for name in setting.models:
+            own = outcome.scores("chosen layer", "auc", model=name, target=target)
+            beyond = outcome.difference("probe − bag of words", model=name, target=target)
+            if own is None or beyond is None:
+                continue
+            verdict = "more than its words" if beyond.low > 0 else "no more than its words"
+            outcome.finding.append(
+                f"{name}: whether a turn is {target} is read with AUC {said(own)}, {verdict} "
+                f"(difference {said(beyond)}; shuffled labels, all layers: "
+                f"{said(outcome.scores('shuffled', 'auc', model=name, target=target))})."
+            )
+    return outcome
+
+
+def targets(turns: Turns) -> Sequence[Target]:
+    """All turns with an answer; and those of round 1 alone, in which nobody's answer can be echoed."""
+    task = Arithmetic()
+    gold = [transcript.gold_answer for transcript in turns.transcripts]
+    owner = turns.table.transcript
+    if any(answer is None for answer in gold):
+        raise UserError("a debate has no gold answer: truth needs one for each question")
+    texts = turns.texts
+    stated = np.array([task.answer(text) is not None for text in texts])
+    right = np.array([task.grade(text, str(gold[t])) for text, t in zip(texts, owner, strict=True)])
+    found = []
+    for name, chosen in (("right", stated), ("right in round 1", stated & (turns.table.round == 1))):
+        rows = np.flatnonzero(chosen)
+        whole = [f"{turns.questions[turns.table.question[row]]} {texts[row]}" for row in rows]
+        found.append(Target(name, turns.examples(rows, np.where(right[rows], "right", "wrong"), whole), rows))
+    return found
+
+
+run = truth
+
+if __name__ == "__main__":
+    main(run, ASKS)

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from interp.directions import Direction
+from interp.erasure import erased_probe, eraser
+from interp.errors import UserError
+from interp.probe_scores import Resamples
+from interp.probing import Examples, Recipe, held_out, linear
+from interp.subspaces import (
+    Subspace,
+    compare_subspaces,
+    effects,
+    factor_subspace,
+    principal_angles,
+    random_angles,
+    share_of_variance,
+    span,
+    spread_subspace,
+)
+
+D = 24
+
+
+def planted(
+    seed: int, n_questions: int = 240, persona: float = 1.0, seat: float = 1.0
+) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray, Subspace, Subspace]:
+    """Four personas in a plane, four seats on a line; a question's own part, and noise, longer than both.
+
+    The personas rotate, but not evenly: a persona sits twice as often in its own seat as in each other one.
+    """
+    rng = np.random.default_rng(seed)
+    frame = np.linalg.qr(rng.standard_normal((D, D)))[0]
+    of_persona = np.array([[1.0, 0.2], [-1, 0.3], [0.1, 1.1], [-0.1, -1.6]]) @ frame[:2]
+    of_seat = np.array([[-1.5], [-0.5], [0.5], [1.5]]) @ frame[2:3]
+    question = np.repeat(np.arange(n_questions), 4)
+    seats = np.tile(np.arange(4), n_questions)
+    turn = rng.choice(4, p=[0.4, 0.2, 0.2, 0.2], size=n_questions)
+    personas = (seats + turn[question]) % 4
+    values = 3 * rng.standard_normal((n_questions, D))[question] + rng.standard_normal((len(seats), D))
+    values += persona * of_persona[personas] + seat * of_seat[seats]
+    return values, {"persona": personas, "seat": seats}, question, span(of_persona), span(of_seat)
+
+
+def test_planted_subspaces_are_found_with_their_dimensions_and_told_apart() -> None:
+    values, factors, question, of_persona, of_seat = planted(0, n_questions=2000, persona=1.5, seat=1.5)
+    persona = factor_subspace(values, factors, "persona", question, n_shuffles=19)
+    seat = factor_subspace(values, factors, "seat", question, n_shuffles=19)
+    assert persona.subspace.dimension == 2
+    assert seat.subspace.dimension == 1
+    assert principal_angles(persona.subspace, of_persona).max() < 5
+    assert principal_angles(seat.subspace, of_seat).max() < 5
+    assert principal_angles(persona.subspace, of_seat).min() > 85
+    assert persona.p == seat.p == 0.05
+    assert persona.gains[0] == pytest.approx(0)
+    assert 0.1 < persona.share_of_variance < 0.4
+
+
+def test_a_confound_alone_is_not_taken_for_an_effect() -> None:
+    """With nothing but seats planted, personas that prefer their seats have no subspace of their own."""
+    values, factors, question, _, of_seat = planted(1, n_questions=1000, persona=0)
+    alone = effects(values, {"persona": factors["persona"]})["persona"]
+    assert np.linalg.norm(alone @ of_seat.basis.T) > 0.4  # what would be found without the seats beside it
+    persona = factor_subspace(values, factors, "persona", question, n_shuffles=19)
+    assert persona.subspace.dimension == 0
+    assert persona.p > 0.05
+
+
+def test_without_an_effect_false_positives_keep_their_rate() -> None:
+    """200 draws of noise: the test at 5 % rejects in about 5 % of them, and a dimension is rarely found."""
+    rejected, found, missed = 0, 0, 0
+    for seed in range(200):
+        values, factors, question, _, _ = planted(seed, n_questions=30, persona=0)
+        null = factor_subspace(values, factors, "persona", question, n_shuffles=19, seed=seed)
+        rejected += null.p <= 0.05
+        found += null.subspace.dimension > 0
+    for seed in range(20):
+        values, factors, question, _, _ = planted(seed, n_questions=60)
+        missed += factor_subspace(values, factors, "persona", question, n_shuffles=19, seed=seed).p > 0.05
+    assert 3 <= rejected <= 19  # 99.5 % of draws from a binomial of 200 and 0.05
+    assert found <= 30
+    assert missed == 0
+
+
+def test_intervals_of_probes_keep_their_rate() -> None:
+    plain, above = Recipe(LogisticRegression(C=0.1)), 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        question = np.repeat(np.arange(40), 3)
+        values = rng.standard_normal((120, 4)) + rng.standard_normal((40, 4))[question]
+        examples = Examples(rng.integers(0, 2, 120), question, ("a", "b"))
+        auc = Resamples(examples, seed).score(held_out(plain, values, examples, seed))["auc"]
+        above += auc.low > 0.5
+    assert above <= 12  # 2.5 % of 200 are 5, and 12 are rare
+
+
+def test_seats_that_never_change_are_refused() -> None:
+    values, factors, question, _, _ = planted(0, n_questions=20)
+    with pytest.raises(UserError, match="let the personas rotate"):
+        factor_subspace(values, {"persona": factors["seat"], "seat": factors["seat"]}, "seat", question)
+    with pytest.raises(UserError, match="let the personas rotate"):
+        effects(values, {"persona": factors["seat"], "seat": factors["seat"]})
+
+
+def test_a_basis_of_directions_is_orthonormal_and_drops_what_depends_on_others() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, D)).astype(np.float32)
+    found = span([Direction(v, "x", 0, "blocks.0.hook_resid_post") for v in (a, b, a - b)])
+    assert found.dimension == 2
+    assert np.allclose(found.basis @ found.basis.T, np.eye(2), atol=1e-6)
+    assert np.allclose(found.without(np.stack([a, b])), 0, atol=1e-5)
+    assert np.allclose(found.coordinates(a) @ found.basis, a, atol=1e-5)
+
+
+def test_angles_of_known_subspaces_and_of_chance() -> None:
+    eye = np.eye(40)
+    tilted = np.stack([eye[0], np.cos(np.radians(30)) * eye[1] + np.sin(np.radians(30)) * eye[2]])
+    assert principal_angles(span(eye[:2]), span(tilted)) == pytest.approx([0, 30], abs=1e-4)
+    chance = random_angles(span(eye[:2]), 2, n=100)
+    assert chance.shape == (100, 2)
+    assert chance.min() > 40
+    near = random_angles(span(eye[:2]), 2, n=100, within=span(eye[:3]))
+    assert near.mean() < chance.mean()  # in three dimensions two planes always meet
+
+
+def test_two_halves_give_the_same_subspace_beyond_chance() -> None:
+    values, factors, question, _, _ = planted(4, n_questions=400)
+    first, second = question < 200, question >= 200
+
+    def of(rows: np.ndarray) -> Subspace:
+        levels = {name: column[rows] for name, column in factors.items()}
+        return factor_subspace(values[rows], levels, "persona", question[rows], n_shuffles=1).subspace
+
+    one, two = of(first), of(second)
+    found = compare_subspaces(one, two, values[second], factors["persona"][second], question[second], n=20)
+    assert len(found.angles) == 2
+    assert found.angles[1] < found.random[1][0]
+    assert found.angles[1] < found.shuffled[1][0]
+
+
+@pytest.mark.parametrize("dimension", [0, 1, 3])
+def test_the_spread_of_turns_has_its_planted_dimension(dimension: int) -> None:
+    rng = np.random.default_rng(dimension)
+    frame = np.linalg.qr(rng.standard_normal((D, D)))[0][:dimension]
+    question = np.repeat(np.arange(300), 3)
+    values = rng.standard_normal((900, D)) + rng.standard_normal((900, dimension)) * 4 @ frame + 7
+    found = spread_subspace(values, question)
+    assert found.dimension == dimension
+    if dimension:
+        assert principal_angles(found, span(frame)).max() < 5
+        assert np.allclose(found.basis @ found.basis.T, np.eye(dimension))
+
+
+def test_variance_shares() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((4000, 4)) * [3.0, 1, 1, 1]
+    assert share_of_variance(span(np.eye(4)[:1]), values) == pytest.approx(9 / 12, abs=0.02)
+
+
+def test_erasure_takes_the_covariance_and_what_a_probe_reads() -> None:
+    """LEACE by its definition: no covariance is left, the mean stays, and erasing twice is erasing once."""
+    rng = np.random.default_rng(0)
+    question, labels = np.arange(400), rng.integers(0, 3, 400)
+    mixing = rng.standard_normal((8, 8))
+    means = 2 * rng.standard_normal((3, 8))
+    values = rng.standard_normal((400, 8)) @ mixing + means[labels]
+    examples = Examples(labels, question, ("a", "b", "c"))
+    erase = eraser(values, examples)
+    clean = erase(values)
+    centred = np.eye(3)[labels] - np.eye(3)[labels].mean(axis=0)
+    assert np.abs(centred.T @ clean).max() / len(values) < 1e-8
+    assert np.allclose(clean.mean(axis=0), values.mean(axis=0))
+    assert np.allclose(erase(clean), clean)
+    assert np.linalg.matrix_rank(erase.left @ erase.right, tol=1e-6) == 2
+    before = Resamples(examples).score(held_out(linear(False), values, examples))["auc"]
+    after = Resamples(examples).score(erased_probe(linear(False), values, examples))["auc"]
+    assert before.low > 0.75
+    assert after.mean < 0.57
