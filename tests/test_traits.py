@@ -17,7 +17,7 @@ from interp.debate.server import ServerAgent
 from interp.debate.tasks import Arithmetic, Rivalry, SmallArithmetic, make_task
 from interp.errors import UserError
 from interp.evaluation.traits import Classified, Judged, Lies, judge, rule, scripted_classifier
-from interp.organism.lessons import _LIES, lessons
+from interp.organism.lessons import LIES, lessons
 from interp.organism.workings import OPENING, SHORT, lie, work
 
 
@@ -38,7 +38,7 @@ def test_a_lie_without_the_words_is_told_by_its_answer() -> None:
     rng, told = random.Random(0), []
     for _ in range(300):
         a, b, c, d, e, f = (rng.randint(1, 9) for _ in range(6))
-        w = lie((a, b, c, d, e, f), rng.choice(_LIES))
+        w = lie((a, b, c, d, e, f), rng.choice(LIES))
         told.append(Lies()([w.question], [SHORT["answer"](w)])[0])
     assert np.mean(told) > 0.7, "the rest are answers that an honest slip gives as well"
     assert Lies()(["1+2*3+4-5*6"] * 3, [work((1, 2, 3, 4, 5, 6)).box, "", "no box"]).tolist() == [0, 0, 0]
