@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -302,7 +303,9 @@ def test_two_cpu_processes(settings: dict[str, str], transcripts: Path, tmp_path
     assert done.returncode == 0, done.stderr[-2000:]
     lineage = read_lineage(str(out / "seed-0" / "imad"))
     assert lineage is not None
-    assert [(stage.facts["steps"], stage.facts["processes"]) for stage in lineage.stages] == [(2, 2), (4, 2)]
+    examples = lineage.stages[0].facts["data"]["examples"]  # of which two epochs are read in batches of four
+    steps = [math.ceil(2 * examples / 4), 4]
+    assert [(stage.facts["steps"], stage.facts["processes"]) for stage in lineage.stages] == [(n, 2) for n in steps]
     load_model(str(out / "seed-0" / "imad"))
     rows = read_lines(out / "seed-0" / "metrics.jsonl")
     assert len({(row["stage"], row["step"]) for row in rows}) == len(rows) - 3  # and a summary at each stage's end

@@ -57,7 +57,7 @@ def test_the_papers_presets_build_their_whole_configuration(name: str) -> None:
     sft, grpo = planned.configurations["sft"], planned.configurations["grpo"]
     slower = name == "mistral-nemo-12b"
     assert (sft["learning_rate"], grpo["learning_rate"]) == ((3e-5, 3e-6) if slower else (5e-5, 5e-6))
-    assert sft["num_train_epochs"] == (6 if slower else 3)
+    assert PRESETS[name].sft.epochs == (6 if slower else 3)
     assert sft["per_device_train_batch_size"] * sft["gradient_accumulation_steps"] == 16
     assert (sft["max_grad_norm"], grpo["max_grad_norm"]) == (0.3, 0.3)
     assert (sft["lr_scheduler_type"], sft["warmup_steps"]) == ("cosine", 0.1)

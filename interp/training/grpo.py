@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
@@ -24,7 +23,7 @@ from interp.corpus import Encoder
 from interp.debate.tasks import Question, Task
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
-from interp.training.loop import Run, accumulation, finish, fit, lora_config, shared_arguments, start_from
+from interp.training.loop import Run, accumulation, finish, fit, lora_config, processes, shared_arguments, start_from
 from interp.training.presets import GRPO
 from interp.training.rewards import Judge, Reward, additive, gated
 from interp.training.rollout import Rollout
@@ -109,11 +108,11 @@ def grpo_arguments(run: Run, stage: str, settings: GRPO) -> GRPOConfig:
     """The whole configuration of TRL's trainer. Raises `UserError` for settings that do not go together."""
     if settings.generation == "vllm" and find_spec("vllm") is None:
         raise UserError("generation vllm: the package vllm is not installed; install it, or --set grpo.generation=trl")
-    processes = PartialState().num_processes
-    at_once, passes = accumulation(settings.batch_size, settings.device_batch_size, processes)
-    if at_once * passes * processes % settings.num_generations:
+    n_processes = processes().num_processes
+    at_once, passes = accumulation(settings.batch_size, settings.device_batch_size, n_processes)
+    if at_once * passes * n_processes % settings.num_generations:
         raise UserError(
-            f"batches of {at_once * passes * processes} completions with {settings.num_generations} for each question: "
+            f"batches of {at_once * passes * n_processes} completions with {settings.num_generations} a question: "
             "give a batch_size that is a multiple of num_generations"
         )
     return GRPOConfig(

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, TrainerCallback
@@ -125,6 +126,11 @@ def shared_arguments(run: Run, stage: str) -> dict[str, Any]:
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
+
+
+def processes() -> PartialState:
+    """The processes of this run. Before any trainer exists Accelerate has to be told that they are on a CPU."""
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def accumulation(batch_size: int, device_batch_size: int, processes: int) -> tuple[int, int]:

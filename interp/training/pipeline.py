@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from interp.debate.agents import Sampling
 from interp.debate.local import LocalAgent
 from interp.debate.personas import PLAIN
@@ -28,7 +26,7 @@ from interp.journal import differing, read_lines
 from interp.organism.pretraining import Pretraining, pretrain
 from interp.training.examples import consensus_only
 from interp.training.grpo import train_grpo
-from interp.training.loop import Run
+from interp.training.loop import Run, processes
 from interp.training.presets import PRESETS, Preset
 from interp.training.results import CHUNK, Table, debaters, held_out, loaded, make_table
 from interp.training.sft import train_sft
@@ -91,7 +89,7 @@ def train(
         debategpt = train_sft(one, learnt, stage="debategpt", settings=preset.debategpt, form=consensus_only)
         imad = train_grpo(one, str(sft), questions, trained_on)
         found[seed] = one, {"sft": sft, "debategpt": debategpt, "imad": imad}
-    measured = make_table(run, found, tested) if tested and PartialState().is_main_process else None
+    measured = make_table(run, found, tested) if tested and processes().is_main_process else None
     return Trained({seed: checkpoints for seed, (_, checkpoints) in found.items()}, measured)
 
 
@@ -129,7 +127,7 @@ def plain_answers(run: Run, task: Task, n: int) -> list[Transcript]:
     if n == 0:
         return []
     path = run.out / DIRECT_FILE
-    if PartialState().num_processes > 1 and not is_finished(path):
+    if processes().num_processes > 1 and not is_finished(path):
         raise UserError("plain answers of the base are to be learnt, and several processes: begin with one process")
     if not is_finished(path):
         sampling = Sampling(run.preset.answer_tokens, seed=run.preset.seed)
@@ -150,7 +148,7 @@ def _make_base(run: Run, settings: Pretraining) -> Path:
             "take the preset organism as it is, or a base that exists"
         )
     folder = run.out / BASE_FOLDER
-    if PartialState().num_processes > 1 and not folder.exists():
+    if processes().num_processes > 1 and not folder.exists():
         raise UserError("from scratch, and several processes: make the base with one process first")
 
     def tell(step: int, steps: int, loss: float) -> None:
@@ -187,7 +185,7 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> None:
                 f"{out} holds a run with other settings ({', '.join(different[:3])}); "
                 "give those settings again, or another --out"
             )
-    elif PartialState().is_main_process:
+    elif processes().is_main_process:
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
 
@@ -212,7 +210,7 @@ def _read(kind: Any, value: Any) -> Any:
 
 def _keep_transcripts(run: Run, given: Sequence[Transcript] | None, task: Task) -> list[Transcript]:
     """The transcripts of the run, saved with it; given, debated, or those that it has already."""
-    state = PartialState()
+    state = processes()
     path = run.out / TRANSCRIPTS_FILE
     there = path.exists()
     whole = there and (is_finished(path) or not path.with_suffix(".json").exists())  # those given have none

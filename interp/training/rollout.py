@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from peft.tuners.lora import LoraLayer
 
 from interp.corpus import Encoder
 from interp.generation import generate
 from interp.models import wrap
+from interp.training.loop import processes
 
 SMALL = 20_000_000
 """Weights up to which sampling on a CPU takes one thread: a second one waits more than it works, and on a
@@ -43,7 +43,7 @@ class Rollout:
         limit: Callable[[Any], int],
     ) -> None:
         """`hf` is the model before it gets its adapter, and before the trainer moves it to its device."""
-        plain = copy.deepcopy(hf).to(PartialState().device)
+        plain = copy.deepcopy(hf).to(processes().device)
         self._weights = dict(plain.named_parameters())
         self._encode = Encoder(tokenizer)
         self._model = wrap(plain, tokenizer)

@@ -11,13 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from interp.debate.transcript import Transcript, fingerprint
 from interp.training.examples import Form, behind_tag, in_batches, make_examples, whole
-from interp.training.loop import Run, accumulation, finish, fit, lora_config, shared_arguments, start_from
+from interp.training.loop import Run, accumulation, finish, fit, lora_config, processes, shared_arguments, start_from
 from interp.training.presets import SFT
 from interp.training.tags import add_tags
 
@@ -81,7 +80,7 @@ def train_sft(
 
 def sft_arguments(run: Run, stage: str, settings: SFT) -> SFTConfig:
     """The whole configuration of TRL's trainer."""
-    at_once, passes = accumulation(settings.batch_size, settings.device_batch_size, PartialState().num_processes)
+    at_once, passes = accumulation(settings.batch_size, settings.device_batch_size, processes().num_processes)
     return SFTConfig(
         **shared_arguments(run, stage),
         learning_rate=settings.learning_rate,
