@@ -26,11 +26,14 @@ from interp.options import (
     DigitsOption,
     DtypeOption,
     ErrorRateOption,
+    ForeignOption,
     KeyOption,
+    LongestTextOption,
     MaxTokensOption,
     ModelOption,
     PlayedBy,
     QuestionsOption,
+    RandomOption,
     RestartOption,
     RetriesOption,
     RetryFailedOption,
@@ -43,6 +46,9 @@ from interp.options import (
     SplitOption,
     TemperatureOption,
     TermsOption,
+    TextBatchOption,
+    TextTemperatureOption,
+    TextTopPOption,
     TimeoutOption,
     TopPOption,
 )
@@ -432,8 +438,8 @@ def steer(
     adapter: AdapterOption = None,
     foreign: Annotated[bool, typer.Option("--foreign", help="The directions may be another model's.")] = False,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 128,
-    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; 0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Of sampling: the probability kept.")] = 0.9,
+    temperature: TextTemperatureOption = 0.0,
+    top_p: TextTopPOption = 0.9,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts answered at a time.")] = 16,
     out: Annotated[Path | None, typer.Option(help="JSONL file for the answers; what made them goes beside it.")] = None,
     dtype: DtypeOption = "auto",
@@ -515,7 +521,7 @@ def sweep(
         typer.Option(help="As elsewhere; repeat for several, the base first. Each is steered with its own files."),
     ] = None,
     adapter: AdapterOption = None,
-    foreign: Annotated[bool, typer.Option("--foreign", help="Steer each model with every file of directions.")] = False,
+    foreign: ForeignOption = False,
     agent: Annotated[list[str] | None, typer.Option(help="A seat or label; repeat for several; else all.")] = None,
     units: Annotated[str, typer.Option(help="Of coefficients: unit, raw or residual, as in steer.")] = "unit",
     at: Annotated[str, typer.Option(help="Which tokens are steered, as in steer.")] = "generated",
@@ -523,7 +529,7 @@ def sweep(
         list[str] | None,
         typer.Option(help="turn: go on from an agent's tag; question: from the bare question. Repeat; else both."),
     ] = None,
-    random: Annotated[int, typer.Option(min=0, help="Random directions of the same length, as controls.")] = 1,
+    random: RandomOption = 1,
     fit_classifier_on: Annotated[
         str | None, typer.Option(help="Other debates, to fit a classifier of agents on.")
     ] = None,
@@ -531,10 +537,10 @@ def sweep(
         str | None, typer.Option(help="Of the questions: also say which answers are right, and how perplexing.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N transcripts.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest text.")] = 96,
-    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; 0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Of sampling: the probability kept.")] = 0.9,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts written at a time.")] = 32,
+    max_new_tokens: LongestTextOption = 96,
+    temperature: TextTemperatureOption = 0.0,
+    top_p: TextTopPOption = 0.9,
+    batch_size: TextBatchOption = 32,
     out: Annotated[
         Path, typer.Option(help="JSONL file for the texts and scores; what made them goes beside it.")
     ] = Path("sweep.jsonl"),
@@ -639,7 +645,7 @@ def suppress(
         list[str] | None,
         typer.Option(help="prompts (contrast of the two personas' prompts), or a directions.safetensors; repeat."),
     ] = None,
-    foreign: Annotated[bool, typer.Option("--foreign", help="Steer each model with every file of directions.")] = False,
+    foreign: ForeignOption = False,
     layers: Annotated[
         str, typer.Option(help="Tried in validation, one by one and together: `all`, or numbers and ranges.")
     ] = "all",
@@ -654,7 +660,7 @@ def suppress(
     ] = "-2,-1,-0.5,-0.25,-0.1,-0.05,0.1,0.5,1",
     units: Annotated[str, typer.Option(help="Of coefficients: unit, raw or residual, as in steer.")] = "residual",
     at: Annotated[str, typer.Option(help="Which tokens are steered, as in steer.")] = "writing",
-    random: Annotated[int, typer.Option(min=0, help="Random directions of the same length, as controls.")] = 1,
+    random: RandomOption = 1,
     damage: Annotated[
         float, typer.Option(min=0, max=1, help="Most accuracy that the chosen setting may cost in validation.")
     ] = 0.02,
@@ -677,10 +683,10 @@ def suppress(
     fit_questions: Annotated[int, typer.Option(min=1, help="For the contrast and the fine-tune.")] = 256,
     validation_questions: Annotated[int, typer.Option(min=1, help="For the choice of layer and coefficient.")] = 50,
     questions: Annotated[int, typer.Option(min=1, help="For the test.")] = 200,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest text.")] = 128,
-    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; 0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Of sampling: the probability kept.")] = 0.9,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts written at a time.")] = 32,
+    max_new_tokens: LongestTextOption = 128,
+    temperature: TextTemperatureOption = 0.0,
+    top_p: TextTopPOption = 0.9,
+    batch_size: TextBatchOption = 32,
     out: Annotated[
         Path, typer.Option(help="JSONL file for the texts and scores; what made them goes beside it.")
     ] = Path("suppress.jsonl"),

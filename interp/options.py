@@ -85,6 +85,15 @@ DigitsOption = Annotated[int | None, typer.Option("--digits", help="Of arithmeti
 TermsOption = Annotated[int | None, typer.Option("--terms", help="Of arithmetic; 4.", rich_help_panel=ASKED)]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of questions and answers.", rich_help_panel=ASKED)]
 
+ForeignOption = Annotated[bool, typer.Option("--foreign", help="Steer each model with every file of directions.")]
+RandomOption = Annotated[
+    int, typer.Option("--random", min=0, help="Random directions of the same length, as controls.")
+]
+LongestTextOption = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest text.")]
+TextTemperatureOption = Annotated[float, typer.Option("--temperature", min=0, help="Of sampling; 0 is greedy.")]
+TextTopPOption = Annotated[float, typer.Option("--top-p", help="Of sampling: the probability kept.")]
+TextBatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Texts written at a time.")]
+
 RoundsOption = Annotated[int, typer.Option("--rounds", min=1, help="Most rounds of a debate.")]
 RotateOption = Annotated[bool, typer.Option("--rotate", help="Let every persona sit in every seat in turn.")]
 RetryFailedOption = Annotated[bool, typer.Option("--retry-failed", help="Ask again where an agent could not answer.")]

@@ -166,9 +166,7 @@ def side_by_side(
         written = generate(
             model,
             [ids for ids in encoded[start:stop] for _ in range(2)],
-            max_new_tokens=sampling.max_new_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
+            **sampling.options,
             seeds=[sampling.seed + i for i in range(start, stop) for _ in range(2)],
             batch_size=2 * batch_size,
             steering=[Steering(), steering] * (stop - start),

@@ -197,13 +197,7 @@ def add(
     at: Positions = generated,
 ) -> Steering:
     """Add so many `units` along each of the directions; a coefficient below 0 subtracts them."""
-    changes = []
-    for direction in _listed(directions):
-        unit = _unit(direction)
-        vector = unit * _amount(direction, coefficient, units)
-        facts = {"do": "add", "coefficient": coefficient, "units": _name(UNITS, units)}
-        changes.append(_change(direction.hook_point, [direction], vector, unit[:0].reshape(0, len(unit)), at, facts))
-    return Steering(tuple(changes))
+    return _along(directions, coefficient, units, at, {"do": "add", "coefficient": coefficient}, replacing=False)
 
 
 def ablate(*directions: Direction, at: Positions = generated) -> Steering:
@@ -224,13 +218,7 @@ def clamp(
     at: Positions = generated,
 ) -> Steering:
     """Set the projection on each of the directions' unit vectors to so many `units`."""
-    changes = []
-    for direction in _listed(directions):
-        unit = _unit(direction)
-        facts = {"do": "clamp", "value": value, "units": _name(UNITS, units)}
-        vector = unit * _amount(direction, value, units)
-        changes.append(_change(direction.hook_point, [direction], vector, unit[None], at, facts))
-    return Steering(tuple(changes))
+    return _along(directions, value, units, at, {"do": "clamp", "value": value}, replacing=True)
 
 
 def random_direction(like: Direction, seed: int) -> Direction:
@@ -256,6 +244,25 @@ def require_made_on(directions: Directions, model: Model | Listed, path: str | P
 
 def _hashes(provenance: Mapping[str, Any]) -> list[Any]:
     return [adapter["hash"] for adapter in provenance.get("adapters", [])]
+
+
+def _along(
+    directions: Direction | Sequence[Direction],
+    number: float,
+    units: Units,
+    at: Positions,
+    facts: Mapping[str, Any],
+    *,
+    replacing: bool,
+) -> Steering:
+    """A change for each direction, by so many `units` along it; `replacing` takes out what was there."""
+    changes = []
+    for direction in _listed(directions):
+        unit = _unit(direction)
+        offset, basis = unit * _amount(direction, number, units), unit[None] if replacing else unit[None][:0]
+        said = {**facts, "units": _name(UNITS, units)}
+        changes.append(_change(direction.hook_point, [direction], offset, basis, at, said))
+    return Steering(tuple(changes))
 
 
 def _change(

@@ -98,9 +98,7 @@ class _Writer:
             written = generate(
                 model,
                 [row.prompt.ids for row in rows],
-                max_new_tokens=sampling.max_new_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
+                **sampling.options,
                 seeds=[sampling.seed] * len(rows),
                 batch_size=self.batch_size,
                 steering=[row.steering for row in rows],

@@ -186,9 +186,7 @@ def _written(
     written = generate(
         model,
         [row.prompt.ids for row in rows],
-        max_new_tokens=sampling.max_new_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
+        **sampling.options,
         seeds=[sampling.seed] * len(rows),
         batch_size=batch_size,
         steering=[_steering(row, settings) for row in rows],

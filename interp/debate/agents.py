@@ -138,6 +138,11 @@ class Sampling:
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p {self.top_p} given: it is a probability, give more than 0 and at most 1")
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """As arguments of `interp.generation.generate`, the seed apart, which is each text's own."""
+        return {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature, "top_p": self.top_p}
+
 
 Keep = Callable[[int, Answer], None]
 """Called with the index of a request and its answer."""

@@ -42,7 +42,9 @@ NAMES = (*EMBEDDED, *DEBATED)
 
 
 def embedded(name: str) -> list[Transcript]:
-    """Make the debates of scripted agents anew."""
+    """Make the debates of scripted agents anew. Raises `UserError` for a name that is not in `EMBEDDED`."""
+    if name not in EMBEDDED:
+        raise UserError(f"no scripted debates named {name!r}: take one of {', '.join(EMBEDDED)}")
     recipe = EMBEDDED[name]
     task = Arithmetic()
     agents = [ScriptedAgent(persona, recipe.error_rate, recipe.seed) for persona in PERSONAS.values()]

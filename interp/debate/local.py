@@ -63,9 +63,7 @@ class LocalAgent:
         generate(
             self.model,
             prompts,
-            max_new_tokens=self.sampling.max_new_tokens,
-            temperature=self.sampling.temperature,
-            top_p=self.sampling.top_p,
+            **self.sampling.options,
             seeds=[_seed(self.sampling.seed, self.persona, request) for request in requests],
             batch_size=self.batch_size,
             steering=self.steering,
