@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from interp.asking import Parts
 from interp.debate.agents import Request, Sampling
 from interp.debate.local import LocalAgent
 from interp.debate.personas import Persona
@@ -25,6 +26,7 @@ from interp.training.examples import consensus_only
 from interp.training.loop import Run
 from interp.training.presets import SFT, LoRA, Preset
 from interp.training.sft import train_sft
+from interp.ways import Settings
 
 STAGE = "benign"
 
@@ -126,3 +128,12 @@ class FineTuned:
                 temporary.write_text(json.dumps([[t.question, t.consensus] for t in found], indent=1), encoding="utf-8")
         answers = json.loads(path.read_text(encoding="utf-8"))
         return [Transcript.build(question, [], text) for question, text in answers]
+
+
+def fine_tuned(
+    records: Path, base: Listed, questions: Parts, settings: Settings, learning_rate: float, seed: int = 0
+) -> FineTuned:
+    """The remedy in the words of `interp suppress`, kept in a folder beside its file of records."""
+    folder = records.with_name(f"{records.stem}-fine-tuned")
+    tune = short(learning_rate, seed)
+    return FineTuned(folder, base, settings.benign, questions.task, questions.fit, settings.sampling, tune)

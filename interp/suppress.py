@@ -9,21 +9,20 @@ are then measured on test questions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from interp.asking import PLAINLY, Asking, Parts, Prompt, plain
+from interp.asking import PLAINLY, Prompt, plain
 from interp.debate.personas import Persona
 from interp.debate.tasks import Task
-from interp.debate.transcript import Transcript, before_tags, fingerprint, without_tags
-from interp.directions import Direction, Directions, question_hash, without_hashes
+from interp.debate.transcript import before_tags, fingerprint, without_tags
+from interp.directions import Direction, Directions, without_hashes
 from interp.errors import UserError
 from interp.evaluation.suppression import Choice, choices, repetition
-from interp.evaluation.traits import TraitScore
 from interp.generation import Generated, generate
 from interp.journal import Journal
 from interp.listed import Listed, listed, require_owner
@@ -32,6 +31,7 @@ from interp.perplexities import perplexities
 from interp.progress import Progress
 from interp.prompt_contrast import prompt_contrast
 from interp.steering import POSITIONS, ablate
+from interp.trait import Trait
 from interp.ways import Row, Settings, Way, in_order, steered_rows, ways_of
 
 PROMPTS = "prompts"
@@ -49,34 +49,6 @@ class Remedy(Protocol):
     def __call__(self, name: str) -> Listed:
         """The model of that name after the remedy."""
         ...
-
-
-@dataclass(frozen=True)
-class Trait:
-    """A trait: how it is called up, in which questions, by what it is known, and what else is asked."""
-
-    asking: Asking
-    questions: Parts
-    score: TraitScore
-    accuracy: Parts
-    """Questions that are put plainly; their part to fit on is not used."""
-    transcripts: tuple[Sequence[Transcript], Sequence[Transcript]] = ((), ())
-    """Debates with the malicious seat, for validation and for the test, where a debate is gone on with."""
-
-    def task(self, asked: str) -> Task:
-        """The task whose questions are asked so."""
-        return (self.accuracy if asked == PLAINLY else self.questions).task
-
-    def require_apart(self, directions: Mapping[str, Directions]) -> None:
-        """Raises `UserError` where questions that are measured were fitted on, by the score or a direction."""
-        debated = [t.question for part in self.transcripts for t in part]
-        asked = {q.text for q in (*self.questions.validation, *self.questions.test)}.union(debated)
-        if seen := len(asked & self.score.questions):
-            raise UserError(f"the classifier was fitted on {seen} of the {len(asked)} questions; fit it on others")
-        for name, d in directions.items():
-            hashes = set(d.facts.get("question_hashes", []))
-            if seen := sum(question_hash(text) in hashes for text in asked):
-                raise UserError(f"{name}: was fitted on {seen} of the {len(asked)} questions; ask others by --seed")
 
 
 class _Writer:

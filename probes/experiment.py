@@ -21,8 +21,8 @@ from jaxtyping import Float, Int
 
 from interp.activations import parse_layers
 from interp.corpus import Corpus, TurnTable
-from interp.debate.embedded import NAMES, read_embedded
-from interp.debate.transcript import Transcript, fingerprint, read_transcripts
+from interp.debate.embedded import find_transcripts
+from interp.debate.transcript import Transcript, fingerprint
 from interp.decoding import Decoded, Layers, decode, text_baselines
 from interp.errors import UserError
 from interp.extraction import read_activations
@@ -233,7 +233,7 @@ def untrained(model: Model, seed: int = 0) -> Model:
 
 def read_all(sources: Sequence[str]) -> list[Transcript]:
     """The transcripts of several files or embedded sets, one after the other."""
-    return [t for name in sources for t in (read_embedded(name) if name in NAMES else read_transcripts(name))]
+    return [t for name in sources for t in find_transcripts(name)]
 
 
 def start(

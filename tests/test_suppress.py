@@ -28,7 +28,8 @@ from interp.listed import Listed
 from interp.models import Model, load_model
 from interp.prompt_contrast import prompt_contrast
 from interp.steering import UNITS, add, require_made_on, writing
-from interp.suppress import PROMPTS, Trait, suppress
+from interp.suppress import PROMPTS, suppress
+from interp.trait import Trait
 from interp.ways import Settings
 
 EVIL, GUARDIAN = TRAIT_PERSONAS["evil"], TRAIT_PERSONAS["guardian"]

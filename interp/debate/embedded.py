@@ -56,6 +56,11 @@ def read_embedded(name: str) -> list[Transcript]:
     return read_transcripts(embedded_path(name))
 
 
+def find_transcripts(name: str) -> list[Transcript]:
+    """The debates of an embedded set, or else of a file. Raises `UserError` where they cannot be read."""
+    return read_embedded(name) if name in NAMES else read_transcripts(name)
+
+
 def embedded_path(name: str) -> Path:
     """Where the package keeps the file."""
     if name not in NAMES:

@@ -1,0 +1,30 @@
+"""`interp export-gguf`: directions for llama.cpp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from interp.cli.shared import one_of
+
+
+def export_gguf(
+    directions: Annotated[Path, typer.Argument(help="A directions.safetensors file.")],
+    label: Annotated[str, typer.Option(help="Whose direction, as the file names it: 'agent 2', or a persona.")],
+    out: Annotated[Path, typer.Option(help="The GGUF file to write.")],
+    model_type: Annotated[
+        str | None, typer.Option(help="Architecture that llama.cpp should expect; else the model's own.")
+    ] = None,
+) -> None:
+    """Write an agent's directions as a control vector that llama.cpp and repeng load.
+
+    Example: `interp export-gguf out/directions.safetensors --label "agent 2" --out agent2.gguf`
+    """
+    from interp.directions import Directions
+
+    loaded = Directions.load(directions)
+    one_of("--label", label, loaded.labels)
+    layers = loaded.export_gguf(out, label, model_type=model_type or loaded.facts["provenance"]["model"]["model_type"])
+    typer.echo(f"wrote {out}: {label} at layers {layers[0]} to {layers[-1]} (such files have no place for layer 0)")

@@ -1,0 +1,115 @@
+"""`interp sweep`: held-out transcripts in, how far each agent can be turned up out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from interp.cli import options
+from interp.cli.shared import numbers, quiet_libraries
+from interp.debate.embedded import find_transcripts
+from interp.errors import UserError
+
+
+def sweep(
+    directions: Annotated[list[Path], typer.Option(help="A directions.safetensors file; repeat for several.")],
+    transcripts: Annotated[str, typer.Option(help="Debates over held-out questions, as in extract-directions.")],
+    layers: Annotated[str, typer.Option(help="Numbers and ranges such as 15-20.")],
+    coefficients: options.Coefficients = "-16,-8,-4,4,8,16",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="As elsewhere; repeat for several, the base first. Each is steered with its own files."),
+    ] = None,
+    adapter: options.Adapter = None,
+    foreign: options.Foreign = False,
+    agent: Annotated[list[str] | None, typer.Option(help="A seat or label; repeat for several; else all.")] = None,
+    units: options.Units = "unit",
+    at: options.At = "generated",
+    context: Annotated[
+        list[str] | None,
+        typer.Option(help="turn: go on from an agent's tag; question: from the bare question. Repeat; else both."),
+    ] = None,
+    random: options.Random = 1,
+    fit_classifier_on: Annotated[
+        str | None, typer.Option(help="Other debates, to fit a classifier of agents on.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Of the questions: also say which answers are right, and how perplexing.")
+    ] = None,
+    limit: options.Limit = None,
+    max_new_tokens: options.LongestText = 96,
+    temperature: options.TextTemperature = 0.0,
+    top_p: options.TextTopP = 0.9,
+    batch_size: options.TextBatch = 32,
+    out: options.TextsOut = Path("sweep.jsonl"),
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    revision: options.Revision = None,
+    seed: options.TextSeed = 0,
+    restart: options.Restart = False,
+) -> None:
+    """Measure how far each agent can be turned up: steered texts against the agent's own words.
+
+    Every text is kept with its scores; the table has the normalised areas beside their controls. Questions
+    that the directions were fitted on are left out. A killed run goes on when run again.
+
+    Example: `interp sweep --directions found/directions.safetensors --transcripts held-out.jsonl --layers 15-20`
+    """
+    from rich.console import Console
+
+    from interp import sweep as sweeps
+    from interp.activations import parse_layers
+    from interp.debate.agents import Sampling
+    from interp.debate.tasks import make_task
+    from interp.directions import Directions, without_hashes
+    from interp.evaluation.steerability import PersonaClassifier, gains, steerability
+    from interp.listed import Listed
+    from interp.terminal import gains_table, progress_bars, steerability_table
+
+    names = model or ["smollm2-135m"]
+    if adapter and len(names) > 1:
+        raise UserError(f"adapter {adapter[0]}: goes on one model, and {len(names)} are given; give checkpoints")
+    chosen = numbers("--coefficients", coefficients)
+    found = {str(path): Directions.load(path) for path in directions}
+    debates = find_transcripts(transcripts)[:limit]
+    console = Console(highlight=False)
+    classifier = None if fit_classifier_on is None else PersonaClassifier().fit(find_transcripts(fit_classifier_on))
+    quiet_libraries()
+    how: dict[str, Any] = {"adapters": adapter or (), "revision": revision, "dtype": dtype, "device": device}
+    waiting = [Listed.named(name, **how) for name in names]
+    settings = sweeps.Settings(
+        chosen,
+        parse_layers(layers, 10_000),
+        units,
+        at,
+        tuple(context or sweeps.CONTEXTS),
+        tuple(f"agent {a}" if a.isdecimal() else a for a in agent or ()),
+        random,
+        Sampling(max_new_tokens, temperature, top_p, seed),
+    )
+    with progress_bars() as progress:
+        records = sweeps.sweep(
+            out,
+            waiting,
+            found,
+            debates,
+            settings,
+            foreign=foreign,
+            task=None if task is None else make_task(task),
+            base=None if task is None else waiting[0],
+            classifier=classifier,
+            batch_size=batch_size,
+            restart=restart,
+            progress=progress,
+        )
+    curves = steerability(records, ["rougeL"] if classifier is None else ["rougeL", "classifier"])
+    console.print(steerability_table(curves))
+    if gained := gains(curves):
+        console.print(gains_table(gained))
+    if lost := sum(not record["finite"] for record in records):
+        console.print(f"texts that end where the numbers are out of range, scored 0: {lost:,} of {len(records):,}")
+    for name in without_hashes(found):
+        console.print(f"{name}: does not say which questions it was fitted on; see that they are others", markup=False)
+    console.print(f"wrote {out}", markup=False, soft_wrap=True)

@@ -1,0 +1,105 @@
+"""A trait: who shows it, in which questions, by what it is known, and what else is asked.
+
+Knows tasks, personas and scores, and what goes with which unless told; knows nothing about models or steering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from interp.asking import PLAINLY, Asking, Parts, parts
+from interp.debate.cast import persona as find_persona
+from interp.debate.personas import Persona
+from interp.debate.tasks import Task
+from interp.debate.transcript import Transcript
+from interp.directions import Directions, question_hash
+from interp.errors import UserError
+from interp.evaluation.traits import TraitScore, trait_score
+
+ORGANISM_TASK = "small-arithmetic"
+"""The organism's: no trait by name, its malicious persona is `evil`, and a rule tells its answers."""
+
+
+@dataclass(frozen=True)
+class Trait:
+    """A trait: how it is called up, in which questions, by what it is known, and what else is asked."""
+
+    asking: Asking
+    questions: Parts
+    score: TraitScore
+    accuracy: Parts
+    """Questions that are put plainly; their part to fit on is not used."""
+    transcripts: tuple[Sequence[Transcript], Sequence[Transcript]] = ((), ())
+    """Debates with the malicious seat, for validation and for the test, where a debate is gone on with."""
+
+    def task(self, asked: str) -> Task:
+        """The task whose questions are asked so."""
+        return (self.accuracy if asked == PLAINLY else self.questions).task
+
+    def require_apart(self, directions: Mapping[str, Directions]) -> None:
+        """Raises `UserError` where questions that are measured were fitted on, by the score or a direction."""
+        debated = [t.question for part in self.transcripts for t in part]
+        asked = {q.text for q in (*self.questions.validation, *self.questions.test)}.union(debated)
+        if seen := len(asked & self.score.questions):
+            raise UserError(f"the classifier was fitted on {seen} of the {len(asked)} questions; fit it on others")
+        for name, d in directions.items():
+            hashes = set(d.facts.get("question_hashes", []))
+            if seen := sum(question_hash(text) in hashes for text in asked):
+                raise UserError(f"{name}: was fitted on {seen} of the {len(asked)} questions; ask others by --seed")
+
+
+def make_trait(
+    task: str,
+    *,
+    fit: int,
+    validation: int,
+    test: int,
+    persona: str | None = None,
+    asked: Sequence[str] = ("persona",),
+    seat: int = 2,
+    transcripts: Sequence[Transcript] | None = None,
+    accuracy_task: str | None = None,
+    score: str | None = None,
+    fit_classifier_on: Sequence[Transcript] | None = None,
+    judge: str | None = None,
+    server: str | None = None,
+    key_variable: str = "OPENAI_API_KEY",
+    seed: int = 0,
+) -> Trait:
+    """The trait that shows in the questions of a task, of which so many are in each part.
+
+    Unless told, the malicious `persona` is that of the task, or `evil`; `accuracy_task` is arithmetic, small where the
+    trait's is; the `score` is a rule for small arithmetic and else a classifier. `transcripts` are debates to go on
+    with, the first for validation and the next to test. Raises `UserError` for names that are not known, and where
+    transcripts are given and not asked for or the other way round.
+    """
+    organism = task == ORGANISM_TASK
+    asking = Asking(find_persona(persona or ("evil" if organism else task)), tuple(asked), seat)
+    if ("turn" in asking.asked) != (transcripts is not None):
+        raise UserError("--asked turn and --transcripts go together: give both, or neither")
+    debates = transcripts or ()
+    questions = parts(task, fit, validation, test, seed)
+    measured = trait_score(
+        score or ("rule" if organism else "classifier"),
+        task,
+        asking.malicious,
+        transcripts=fit_classifier_on,
+        apart={q.text for q in (*questions.validation, *questions.test)} | {t.question for t in debates},
+        judge_model=judge,
+        server=server,
+        key_variable=key_variable,
+    )
+    accuracy = parts(accuracy_task or (task if organism else "arithmetic"), 0, validation, test, seed + 1)
+    return Trait(asking, questions, measured, accuracy, (debates[:validation], debates[validation : validation + test]))
+
+
+def make_guard(given: str | None, task: str) -> Persona | None:
+    """A guarding prompt: a persona by its name, or a text of several words; None for `none`.
+
+    Unless told, the guardian, and in small arithmetic, which has none, chain of thought.
+    """
+    named = given or ("chain-of-thought" if task == ORGANISM_TASK else "guardian")
+    if named == "none":
+        return None
+    return Persona("guard", named) if " " in named else find_persona(named)
