@@ -22,7 +22,7 @@ from interp.generation import Generated, generate
 from interp.journal import Journal
 from interp.models import Model
 from interp.progress import Progress
-from interp.steering import POSITIONS, UNITS, Positions, Steering, WrittenTurns, ablate, add, clamp
+from interp.steering import POSITIONS, UNITS, Steering, ablate, add, clamp, positions
 
 Form = Literal["chat", "problem", "text"]
 FORMS: dict[str, Callable[[Any, str], list[int]]] = {
@@ -83,26 +83,23 @@ def make_steering(
     *,
     layers: Sequence[int] = (),
     units: str = "unit",
-    at: str = "generated",
+    at: str | int = "generated",
     do: str = "add",
-    turns_of: int | None = None,
     model: Model | None = None,
 ) -> Steering:
     """A steering in the words of the command line, at the file's best layer where none is given.
 
-    `agents` are seats ("2") or labels, each with its coefficient, or all with the same one. With `turns_of`, which
-    takes a `model`, only the tokens of that seat are steered, as the model writes them. Raises `UserError` for what
-    the directions or the model do not have.
+    `agents` are seats ("2") or labels, each with its coefficient, or all with the same one. With a number as `at`,
+    which takes a `model`, only the turns of that seat are steered, as the model writes them. Raises `UserError` for
+    what the directions or the model do not have.
     """
     for option, given, known in (("units", units, UNITS), ("at", at, POSITIONS), ("do", do, DOINGS)):
-        if given not in known:
+        if isinstance(given, str) and given not in known:
             raise UserError(f"{option} {given}: not known; give one of {', '.join(known)}")
     if len(coefficients) not in (1, len(agents)) and do != "ablate":
         raise UserError(f"{len(coefficients)} coefficients for {len(agents)} agents: give one, or one for each")
     chosen = layers or directions.facts.get("best_layers", [])[:1] or directions.layers[:1]
-    where: Positions = POSITIONS[at]
-    if turns_of is not None and model is not None:
-        where = WrittenTurns(model.tokenizer, turns_of)
+    where = positions(at, model and model.tokenizer)
     picked = [[direction(directions, agent, layer, model) for layer in chosen] for agent in agents]
     if do == "ablate":
         return ablate(*(d for each in picked for d in each), at=where)

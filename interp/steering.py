@@ -123,6 +123,11 @@ class WrittenTurns:
         return found is not None and found[0] == self.agent and self.round in (None, found[1])
 
 
+def positions(at: str | int, tokenizer: Any) -> Positions:
+    """`POSITIONS` by name; by number, the turns of that seat, as a model with this tokenizer writes them."""
+    return WrittenTurns(tokenizer, at) if isinstance(at, int) else POSITIONS[at]
+
+
 Units = Callable[[Direction], float]
 """A direction → the length that a coefficient of 1 stands for, in the space of the activations."""
 

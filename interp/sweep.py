@@ -27,7 +27,7 @@ from interp.listed import Listed, listed, require_owner
 from interp.models import Model
 from interp.perplexities import perplexities
 from interp.progress import Progress
-from interp.steering import POSITIONS, UNITS, Steering, add, random_direction
+from interp.steering import POSITIONS, UNITS, Positions, Steering, add, positions, random_direction
 
 CONTEXTS = ("turn", "question")
 """What is gone on from: `turn`, the transcript up to an agent's first tag (the paper); `question`, the bare
@@ -42,8 +42,9 @@ class Settings:
     layers: tuple[int, ...]
     units: str = "unit"
     """One of `interp.steering.UNITS`."""
-    at: str = "generated"
-    """One of `interp.steering.POSITIONS`."""
+    at: str | int = "generated"
+    """One of `interp.steering.POSITIONS`; or a seat, whose turns alone are steered, as the model writes a debate, and
+    before whose tag alone a debate is gone on with."""
     contexts: tuple[str, ...] = CONTEXTS
     agents: tuple[str, ...] = ()
     """Labels of the directions; all of them where none is given."""
@@ -52,7 +53,9 @@ class Settings:
     sampling: Sampling = Sampling(96, 0.0)  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
-        checks: list[tuple[str, str, Collection[str]]] = [("units", self.units, UNITS), ("at", self.at, POSITIONS)]
+        checks: list[tuple[str, str, Collection[str]]] = [("units", self.units, UNITS)]
+        if isinstance(self.at, str):
+            checks.append(("at", self.at, POSITIONS))
         for name, given, known in [*checks, *(("context", context, CONTEXTS) for context in self.contexts)]:
             if given not in known:
                 raise UserError(f"{name} {given}: not known; give one of {', '.join(known)}")
@@ -118,6 +121,8 @@ def sweep(
         raise UserError(f"the directions were fitted on all {len(transcripts)} questions; give transcripts of others")
     if classifier is not None and (seen := sum(t.question in classifier.questions_ for t in held_out)):
         raise UserError(f"the classifier was fitted on {seen} of the {len(held_out)} questions; fit it on others")
+    if isinstance(settings.at, int) and not any(settings.at in t.agents for t in held_out):
+        raise UserError(f"turns of agent {settings.at}: the debates are among {held_out[0].agents}; give one of these")
     if base is not None and task is None:
         raise UserError("a base for perplexity given, and no task: name the task that the questions are of")
     waiting = listed(models)
@@ -182,14 +187,14 @@ def _written(
     batch_size: int,
     rows: Sequence[_Row],
 ) -> list[dict[str, Any]]:
-    sampling = settings.sampling
+    sampling, at = settings.sampling, positions(settings.at, model.tokenizer)
     written = generate(
         model,
         [row.prompt.ids for row in rows],
         **sampling.options,
         seeds=[sampling.seed] * len(rows),
         batch_size=batch_size,
-        steering=[_steering(row, settings) for row in rows],
+        steering=[_steering(row, settings, at) for row in rows],
     )
     foreign = {name: not one.made(d) for name, d in directions.items()}
     return [
@@ -221,7 +226,7 @@ def _rows(
         if coefficient
     ]
     for transcript in transcripts:
-        for prompt in _prompts(encode, transcript, by, known, settings.contexts):
+        for prompt in _prompts(encode, transcript, by, known, settings):
             if model.context_length is None or len(prompt.ids) < model.context_length:
                 yield _Row(prompt)
                 for name, direction, coefficient in steered:
@@ -249,24 +254,26 @@ def _chosen(
 
 
 def _prompts(
-    encode: Encoder, transcript: Transcript, by: Any, labels: Sequence[str], contexts: Sequence[str]
+    encode: Encoder, transcript: Transcript, by: Any, labels: Sequence[str], settings: Settings
 ) -> Iterator[_Prompt]:
     first = {label_of(transcript, t.agent, by): t for t in reversed(transcript.turns) if t.round == 1 and t.text}
     references = {label: first[label].text for label in labels if label in first}
     asked = (transcript.question, transcript.gold_answer)
-    if "question" in contexts:
+    if "question" in settings.contexts:
         yield _Prompt(*asked, "question", None, encode.prompt(transcript.prompt), references)
-    if "turn" in contexts:
+    if "turn" in settings.contexts:
         ids, places = encode.transcript(transcript)
         for label in references:
+            if isinstance(settings.at, int) and first[label].agent != settings.at:
+                continue
             tag_end = places[transcript.turns.index(first[label])][0]
             yield _Prompt(*asked, "turn", label, ids[:tag_end], references)
 
 
-def _steering(row: _Row, settings: Settings) -> Steering:
+def _steering(row: _Row, settings: Settings, at: Positions) -> Steering:
     if row.direction is None:
         return Steering()
-    return add(row.direction, row.coefficient, units=UNITS[settings.units], at=POSITIONS[settings.at])
+    return add(row.direction, row.coefficient, units=UNITS[settings.units], at=at)
 
 
 def _record(model: Model, row: _Row, generated: Generated, scores: _Scores) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def test_prompts_come_one_a_line_or_as_records(tmp_path: Path) -> None:
 
 
 def test_the_turns_of_a_seat_alone(found: Directions, tiny: Model) -> None:
-    steering = make_steering(found, ["2"], [3.0], turns_of=3, model=tiny)
+    steering = make_steering(found, ["2"], [3.0], at=3, model=tiny)
     assert steering.facts[0]["at"] == {"agent": 3, "round": None}
 
 

@@ -83,6 +83,22 @@ def test_a_record_is_what_its_steering_gives_alone(swept: Any, tiny: Model, deba
     assert record["text"] == tiny.tokenizer.decode(alone.ids)
 
 
+def test_the_turns_of_a_seat_alone(swept: Any, tiny: Model, debates: list[Transcript], tmp_path: Path) -> None:
+    known = {"own": directions(question_hashes=[question_hash(debates[0].question)])}
+    seat = replace(SETTINGS, at=2)
+    records = sweep(tmp_path / "s.jsonl", [tiny], known, debates[:3], seat, batch_size=4, foreign=True)
+    assert {r["before"] for r in records} == {None, "agent 2"}
+    where = ("question", "direction", "layer", "coefficient")
+    everywhere = {tuple(r[k] for k in where): r["text"] for r in swept[0] if r["before"] == "agent 2"}
+    turns = {tuple(r[k] for k in where): r["text"] for r in records if r["before"] == "agent 2"}
+    assert turns == everywhere, "all that is written there is the turn"
+    by_question: dict[str, set[str]] = {}
+    for record in records:
+        if record["context"] == "question":
+            by_question.setdefault(record["question"], set()).add(record["text"])
+    assert [len(texts) for texts in by_question.values()] == [1, 1], "without a tag nobody speaks"
+
+
 def test_a_killed_sweep_goes_on_with_the_same_bytes(
     swept: Any, tiny: Model, debates: list[Transcript], tmp_path: Path
 ) -> None:
@@ -145,6 +161,8 @@ def test_what_does_not_fit_is_refused(tiny: Model, debates: list[Transcript], tm
         sweep(out, [tiny], {"d": directions()}, some, SETTINGS)
     with pytest.raises(UserError, match="name the task"):
         sweep(out, [tiny], {"d": directions()}, some, SETTINGS, base=tiny, foreign=True)
+    with pytest.raises(UserError, match=r"turns of agent 7: the debates are among \(1, 2, 3\)"):
+        sweep(out, [tiny], {"d": directions()}, some, replace(SETTINGS, at=7), foreign=True)
     with pytest.raises(UserError, match="layer 0"):
         sweep(out, [tiny], {"d": directions()}, some, replace(SETTINGS, layers=(0,)), foreign=True)
     with pytest.raises(UserError, match="agent 7"):

@@ -92,6 +92,10 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask again whe
 Coefficients = Annotated[str, typer.Option("--coefficients", help="Separated by commas; 0 is always among them.")]
 Units = Annotated[str, typer.Option("--units", help="Of coefficients: unit, raw or residual, as in steer.")]
 At = Annotated[str, typer.Option("--at", help="Which tokens are steered, as in steer.")]
+TurnsOf = Annotated[
+    int | None,
+    typer.Option("--turns-of", min=1, help="Instead: the turns of this seat, as the model writes a debate."),
+]
 Foreign = Annotated[bool, typer.Option("--foreign", help="Steer each model with every file of directions.")]
 Random = Annotated[int, typer.Option("--random", min=0, help="Random directions of the same length, as controls.")]
 LongestText = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest text.")]

@@ -31,9 +31,7 @@ def steer(
             help="Which tokens: generated, writing (the prompt's last one too), prompt, everywhere or after_first."
         ),
     ] = "generated",
-    turns_of: Annotated[
-        int | None, typer.Option(min=1, help="Instead: the turns of this seat, as the model writes a debate.")
-    ] = None,
+    turns_of: options.TurnsOf = None,
     do: Annotated[
         str, typer.Option(help="add; ablate: take the directions out; clamp: set the projection to the coefficient.")
     ] = "add",
@@ -91,9 +89,8 @@ def steer(
         coefficients,
         layers=() if layer is None else parse_layers(layer, loaded.n_layers),
         units=units,
-        at=at,
+        at=turns_of or at,
         do=do,
-        turns_of=turns_of,
         model=loaded,
     )
     with progress_bars() as progress:

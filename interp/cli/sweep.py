@@ -27,6 +27,7 @@ def sweep(
     agent: Annotated[list[str] | None, typer.Option(help="A seat or label; repeat for several; else all.")] = None,
     units: options.Units = "unit",
     at: options.At = "generated",
+    turns_of: options.TurnsOf = None,
     context: Annotated[
         list[str] | None,
         typer.Option(help="turn: go on from an agent's tag; question: from the bare question. Repeat; else both."),
@@ -83,7 +84,7 @@ def sweep(
         chosen,
         parse_layers(layers, 10_000),
         units,
-        at,
+        turns_of or at,
         tuple(context or sweeps.CONTEXTS),
         tuple(f"agent {a}" if a.isdecimal() else a for a in agent or ()),
         random,
