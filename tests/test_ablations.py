@@ -87,3 +87,13 @@ def test_settings_come_back_as_they_were(name: str, tmp_path: Path) -> None:
     chosen = PRESETS[name].override({"sft.lora": "null"})
     (tmp_path / "preset.json").write_text(json.dumps(chosen.record()))
     assert kept_preset(tmp_path) == chosen
+
+
+def test_settings_of_an_older_version_are_refused(tmp_path: Path) -> None:
+    record = PRESETS["organism"].record()
+    del record["sft"]["practice"]
+    (tmp_path / "preset.json").write_text(json.dumps(record))
+    with pytest.raises(
+        UserError, match=r"preset\.json: lacks the setting practice, as an older version.*another --out"
+    ):
+        kept_preset(tmp_path)

@@ -191,12 +191,18 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> None:
 
 
 def kept_preset(out: Path) -> Preset:
-    """The settings of the run in a folder. Raises `UserError` where there is none."""
+    """The settings of the run in a folder. Raises `UserError` where there is none, or one that lacks some of them."""
     try:
         record = json.loads((out / PRESET_FILE).read_text(encoding="utf-8"))
     except OSError:
         raise UserError(f"{out}: holds no run, as it has no {PRESET_FILE}; give the --out of interp train") from None
-    return _read(Preset, record)
+    try:
+        return _read(Preset, record)
+    except KeyError as missing:
+        raise UserError(
+            f"{out / PRESET_FILE}: lacks the setting {missing.args[0]}, as an older version of interp wrote it; "
+            "train the run again with this version, with another --out"
+        ) from None
 
 
 def _read(kind: Any, value: Any) -> Any:
