@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 
 from interp.debate.tasks import make_task
-from interp.debate.transcript import read_transcripts
 from interp.errors import UserError
 from interp.evaluation.accuracy import Row, summarize
 from interp.evaluation.comparison import paired
@@ -28,9 +27,9 @@ from interp.lineage import Lineage, read_lineage
 from interp.terminal import training_bars
 from interp.training.grpo import train_grpo
 from interp.training.loop import Progress, Run
-from interp.training.pipeline import TRANSCRIPTS_FILE, keep_settings, kept_preset, seed_folder
+from interp.training.pipeline import asked_in_stage_2, keep_settings, kept_preset, seed_folder, table_task
 from interp.training.presets import Preset
-from interp.training.results import ask_checkpoint, held_out, stage_hashes, table_seed, write_results
+from interp.training.results import ask_checkpoint, stage_hashes, table_seed, write_results
 
 FULL = "full procedure"
 
@@ -104,9 +103,7 @@ def ablate(
     keep_settings(out, {"preset": kept_preset(run).record(), "seed": seed, "sft": sft.stages[-1].hash})
 
     task = make_task(preset.task, **preset.task_options)
-    questions = task.questions(preset.grpo.questions, preset.seed + 1)
-    seen = {t.question for t in read_transcripts(run / TRANSCRIPTS_FILE)} | {q.text for q in questions}
-    tested, asked = held_out(preset, None, seen), table_seed(preset)
+    questions, tested, asked = asked_in_stage_2(preset, task), table_task(run, preset), table_seed(preset)
 
     def told(name: str) -> Progress | None:
         return progress and (lambda what, *rest: progress(f"{name}: {what}", *rest))

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from interp.lineage import read_lineage
 from interp.models import load_model
 from interp.organism.pretraining import Pretraining
 from interp.training.loop import Run
-from interp.training.pipeline import make_debates, train
+from interp.training.pipeline import asked_in_stage_2, make_debates, table_task, train
 from interp.training.presets import Preset, preset
 from interp.training.results import TITLES, Unseen, held_out
 
@@ -217,6 +218,19 @@ def test_the_tables_questions_are_new() -> None:
     assert {q.text for q in held_out(nine, None, left).questions(5, seed=2)} == everything - left
     with pytest.raises(UserError, match="ask for fewer"):
         held_out(nine, None, everything)
+
+
+def test_plain_answers_are_seen_as_well(tmp_path: Path) -> None:
+    changes = {"task": "arithmetic", "task_options": '{"digits": 1, "terms": 1}'}
+    chosen = preset("toy").override({**TOY, **changes, "grpo.questions": "3", "table_questions": "2"})
+    stage_2 = [q.text for q in asked_in_stage_2(chosen, Arithmetic.sized(1, 1))]
+    example = read_embedded("scripted")[0]
+    *debated, plain, fourth, fifth = sorted({str(n) for n in range(1, 10)} - set(stage_2))
+    write_transcripts(tmp_path / "transcripts.jsonl", [replace(example, question=text) for text in debated])
+    before = table_task(tmp_path, chosen).questions(3, seed=2)
+    assert {q.text for q in before} == {plain, fourth, fifth}
+    (tmp_path / "direct.jsonl").write_text(json.dumps({"question": plain}) + "\n")
+    assert {q.text for q in table_task(tmp_path, chosen).questions(2, seed=2)} == {fourth, fifth}
 
 
 def test_from_scratch(chosen: Preset, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from interp.debate.agents import Sampling
 from interp.debate.local import LocalAgent
 from interp.debate.personas import PLAIN
-from interp.debate.tasks import Task, make_task
+from interp.debate.tasks import Question, Task, make_task
 from interp.debate.transcript import Transcript, read_transcripts, without_tags, write_transcripts
 from interp.errors import UserError
 from interp.evaluation.accuracy import evaluate, is_finished
@@ -75,11 +75,10 @@ def train(
     if pretraining is not None:
         run = replace(run, preset=replace(preset, model=str(_make_base(run, pretraining))))
     trained_on = task or make_task(preset.task, **preset.task_options)
-    questions = trained_on.questions(preset.grpo.questions, preset.seed + 1)
+    questions = asked_in_stage_2(preset, trained_on)
     learnt = _keep_transcripts(run, transcripts, trained_on)
     direct = plain_answers(run, trained_on, round(max(preset.sft.direct_share, preset.sft.practice) * len(learnt)))
-    seen = {t.question for t in (*learnt, *direct)} | {q.text for q in questions}
-    tested = held_out(preset, task, seen) if table else None
+    tested = table_task(run.out, preset, task) if table else None
 
     found: dict[int, tuple[Run, dict[str, Path]]] = {}
     seeds = tuple(dict.fromkeys(seeds)) or (preset.seed,)
@@ -91,6 +90,24 @@ def train(
         found[seed] = one, {"sft": sft, "debategpt": debategpt, "imad": imad}
     measured = make_table(run, found, tested) if tested and processes().is_main_process else None
     return Trained({seed: checkpoints for seed, (_, checkpoints) in found.items()}, measured)
+
+
+def asked_in_stage_2(preset: Preset, task: Task) -> list[Question]:
+    """The questions of the task that stage 2 asks, in every seed."""
+    return task.questions(preset.grpo.questions, preset.seed + 1)
+
+
+def table_task(out: Path, preset: Preset, task: Task | None = None) -> Task:
+    """What the table of the run in a folder asks: questions that none of its stages has seen.
+
+    Those seen are in its debates, in its plain answers where it has some, and in stage 2. `task` is that of the
+    preset unless given, as in `train`.
+    """
+    seen = {q.text for q in asked_in_stage_2(preset, task or make_task(preset.task, **preset.task_options))}
+    seen |= {t.question for t in read_transcripts(out / TRANSCRIPTS_FILE)}
+    if (out / DIRECT_FILE).exists():
+        seen |= {record["question"] for record in read_lines(out / DIRECT_FILE)}
+    return held_out(preset, task, seen)
 
 
 def seed_folder(out: Path, seed: int) -> Path:
