@@ -381,8 +381,10 @@ def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dic
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they would say is checked below, and refused
             adapted = PeftModel.from_pretrained(hf, str(folder), use_safetensors=True)
+        # Unless told, PEFT would look on the hub for the base by its name, whether its vocabulary grew.
+        own = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-            homeless = set(file.keys()) ^ get_peft_model_state_dict(adapted).keys()  # either way round
+            homeless = (set(file.keys()) ^ own.keys()) - adapted.state_dict().keys()  # whole embeddings have a home
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"adapter {adapter}: does not fit the model ({_first_line(error)})") from error
     if homeless:

@@ -117,6 +117,25 @@ def test_adapters_apply_in_order(model_folder: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(deltas[0], base.detach() + change, atol=1e-5, rtol=1e-5)
 
 
+def test_the_base_that_an_adapter_names_is_not_looked_for(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapted = make_adapter(tmp_path / "plain", seed=1)
+    with torch.no_grad():
+        adapted.get_input_embeddings().weight.mul_(2)
+        expected = adapted(IDS).logits
+    adapted.save_pretrained(tmp_path / "whole", save_embedding_layers=True)
+    asked: list[Any] = []
+    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", lambda *given: asked.append(given))
+    for name in ("plain", "whole"):
+        path = tmp_path / name / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": "organism"}))
+        model = load_model(str(model_folder), adapters=[str(tmp_path / name)])
+        assert model.provenance["adapters"][0]["trained_on"] == "organism"
+    assert not asked
+    torch.testing.assert_close(model.hf(IDS).logits, expected, atol=1e-3, rtol=1e-3)
+
+
 def test_adapters_that_do_not_fit(model_folder: Path, tmp_path: Path) -> None:
     make_adapter(tmp_path / "wide", seed=1, hidden_size=64)
     with pytest.raises(UserError, match=r"adapter .*wide: does not fit"):
