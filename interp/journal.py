@@ -82,7 +82,7 @@ class Journal:
         if restart:
             self._remove()
         elif holds:
-            self._go_on()
+            self._go_on(holds)
         versions = package_versions()
         if versions not in self._versions:
             self._versions.append(versions)
@@ -152,20 +152,20 @@ class Journal:
         with atomic_write(self._facts_path) as temporary:
             temporary.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
 
-    def _go_on(self) -> None:
-        """Take over what was begun, if it was begun with the same."""
+    def _go_on(self, holds: Sequence[Path]) -> None:
+        """Take over what was begun, if it was begun with the same; `holds` are the files with its records."""
+        anew = f"to begin anew, delete {' and '.join(p.name for p in holds)} (--restart does, where there is one)"
         try:
             begun = json.loads(self._facts_path.read_text(encoding="utf-8"))
             made_by, self._versions = begun["made_by"], list(begun["versions"])
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
-                f"{self.path}: {self._facts_path.name} does not say how it was made; "
-                "give another --out, or --restart to remove both"
+                f"{self.path}: {self._facts_path.name} does not say how it was made; give another --out; {anew}"
             ) from None
         if names := differing(made_by, self._made_by):
             raise UserError(
-                f"{self.path}: was begun with another {names[0].rpartition('.')[2]}; "
-                "give what it was begun with, another --out, or --restart to begin anew"
+                f"{self.path}: was begun with another {' of '.join(reversed(names[0].split('.')[-2:]))}; "
+                f"give what it was begun with, or another --out; {anew}"
             )
 
     def _remove(self) -> None:

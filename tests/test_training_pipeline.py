@@ -183,6 +183,13 @@ def test_further_seeds_share_the_base_and_are_pooled(chosen: Preset, tmp_path: P
     assert imad.output_tokens == pytest.approx(sum(row.output_tokens for row in alone.values()) / 2)
     with pytest.raises(UserError, match=r"other settings \(seed\)"):
         train(Run(run.out, chosen.override({"seed": "1"})), seeds=(1, 0))
+    shutil.copytree(both.checkpoints[0]["imad"], both.checkpoints[1]["imad"], dirs_exist_ok=True)  # as if trained anew
+    with pytest.raises(
+        UserError, match=r"seed-1/results/imad\.jsonl: was begun with another hash of .*delete imad\.jsonl"
+    ):
+        train(run, seeds=(0, 1))
+    (run.out / "seed-1" / "results" / "imad.jsonl").unlink()
+    assert train(run, seeds=(0, 1)).checkpoints == both.checkpoints
 
 
 def test_a_table_that_was_killed_asks_only_what_is_left(chosen: Preset, tmp_path: Path) -> None:
