@@ -102,6 +102,11 @@ def question_hash(question: str) -> str:
     return hashlib.sha256(question.encode()).hexdigest()[:16]
 
 
+def label_of_agent(named: str) -> str:
+    """The label of an agent that a user names by its seat, as in `2`, or by the label itself."""
+    return f"agent {named}" if named.isdecimal() else named
+
+
 def differences(values: Float[np.ndarray, "group label *rest"]) -> Float[np.ndarray, "group label *rest"]:
     """Each label's activation minus the mean of the other labels' in its group.
 

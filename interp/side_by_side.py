@@ -16,7 +16,7 @@ from interp.corpus import Encoder
 from interp.debate.agents import Sampling
 from interp.debate.local import prompt_tokens
 from interp.debate.transcript import Transcript
-from interp.directions import Direction, Directions
+from interp.directions import Direction, Directions, label_of_agent
 from interp.errors import UserError
 from interp.generation import Generated, generate
 from interp.journal import Journal
@@ -112,7 +112,7 @@ def make_steering(
 
 def direction(directions: Directions, agent: str, layer: int, model: Model | None = None) -> Direction:
     """One agent's direction at a layer. Raises `UserError` where the file, or the model, has none."""
-    label = f"agent {agent}" if agent.isdecimal() else agent
+    label = label_of_agent(agent)
     if label not in directions.labels:
         raise UserError(f"agent {agent}: the directions are of {', '.join(directions.labels)}")
     if model is not None and not 0 <= layer < model.n_layers:

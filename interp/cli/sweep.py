@@ -64,7 +64,7 @@ def sweep(
     from interp.activations import parse_layers
     from interp.debate.agents import Sampling
     from interp.debate.tasks import make_task
-    from interp.directions import Directions, without_hashes
+    from interp.directions import Directions, label_of_agent, without_hashes
     from interp.evaluation.steerability import PersonaClassifier, gains, steerability
     from interp.listed import Listed
     from interp.terminal import gains_table, progress_bars, steerability_table
@@ -86,7 +86,7 @@ def sweep(
         units,
         turns_of or at,
         tuple(context or sweeps.CONTEXTS),
-        tuple(f"agent {a}" if a.isdecimal() else a for a in agent or ()),
+        tuple(map(label_of_agent, agent or ())),
         random,
         Sampling(max_new_tokens, temperature, top_p, seed),
     )
