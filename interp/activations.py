@@ -147,17 +147,20 @@ def _forward(
     at = to_device(batch_index * ids.shape[1] + token_index)
     averaged = bool((lengths > 1).any())
     segment_lengths = to_device(lengths)
-    read: dict[str, Tensor] = {}
+    # One buffer, taken before the pass: small pieces that outlive the large ones around them would fragment memory.
+    read = torch.empty(len(names), len(lengths), model.d_model, device=model.device)
+    reached: set[int] = set()
 
-    def keep(value: Tensor, hook: Any, name: str) -> None:
+    def keep(value: Tensor, hook: Any, i: int) -> None:
         if value.shape[:2] != ids.shape:
             raise UserError(
-                f"{name}: {model.name} gives it the shape {tuple(value.shape)}, expected (batch, token, …); "
+                f"{names[i]}: {model.name} gives it the shape {tuple(value.shape)}, expected (batch, token, …); "
                 f"choose another --site"
             )
         picked = value.flatten(0, 1).index_select(0, at).float()
-        read[name] = torch.segment_reduce(picked, "mean", lengths=segment_lengths) if averaged else picked
-        if len(read) == len(names):
+        read[i] = torch.segment_reduce(picked, "mean", lengths=segment_lengths) if averaged else picked
+        reached.add(i)
+        if len(reached) == len(names):
             raise _DeepestLayerReached
 
     arguments: dict[str, Any] = {"input_ids": to_device(ids), "use_cache": False}
@@ -166,10 +169,9 @@ def _forward(
         position = to_device(np.arange(ids.shape[1])[None] - offsets[:, None])
         arguments |= {"attention_mask": (position >= 0).long(), "position_ids": position.clamp(min=0)}
     with (
-        model.bridge.hooks(fwd_hooks=[(name, partial(keep, name=name)) for name in names]),
+        model.bridge.hooks(fwd_hooks=[(name, partial(keep, i=i)) for i, name in enumerate(names)]),
         suppress(_DeepestLayerReached),
     ):
         model.hf.base_model(**arguments)
-    return (
-        rearrange(torch.stack([read[name] for name in names]), "l (t p) d -> t p l d", p=spans.shape[1]).cpu().numpy()
-    )
+    assert len(reached) == len(names)
+    return rearrange(read.cpu().numpy(), "l (t p) d -> t p l d", p=spans.shape[1])
