@@ -1,3 +1,9 @@
 """What happens inside a model into which a multi-agent debate was distilled."""
 
+import os
+
 __version__ = "0.1.0"
+
+# In bf16 on a CPU, oneDNN keeps a compiled kernel of some MB for each shape that it meets, 1,024 of them unless told
+# otherwise, and texts come in all lengths. It reads this when it is first used.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
