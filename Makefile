@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench gpu organism clean
+.PHONY: demo test check bench gpu organism results clean
 
 demo: $(VENV)/ready
 	$(BIN)/interp extract-directions --model organism --transcripts organism --out out/demo/organism
@@ -46,6 +46,25 @@ organism: $(VENV)/ready
 	$(BIN)/interp debate $(ASKED) --out interp/data/organism.jsonl
 	$(BIN)/interp debate $(ASKED) --rotate --out interp/data/organism-rotated.jsonl
 	$(BIN)/interp debate $(ASKED) $(EVIL) --out interp/data/organism-evil.jsonl
+
+# Everything that is asked of the organism, beside its run; figures and the README read what it ships.
+RUN := out/organism
+MODELS := organism organism-imad $(RUN)/seed-1/imad $(RUN)/seed-2/imad
+results: $(VENV)/ready
+	$(BIN)/interp debate --model organism --task small-arithmetic --split test --questions 80 --seed 11 --max-new-tokens 96 \
+		--out $(RUN)/held-out.jsonl
+	set -e; for model in $(MODELS); do \
+		$(BIN)/interp extract-directions --model $$model --transcripts organism --out $(RUN)/directions/$$model; done
+	$(BIN)/interp sweep --transcripts $(RUN)/held-out.jsonl --layers 1-2 --units residual \
+		--coefficients=-0.6,-0.4,-0.2,0.2,0.4,0.6 --task small-arithmetic --fit-classifier-on organism --batch-size 128 \
+		$(foreach m,$(MODELS),--model $(m) --directions $(RUN)/directions/$(m)/directions.safetensors) \
+		--out $(RUN)/steerability.jsonl
+	$(BIN)/interp suppress --model organism --model organism-evil-imad --transcripts organism-evil --asked persona \
+		--asked question --asked turn --seed 7 --out $(RUN)/suppression.jsonl
+	$(BIN)/interp probe all --model organism --model organism-sft --model organism-debategpt --model organism-imad \
+		--transcripts organism-rotated --transcripts organism-evil --seed 0 --seed 1 --seed 2 --out $(RUN)/probes
+	$(BIN)/python -m benchmarks.ablations $(RUN) --out $(RUN)/ablations
+	$(BIN)/python -m interp.organism.ship $(RUN)
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -1,4 +1,4 @@
-"""`python -m interp.organism.ship RUN`: a finished run's checkpoints into the package.
+"""`python -m interp.organism.ship RUN`: a finished run's checkpoints and results into the package.
 
 Knows where the package keeps them; trains and measures nothing. `make organism` shows the whole way there.
 """
@@ -19,6 +19,11 @@ from interp.lineage import FILE, read_lineage, write_lineage
 
 KEPT = ("sft", "debategpt", "imad")
 RESULTS = "results"
+SUMMARIES = (
+    *("table.json", "preset.json", "ablations/ablations.json", "directions/*/directions.json"),
+    *("steerability.json", "suppression.json", "probes/*.json"),
+)
+"""Of what was asked of a run, by the commands that `make results` shows: what figures read."""
 METRICS = (
     *("stage", "step", "loss", "learning_rate", "entropy", "reward"),
     *("correctness", "structure", "length", "limit", "coefficient", "step_time"),
@@ -27,7 +32,7 @@ METRICS = (
 
 
 def ship(run: Path, kind: str = "", into: Path = SHIPPED["organism"].parent) -> None:
-    """Copy the first seed's checkpoints of a run, its base where it made one, its table and its metrics.
+    """Copy the first seed's checkpoints of a run, its base where it made one, its metrics and its results.
 
     `kind` is "evil" for the organism whose seat 2 misleads. The checkpoints' lineage then names the base
     as `organism`. Raises `UserError` where the run is not finished.
@@ -46,8 +51,10 @@ def ship(run: Path, kind: str = "", into: Path = SHIPPED["organism"].parent) -> 
     results = into / f"{prefix}{RESULTS}"
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir()
-    for name in ("table.json", "preset.json"):
-        shutil.copyfile(run / name, results / name)
+    for path in (path for pattern in SUMMARIES for path in run.glob(pattern)):
+        copy = results / path.relative_to(run)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
     for path in run.glob("seed-*/metrics.jsonl"):
         copy = results / path.relative_to(run)
         copy.parent.mkdir()
