@@ -14,7 +14,6 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import groupby
 from statistics import fmean
 from typing import Any
 
@@ -27,6 +26,7 @@ from interp.theme import (
     DIVERGING,
     INK,
     TEMPLATE,
+    add_band,
     agent_colour,
     agent_dash,
     estimate,
@@ -266,7 +266,7 @@ def _add_labels(figure: go.Figure, facts: dict[str, Any], quantity: dict[str, An
     lows, highs = quantity.get("low", undefined), quantity.get("high", undefined)
     for k, name in enumerate(facts["labels"]):  # all bands below all lines
         fill = fade(agent_colour(k + 1), 0.16)
-        _add_band(figure, layers, lows[k], highs[k], fillcolor=fill, legendgroup=name)
+        add_band(figure, layers, lows[k], highs[k], fillcolor=fill, legendgroup=name)
     for k, name in enumerate(facts["labels"]):
         colour = agent_colour(k + 1)
         figure.add_scatter(
@@ -292,7 +292,7 @@ def _add_control(
     """One grey line, the mean over the labels, with a band as wide as the widest of their ranges."""
     layers = facts["layers"]
     mean, low, high = over_labels(quantity)
-    _add_band(figure, layers, low, high, legendgroup=control.name, **control.band)
+    add_band(figure, layers, low, high, legendgroup=control.name, **control.band)
     figure.add_scatter(
         name=control.name,
         legendgroup=control.name,
@@ -303,25 +303,6 @@ def _add_control(
         line={"color": CONTROL_COLOUR, "width": 2, "dash": control.dash},
         text=[estimate(*values, show) for values in zip(mean, low, high, strict=True)],
         hovertemplate="%{text}",
-    )
-
-
-def _add_band(figure: go.Figure, layers: list[int], low: _Values, high: _Values, **style: Any) -> None:
-    """A polygon around each run of layers whose interval is defined; a lone layer gets a thin one."""
-    x: list[float | None] = []
-    y: list[float | None] = []
-    bounded = [None not in pair for pair in zip(low, high, strict=True)]
-    for known, run in groupby(range(len(layers)), bounded.__getitem__):
-        if known:
-            indices = list(run)
-            across = [float(layers[i]) for i in indices]
-            under, over = [low[i] for i in indices], [high[i] for i in indices]
-            if len(indices) == 1:
-                across, under, over = [across[0] - 0.15, across[0] + 0.15], under * 2, over * 2
-            x += [*across, *across[::-1], across[0], None]
-            y += [*under, *over[::-1], under[0], None]
-    figure.add_scatter(
-        x=x, y=y, mode="lines", line={"width": 0}, fill="toself", hoverinfo="skip", showlegend=False, **style
     )
 
 

@@ -22,7 +22,7 @@ from interp.debate.tasks import Task
 from interp.debate.transcript import before_tags, fingerprint, without_tags
 from interp.directions import Direction, Directions, without_hashes
 from interp.errors import UserError
-from interp.evaluation.suppression import Choice, choices, repetition
+from interp.evaluation.suppression import Choice, choices, repetition, summary
 from interp.generation import Generated, generate
 from interp.journal import Journal
 from interp.listed import Listed, listed, require_owner
@@ -128,6 +128,7 @@ def suppress(
 ) -> list[dict[str, Any]]:
     """Write every text; returns the records, which are also in the JSONL file `out`, each with its perplexity.
 
+    Beside it `NAME.json` says what made them and what they add up to.
     `directions` are files by name, in which the direction is labelled with the malicious persona or its seat, and
     `PROMPTS`; by default that alone. A model is steered with those that were extracted from it; with `foreign`,
     with all. Perplexity is that of the text after the plain question under `base`, unsteered, by default the
@@ -191,6 +192,7 @@ def suppress(
     records = [{**record, "perplexity": value} for record, value in zip(write.records, values, strict=True)]
     journal.finish(
         {
+            **summary(records, settings.damage),
             "records": len(records),
             "out_of_range": sum(not record["finite"] for record in records),
             "without_a_score": sum(record["trait"] is None for record in records),

@@ -19,7 +19,7 @@ from interp.debate.tasks import Task
 from interp.debate.transcript import Transcript, before_tags, fingerprint, without_tags
 from interp.directions import Direction, Directions, question_hash, without_hashes
 from interp.errors import UserError
-from interp.evaluation.steerability import PersonaClassifier, Rouge, label_of
+from interp.evaluation.steerability import PersonaClassifier, Rouge, label_of, steerability, summary
 from interp.evaluation.suppression import repetition
 from interp.generation import Generated, generate
 from interp.journal import Journal
@@ -111,7 +111,8 @@ def sweep(
     it is that agent's. With the `task` of the questions it also says whether the answer is right, and with a
     `base` its perplexity under that model, unsteered, after the plain question (kept beside `out`). Unsteered texts
     stand once for all directions, with coefficient 0. Transcripts whose question the directions were fitted on are
-    left out and counted beside the file. The same call after a kill goes on and gives the same bytes.
+    left out and counted beside the file, where the curves and areas lie too. The same call after a kill goes on and
+    gives the same bytes.
 
     Raises `UserError` where nothing is left, for directions that do not fit, and where `out` holds something else.
     """
@@ -157,8 +158,10 @@ def sweep(
             Path(out), made_by | {"base": under.provenance}, records, partial(_spoken, task), under, **how
         )
         records = [{**record, "perplexity": value} for record, value in zip(records, values, strict=True)]
+    curves = steerability(records, ["rougeL"] if classifier is None else ["rougeL", "classifier"])
     journal.finish(
         {
+            **summary(curves),
             "records": len(records),
             "questions": len(held_out),
             "questions_that_directions_were_fitted_on": len(transcripts) - len(held_out),

@@ -1,13 +1,17 @@
-"""The look that every figure shares: one colour per agent, greys for controls, nothing decorative.
+"""The look that every figure shares: one colour per agent and one per model, greys for controls, nothing decorative.
 
-Knows colours, fonts and plotly layout. Does not know what is plotted. The colours are those of Okabe
-and Ito (2008), which people with any of the common colour blindnesses can tell apart; yellow comes
-last because it is faint on white.
+Knows colours, fonts, plotly layout and bands. Does not know what is plotted. The agents' colours are those of
+Okabe and Ito (2008), the models' those of Tol's "muted" scheme (2021): people with any of the common colour
+blindnesses can tell each set apart. Yellow comes last because it is faint on white.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import PurePath
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -28,6 +32,51 @@ def agent_colour(agent: int) -> str:
 def agent_dash(agent: int) -> str:
     """The dash of an agent's line: solid for the first eight, so that no two of 24 look the same."""
     return _DASHES[(agent - 1) // len(_AGENTS) % len(_DASHES)]
+
+
+@dataclass(frozen=True)
+class ModelLook:
+    """How a model is called and drawn in every figure."""
+
+    label: str
+    colour: str
+
+
+_ROLES = {
+    "debategpt": ModelLook("DebateGPT", "#44aa99"),
+    "sft": ModelLook("SFT", "#aa4499"),
+    "imad": ModelLook("internalized", "#332288"),
+    "untrained": ModelLook("untrained", "#999999"),
+}
+BASE = ModelLook("base", "#b98a00")
+_FURTHER = ("#332288", "#882255", "#117733", "#cc6677", "#88ccee")
+
+
+def model_looks(names: Sequence[str]) -> dict[str, ModelLook]:
+    """The look of each model, the base being the first.
+
+    What training leaves is known by its name (`…-imad`, `seed-0/sft`), and so is `untrained`; others, and a second
+    one of a kind, keep their names and get a colour that is still free.
+    """
+    looks: dict[str, ModelLook] = {}
+    for i, name in enumerate(names):
+        short = PurePath(name).name
+        known = next((look for role, look in _ROLES.items() if short.endswith(role)), None)
+        taken = {look.colour for look in looks.values()}
+        if i == 0:
+            looks[name] = BASE
+        elif known is not None and known.colour not in taken:
+            looks[name] = known
+        else:
+            free = [colour for colour in _FURTHER if colour not in taken]
+            looks[name] = ModelLook(short, (free or _FURTHER)[0])
+    return looks
+
+
+def who_is_who(looks: Mapping[str, ModelLook]) -> str:
+    """What the labels stand for, in words for a caption: base is organism, internalized is organism-imad."""
+    named = [(look.label, PurePath(name).name) for name, look in looks.items()]
+    return ", ".join(f"{label} is {name}" for label, name in named if label != name)
 
 
 def fade(colour: str, opacity: float) -> str:
@@ -70,6 +119,34 @@ def estimate(mean: float | None, low: float | None, high: float | None, show: Ca
     if mean is None:
         return "not defined"
     return show(mean) if low is None or high is None else f"{show(mean)} ({interval(low, high, show)})"
+
+
+def add_band(
+    figure: go.Figure,
+    x: Sequence[float],
+    low: Sequence[float | None],
+    high: Sequence[float | None],
+    **style: Any,
+) -> None:
+    """A polygon around each run of values of x whose interval is defined; a lone one gets a thin polygon.
+
+    `style` goes to the trace, with `row` and `col` where there are several plots.
+    """
+    outline: list[float | None] = []
+    y: list[float | None] = []
+    bounded = [None not in pair for pair in zip(low, high, strict=True)]
+    for known, run in groupby(range(len(x)), bounded.__getitem__):
+        if known:
+            indices = list(run)
+            across = [float(x[i]) for i in indices]
+            under, over = [low[i] for i in indices], [high[i] for i in indices]
+            if len(indices) == 1:
+                across, under, over = [across[0] - 0.15, across[0] + 0.15], under * 2, over * 2
+            outline += [*across, *across[::-1], across[0], None]
+            y += [*under, *over[::-1], under[0], None]
+    figure.add_scatter(
+        x=outline, y=y, mode="lines", line={"width": 0}, fill="toself", hoverinfo="skip", showlegend=False, **style
+    )
 
 
 # Teal for −1, white for unrelated, brown for +1: safe for the colour-blind, and no agent's colours.

@@ -19,6 +19,7 @@ from interp.evaluation.steerability import (
     relative_gain,
     resampled,
     steerability,
+    summary,
 )
 
 
@@ -124,6 +125,10 @@ def test_planted_curves_come_out_of_the_records() -> None:
     assert (own.label, own.layer, own.peak, own.questions) == ("agent 1", 3, 2.0, 4)
     assert [c for c, _ in own.curve] == [-2, 0, 2]
     assert [m for _, m in own.curve] == pytest.approx([0.015, 0.5, 1.015])
+    for (_, mean), (low, high) in zip(own.curve, own.intervals, strict=True):
+        assert low <= mean <= high
+    assert own.intervals[1] == pytest.approx((0.5, 0.5)), "all questions agree there"
+    assert resampled(np.array([0.0, 0.01, 0.02, 0.03])).low == pytest.approx(own.intervals[0][0])
     assert own.area.low < own.area.mean < own.area.high
     assert own.area.mean == pytest.approx((0.015 + 1.0 + 1.015) / 4)
     assert found["others", "rougeL"].area.mean == pytest.approx((0.3 + 1.0 + 0.3) / 4)
@@ -145,3 +150,7 @@ def test_gains_are_over_the_first_model_on_the_questions_of_both() -> None:
     assert gain.gain.mean == pytest.approx(0.65 / 0.55 - 1)
     assert 0 < gain.gain.low <= gain.gain.high
     assert gains([]) == []
+    kept = summary(steerability(records))
+    assert kept["gains"][0]["gain"]["mean"] == gain.gain.mean
+    assert [row["area"]["mean"] for row in kept["curves"]] == [row.area.mean for row in steerability(records)]
+    assert "by_question" not in kept["curves"][0]

@@ -98,6 +98,9 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
     assert {key[3] for key in smallest} == {"steering", "random"}
     facts = json.loads(out.with_suffix(".json").read_text())
     assert (facts["records"], facts["without_a_score"]) == (len(records), 0)
+    assert [row["trait"]["mean"] for row in facts["rows"]] == [row.trait.mean for row in rows]
+    assert [row["layer"] for row in facts["chosen"]] == [choice.layer for choice in chosen.values()]
+    assert [row["remedy"] for row in facts["suppressed"]] == [key[3] for key in smallest]
 
 
 def test_a_record_is_what_its_steering_gives_alone(written: Any, trait: Trait, tiny: Model) -> None:

@@ -63,6 +63,8 @@ def test_every_combination_is_there_once(swept: Any, debates: list[Transcript]) 
     facts = json.loads(out.with_suffix(".json").read_text())
     assert (facts["records"], facts["questions_that_directions_were_fitted_on"]) == (len(records), 1)
     assert facts["directions_without_question_hashes"] == []
+    assert {row["kind"] for row in facts["curves"]} == {"own", "others", "random"}
+    assert {row["measure"] for row in facts["curves"]} == {"rougeL", "classifier"}
     assert facts["made_by"]["classifier"]["questions"] == len({t.question for t in debates[3:]})
     assert {(r["foreign"], r["directions"]) for r in records} == {(False, None), (True, "own")}
     assert all(isinstance(r["correct"], bool) and 0 <= r["repetition"] < 1 for r in records)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,12 @@ class Curve:
         """The normalised area of each question's curve."""
         return normalised_area(self.coefficients, self.scores)
 
+    def intervals(self, seed: int = 0) -> list[Interval]:
+        """The mean at each coefficient with its 95 % interval from resampling questions, the same everywhere."""
+        means = self.scores @ _weights(len(self.questions), seed)
+        low, high = np.quantile(means, (0.025, 0.975), axis=1)
+        return [Interval(*map(float, ends)) for ends in zip(self.mean, low, high, strict=True)]
+
     def area(self, seed: int = 0) -> Interval:
         """The normalised area with its 95 % interval from resampling questions."""
         return resampled(self.areas, seed)
@@ -161,6 +168,12 @@ def _draws(n: int, seed: int) -> Any:
     return np.random.default_rng(seed).integers(0, n, (_N_BOOTSTRAP, n))
 
 
+@lru_cache(maxsize=8)
+def _weights(n: int, seed: int) -> Float[np.ndarray, "question resample"]:
+    """What each question weighs in each resample."""
+    return np.stack([np.bincount(draw, minlength=n) for draw in _draws(n, seed)], axis=1) / n
+
+
 @dataclass(frozen=True, slots=True)
 class Steerability:
     """How an agent's own words come and go as one kind of direction is added, on one measure.
@@ -182,6 +195,8 @@ class Steerability:
     questions: int
     curve: tuple[tuple[float, float], ...]
     """(coefficient, mean score)."""
+    intervals: tuple[tuple[float, float], ...]
+    """The 95 % interval of each mean score, over questions."""
     by_question: Mapping[str, float]
     """The area of each question's curve."""
     foreign: bool = False
@@ -226,8 +241,10 @@ def steerability(records: Sequence[Mapping[str, Any]], measures: Sequence[str] =
                 continue
             own = dict(zip(curve.questions, curve.areas.tolist(), strict=True))
             points = tuple(zip(curve.coefficients.tolist(), curve.mean.tolist(), strict=True))
+            ends = tuple((at.low, at.high) for at in curve.intervals())
             where = (model, directions, context, layer, label, kind, measure)
-            found.append(Steerability(*where, curve.area(), curve.peak, len(curve.questions), points, own, foreign))
+            n = len(curve.questions)
+            found.append(Steerability(*where, curve.area(), curve.peak, n, points, ends, own, foreign))
     return found
 
 
@@ -276,6 +293,17 @@ def gains(found: Sequence[Steerability]) -> list[Gain]:
             where = (model, base, context, layer, label, measure)
             gained.append(Gain(*where, relative_gain(first, second), len(asked)))
     return gained
+
+
+def summary(found: Sequence[Steerability]) -> dict[str, Any]:
+    """Curves, areas and gains without the single questions, as JSON takes them; None for what is not defined."""
+    rows = [asdict(row) for row in found]
+    for row in rows:
+        del row["by_question"]
+    gained = [asdict(gain) for gain in gains(found)]
+    for row in gained:
+        row["gain"] = {end: value if np.isfinite(value) else None for end, value in row["gain"].items()}
+    return {"curves": rows, "gains": gained}
 
 
 def _score(record: Mapping[str, Any], label: str, measure: str) -> float:

@@ -8,7 +8,7 @@ fitted with `by="persona"` on malicious debates apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -255,6 +255,21 @@ def suppressions(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, s
         trait, correct = curves
         found[model, source, asked, remedy] = suppression(trait.coefficients, trait.scores, correct.scores)
     return found
+
+
+def summary(records: Sequence[Mapping[str, Any]], damage: float = 0.02) -> dict[str, Any]:
+    """Every setting of the test, what was chosen in validation and where the trait is gone, as JSON takes them."""
+    return {
+        "rows": [asdict(row) for row in damage_rows(records)],
+        "chosen": [
+            {"model": model, "source": source, "asked": asked, **asdict(choice)}
+            for (model, source, asked), choice in choices(records, damage).items()
+        ],
+        "suppressed": [
+            {"model": model, "source": source, "asked": asked, "remedy": remedy, **asdict(found)}
+            for (model, source, asked, remedy), found in suppressions(records).items()
+        ],
+    }
 
 
 def _mean(records: Sequence[Mapping[str, Any]], name: str) -> Interval | None:
