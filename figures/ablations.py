@@ -1,0 +1,59 @@
+"""What each part of stage 2 is worth: `python -m figures.ablations RESULTS --out DIR`.
+
+Reads `ablations.json`, which `python -m benchmarks.ablations` writes, and nothing else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from figures.output import Drawn, main, needed, read_json
+from figures.style import finished, joined_words, panels, points
+from interp.theme import INK, model_looks
+
+_MADE_BY = "python -m benchmarks.ablations"
+_FULL = model_looks(["base", "imad"])["imad"].colour
+
+
+def ablations(found: dict[str, Any]) -> go.Figure:
+    """Accuracy and tokens written of the full procedure and of each with one thing changed, one below the other."""
+    rows = found["rows"]
+    figure = panels(1, 2, x="", y=("",), titles=("right answers", "tokens written"), height=26 * len(rows) + 10)
+    for i, result in enumerate(rows):
+        row, colour = result["row"], _FULL if i == 0 else INK
+        points(figure, (1, 1), [i], [row["accuracy"]], name=result["name"], colour=colour, across=True)
+        tokens = {"mean": row["output_tokens"], "low": None, "high": None}
+        points(figure, (1, 2), [i], [tokens], name=result["name"], colour=colour, across=True)
+    for trace in figure.data:
+        trace.showlegend = False
+    names = [result["name"] for result in rows]
+    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.4, -0.6])
+    figure.update_xaxes(range=[0, 1.04], tickformat=".0%", col=1)
+    figure.update_xaxes(rangemode="tozero", col=2)
+    return finished(figure)
+
+
+def caption(found: dict[str, Any]) -> str:
+    """What the figure shows, and of how much."""
+    row = found["rows"][0]["row"]
+    changed = [f"{name}: {each['what']}" for name, each in found["variants"].items()]
+    return (
+        f"Stage 2 again from the same start, with one thing changed at a time: accuracy and tokens written a question "
+        f"({row['task']}), n = {row['questions']:,} questions that no stage has seen; bars are 95 % intervals over "
+        f"questions. {joined_words(changed) if changed else 'No variant has been run'}."
+    )
+
+
+def draw(folder: Path) -> list[Drawn]:
+    """The figure of a folder of results. Raises `UserError` where there are no ablations."""
+    path = folder / "ablations.json"
+    found = read_json(path, _MADE_BY)
+    needed(found, ("rows", "variants"), path, _MADE_BY)
+    return [Drawn("ablations", ablations(found), caption(found), path.name)]
+
+
+if __name__ == "__main__":
+    main(draw, "ablations", str(__doc__))

@@ -1,0 +1,99 @@
+"""Agents' directions over layers, base beside internalized: `python -m figures.agent_directions RESULTS --out DIR`.
+
+Reads `directions/NAME/directions.json`, which `interp extract-directions` writes, of every model that there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from figures.output import Drawn, main, needed, read_json
+from figures.style import finished, level, panels
+from interp.direction_figures import reliability_figure, separation_figure
+from interp.errors import UserError
+from interp.theme import agent_colour, model_looks, who_is_who
+
+_MADE_BY = "interp extract-directions"
+
+
+def agent_directions(found: Mapping[str, dict[str, Any]]) -> go.Figure:
+    """Separation, reliability and the cosines between agents, below one another; models, base first, side by side.
+
+    `found` has by model the facts of `directions.json`. Lines and bands are those of the report.
+    """
+    looks = model_looks(list(found))
+    titles = [look.label for look in looks.values()]
+    y = ("separation", "reliability", "cosine")
+    figure = panels(3, len(found), x="layer", y=y, titles=titles, height=125)
+    named: set[str] = set()
+    lows = [1.0, 1.0]
+    for column, facts in enumerate(found.values(), start=1):
+        for row, made in enumerate((separation_figure(facts), reliability_figure(facts)), start=1):
+            for trace in made.data:
+                trace.showlegend = trace.showlegend is not False and trace.name not in named
+                named |= {trace.name} if trace.showlegend else set()
+                figure.add_trace(trace, row=row, col=column)
+            lows[row - 1] = min(lows[row - 1], made.layout.yaxis.range[0])
+            level(figure, (row, column), 0.5 if row == 1 else 0.0)
+        cosine = facts["evidence"]["all"]["cosine"]
+        for a, b in combinations(range(len(facts["labels"])), 2):
+            figure.add_scatter(
+                x=facts["layers"],
+                y=[matrix[a][b] for matrix in cosine],
+                mode="lines+markers",
+                line={"color": agent_colour(a + 1), "width": 2},
+                marker={"color": agent_colour(b + 1), "size": 7},
+                hovertemplate=f"{facts['labels'][a]} and {facts['labels'][b]}: %{{y:.2f}}<extra></extra>",
+                showlegend=False,
+                row=3,
+                col=column,
+            )
+        level(figure, (3, column), 0.0)
+    figure.update_yaxes(range=[lows[0], 1.03], tickformat=".0%", row=1)
+    figure.update_yaxes(range=[lows[1], 1.03], row=2)
+    figure.update_yaxes(range=[-1.05, 1.05], row=3)
+    return finished(figure)
+
+
+def caption(found: Mapping[str, dict[str, Any]]) -> str:
+    """What the figure shows, and of how much."""
+    looks = model_looks(list(found))
+    counts = [
+        f"{f['questions']:,} questions ({f['turns']:,} turns) in {looks[name].label}" for name, f in found.items()
+    ]
+    by = next(iter(found.values()))["by"]
+    return (
+        f"Directions of each {by} over layers ({who_is_who(looks)}). Separation: how often, on held-out questions, a "
+        f"turn lies further along its own {by}'s direction than another's of the same question and round. Reliability: "
+        "the cosine between the directions of two halves of the questions. Bands are 95 % intervals over questions; "
+        f"grey are shuffled labels and random directions. Cosine: between two {by}s' directions, the line in the "
+        f"colour of one and the marks in that of the other. n = {'; '.join(counts)}."
+    )
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """By name the facts of each folder in `directions`, the base first. Raises `UserError` where there is none."""
+    paths = sorted(folder.glob("directions/*/directions.json"))
+    if not paths:
+        raise UserError(
+            f"{folder}: holds no directions/NAME/directions.json; {_MADE_BY} --out {folder}/directions/NAME writes it"
+        )
+    found = {path.parent.name: read_json(path, _MADE_BY) for path in paths}
+    for path, facts in zip(paths, found.values(), strict=True):
+        needed(facts, ("by", "labels", "layers", "evidence", "provenance"), path, _MADE_BY)
+    return dict(sorted(found.items(), key=lambda item: len(item[1]["provenance"]["model"].get("adapters", ()))))
+
+
+def draw(folder: Path) -> list[Drawn]:
+    """The figure of a folder of results. Raises `UserError` where there are no directions."""
+    found = read(folder)
+    return [Drawn("agent_directions", agent_directions(found), caption(found), "directions/NAME/directions.json")]
+
+
+if __name__ == "__main__":
+    main(draw, "agent_directions", str(__doc__))

@@ -1,0 +1,150 @@
+"""Is what the agents would have said inside a model that answers at once? `python -m figures.silent_agents RESULTS`
+
+Reads `probes/silent_agents.json`, which `interp probe silent_agents --out RESULTS/probes` writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import plotly.graph_objects as go
+
+from figures.output import Drawn, main
+from figures.probes import models, read
+from figures.style import curve, finished, level, panels, points
+from interp.theme import CONTROL_COLOUR, model_looks, who_is_who
+
+_TITLES = (
+    "A  at the question’s end",
+    "B  before its answer",
+    "C  beyond agents that never were",
+    "D  moved toward each agent",
+)
+_POSITIONS = {"question": (1, 1), "answer": (1, 2)}
+_QUESTION_ALONE = {"question": "operands, boosted", "answer": "operands and what it wrote, boosted"}
+_KINDS = {"own": "solid", "other agents": "dash", "random": "dot"}
+
+Value = Mapping[str, float | None]
+
+
+def silent_agents(found: dict[str, Any]) -> go.Figure:
+    """Decoding above (AUC at the chosen layer), its gain beyond fictitious agents and steering below."""
+    names = models(found)
+    looks = model_looks(names)
+    targets = _targets(found)
+    short = [target.removeprefix("agent ").removesuffix(" errs").removeprefix("agents ") for target in targets]
+    y = ("AUC", "AUC", "AUC, difference", "share of answers")
+    figure = panels(2, 2, x="agent", y=y, titles=_TITLES, height=150, same_x=False, same_y=False)
+    places = list(range(len(targets)))
+    for position, place in _POSITIONS.items():
+        for name, offset in zip(names, _spread(len(names)), strict=True):
+            scores = [_score(found, name, target, position, "chosen layer") for target in targets]
+            at = [x + offset for x in places]
+            points(figure, place, at, scores, name=looks[name].label, colour=looks[name].colour)
+        alone = [_score(found, None, target, None, _QUESTION_ALONE["question"]) for target in targets]
+        if position == "answer":
+            wrote = [_score(found, names[-1], target, position, _QUESTION_ALONE[position]) for target in targets]
+            alone = [more or less for more, less in zip(wrote, alone, strict=True)]
+        at = [x + 0.38 for x in places]
+        points(figure, place, at, alone, name="the question alone", symbol="diamond-open")
+        level(figure, place, 0.5)
+    agents = [target for target in targets if target.startswith("agent ")]
+    for name, offset in zip(names[1:], _spread(len(names) - 1), strict=True):
+        for position, symbol in (("question", "circle"), ("answer", "square-open")):
+            gains = [_test(found, "gain − fictitious gain", name, f"{target} @ {position}") for target in agents]
+            at = [x + offset + (0.1 if position == "answer" else -0.1) for x in range(len(agents))]
+            points(figure, (2, 1), at, gains, name=f"{looks[name].label}, C", colour=looks[name].colour, symbol=symbol)
+            figure.data[-1].showlegend = False
+    level(figure, (2, 1), 0.0)
+    _steered(figure, found, names[-1], looks[names[-1]].colour)
+    level(figure, (2, 2), 0.0)
+    for (row, column), labels in (((1, 1), short), ((1, 2), short), ((2, 1), short), ((2, 2), short)):
+        n = len(labels) if row == 1 else len(agents)
+        ticks = {"tickvals": list(range(n)), "ticktext": labels[:n], "range": [-0.6, n - 0.4], "showgrid": False}
+        figure.update_xaxes(**ticks, row=row, col=column)
+    figure.update_yaxes(range=[0.3, 1.04], row=1)
+    figure.update_yaxes(tickformat=".0%", row=2, col=2)
+    return finished(figure)
+
+
+def _steered(figure: go.Figure, found: dict[str, Any], model: str, colour: str) -> None:
+    """In each agent's place the change at each coefficient, from left to right."""
+    tests = [t for t in found["tests"] if t["name"] == "steered toward agent k" and t["model"] == model]
+    coefficients = sorted({t["coefficient"] for t in tests})
+    for kind, dash in _KINDS.items():
+        own = kind == "own"
+        for agent in sorted({t["target"] for t in tests}):
+            known = {t["coefficient"]: t["value"] for t in tests if (t["kind"], t["target"]) == (kind, agent)}
+            at = [int(agent.removeprefix("agent ")) - 1 + s for s in _spread(len(coefficients))]
+            values = [known.get(c) for c in coefficients]
+            mean = [v and v["mean"] for v in values]
+            style: dict[str, Any] = {"colour": colour if own else CONTROL_COLOUR, "dash": dash, "width": 1.6}
+            name = "own direction" if own else f"{'other agents’' if kind == 'other agents' else 'random'} directions"
+            curve(figure, (2, 2), at, mean, name=name, **style)
+            if own:
+                points(figure, (2, 2), at, values, name=name, colour=colour)
+
+
+def _targets(found: dict[str, Any]) -> list[str]:
+    """The agents' errors in order, then their agreement, as far as they were decoded."""
+    known = dict.fromkeys(row["target"] for row in found["rows"])
+    agents = [target for target in known if target.startswith("agent ") and target.endswith(" errs")]
+    return sorted(agents) + [target for target in known if target == "agents agree"]
+
+
+def _spread(n: int, width: float = 0.5) -> list[float]:
+    """Where n marks stand around a place."""
+    return [width * (i / (n - 1) - 0.5) for i in range(n)] if n > 1 else [0.0] * n
+
+
+def _score(found: dict[str, Any], model: str | None, target: str, position: str | None, kind: str) -> Value | None:
+    rows = [row for row in found["rows"] if (row["target"], row["kind"]) == (target, kind)]
+    rows = [row for row in rows if model is None or row["model"] == model]
+    return _mean([row["scores"]["auc"] for row in rows if position is None or row["position"] == position])
+
+
+def _test(found: dict[str, Any], name: str, model: str, target: str) -> Value | None:
+    tests = [test for test in found["tests"] if (test["name"], test["model"]) == (name, model)]
+    return _mean([test["value"] for test in tests if test["target"] == target])
+
+
+def _mean(values: Sequence[Value]) -> Value | None:
+    """Over seeds; None where there is none."""
+    return {end: fmean(v[end] or 0.0 for v in values) for end in ("mean", "low", "high")} if values else None
+
+
+def caption(found: dict[str, Any]) -> str:
+    """What the figure shows, and of how much; the verdict of the experiment last."""
+    names = models(found)
+    looks = model_looks(names)
+    n = max(row["questions"] for row in found["rows"])
+    steered = [t for t in found["tests"] if t["name"] == "steered toward agent k" and t["model"] == names[-1]]
+    coefficients = sorted({t["coefficient"] for t in steered})
+    asked = sorted({t["questions"] for t in steered})
+    moved = ", ".join(f"{c:g}" for c in coefficients)
+    how_many = f"{asked[0]:,} to {asked[-1]:,}" if len(asked) > 1 else ", ".join(map(str, asked))
+    return (
+        f"{found['asks']} A model reads only the bare question; decoded is whether each agent errs in its own debate "
+        f"over it, and whether all agree ({who_is_who(looks)}). A: at the question's last token; B: before the number "
+        "in the box that it writes itself. Marks are AUCs of linear probes at a layer chosen on training questions; "
+        "diamonds are what the question alone (in B also what the model wrote) gives to gradient boosting; the line "
+        f"is chance. C: how much better than in the base an agent's errors are decoded, less the same for agents that "
+        f"never were (filled: as in A, open: as in B). D: {looks[names[-1]].label}, change in the share of answers "
+        f"that are agent k's when the model is moved along k's decoded direction by {moved} of the residual stream's "
+        f"length (left to right), beside the other agents' directions and random ones; n = {how_many} questions. Bars are "
+        f"95 % intervals over questions; n = {n:,} questions in A to C. {found['finding'][0]}"
+    )
+
+
+def draw(folder: Path) -> list[Drawn]:
+    """The figure of a folder of results. Raises `UserError` where there is none of the experiment."""
+    path = folder / "probes" / "silent_agents.json"
+    found = read(path)
+    return [Drawn("silent_agents", silent_agents(found), caption(found), f"probes/{path.name}")]
+
+
+if __name__ == "__main__":
+    main(draw, "silent_agents", str(__doc__))

@@ -1,0 +1,144 @@
+"""How far each agent can be turned up: `python -m figures.steerability RESULTS --out DIR`.
+
+Reads `steerability.json`, which `interp sweep --out RESULTS/steerability.jsonl` writes beside the texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import plotly.graph_objects as go
+
+from figures.output import Drawn, main, needed, read_json
+from figures.style import curve, finished, panels
+from interp.errors import UserError
+from interp.theme import CONTROL_COLOUR, agent_colour, model_looks, who_is_who
+
+_MADE_BY = "interp sweep"
+_MEASURES = {"rougeL": "ROUGE-L", "classifier": "probability"}
+_MEASURED = {
+    "rougeL": "ROUGE-L against the agent's own turn",
+    "classifier": "probability that the text is the agent's, by a classifier fitted on other debates",
+}
+_AFTER = {"turn": "that go on from the agent's tag in a transcript", "question": "that go on from the bare question"}
+_CONTROLS = {"others": ("other agents’ directions", "dash"), "random": ("random directions", "dot")}
+
+Curves = Sequence[dict[str, Any]]
+"""Those of one context and measure, as `interp.evaluation.steerability.summary` has them."""
+
+
+def steerability(curves: Curves) -> go.Figure:
+    """Above, scores over the coefficient at one layer; below, the area under such curves at every layer.
+
+    An agent a column, a model a colour; the agent's own direction solid with its interval, controls broken.
+    """
+    at, agents = best_layer(curves), _labels(curves)
+    looks = model_looks(list(dict.fromkeys(row["model"] for row in curves)))
+    score = _MEASURES[curves[0]["measure"]]
+    x, y = ("coefficient", "layer"), (f"{score}, layer {at}", "area")
+    figure = panels(2, len(agents), x=x, y=y, titles=agents, height=140, same_x=False)
+    for column, agent in enumerate(agents, start=1):
+        figure.layout.annotations[column - 1].font.color = agent_colour(column)
+        for model, look in looks.items():
+            for kind in ("random", "others", "own"):
+                own = kind == "own"
+                name, dash = (look.label, "solid") if own else _CONTROLS[kind]
+                known = [row for row in curves if (row["model"], row["label"], row["kind"]) == (model, agent, kind)]
+                style: dict[str, Any] = {"colour": look.colour, "dash": dash, "width": 2.2 if own else 1.3}
+                style |= {"name": name if own else f"{look.label}, {name}", "hover": f"{look.label}, {name}"}
+                for row in known:
+                    if row["layer"] == at:
+                        ends = [[end[i] for end in row["intervals"]] for i in (0, 1)] if own else [(), ()]
+                        coefficients, scores = zip(*row["curve"], strict=True)
+                        curve(figure, (1, column), coefficients, scores, *ends, **style)
+                known.sort(key=lambda row: int(row["layer"]))
+                areas = [[row["area"][end] for row in known] for end in ("mean", "low", "high")]
+                layers = [row["layer"] for row in known]
+                curve(figure, (2, column), layers, *areas[: 3 if own else 1], **style, markers=own)
+    for trace in figure.data:  # controls stand in the legend once, not once a model
+        trace.showlegend = trace.showlegend and trace.name in {look.label for look in looks.values()}
+    for kind in {row["kind"] for row in curves} & set(_CONTROLS):
+        name, dash = _CONTROLS[kind]
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            name=name,
+            mode="lines",
+            line={"color": CONTROL_COLOUR, "width": 1.3, "dash": dash},
+            showlegend=True,
+            legendrank=2000,
+        )
+    figure.update_yaxes(rangemode="tozero")
+    layers = sorted({row["layer"] for row in curves})
+    figure.update_xaxes(dtick=1 if len(layers) < 7 else 5 if len(layers) < 20 else 10, row=2)
+    return finished(figure)
+
+
+def best_layer(curves: Curves) -> int:
+    """The layer at which the agents' own areas are largest on average over models and agents."""
+    areas: dict[int, list[float]] = {}
+    for row in curves:
+        if row["kind"] == "own":
+            areas.setdefault(row["layer"], []).append(row["area"]["mean"])
+    return max(areas, key=lambda layer: fmean(areas[layer]))
+
+
+def caption(curves: Curves, gains: Sequence[dict[str, Any]], settings: dict[str, Any]) -> str:
+    """What the figure shows, and of how much."""
+    first, at = curves[0], best_layer(curves)
+    looks = model_looks(list(dict.fromkeys(row["model"] for row in curves)))
+    n = sorted({row["questions"] for row in curves})
+    count = f"{n[0]:,}" if len(n) == 1 else f"{n[0]:,} to {n[-1]:,}"
+    wanted = {"context": first["context"], "measure": first["measure"], "layer": at, "label": "mean"}
+    gained = [
+        f" In the model {looks[g['model']].label} the area at layer {at} is {g['gain']['mean']:+.1%} of the base's, "
+        f"mean over agents ({g['gain']['low']:+.1%} to {g['gain']['high']:+.1%})."
+        for g in gains
+        if all(g[name] == value for name, value in wanted.items()) and None not in g["gain"].values()
+    ]
+    return (
+        f"Steerability of each agent ({who_is_who(looks)}): {_MEASURED[first['measure']]}, in greedy texts "
+        f"{_AFTER[first['context']]} while multiples of a direction are added (units: {settings['units']}; steered "
+        f"tokens: {settings['at']}). Above: over the coefficient, at the layer whose areas are largest on average. "
+        "Below: the normalised area under the curve at each layer. Solid: along the agent's own direction, each model "
+        "with its own; broken, in the same colours: along the other agents' and along random directions of the same "
+        f"length. Bands are 95 % intervals over questions; n = {count} questions that fitted no direction."
+        + "".join(gained)
+    )
+
+
+def own_curves(content: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """By context and measure the curves of each model along its own directions, the first set where it has several."""
+    first: dict[str, str] = {}
+    kept: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in content["curves"]:
+        if not row["foreign"] and first.setdefault(row["model"], row["directions"]) == row["directions"]:
+            kept.setdefault((row["context"], row["measure"]), []).append(row)
+    return list(kept.values())
+
+
+def _labels(curves: Curves) -> list[str]:
+    return sorted({row["label"] for row in curves})
+
+
+def draw(folder: Path) -> list[Drawn]:
+    """A figure a context and measure. Raises `UserError` where there is no sweep, or none along own directions."""
+    path = folder / "steerability.json"
+    content = read_json(path, f"{_MADE_BY} --out {path}l")
+    needed(content, ("curves", "gains", "made_by"), path, _MADE_BY)
+    groups = own_curves(content)
+    if not groups:
+        raise UserError(f"{path}: has no curve along a model's own directions; run interp sweep without --foreign")
+    drawn = []
+    for curves in groups:
+        measure = "" if curves[0]["measure"] == "rougeL" else f"_{curves[0]['measure']}"
+        text = caption(curves, content["gains"], content["made_by"]["settings"])
+        drawn.append(Drawn(f"steerability_{curves[0]['context']}{measure}", steerability(curves), text, path.name))
+    return drawn
+
+
+if __name__ == "__main__":
+    main(draw, "steerability", str(__doc__))

@@ -1,0 +1,157 @@
+"""A trait steered away, and what that costs: `python -m figures.suppression RESULTS --out DIR`.
+
+Reads `suppression.json`, which `interp suppress --out RESULTS/suppression.jsonl` writes beside the texts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import plotly.graph_objects as go
+
+from figures.output import Drawn, main, needed, read_json
+from figures.style import curve, finished, panels
+from interp.theme import CONTROL_COLOUR, INK, model_looks, who_is_who
+
+_MADE_BY = "interp suppress"
+_ROWS = {"trait": "trait score", "accuracy": "right answers", "perplexity": "perplexity"}
+_REMEDIES = {
+    "guard": ("guarding prompt", "dot"),
+    "fine-tune": ("benign fine-tune", "dashdot"),
+    "ablation": ("direction taken out", "solid"),
+}
+_ASKED = {
+    "persona": "by the persona's system prompt",
+    "question": "by the bare question",
+    "turn": "by a debate that stops at the malicious seat's tag",
+}
+
+
+def suppression(content: dict[str, Any], asked: str, source: str) -> go.Figure:
+    """Trait, accuracy and perplexity over the coefficient, a model a column, beside a random direction and remedies.
+
+    `content` is what `interp.evaluation.suppression.summary` gives; shown is the layer chosen in validation, and
+    the coefficient chosen there as a ring.
+    """
+    chosen = _chosen(content, asked, source)
+    looks = model_looks(models(content))
+    titles = [f"{looks[model].label}, layer {choice['layer']}" for model, choice in chosen.items()]
+    figure = panels(3, len(chosen), x="coefficient", y=list(_ROWS.values()), titles=titles, height=130)
+    for column, (model, choice) in enumerate(chosen.items(), start=1):
+        own = [row for row in content["rows"] if (row["model"], row["asked"]) == (model, asked)]
+        plain = next(row for row in own if row["remedy"] == "none")
+        for place, what in enumerate(_ROWS, start=1):
+            for remedy, name in (("random", "random direction"), ("steering", "the trait’s direction")):
+                along = (remedy, source, choice["layer"])
+                rows = [row for row in own if (row["remedy"], row["source"], row["layer"]) == along]
+                if not rows:
+                    continue
+                rows = sorted([*rows, plain], key=lambda row: float(row["coefficient"]))
+                values = [[row[what] and row[what][end] for row in rows] for end in ("mean", "low", "high")]
+                steered = remedy == "steering"
+                colour = looks[model].colour if steered else CONTROL_COLOUR
+                style: dict[str, Any] = {"colour": colour, "dash": "solid" if steered else "dash", "markers": steered}
+                curve(figure, (place, column), [row["coefficient"] for row in rows], *values, name=name, **style)
+                at = next((row for row in rows if row["coefficient"] == choice["coefficient"]), None)
+                if steered and at is not None and at[what]:
+                    _ring(figure, (place, column), choice["coefficient"], at[what]["mean"])
+            if what != "perplexity":
+                _remedies(figure, (place, column), what, own, source)
+    for trace in figure.data:
+        if trace.name == "the trait’s direction":  # a colour a model, so that none can stand for all
+            trace.showlegend = False
+    figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", row=1)
+    figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", row=2)
+    read = [row["perplexity"] for row in content["rows"] if row["asked"] == asked and row["perplexity"]]
+    ends = [min((each["low"] for each in read), default=1.0), max((each["high"] for each in read), default=10.0)]
+    ticks = [k * 10**n for n in range(7) for k in ((1, 2, 5) if ends[1] < 100 else (1,))]
+    figure.update_yaxes(type="log", tickvals=ticks, range=[math.log10(ends[0] / 1.3), math.log10(ends[1] * 1.3)], row=3)
+    return finished(figure)
+
+
+def _ring(figure: go.Figure, place: tuple[int, int], x: float, y: float) -> None:
+    name = "chosen in validation"
+    figure.add_scatter(
+        x=[x],
+        y=[y],
+        name=name,
+        legendgroup=name,
+        showlegend=place == (1, 1),
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 13, "color": INK, "line": {"width": 1.6}},
+        hoverinfo="skip",
+        row=place[0],
+        col=place[1],
+    )
+
+
+def _remedies(figure: go.Figure, place: tuple[int, int], what: str, own: Sequence[dict[str, Any]], source: str) -> None:
+    """A level each, which no coefficient changes."""
+    for remedy, (name, dash) in _REMEDIES.items():
+        direction = source.removesuffix(", clamp")
+        row = next((r for r in own if r["remedy"] == remedy and r["source"] in (None, direction)), None)
+        if row is not None:
+            ends = [min(r["coefficient"] for r in own), max(r["coefficient"] for r in own)]
+            value = row[what]["mean"]
+            curve(figure, place, ends, [value, value], name=name, colour=INK, dash=dash, width=1.2)
+
+
+def models(content: dict[str, Any]) -> list[str]:
+    """All models, the base first."""
+    return list(dict.fromkeys(row["model"] for row in content["rows"]))
+
+
+def _chosen(content: dict[str, Any], asked: str, source: str) -> dict[str, dict[str, Any]]:
+    """By model the layer and coefficient that were chosen in validation."""
+    return {c["model"]: c for c in content["chosen"] if (c["asked"], c["source"]) == (asked, source)}
+
+
+def caption(content: dict[str, Any], asked: str, source: str) -> str:
+    """What the figure shows, and of how much."""
+    chosen = _chosen(content, asked, source)
+    looks = model_looks(models(content))
+    own = [row for row in content["rows"] if row["asked"] == asked and row["model"] in chosen]
+    settings = content["made_by"]["settings"]
+    done = "clamped to" if source.endswith(", clamp") else "added with"
+    made = "the contrast of system prompts" if source.startswith("prompts") else PurePath(source).name
+    sentences = [
+        f"A trait called up {_ASKED.get(asked, asked)} and steered away along a direction ({made}) that is {done} a "
+        f"coefficient (units: {settings['units']}; steered tokens: {settings['at']}); {who_is_who(looks)}. Above: mean "
+        "score of the trait. Middle: right answers to questions that are put plainly, under the same steering. Below: "
+        "perplexity of those answers under the unsteered base, on a logarithmic axis. Solid, in the model's colour: "
+        "along the trait's direction; grey: along random ones of the same length; level lines: what the other remedies "
+        "do. Layer and coefficient (ring) were chosen on validation questions. Bands are 95 % intervals over "
+        f"questions; n = {own[0]['questions']:,} test questions for the trait."
+    ]
+    for found in content["suppressed"]:
+        if (found["asked"], found["source"], found["remedy"]) == (asked, source, "steering"):
+            label, kept = looks[found["model"]].label, f"{found['accuracy']:.1%} of {found['unsteered_accuracy']:.1%}"
+            if found["coefficient"] is None:
+                sentences.append(f"In the model {label} the trait never falls below 5 %: {found['trait']:.1%} at best.")
+            else:
+                sentences.append(
+                    f"In the model {label} the trait is at {found['trait']:.1%} with coefficient "
+                    f"{found['coefficient']:g}, where accuracy is {kept}."
+                )
+    return " ".join(sentences)
+
+
+def draw(folder: Path) -> list[Drawn]:
+    """A figure for each direction and way of calling the trait up. Raises `UserError` where there are no results."""
+    path = folder / "suppression.json"
+    content = read_json(path, f"{_MADE_BY} --out {path}l")
+    needed(content, ("rows", "chosen", "suppressed", "made_by"), path, _MADE_BY)
+    drawn = []
+    for asked, source in dict.fromkeys((row["asked"], row["source"]) for row in content["chosen"]):
+        short = re.sub(r"[^a-z0-9]+", "_", f"{asked} {PurePath(source).name}".lower()).strip("_")
+        figure = suppression(content, asked, source)
+        drawn.append(Drawn(f"suppression_{short}", figure, caption(content, asked, source), path.name))
+    return drawn
+
+
+if __name__ == "__main__":
+    main(draw, "suppression", str(__doc__))

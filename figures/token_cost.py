@@ -1,0 +1,130 @@
+"""What an answer costs and how often it is right: `python -m figures.token_cost RESULTS --out DIR`.
+
+Reads `table.json`, which `interp train` writes, and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from figures.output import Drawn, main, needed, read_json
+from figures.style import SMALL, finished, panels, points
+from interp.theme import INK, fade, model_looks
+
+_MADE_BY = "interp train"
+_TITLES = {
+    "single": "Single",
+    "vote": "Vote",
+    "debate": "Debate",
+    "debategpt": "DebateGPT",
+    "sft": "SFT",
+    "imad": "IMAD (internalized)",
+}
+_SYMBOLS = {"single": "circle", "vote": "square", "debate": "diamond"}
+_LOOKS = model_looks(["base", "debategpt", "sft", "imad"])
+_PLOT = (400, 250)  # pixels of the panel, near enough to place words
+_LETTER = 7.0
+_ASIDE = 9
+_ANCHORS = {1: "left", 0: "center", -1: "right"}
+_PLACES = ((1, 0), (-1, 0), (1, 16), (1, -16), (-1, 16), (-1, -16), (0, -32), (0, 32))
+
+
+def token_cost(table: dict[str, Any]) -> go.Figure:
+    """Accuracy with its interval over tokens a question, input and output, on a logarithmic axis: a point a method.
+
+    Where a trained method has several seeds, each of them is a faint point.
+    """
+    rows = [row for row in table["rows"] if row["method"] in _TITLES]
+    figure = panels(1, 1, x="tokens a question, in and out", y=("right answers",), height=_PLOT[1])
+    for row in rows:
+        colour = _LOOKS.get(row["method"], _LOOKS["base"]).colour
+        several = list(row["by_seed"].values()) if len(row["by_seed"]) > 1 else []
+        if several:
+            figure.add_scatter(
+                x=[_tokens(one) for one in several],
+                y=[one["accuracy"]["mean"] for one in several],
+                mode="markers",
+                marker={"color": fade(colour, 0.35), "size": 7},
+                hovertemplate=f"{_TITLES[row['method']]}, one seed: %{{x:.0f}} tokens, %{{y:.1%}}<extra></extra>",
+                showlegend=False,
+            )
+        symbol = _SYMBOLS.get(row["method"], "circle")
+        name = _TITLES[row["method"]]
+        points(figure, (1, 1), [_tokens(row)], [row["accuracy"]], name=name, colour=colour, symbol=symbol)
+        figure.data[-1].update(showlegend=False, hovertemplate=f"{name}: %{{x:.0f}} tokens, %{{y:.1%}}<extra></extra>")
+    tokens = [_tokens(row) for row in rows]
+    low, high = math.log10(min(tokens)) - 0.15, math.log10(max(tokens)) + 0.15
+    across = [(math.log10(each) - low) / (high - low) * _PLOT[0] for each in tokens]
+    up = [row["accuracy"]["mean"] / 1.1 * _PLOT[1] for row in rows]
+    words = [_TITLES[row["method"]] for row in rows]
+    for row, word, (side, dy) in zip(rows, words, placed(words, across, up), strict=True):
+        place = {"x": math.log10(_tokens(row)), "y": row["accuracy"]["mean"], "xshift": _ASIDE * side, "yshift": dy}
+        font = {"size": SMALL + 1, "color": INK}
+        figure.add_annotation(text=word, showarrow=False, font=font, xanchor=_ANCHORS[side], **place)
+    ticks = [k * 10**n for n in range(6) for k in (1, 2, 5)]
+    figure.update_xaxes(type="log", range=[low, high], tickvals=ticks, tickformat=",")
+    figure.update_yaxes(range=[0, 1.06], tickformat=".0%")
+    return finished(figure)
+
+
+def placed(words: Sequence[str], across: Sequence[float], up: Sequence[float]) -> list[tuple[int, int]]:
+    """Where each word goes: right of its point (1), left of it (-1) or centred (0), and so many pixels higher.
+
+    It is the first place at which it covers no point, bar or word.
+    """
+    taken = [(x - 6, y - 22, x + 6, y + 22) for x, y in zip(across, up, strict=True)]
+    found = []
+    for word, x, y in zip(words, across, up, strict=True):
+        long = _LETTER * len(word)
+        boxes = {}
+        for side, dy in _PLACES:
+            left = x + _ASIDE * side - long * (1 - side) / 2
+            boxes[side, dy] = (left, y + dy - 8, left + long, y + dy + 8)
+        best = min(_PLACES, key=lambda place: _cost(boxes[place], taken))
+        taken.append(boxes[best])
+        found.append(best)
+    return found
+
+
+def _cost(box: tuple[float, float, float, float], taken: Sequence[tuple[float, float, float, float]]) -> int:
+    left, bottom, right, top = box
+    outside = left < 0 or right > _PLOT[0] or bottom < 0 or top > _PLOT[1]
+    return sum(left < x1 and x0 < right and bottom < y1 and y0 < top for x0, y0, x1, y1 in taken) + 2 * outside
+
+
+def _tokens(row: dict[str, Any]) -> float:
+    return float(row["input_tokens"] + row["output_tokens"])
+
+
+def caption(table: dict[str, Any]) -> str:
+    """What the figure shows, and of how much."""
+    row = {row["method"]: row for row in table["rows"]}
+    first = table["rows"][0]
+    text = (
+        f"What an answer costs ({first['task']}): share of right answers over tokens a question, all calls of a method "
+        f"together, on a logarithmic axis; n = {first['questions']:,} questions that no stage has seen, bars are 95 % "
+        "intervals over questions. Single, Vote and Debate are the base model's; DebateGPT, SFT and IMAD are trained "
+        "on its debates and asked once."
+    )
+    if "imad" in row and "debate" in row:
+        share = _tokens(row["imad"]) / _tokens(row["debate"])
+        text += f" IMAD takes {share:.1%} of the tokens of Debate."
+    seeds = max((len(each["by_seed"]) for each in table["rows"]), default=0)
+    return text + (f" Faint points are the {seeds} seeds of training, which the others pool." if seeds > 1 else "")
+
+
+def draw(folder: Path) -> list[Drawn]:
+    """The figure of a folder of results. Raises `UserError` where there is no table."""
+    path = folder / "table.json"
+    table = read_json(path, _MADE_BY)
+    needed(table, ("rows", "tests"), path, _MADE_BY)
+    return [Drawn("token_cost", token_cost(table), caption(table), path.name)]
+
+
+if __name__ == "__main__":
+    main(draw, "token_cost", str(__doc__))
