@@ -13,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from figures.output import Drawn, main, needed, read_json
-from figures.style import finished, level, panels
+from figures.style import finished, layer_ticks, level, panels
 from interp.direction_figures import reliability_figure, separation_figure
 from interp.errors import UserError
 from interp.theme import agent_colour, model_looks, who_is_who
@@ -54,6 +54,7 @@ def agent_directions(found: Mapping[str, dict[str, Any]]) -> go.Figure:
                 col=column,
             )
         level(figure, (3, column), 0.0)
+    layer_ticks(figure, {layer for facts in found.values() for layer in facts["layers"]})
     figure.update_yaxes(range=[lows[0], 1.03], tickformat=".0%", row=1)
     figure.update_yaxes(range=[lows[1], 1.03], row=2)
     figure.update_yaxes(range=[-1.05, 1.05], row=3)

@@ -24,7 +24,7 @@ from interp.theme import FONT, INK
 
 PICTURES = ("svg", "png")
 NO_PICTURES = "no pictures: they take kaleido (pip install kaleido) and Chrome or Chromium"
-CONFIG = {"displaylogo": False}
+CONFIG = {"displayModeBar": False}
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font-family: {font}; color: {ink}; max-width: {width}px; margin: 24px auto; padding: 0 16px; }}

@@ -14,12 +14,17 @@ from typing import Any
 import plotly.graph_objects as go
 
 from figures.output import Drawn, main, needed, read_json
-from figures.style import curve, finished, joined_words, level, panels
+from figures.style import curve, finished, fit_y, joined_words, key, layer_ticks, level, panels
 from interp.errors import UserError
 from interp.theme import CONTROL_COLOUR, model_looks, who_is_who
 
 _MADE_BY = "interp probe"
 _TEXT = {"bag of words": "dot", "length and position": "dashdot"}
+_NEW = {
+    "probe, new seat": ("new seat or persona", "circle-open"),
+    "probe, new persona": ("new seat or persona", "circle-open"),
+    "probe, new round": ("new round", "square-open"),
+}
 _ENDS = ("mean", "low", "high")
 
 
@@ -33,31 +38,32 @@ def probes(found: dict[str, Any]) -> go.Figure:
     figure = panels(2, len(targets), x="layer", y=("accuracy", "selectivity"), titles=targets, height=140)
     for column, target in enumerate(targets, start=1):
         rows = [row for row in found["rows"] if row["target"] == target and "accuracy" in row["scores"]]
-        shuffled = _over_layers([row for row in rows if row["kind"] == "shuffled"])
-        layers = list(shuffled)
+        for model, look in looks.items():
+            own = [row for row in rows if row["model"] == model]
+            read = [row for row in own if row["kind"] == "probe"]
+            _curve(figure, (1, column), _over_layers(read), name=look.label, colour=look.colour, symbol="circle")
+            selective = _over_layers([row for row in read if row["selectivity"]], "selectivity")
+            _curve(figure, (2, column), selective, name=look.label, colour=look.colour, symbol="circle")
+            for kind, (name, symbol) in _NEW.items():
+                moved = _over_layers([row for row in own if row["kind"] == kind])
+                name = f"{look.label}, {name}"
+                _curve(figure, (1, column), moved, name=name, colour=look.colour, symbol=symbol, width=1.4)
         grey: dict[str, Any] = {"colour": CONTROL_COLOUR, "width": 1.6}
+        shuffled = _over_layers([row for row in rows if row["kind"] == "shuffled"])
         _curve(figure, (1, column), shuffled, name="shuffled labels", dash="dash", **grey)
         for kind, dash in _TEXT.items():
             scores = [row["scores"]["accuracy"]["mean"] for row in rows if row["kind"] == kind]
-            if scores and layers:
-                ends = [min(layers) - 0.3, max(layers) + 0.3]
-                curve(figure, (1, column), ends, [fmean(scores)] * 2, name=kind, dash=dash, **grey)
-        for model, look in looks.items():
-            own = [row for row in rows if row["model"] == model and row["layer"] is not None]
-            for kind in dict.fromkeys(row["kind"] for row in own if row["kind"].startswith("probe, new")):
-                moved = _over_layers([row for row in own if row["kind"] == kind])
-                name = f"{look.label}, {kind.removeprefix('probe, ')}"
-                _curve(figure, (1, column), moved, name=name, colour=look.colour, dash=_NEW[kind], width=1.4)
-            read = [row for row in own if row["kind"] == "probe"]
-            _curve(figure, (1, column), _over_layers(read), name=look.label, colour=look.colour, markers=True)
-            selective = _over_layers([row for row in read if row["selectivity"]], "selectivity")
-            _curve(figure, (2, column), selective, name=look.label, colour=look.colour, markers=True)
+            if scores:
+                curve(figure, (1, column), [-1, 1000], [fmean(scores)] * 2, name=kind, dash=dash, **grey)
         level(figure, (2, column), 0.0)
+    for trace in figure.data:
+        trace.showlegend = trace.showlegend and ", new " not in trace.name
+    for name, symbol in dict.fromkeys(_NEW[row["kind"]] for row in found["rows"] if row["kind"] in _NEW):
+        key(figure, name, symbol=symbol)
+    layer_ticks(figure, {row["layer"] for row in found["rows"] if row["layer"] is not None})
     figure.update_yaxes(tickformat=".0%", range=[0, 1.04], row=1)
+    fit_y(figure, 2, floor=0.0, ceiling=0.5)
     return finished(figure)
-
-
-_NEW = {"probe, new seat": "dash", "probe, new persona": "dash", "probe, new round": "dot"}
 
 
 def _over_layers(rows: Sequence[dict[str, Any]], what: str = "") -> dict[int, list[float]]:
@@ -86,9 +92,7 @@ def caption(found: dict[str, Any]) -> str:
         f"{examples:,} turns on {questions:,} questions ({target})" for target, (examples, questions) in counts.items()
     ]
     kinds = {row["kind"] for row in found["rows"]}
-    moved = " Broken in a model's colour: on a seat, persona or round that the probe never saw." * bool(
-        kinds & set(_NEW)
-    )
+    moved = " Open marks: on a seat, persona or round that the probe never saw." * bool(kinds & set(_NEW))
     return (
         f"{found['asks']} Linear probes over layers ({who_is_who(looks)}). Above: accuracy on held-out questions, with "
         "the same on shuffled labels, and what the text's words, or its length and position, give away without a model."

@@ -14,14 +14,14 @@ import plotly.graph_objects as go
 
 from figures.output import Drawn, main
 from figures.probes import models, read
-from figures.style import curve, finished, level, panels, points
+from figures.style import curve, finished, fit_y, level, panels, points
 from interp.theme import CONTROL_COLOUR, model_looks, who_is_who
 
 _TITLES = (
     "A  at the question’s end",
     "B  before its answer",
-    "C  beyond agents that never were",
-    "D  moved toward each agent",
+    "C  beyond fictitious",
+    "D  moved toward agent",
 )
 _POSITIONS = {"question": (1, 1), "answer": (1, 2)}
 _QUESTION_ALONE = {"question": "operands, boosted", "answer": "operands and what it wrote, boosted"}
@@ -48,7 +48,7 @@ def silent_agents(found: dict[str, Any]) -> go.Figure:
         if position == "answer":
             wrote = [_score(found, names[-1], target, position, _QUESTION_ALONE[position]) for target in targets]
             alone = [more or less for more, less in zip(wrote, alone, strict=True)]
-        at = [x + 0.38 for x in places]
+        at = [x + 0.32 for x in places]
         points(figure, place, at, alone, name="the question alone", symbol="diamond-open")
         level(figure, place, 0.5)
     agents = [target for target in targets if target.startswith("agent ")]
@@ -63,9 +63,15 @@ def silent_agents(found: dict[str, Any]) -> go.Figure:
     level(figure, (2, 2), 0.0)
     for (row, column), labels in (((1, 1), short), ((1, 2), short), ((2, 1), short), ((2, 2), short)):
         n = len(labels) if row == 1 else len(agents)
-        ticks = {"tickvals": list(range(n)), "ticktext": labels[:n], "range": [-0.6, n - 0.4], "showgrid": False}
+        ticks = {
+            "tickvals": list(range(n)),
+            "ticktext": labels[:n],
+            "range": [-0.5, n - 0.4],
+            "tickangle": 0,
+            "showgrid": False,
+        }
         figure.update_xaxes(**ticks, row=row, col=column)
-    figure.update_yaxes(range=[0.3, 1.04], row=1)
+    fit_y(figure, 1, floor=0.5, ceiling=1.0)
     figure.update_yaxes(tickformat=".0%", row=2, col=2)
     return finished(figure)
 
@@ -95,7 +101,7 @@ def _targets(found: dict[str, Any]) -> list[str]:
     return sorted(agents) + [target for target in known if target == "agents agree"]
 
 
-def _spread(n: int, width: float = 0.5) -> list[float]:
+def _spread(n: int, width: float = 0.36) -> list[float]:
     """Where n marks stand around a place."""
     return [width * (i / (n - 1) - 0.5) for i in range(n)] if n > 1 else [0.0] * n
 
@@ -134,8 +140,8 @@ def caption(found: dict[str, Any]) -> str:
         f"is chance. C: how much better than in the base an agent's errors are decoded, less the same for agents that "
         f"never were (filled: as in A, open: as in B). D: {looks[names[-1]].label}, change in the share of answers "
         f"that are agent k's when the model is moved along k's decoded direction by {moved} of the residual stream's "
-        f"length (left to right), beside the other agents' directions and random ones; n = {how_many} questions. Bars are "
-        f"95 % intervals over questions; n = {n:,} questions in A to C. {found['finding'][0]}"
+        f"length (left to right), beside the other agents' directions and random ones; n = {how_many} questions. Bars "
+        f"are 95 % intervals over questions; n = {n:,} questions in A to C. {found['finding'][0]}"
     )
 
 

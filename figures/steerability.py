@@ -13,9 +13,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from figures.output import Drawn, main, needed, read_json
-from figures.style import curve, finished, panels
+from figures.style import curve, finished, key, layer_ticks, panels
 from interp.errors import UserError
-from interp.theme import CONTROL_COLOUR, agent_colour, model_looks, who_is_who
+from interp.theme import agent_colour, model_looks, who_is_who
 
 _MADE_BY = "interp sweep"
 _MEASURES = {"rougeL": "ROUGE-L", "classifier": "probability"}
@@ -57,23 +57,14 @@ def steerability(curves: Curves) -> go.Figure:
                 known.sort(key=lambda row: int(row["layer"]))
                 areas = [[row["area"][end] for row in known] for end in ("mean", "low", "high")]
                 layers = [row["layer"] for row in known]
-                curve(figure, (2, column), layers, *areas[: 3 if own else 1], **style, markers=own)
+                curve(figure, (2, column), layers, *areas[: 3 if own else 1], **style, symbol="circle" if own else "")
     for trace in figure.data:  # controls stand in the legend once, not once a model
         trace.showlegend = trace.showlegend and trace.name in {look.label for look in looks.values()}
-    for kind in {row["kind"] for row in curves} & set(_CONTROLS):
-        name, dash = _CONTROLS[kind]
-        figure.add_scatter(
-            x=[None],
-            y=[None],
-            name=name,
-            mode="lines",
-            line={"color": CONTROL_COLOUR, "width": 1.3, "dash": dash},
-            showlegend=True,
-            legendrank=2000,
-        )
+    for kind, (name, dash) in _CONTROLS.items():
+        if any(row["kind"] == kind for row in curves):
+            key(figure, name, dash)
     figure.update_yaxes(rangemode="tozero")
-    layers = sorted({row["layer"] for row in curves})
-    figure.update_xaxes(dtick=1 if len(layers) < 7 else 5 if len(layers) < 20 else 10, row=2)
+    layer_ticks(figure, {row["layer"] for row in curves}, row=2)
     return finished(figure)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -21,6 +21,7 @@ WIDTH = 480
 SMALL = 12
 _LETTER = 6.6  # pixels of width at that size, on average
 _LINE = 16
+_AXIS = 85  # what an axis takes of the width; a legend is as wide as the rest
 
 Values = Sequence[float | None]
 Place = tuple[int, int]
@@ -95,9 +96,9 @@ def finished(figure: go.Figure) -> go.Figure:
     for trace in figure.data:
         if trace.showlegend:
             width = 48 + (_LETTER + 0.2) * len(trace.name)
-            lines, used = (lines, used + width) if used + width < figure.layout.width else (lines + 1, width)
+            lines, used = (lines, used + width) if used + width < figure.layout.width - _AXIS else (lines + 1, width)
     top = titles + 20 * lines + 8
-    look = {"x": 0, "xref": "container", "y": 1 + titles / area, "yanchor": "bottom", "tracegroupgap": 0}
+    look = {"x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", "tracegroupgap": 0}
     figure.update_layout(legend={**look, "font": {"size": SMALL}}, margin_t=top)
     bottom = 52 if any(axis.title.text for axis in figure.select_xaxes()) else 30
     figure.update_layout(height=top + area + bottom)
@@ -116,10 +117,10 @@ def curve(
     colour: str,
     dash: str = "solid",
     width: float = 2,
-    markers: bool = False,
+    symbol: str = "",
     hover: str = "",
 ) -> None:
-    """A line with the band of its interval, where it has one."""
+    """A line with the band of its interval, where it has one, and with marks where they have a symbol."""
     row, col = place
     if low:
         add_band(figure, x, low, high, fillcolor=fade(colour, 0.16), legendgroup=name, row=row, col=col)
@@ -129,9 +130,9 @@ def curve(
         showlegend=_first(figure, name),
         x=list(x),
         y=list(mean),
-        mode="lines+markers" if markers else "lines",
+        mode="lines+markers" if symbol else "lines",
         line={"color": colour, "width": width, "dash": dash},
-        marker={"size": 5},
+        marker={"size": 5, "symbol": symbol or None},
         hovertemplate="%{x:g}: %{y:.3g}" + f"<extra>{escape(hover or name)}</extra>",
         row=row,
         col=col,
@@ -152,15 +153,16 @@ def points(
 ) -> None:
     """A mark for each value ({"mean", "low", "high"}) with its interval as a bar; `across`: values to the right."""
     known = [(at, value) for at, value in zip(x, values, strict=True) if value and value["mean"] is not None]
-    mean = [float(value["mean"] or 0) for _, value in known]
-    ends = [
-        [
-            abs(float(value[end]) - m) if value[end] is not None else 0.0
-            for m, (_, value) in zip(mean, known, strict=True)
-        ]  # type: ignore[arg-type]
-        for end in ("high", "low")
-    ]
-    bars = {"type": "data", "array": ends[0], "arrayminus": ends[1], "thickness": 1.4, "width": 0, "color": colour}
+    mean = [value["mean"] for _, value in known]
+    ends = {end: [_distance(value["mean"], value[end]) for _, value in known] for end in ("low", "high")}
+    bars = {
+        "type": "data",
+        "array": ends["high"],
+        "arrayminus": ends["low"],
+        "thickness": 1.4,
+        "width": 0,
+        "color": colour,
+    }
     at = [position for position, _ in known]
     axes: dict[str, Any] = {"x": mean, "y": at, "error_x": bars} if across else {"x": at, "y": mean, "error_y": bars}
     figure.add_scatter(
@@ -176,10 +178,38 @@ def points(
     )
 
 
+def _distance(mean: float | None, end: float | None) -> float:
+    return 0.0 if mean is None or end is None else abs(end - mean)
+
+
 def level(figure: go.Figure, place: Place, value: float, *, dash: str = "solid", vertical: bool = False) -> None:
     """A thin line right through a panel: what chance gives, or no difference."""
     add = figure.add_vline if vertical else figure.add_hline
-    add(value, line={"color": INK, "width": 1, "dash": dash}, layer="below", row=place[0], col=place[1])
+    add(value, line={"color": INK, "width": 1, "dash": dash}, layer="above", row=place[0], col=place[1])
+
+
+def key(figure: go.Figure, name: str, dash: str = "solid", symbol: str = "") -> None:
+    """An entry of the legend, after all others, for lines that look alike but for their colour."""
+    colour = INK if symbol else CONTROL_COLOUR
+    nan = float("nan")
+    curve(figure, (1, 1), [nan], [nan], name=name, colour=colour, dash=dash, width=1.4, symbol=symbol)
+    figure.data[-1].update(showlegend=True, legendrank=2000)
+
+
+def layer_ticks(figure: go.Figure, layers: Collection[int], row: int | None = None) -> None:
+    """Whole layers, with a little room beside the first and the last."""
+    extent = max(layers) - min(layers)
+    margin = 0.3 + extent / 40
+    ends = [min(layers) - margin, max(layers) + margin]
+    figure.update_xaxes(dtick=1 if extent <= 6 else 5 if extent <= 30 else 10, range=ends, row=row)
+
+
+def fit_y(figure: go.Figure, row: int, *, floor: float, ceiling: float) -> None:
+    """Let a row of panels reach from the floor to the ceiling, and further where what it shows does."""
+    axes = {axis.anchor.replace("x", "y") for axis in figure.select_yaxes(row=row)}
+    shown = [y for trace in figure.data if trace.yaxis in axes for y in trace.y or () if y is not None]
+    low, high = min([floor, *shown]), max([ceiling, *shown])
+    figure.update_yaxes(range=[low - 0.04 * (high - low), high + 0.04 * (high - low)], row=row)
 
 
 def _first(figure: go.Figure, name: str) -> bool:

@@ -54,7 +54,11 @@ def suppression(content: dict[str, Any], asked: str, source: str) -> go.Figure:
                 values = [[row[what] and row[what][end] for row in rows] for end in ("mean", "low", "high")]
                 steered = remedy == "steering"
                 colour = looks[model].colour if steered else CONTROL_COLOUR
-                style: dict[str, Any] = {"colour": colour, "dash": "solid" if steered else "dash", "markers": steered}
+                style: dict[str, Any] = {
+                    "colour": colour,
+                    "dash": "solid" if steered else "dash",
+                    "symbol": "circle" * steered,
+                }
                 curve(figure, (place, column), [row["coefficient"] for row in rows], *values, name=name, **style)
                 at = next((row for row in rows if row["coefficient"] == choice["coefficient"]), None)
                 if steered and at is not None and at[what]:

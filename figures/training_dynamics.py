@@ -79,9 +79,9 @@ def caption(by_seed: Mapping[int, Rows], preset: Preset | None = None) -> str:
         f"Training dynamics{name} ({whose}) over optimizer steps. A: loss on the debates in stage 1, in nats a token, "
         f"n = {marks} optimizer steps. B, C, D: stage 2, n = {n} batches{each}. B: the limit past which nothing "
         "counts, and the mean length of the completions before they are cut, in tokens; both on a logarithmic axis. "
-        f"C: the structure reward that completions earned for their tags inside the limit{whole}; the coefficient multiplies "
-        "the rewards of all tags but consensus and end. D: the share of completions with the right answer inside the "
-        "limit, sampled on training questions. Points are single batches, lines their means over "
+        f"C: the structure reward that completions earned for their tags inside the limit{whole}; the coefficient "
+        "multiplies the rewards of all tags but consensus and end. D: the share of completions with the right answer "
+        "inside the limit, sampled on training questions. Points are single batches, lines their means over "
         f"{_window(len(logged[0]))} neighbouring ones in stage 2."
     )
 
