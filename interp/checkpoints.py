@@ -102,6 +102,10 @@ SHIPPED = {
 seat 2 misleads on purpose."""
 
 
+SHIPPED_RESULTS = Path(__file__).parent / "data" / "organism" / "results"
+"""What was asked of the organism, as the commands wrote it: what figures read."""
+
+
 def local_path(name: str) -> Path:
     """Where a model lies that is a shipped one or a path."""
     return SHIPPED.get(name) or Path(name).expanduser()

@@ -18,6 +18,7 @@ from interp.cli.evaluate import evaluate
 from interp.cli.export_gguf import export_gguf
 from interp.cli.export_model import export_model
 from interp.cli.extract_directions import extract_directions
+from interp.cli.figures import figures
 from interp.cli.probe import probe
 from interp.cli.steer import steer
 from interp.cli.suppress import suppress
@@ -30,7 +31,7 @@ VERBS: Mapping[str, Sequence[Callable[..., Any]]] = {
     "Training": (train, export_model),
     "Directions": (extract_directions, export_gguf, probe),
     "Steering": (steer, sweep, suppress),
-    "Results": (evaluate, compare),
+    "Results": (evaluate, compare, figures),
 }
 """By the panel of `interp --help` that they stand in."""
 

@@ -1,0 +1,45 @@
+"""`interp figures`: a folder of results in, a page of figures out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from interp.errors import UserError
+
+
+def figures(
+    results: Annotated[
+        Path | None, typer.Argument(help="A folder of results, such as the --out of train; else the organism's.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for figures.html, and for each figure alone.")] = Path(
+        "out/figures"
+    ),
+    page_only: Annotated[bool, typer.Option("--page-only", help="Write figures.html and nothing else.")] = False,
+) -> None:
+    """Draw everything that a folder has results for, on one page that needs nothing else.
+
+    Read are table.json, preset.json and seed-K/metrics.jsonl (of train), ablations/ablations.json,
+    directions/NAME/directions.json, steerability.json (beside the --out of sweep), suppression.json (of suppress)
+    and probes/NAME.json, as far as they are there. What is left out is named. SVG and PNG take kaleido and Chrome
+    or Chromium.
+
+    Example: `interp figures out/smollm2 --out out/figures`
+    """
+    from importlib import import_module
+
+    from interp.checkpoints import SHIPPED_RESULTS
+
+    try:  # figures stand on this package, as probes do
+        make = import_module("figures.page").make
+    except ImportError:
+        raise UserError("the package figures is not installed: run this from the repository, or install it") from None
+    written, left_out = make(results or SHIPPED_RESULTS, out, pictures=not page_only)
+    for name, why in left_out.items():
+        typer.echo(f"left out: {name}: {why}")
+    for path in written:
+        typer.echo(f"wrote {path}")
+    if not page_only and not any(path.suffix == ".png" for path in written):
+        typer.echo(import_module("figures.output").NO_PICTURES)
