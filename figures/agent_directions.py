@@ -77,23 +77,36 @@ def caption(found: Mapping[str, dict[str, Any]]) -> str:
     )
 
 
-def read(folder: Path) -> dict[str, dict[str, Any]]:
-    """By name the facts of each folder in `directions`, the base first. Raises `UserError` where there is none."""
+def read(folder: Path) -> list[dict[str, dict[str, Any]]]:
+    """By name the facts of the folders in `directions`, the base first: a group for each base and set of labels.
+
+    Raises `UserError` where there is none.
+    """
     paths = sorted(folder.glob("directions/*/directions.json"))
     if not paths:
         raise UserError(
             f"{folder}: holds no directions/NAME/directions.json; {_MADE_BY} --out {folder}/directions/NAME writes it"
         )
-    found = {path.parent.name: read_json(path, _MADE_BY) for path in paths}
-    for path, facts in zip(paths, found.values(), strict=True):
+    found = []
+    for path in paths:
+        facts = read_json(path, _MADE_BY)
         needed(facts, ("by", "labels", "layers", "evidence", "provenance"), path, _MADE_BY)
-    return dict(sorted(found.items(), key=lambda item: len(item[1]["provenance"]["model"].get("adapters", ()))))
+        model = facts["provenance"]["model"]
+        found.append((len(model["adapters"]), (model["hash"], *facts["labels"]), path.parent.name, facts))
+    groups: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    for _, like, name, facts in sorted(found, key=lambda one: one[0]):
+        groups.setdefault(like, {})[name] = facts
+    return list(groups.values())
 
 
 def draw(folder: Path) -> list[Drawn]:
-    """The figure of a folder of results. Raises `UserError` where there are no directions."""
-    found = read(folder)
-    return [Drawn("agent_directions", agent_directions(found), caption(found), "directions/NAME/directions.json")]
+    """A figure a base and set of labels. Raises `UserError` where there are no directions."""
+    drawn: list[Drawn] = []
+    for found in read(folder):
+        name = "agent_directions" if not drawn else f"agent_directions_{next(iter(found))}"
+        source = ", ".join(f"directions/{each}/directions.json" for each in found)
+        drawn.append(Drawn(name, agent_directions(found), caption(found), source))
+    return drawn
 
 
 if __name__ == "__main__":

@@ -53,8 +53,6 @@ def collect(folder: Path) -> tuple[list[Drawn], dict[str, str]]:
             drawn += import_module(f"figures.{name}").draw(folder)
         except UserError as error:
             left_out[name] = str(error)
-        except (KeyError, TypeError, IndexError) as error:  # results of another version
-            left_out[name] = f"what {folder} has for it is not as expected ({error!r}); make it again"
     if not drawn:
         raise UserError(f"{folder}: has no results that a figure could be made of; {left_out[NAMES[0]]}")
     return drawn, left_out

@@ -70,7 +70,8 @@ def suppression(content: dict[str, Any], asked: str, source: str) -> go.Figure:
             trace.showlegend = False
     figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", row=1)
     figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", row=2)
-    read = [row["perplexity"] for row in content["rows"] if row["asked"] == asked and row["perplexity"]]
+    drawn = [row for row in content["rows"] if row["asked"] == asked and row["source"] in (None, source)]
+    read = [row["perplexity"] for row in drawn if row["perplexity"]]
     ends = [min((each["low"] for each in read), default=1.0), max((each["high"] for each in read), default=10.0)]
     ticks = [k * 10**n for n in range(7) for k in ((1, 2, 5) if ends[1] < 100 else (1,))]
     figure.update_yaxes(type="log", tickvals=ticks, range=[math.log10(ends[0] / 1.3), math.log10(ends[1] * 1.3)], row=3)

@@ -28,10 +28,11 @@ _TITLES = {
 _SYMBOLS = {"single": "circle", "vote": "square", "debate": "diamond"}
 _LOOKS = model_looks(["base", "debategpt", "sft", "imad"])
 _PLOT = (400, 250)  # pixels of the panel, near enough to place words
+_HIGHEST = 1.06
 _LETTER = 7.0
 _ASIDE = 9
 _ANCHORS = {1: "left", 0: "center", -1: "right"}
-_PLACES = ((1, 0), (-1, 0), (1, 16), (1, -16), (-1, 16), (-1, -16), (0, -32), (0, 32))
+_PLACES = ((1, 0), (-1, 0), (1, 16), (1, -16), (-1, 16), (-1, -16), (0, -32), (0, 32), (0, -48), (0, 48))
 
 
 def token_cost(table: dict[str, Any]) -> go.Figure:
@@ -40,46 +41,48 @@ def token_cost(table: dict[str, Any]) -> go.Figure:
     Where a trained method has several seeds, each of them is a faint point.
     """
     rows = [row for row in table["rows"] if row["method"] in _TITLES]
+    seeds = {row["method"]: list(row["by_seed"].values()) if len(row["by_seed"]) > 1 else [] for row in rows}
     figure = panels(1, 1, x="tokens a question, in and out", y=("right answers",), height=_PLOT[1])
     for row in rows:
-        colour = _LOOKS.get(row["method"], _LOOKS["base"]).colour
-        several = list(row["by_seed"].values()) if len(row["by_seed"]) > 1 else []
-        if several:
-            figure.add_scatter(
-                x=[_tokens(one) for one in several],
-                y=[one["accuracy"]["mean"] for one in several],
-                mode="markers",
-                marker={"color": fade(colour, 0.35), "size": 7},
-                hovertemplate=f"{_TITLES[row['method']]}, one seed: %{{x:.0f}} tokens, %{{y:.1%}}<extra></extra>",
-                showlegend=False,
-            )
+        name, colour = _TITLES[row["method"]], _LOOKS.get(row["method"], _LOOKS["base"]).colour
+        hover = ": %{x:.0f} tokens, %{y:.1%}<extra></extra>"
+        figure.add_scatter(
+            x=[_tokens(one) for one in seeds[row["method"]]],
+            y=[one["accuracy"]["mean"] for one in seeds[row["method"]]],
+            mode="markers",
+            marker={"color": fade(colour, 0.35), "size": 7},
+            name=f"{name}, one seed",
+            hovertemplate=f"{name}, one seed{hover}",
+            showlegend=False,
+        )
         symbol = _SYMBOLS.get(row["method"], "circle")
-        name = _TITLES[row["method"]]
         points(figure, (1, 1), [_tokens(row)], [row["accuracy"]], name=name, colour=colour, symbol=symbol)
-        figure.data[-1].update(showlegend=False, hovertemplate=f"{name}: %{{x:.0f}} tokens, %{{y:.1%}}<extra></extra>")
-    tokens = [_tokens(row) for row in rows]
+        figure.data[-1].update(showlegend=False, hovertemplate=name + hover)
+    every = [*rows, *(one for each in seeds.values() for one in each)]
+    tokens = [_tokens(row) for row in every]
     low, high = math.log10(min(tokens)) - 0.15, math.log10(max(tokens)) + 0.15
     across = [(math.log10(each) - low) / (high - low) * _PLOT[0] for each in tokens]
-    up = [row["accuracy"]["mean"] / 1.1 * _PLOT[1] for row in rows]
+    up = [row["accuracy"]["mean"] / _HIGHEST * _PLOT[1] for row in every]
     words = [_TITLES[row["method"]] for row in rows]
     for row, word, (side, dy) in zip(rows, words, placed(words, across, up), strict=True):
         place = {"x": math.log10(_tokens(row)), "y": row["accuracy"]["mean"], "xshift": _ASIDE * side, "yshift": dy}
         font = {"size": SMALL + 1, "color": INK}
         figure.add_annotation(text=word, showarrow=False, font=font, xanchor=_ANCHORS[side], **place)
-    ticks = [k * 10**n for n in range(6) for k in (1, 2, 5)]
+    ticks = [k * 10**n for n in range(6) for k in ((1, 2, 5) if high - low > 1 else (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8))]
     figure.update_xaxes(type="log", range=[low, high], tickvals=ticks, tickformat=",")
-    figure.update_yaxes(range=[0, 1.06], tickformat=".0%")
+    figure.update_yaxes(range=[0, _HIGHEST], tickformat=".0%")
     return finished(figure)
 
 
 def placed(words: Sequence[str], across: Sequence[float], up: Sequence[float]) -> list[tuple[int, int]]:
     """Where each word goes: right of its point (1), left of it (-1) or centred (0), and so many pixels higher.
 
-    It is the first place at which it covers no point, bar or word.
+    Points without a word come last. A word goes to the first place at which it covers no point, bar or word.
     """
-    taken = [(x - 6, y - 22, x + 6, y + 22) for x, y in zip(across, up, strict=True)]
+    bars = [22] * len(words) + [5] * (len(up) - len(words))
+    taken = [(x - 6, y - bar, x + 6, y + bar) for x, y, bar in zip(across, up, bars, strict=True)]
     found = []
-    for word, x, y in zip(words, across, up, strict=True):
+    for word, x, y in zip(words, across, up, strict=False):
         long = _LETTER * len(word)
         boxes = {}
         for side, dy in _PLACES:

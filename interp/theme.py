@@ -53,20 +53,20 @@ _FURTHER = ("#332288", "#882255", "#117733", "#cc6677", "#88ccee")
 
 
 def model_looks(names: Sequence[str]) -> dict[str, ModelLook]:
-    """The look of each model, the base being the first.
+    """The look of each model, the base first.
 
-    What training leaves is known by its name (`…-imad`, `seed-0/sft`), and so is `untrained`; others, and a second
-    one of a kind, keep their names and get a colour that is still free.
+    What training leaves is known by its name (`…-imad`, `seed-0/sft`), and so is `untrained`; others but the first,
+    and a second one of a kind, keep their names and get a colour that is still free.
     """
     looks: dict[str, ModelLook] = {}
     for i, name in enumerate(names):
         short = PurePath(name).name
         known = next((look for role, look in _ROLES.items() if short.endswith(role)), None)
         taken = {look.colour for look in looks.values()}
-        if i == 0:
-            looks[name] = BASE
-        elif known is not None and known.colour not in taken:
+        if known is not None and known.colour not in taken:
             looks[name] = known
+        elif i == 0:
+            looks[name] = BASE
         else:
             free = [colour for colour in _FURTHER if colour not in taken]
             looks[name] = ModelLook(short, (free or _FURTHER)[0])

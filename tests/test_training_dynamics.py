@@ -37,16 +37,11 @@ def test_what_is_drawn() -> None:
     points = [trace for trace in figure.data if trace.name == "mean length" and trace.mode == "markers"]
     assert list(points[1].y) == [91 - step for step in range(1, 81)]
     assert list(traces(figure, "loss")[0].x) == [1, 2, 3, 4]
-    whole = traces(figure, "of a whole debate")[0]
+    whole = traces(figure, "a whole debate’s reward")[0]
     assert whole.y[0] == pytest.approx(0.8 + 8 * 0.3 * 79 / 80)
     assert whole.y[-1] == pytest.approx(0.8)
-    assert [trace.name for trace in figure.data if trace.showlegend] == [
-        "limit",
-        "mean length",
-        "coefficient",
-        "of a whole debate",
-        "earned",
-    ]
+    levels = ["limit", "coefficient", "a whole debate’s reward"]
+    assert [trace.name for trace in figure.data if trace.showlegend] == levels
     said = training_dynamics.caption({0: metrics(), 3: metrics()}, organism)
     assert "organism (seeds 0, 3, drawn one over the other)" in said
     assert "n = 4 + 4 optimizer steps" in said
@@ -65,7 +60,7 @@ def test_running_mean() -> None:
 
 
 def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(output, "_picture", lambda figure: None)  # a browser takes seconds to start
+    monkeypatch.setattr(output, "_pictures", lambda drawn: {})  # a browser takes seconds to start
     for seed in (0, 10, 2):
         folder = tmp_path / "run" / f"seed-{seed}"
         folder.mkdir(parents=True)
@@ -74,16 +69,17 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     by_seed, preset = training_dynamics.read_run(tmp_path / "run")
     assert list(by_seed) == [0, 2, 10]
     assert preset == PRESETS["organism"]
-    training_dynamics.main([str(tmp_path / "run"), "--out", str(tmp_path / "out")])
+    draw = training_dynamics.draw
+    output.main(draw, "training_dynamics", "", [str(tmp_path / "run"), "--out", str(tmp_path / "out")])
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"training_dynamics.html", "training_dynamics.txt"}
     page = (tmp_path / "out" / "training_dynamics.html").read_text()
     assert "seeds 0, 2, 10" in page
     assert "<script src" not in page  # it needs no network
-    assert "no picture: that takes kaleido" in capsys.readouterr().out
+    assert "no pictures: they take kaleido" in capsys.readouterr().out
     one, preset = training_dynamics.read_run(tmp_path / "run" / "seed-10")
     assert list(one) == [10]
     assert preset == PRESETS["organism"]
     with pytest.raises(SystemExit) as stop:
-        training_dynamics.main([str(tmp_path / "out")])
+        output.main(draw, "training_dynamics", "", [str(tmp_path / "out")])
     assert stop.value.code == 2
     assert "holds no metrics.jsonl" in capsys.readouterr().err
