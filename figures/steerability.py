@@ -35,7 +35,7 @@ def steerability(curves: Curves) -> go.Figure:
 
     An agent a column, a model a colour; the agent's own direction solid with its interval, controls broken.
     """
-    at, agents = best_layer(curves), _labels(curves)
+    at, agents = best_layer(curves), sorted({row["label"] for row in curves})
     looks = model_looks(list(dict.fromkeys(row["model"] for row in curves)))
     score = _MEASURES[curves[0]["measure"]]
     x, y = ("coefficient", "layer"), (f"{score}, layer {at}", "area")
@@ -69,12 +69,12 @@ def steerability(curves: Curves) -> go.Figure:
 
 
 def best_layer(curves: Curves) -> int:
-    """The layer at which the agents' own areas are largest on average over models and agents."""
-    areas: dict[int, list[float]] = {}
+    """The layer at which scores along the agents' own directions rise highest, on average over models and agents."""
+    highest: dict[int, list[float]] = {}
     for row in curves:
         if row["kind"] == "own":
-            areas.setdefault(row["layer"], []).append(row["area"]["mean"])
-    return max(areas, key=lambda layer: fmean(areas[layer]))
+            highest.setdefault(row["layer"], []).append(max(score for _, score in row["curve"]))
+    return max(highest, key=lambda layer: fmean(highest[layer]))
 
 
 def caption(curves: Curves, gains: Sequence[dict[str, Any]], settings: dict[str, Any]) -> str:
@@ -93,7 +93,7 @@ def caption(curves: Curves, gains: Sequence[dict[str, Any]], settings: dict[str,
     return (
         f"Steerability of each agent ({who_is_who(looks)}): {_MEASURED[first['measure']]}, in greedy texts "
         f"{_AFTER[first['context']]} while multiples of a direction are added (units: {settings['units']}; steered "
-        f"tokens: {settings['at']}). Above: over the coefficient, at the layer whose areas are largest on average. "
+        f"tokens: {settings['at']}). Above: over the coefficient, at the layer where scores rise highest on average. "
         "Below: the normalised area under the curve at each layer. Solid: along the agent's own direction, each model "
         "with its own; broken, in the same colours: along the other agents' and along random directions of the same "
         f"length. Bands are 95 % intervals over questions; n = {count} questions that fitted no direction."
@@ -109,10 +109,6 @@ def own_curves(content: dict[str, Any]) -> list[list[dict[str, Any]]]:
         if not row["foreign"] and first.setdefault(row["model"], row["directions"]) == row["directions"]:
             kept.setdefault((row["context"], row["measure"]), []).append(row)
     return list(kept.values())
-
-
-def _labels(curves: Curves) -> list[str]:
-    return sorted({row["label"] for row in curves})
 
 
 def draw(folder: Path) -> list[Drawn]:

@@ -220,7 +220,7 @@ def test_directions_are_those_of_the_report(results: Path) -> None:
     figure = agent_directions.agent_directions(found)
     lines = [t for t in figure.data if t.name == "agent 3" and t.mode == "lines+markers"]
     assert len(lines) == 4
-    assert list(lines[0].y) == [0.9, 0.91]
+    assert list(lines[0].y) == pytest.approx([0.9, 0.91])
     assert lines[0].line.color == agent_colour(3)
     assert [t.name for t in figure.data if t.showlegend].count("agent 3") == 1
     cosines = [t for t in figure.data if t.yaxis in ("y5", "y6")]
