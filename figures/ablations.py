@@ -1,6 +1,7 @@
 """What each part of stage 2 is worth: `python -m figures.ablations RESULTS --out DIR`.
 
-Reads `ablations.json`, which `python -m benchmarks.ablations` writes, and nothing else.
+Reads `ablations/ablations.json`, which `python -m benchmarks.ablations RUN --out RESULTS/ablations` writes, or
+`ablations.json` alone, and nothing else.
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ def caption(found: dict[str, Any]) -> str:
 
 def draw(folder: Path) -> list[Drawn]:
     """The figure of a folder of results. Raises `UserError` where there are no ablations."""
-    path = folder / "ablations.json"
-    found = read_json(path, _MADE_BY)
+    path = folder / "ablations" / "ablations.json"
+    if not path.exists() and (folder / path.name).exists():  # as it is shipped, without the checkpoints
+        path = folder / path.name
+    found = read_json(path, f"{_MADE_BY} RUN --out {path.parent}")
     needed(found, ("rows", "variants"), path, _MADE_BY)
-    return [Drawn("ablations", ablations(found), caption(found), path.name)]
+    return [Drawn("ablations", ablations(found), caption(found), str(path.relative_to(folder)))]
 
 
 if __name__ == "__main__":

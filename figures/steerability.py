@@ -85,8 +85,8 @@ def caption(curves: Curves, gains: Sequence[dict[str, Any]], settings: dict[str,
     count = f"{n[0]:,}" if len(n) == 1 else f"{n[0]:,} to {n[-1]:,}"
     wanted = {"context": first["context"], "measure": first["measure"], "layer": at, "label": "mean"}
     gained = [
-        f" In the model {looks[g['model']].label} the area at layer {at} is {g['gain']['mean']:+.1%} of the base's, "
-        f"mean over agents ({g['gain']['low']:+.1%} to {g['gain']['high']:+.1%})."
+        f" In the model {looks[g['model']].label} the area at layer {at} differs from the base's by "
+        f"{g['gain']['mean']:+.1%} ({g['gain']['low']:+.1%} to {g['gain']['high']:+.1%}), mean over agents."
         for g in gains
         if all(g[name] == value for name, value in wanted.items()) and None not in g["gain"].values()
     ]

@@ -157,7 +157,7 @@ def results(tmp_path: Path) -> Path:
     folder = tmp_path / "results"
     contents = {
         "table.json": table(),
-        "ablations.json": ablated(),
+        "ablations/ablations.json": ablated(),
         "directions/organism-imad/directions.json": found_directions(2),
         "directions/organism/directions.json": found_directions(0),
         "steerability.json": swept(),
@@ -207,7 +207,9 @@ def test_words_do_not_cover_points() -> None:
     assert places[0] == (-1, 0), "to its right stands another"
 
 
-def test_ablations() -> None:
+def test_ablations(tmp_path: Path) -> None:
+    (tmp_path / "ablations.json").write_text(json.dumps(ablated()))
+    assert ablations.draw(tmp_path)[0].source == "ablations.json", "alone, as it is shipped"
     figure = ablations.ablations(ablated())
     assert [list(t.x) for t in figure.data if t.name == "no-sft"] == [[0.2], [160.0]]
     assert list(figure.layout.yaxis.ticktext) == ["full procedure", "no-sft"]
