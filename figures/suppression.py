@@ -39,7 +39,10 @@ def suppression(content: dict[str, Any], asked: str, source: str) -> go.Figure:
     """
     chosen = _chosen(content, asked, source)
     looks = model_looks(models(content))
-    titles = [f"{looks[model].label}, layer {choice['layer']}" for model, choice in chosen.items()]
+    titles = [
+        f"{looks[model].label}, layer{'s' * (',' in choice['layer'])} {choice['layer']}"
+        for model, choice in chosen.items()
+    ]
     figure = panels(3, len(chosen), x="coefficient", y=list(_ROWS.values()), titles=titles, height=130)
     for column, (model, choice) in enumerate(chosen.items(), start=1):
         own = [row for row in content["rows"] if (row["model"], row["asked"]) == (model, asked)]
@@ -74,7 +77,7 @@ def suppression(content: dict[str, Any], asked: str, source: str) -> go.Figure:
     read = [row["perplexity"] for row in drawn if row["perplexity"]]
     ends = [min((each["low"] for each in read), default=1.0), max((each["high"] for each in read), default=10.0)]
     ticks = [k * 10**n for n in range(7) for k in ((1, 2, 5) if ends[1] < 100 else (1,))]
-    figure.update_yaxes(type="log", tickvals=ticks, range=[math.log10(ends[0] / 1.3), math.log10(ends[1] * 1.3)], row=3)
+    figure.update_yaxes(type="log", tickvals=ticks, range=[math.log10(ends[0] / 1.6), math.log10(ends[1] * 1.6)], row=3)
     return finished(figure)
 
 
