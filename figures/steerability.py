@@ -45,10 +45,10 @@ def steerability(curves: Curves) -> go.Figure:
         for model, look in looks.items():
             for kind in ("random", "others", "own"):
                 own = kind == "own"
-                name, dash = (look.label, "solid") if own else _CONTROLS[kind]
+                control, dash = _CONTROLS.get(kind, ("", "solid"))
                 known = [row for row in curves if (row["model"], row["label"], row["kind"]) == (model, agent, kind)]
                 style: dict[str, Any] = {"colour": look.colour, "dash": dash, "width": 2.2 if own else 1.3}
-                style |= {"name": name if own else f"{look.label}, {name}", "hover": f"{look.label}, {name}"}
+                style["name"] = look.label if own else f"{look.label}, {control}"
                 for row in known:
                     if row["layer"] == at:
                         ends = [[end[i] for end in row["intervals"]] for i in (0, 1)] if own else [(), ()]

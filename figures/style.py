@@ -118,7 +118,6 @@ def curve(
     dash: str = "solid",
     width: float = 2,
     symbol: str = "",
-    hover: str = "",
 ) -> None:
     """A line with the band of its interval, where it has one, and with marks where they have a symbol."""
     row, col = place
@@ -133,7 +132,7 @@ def curve(
         mode="lines+markers" if symbol else "lines",
         line={"color": colour, "width": width, "dash": dash},
         marker={"size": 5, "symbol": symbol or None},
-        hovertemplate="%{x:g}: %{y:.3g}" + f"<extra>{escape(hover or name)}</extra>",
+        hovertemplate="%{x:g}: %{y:.3g}" + f"<extra>{escape(name)}</extra>",
         row=row,
         col=col,
     )
@@ -149,7 +148,6 @@ def points(
     colour: str = CONTROL_COLOUR,
     symbol: str = "circle",
     across: bool = False,
-    hover: Sequence[str] = (),
 ) -> None:
     """A mark for each value ({"mean", "low", "high"}) with its interval as a bar; `across`: values to the right."""
     known = [(at, value) for at, value in zip(x, values, strict=True) if value and value["mean"] is not None]
@@ -182,17 +180,16 @@ def _distance(mean: float | None, end: float | None) -> float:
     return 0.0 if mean is None or end is None else abs(end - mean)
 
 
-def level(figure: go.Figure, place: Place, value: float, *, dash: str = "solid", vertical: bool = False) -> None:
+def level(figure: go.Figure, place: Place, value: float) -> None:
     """A thin line right through a panel: what chance gives, or no difference."""
-    add = figure.add_vline if vertical else figure.add_hline
-    add(value, line={"color": INK, "width": 1, "dash": dash}, layer="above", row=place[0], col=place[1])
+    line = {"color": INK, "width": 1}
+    figure.add_hline(value, line=line, layer="above", row=place[0], col=place[1])  # "below" hides under grid lines
 
 
 def key(figure: go.Figure, name: str, dash: str = "solid", symbol: str = "") -> None:
     """An entry of the legend, after all others, for lines that look alike but for their colour."""
     colour = INK if symbol else CONTROL_COLOUR
-    nan = float("nan")
-    curve(figure, (1, 1), [nan], [nan], name=name, colour=colour, dash=dash, width=1.4, symbol=symbol)
+    curve(figure, (1, 1), [math.nan], [None], name=name, colour=colour, dash=dash, width=1.4, symbol=symbol)
     figure.data[-1].update(showlegend=True, legendrank=2000)
 
 
