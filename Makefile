@@ -50,14 +50,14 @@ organism: $(VENV)/ready
 # Everything that is asked of the organism, beside its run; figures and the README read what it ships.
 RUN := out/organism
 MODELS := organism organism-imad $(RUN)/seed-1/imad $(RUN)/seed-2/imad
+found = $(RUN)/directions/$(subst /,-,$(patsubst $(RUN)/%,%,$(1)))
 results: $(VENV)/ready
 	$(BIN)/interp debate --model organism --task small-arithmetic --split test --questions 80 --seed 11 --max-new-tokens 96 \
 		--out $(RUN)/held-out.jsonl
-	set -e; for model in $(MODELS); do \
-		$(BIN)/interp extract-directions --model $$model --transcripts organism --out $(RUN)/directions/$$model; done
+	$(foreach m,$(MODELS),$(BIN)/interp extract-directions --model $(m) --transcripts organism --out $(call found,$(m)) &&) true
 	$(BIN)/interp sweep --transcripts $(RUN)/held-out.jsonl --layers 1-2 --units residual \
 		--coefficients=-0.6,-0.4,-0.2,0.2,0.4,0.6 --task small-arithmetic --fit-classifier-on organism --batch-size 128 \
-		$(foreach m,$(MODELS),--model $(m) --directions $(RUN)/directions/$(m)/directions.safetensors) \
+		$(foreach m,$(MODELS),--model $(m) --directions $(call found,$(m))/directions.safetensors) \
 		--out $(RUN)/steerability.jsonl
 	$(BIN)/interp suppress --model organism --model organism-evil-imad --transcripts organism-evil --asked persona \
 		--asked question --asked turn --seed 7 --out $(RUN)/suppression.jsonl
