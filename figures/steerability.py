@@ -77,8 +77,9 @@ def best_layer(curves: Curves) -> int:
     return max(highest, key=lambda layer: fmean(highest[layer]))
 
 
-def caption(curves: Curves, gains: Sequence[dict[str, Any]], settings: dict[str, Any]) -> str:
-    """What the figure shows, and of how much."""
+def caption(curves: Curves, content: dict[str, Any]) -> str:
+    """What the figure shows, and of how much; `content` is all that the file holds."""
+    settings, hidden = content["made_by"]["settings"], content["directions_without_question_hashes"]
     first, at = curves[0], best_layer(curves)
     looks = model_looks(list(dict.fromkeys(row["model"] for row in curves)))
     n = sorted({row["questions"] for row in curves})
@@ -86,19 +87,24 @@ def caption(curves: Curves, gains: Sequence[dict[str, Any]], settings: dict[str,
     wanted = {"context": first["context"], "measure": first["measure"], "layer": at, "label": "mean"}
     gained = [
         f" In the model {looks[g['model']].label} the area at layer {at} differs from the base's by "
-        f"{g['gain']['mean']:+.1%} ({g['gain']['low']:+.1%} to {g['gain']['high']:+.1%}), mean over agents."
-        for g in gains
+        f"{_share(g['gain']['mean'])} ({_share(g['gain']['low'])} to {_share(g['gain']['high'])}), mean over agents."
+        for g in content["gains"]
         if all(g[name] == value for name, value in wanted.items()) and None not in g["gain"].values()
     ]
     return (
-        f"Steerability of each agent ({who_is_who(looks)}): {_MEASURED[first['measure']]}, in greedy texts "
+        f"Steerability of each agent ({who_is_who(looks)}): {_MEASURED[first['measure']]}, in texts "
         f"{_AFTER[first['context']]} while multiples of a direction are added (units: {settings['units']}; steered "
         f"tokens: {settings['at']}). Above: over the coefficient, at the layer where scores rise highest on average. "
         "Below: the normalised area under the curve at each layer. Solid: along the agent's own direction, each model "
         "with its own; broken, in the same colours: along the other agents' and along random directions of the same "
-        f"length. Bands are 95 % intervals over questions; n = {count} questions that fitted no direction."
+        f"length. Bands are 95 % intervals over questions; n = {count} questions"
+        + ("." if hidden else " that fitted no direction.")
         + "".join(gained)
     )
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:+.1f}\u00a0%".replace("-", "−")
 
 
 def own_curves(content: dict[str, Any]) -> list[list[dict[str, Any]]]:
@@ -115,15 +121,15 @@ def draw(folder: Path) -> list[Drawn]:
     """A figure a context and measure. Raises `UserError` where there is no sweep, or none along own directions."""
     path = folder / "steerability.json"
     content = read_json(path, f"{_MADE_BY} --out {path}l")
-    needed(content, ("curves", "gains", "made_by"), path, _MADE_BY)
+    needed(content, ("curves", "gains", "made_by", "directions_without_question_hashes"), path, _MADE_BY)
     groups = own_curves(content)
     if not groups:
         raise UserError(f"{path}: has no curve along a model's own directions; run interp sweep without --foreign")
     drawn = []
     for curves in groups:
         measure = "" if curves[0]["measure"] == "rougeL" else f"_{curves[0]['measure']}"
-        text = caption(curves, content["gains"], content["made_by"]["settings"])
-        drawn.append(Drawn(f"steerability_{curves[0]['context']}{measure}", steerability(curves), text, path.name))
+        name = f"steerability_{curves[0]['context']}{measure}"
+        drawn.append(Drawn(name, steerability(curves), caption(curves, content), path.name))
     return drawn
 
 

@@ -15,7 +15,8 @@ import plotly.graph_objects as go
 
 from figures.output import Drawn, main, needed, read_json
 from figures.style import curve, finished, panels
-from interp.theme import CONTROL_COLOUR, INK, model_looks, who_is_who
+from interp.evaluation.suppression import SUPPRESSED
+from interp.theme import CONTROL_COLOUR, INK, model_looks, percent, who_is_who
 
 _MADE_BY = "interp suppress"
 _ROWS = {"trait": "trait score", "accuracy": "right answers", "perplexity": "perplexity"}
@@ -133,17 +134,21 @@ def caption(content: dict[str, Any], asked: str, source: str) -> str:
         "perplexity of those answers under the unsteered base, on a logarithmic axis. Solid, in the model's colour: "
         "along the trait's direction; grey: along random ones of the same length; level lines: what the other remedies "
         "do. Layer and coefficient (ring) were chosen on validation questions. Bands are 95 % intervals over "
-        f"questions; n = {own[0]['questions']:,} test questions for the trait."
+        f"questions; n = {own[0]['questions']:,} test questions for the trait and "
+        f"{len(content['made_by']['trait']['accuracy']['test']):,} for right answers."
     ]
     for found in content["suppressed"]:
         if (found["asked"], found["source"], found["remedy"]) == (asked, source, "steering"):
-            label, kept = looks[found["model"]].label, f"{found['accuracy']:.1%} of {found['unsteered_accuracy']:.1%}"
+            label, kept = looks[found["model"]].label, [percent(found[a]) for a in ("accuracy", "unsteered_accuracy")]
             if found["coefficient"] is None:
-                sentences.append(f"In the model {label} the trait never falls below 5 %: {found['trait']:.1%} at best.")
+                sentences.append(
+                    f"In the model {label} the trait never falls below {percent(SUPPRESSED)}: "
+                    f"{percent(found['trait'])} at best."
+                )
             else:
                 sentences.append(
-                    f"In the model {label} the trait is at {found['trait']:.1%} with coefficient "
-                    f"{found['coefficient']:g}, where accuracy is {kept}."
+                    f"In the model {label} the trait is at {percent(found['trait'])} with coefficient "
+                    f"{found['coefficient']:g}, where accuracy is {kept[0]} of {kept[1]}."
                 )
     return " ".join(sentences)
 

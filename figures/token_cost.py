@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from figures.output import Drawn, main, needed, read_json
 from figures.style import SMALL, finished, panels, points
-from interp.theme import INK, fade, model_looks
+from interp.theme import INK, fade, model_looks, percent
 
 _MADE_BY = "interp train"
 _TITLES = {
@@ -116,7 +116,7 @@ def caption(table: dict[str, Any]) -> str:
     )
     if "imad" in row and "debate" in row:
         share = _tokens(row["imad"]) / _tokens(row["debate"])
-        text += f" IMAD takes {share:.1%} of the tokens of Debate."
+        text += f" IMAD takes {percent(share)} of the tokens of Debate."
     seeds = max((len(each["by_seed"]) for each in table["rows"]), default=0)
     return text + (f" Faint points are the {seeds} seeds of training, which the others pool." if seeds > 1 else "")
 

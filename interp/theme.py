@@ -46,10 +46,10 @@ _ROLES = {
     "debategpt": ModelLook("DebateGPT", "#44aa99"),
     "sft": ModelLook("SFT", "#aa4499"),
     "imad": ModelLook("internalized", "#332288"),
-    "untrained": ModelLook("untrained", "#999999"),
+    "untrained": ModelLook("untrained", "#cc6677"),
 }
 BASE = ModelLook("base", "#b98a00")
-_FURTHER = ("#332288", "#882255", "#117733", "#cc6677", "#88ccee")
+_FURTHER = ("#332288", "#882255", "#117733", "#88ccee", "#999933")
 
 
 def model_looks(names: Sequence[str]) -> dict[str, ModelLook]:

@@ -78,7 +78,8 @@ def swept() -> dict[str, Any]:
                         steered = {"directions": f"d/{model}", "layer": layer, "direction": direction, "coefficient": c}
                         records.append({**common, **steered, "rouge": own})
     settings = {"units": "unit", "at": "generated"}
-    return {**summary(steerability(records)), "made_by": {"settings": settings}}
+    made = {"made_by": {"settings": settings}, "directions_without_question_hashes": []}
+    return {**summary(steerability(records)), **made}
 
 
 def suppressed() -> dict[str, Any]:
@@ -96,7 +97,8 @@ def suppressed() -> dict[str, Any]:
                     common |= {"coefficient": c, "question": str(q), "repetition": 0.0, "perplexity": 2.0}
                     records.append({**common, "asked": "persona", "trait": float(not gone), "correct": gone})
                     records.append({**common, "asked": "plain", "trait": 0.0, "correct": not hurt})
-    return {**suppression_summary(records, 0.5), "made_by": {"settings": {"units": "residual", "at": "writing"}}}
+    made = {"settings": {"units": "residual", "at": "writing"}, "trait": {"accuracy": {"test": ["q"] * 8}}}
+    return {**suppression_summary(records, 0.5), "made_by": made}
 
 
 def probed(name: str = "truth") -> dict[str, Any]:
@@ -194,7 +196,7 @@ def test_token_cost() -> None:
     assert trace(figure, "Single").marker.color == trace(figure, "Vote").marker.color == model_looks(["b"])["b"].colour
     assert {note.text for note in figure.layout.annotations} == set(token_cost._TITLES.values())
     assert "n = 60 questions" in token_cost.caption(table())
-    assert "IMAD takes 5.0% of the tokens" in token_cost.caption(table())
+    assert "IMAD takes 5.0\u00a0% of the tokens" in token_cost.caption(table())
     several = token_cost.token_cost(table(seeds=3))
     assert list(trace(several, "SFT, one seed").x) == [200] * 3
     assert "3 seeds" in token_cost.caption(table(seeds=3))
@@ -251,7 +253,7 @@ def test_steerability_draws_what_the_sweep_found(results: Path) -> None:
     assert drawn.name == "steerability_question"
     assert "n = 6 questions" in drawn.caption
     gain = next(g["gain"]["mean"] for g in content["gains"] if (g["label"], g["layer"]) == ("mean", 2))
-    assert f"{gain:+.1%}" in drawn.caption
+    assert f"by {100 * gain:+.1f}\u00a0%".replace("-", "−") in drawn.caption
 
 
 def test_suppression_draws_the_layer_that_was_chosen(results: Path) -> None:
@@ -267,8 +269,8 @@ def test_suppression_draws_the_layer_that_was_chosen(results: Path) -> None:
         0,
     )
     assert [note.text for note in drawn.figure.layout.annotations] == ["base, layer 2", "internalized, layer 2"]
-    assert "n = 8 test questions" in drawn.caption
-    assert "accuracy is 75.0% of 100.0%" in drawn.caption
+    assert "n = 8 test questions for the trait and 8 for right answers" in drawn.caption
+    assert "accuracy is 75.0\u00a0% of 100.0\u00a0%" in drawn.caption
 
 
 def test_probes_over_layers_beside_their_controls(results: Path) -> None:
