@@ -103,7 +103,7 @@ def caption(found: dict[str, Any]) -> str:
 
 def read(path: Path) -> dict[str, Any]:
     """What an experiment left. Raises `UserError` where it is not there, or something else."""
-    found = read_json(path, f"{_MADE_BY} {path.stem}")
+    found = read_json(path, f"{_MADE_BY} {path.stem} --out {path.parent}")
     needed(found, ("experiment", "asks", "finding", "rows", "tests"), path, _MADE_BY)
     return found
 
