@@ -95,9 +95,9 @@ def caption(curves: Curves, content: dict[str, Any]) -> str:
         f"Steerability of each agent ({who_is_who(looks)}): {_MEASURED[first['measure']]}, in texts "
         f"{_AFTER[first['context']]} while multiples of a direction are added (units: {settings['units']}; steered "
         f"tokens: {settings['at']}). Above: over the coefficient, at the layer where scores rise highest on average. "
-        "Below: the normalised area under the curve at each layer. Solid: along the agent's own direction, each model "
-        "with its own; broken, in the same colours: along the other agents' and along random directions of the same "
-        f"length. Bands are 95 % intervals over questions; n = {count} questions"
+        "Below: the normalised area under the curve from coefficient 0 up, at each layer. Solid: along the agent's own "
+        "direction, each model with its own; broken, in the same colours: along the other agents' and along random "
+        f"directions of the same length. Bands are 95 % intervals over questions; n = {count} questions"
         + ("." if hidden else " that fitted no direction.")
         + "".join(gained)
     )

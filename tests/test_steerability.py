@@ -130,9 +130,9 @@ def test_planted_curves_come_out_of_the_records() -> None:
     assert own.intervals[1] == pytest.approx((0.5, 0.5)), "all questions agree there"
     assert resampled(np.array([0.0, 0.01, 0.02, 0.03])).low == pytest.approx(own.intervals[0][0])
     assert own.area.low < own.area.mean < own.area.high
-    assert own.area.mean == pytest.approx((0.015 + 1.0 + 1.015) / 4)
-    assert found["others", "rougeL"].area.mean == pytest.approx((0.3 + 1.0 + 0.3) / 4)
-    assert found["random", "rougeL"].area.mean == pytest.approx((0.5 + 1.0 + 0) / 4), "out of range says nothing"
+    assert own.area.mean == pytest.approx((0.5 + 1.015) / 2), "from coefficient 0 up"
+    assert found["others", "rougeL"].area.mean == pytest.approx((0.5 + 0.3) / 2)
+    assert found["random", "rougeL"].area.mean == pytest.approx((0.5 + 0) / 2), "out of range says nothing"
     assert found["own", "classifier"].area.mean == pytest.approx(own.area.mean / 2)
 
 

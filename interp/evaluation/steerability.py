@@ -120,6 +120,17 @@ class Curve:
         return self.scores.mean(axis=1)
 
     @property
+    def up(self) -> Curve:
+        """The part from coefficient 0 up, where an agent is turned up; all of it where that is a single point.
+
+        Over both sides of 0 a score that rises on one and falls on the other would have no more area than a flat one.
+        """
+        chosen = self.coefficients >= 0
+        if chosen.sum() < 2:
+            return self
+        return Curve(self.coefficients[chosen], self.scores[chosen], self.questions)
+
+    @property
     def peak(self) -> float:
         """The coefficient at which the mean score is highest; of several the one nearest to 0."""
         mean = self.mean
@@ -190,6 +201,7 @@ class Steerability:
     kind: str
     measure: str
     area: Interval
+    """Of the part from coefficient 0 up, as `Curve.up`."""
     peak: float
     """The coefficient at which the mean curve is highest."""
     questions: int
@@ -239,12 +251,12 @@ def steerability(records: Sequence[Mapping[str, Any]], measures: Sequence[str] =
             curve = Curve.of(values)
             if not curve.questions:
                 continue
-            own = dict(zip(curve.questions, curve.areas.tolist(), strict=True))
+            own = dict(zip(curve.questions, curve.up.areas.tolist(), strict=True))
             points = tuple(zip(curve.coefficients.tolist(), curve.mean.tolist(), strict=True))
             ends = tuple((at.low, at.high) for at in curve.intervals())
             where = (model, directions, context, layer, label, kind, measure)
             n = len(curve.questions)
-            found.append(Steerability(*where, curve.area(), curve.peak, n, points, ends, own, foreign))
+            found.append(Steerability(*where, curve.up.area(), curve.peak, n, points, ends, own, foreign))
     return found
 
 
