@@ -56,11 +56,11 @@ results: $(VENV)/ready
 		--out $(RUN)/held-out.jsonl
 	$(foreach m,$(MODELS),$(BIN)/interp extract-directions --model $(m) --transcripts organism --out $(call found,$(m)) &&) true
 	$(BIN)/interp sweep --transcripts $(RUN)/held-out.jsonl --layers 1-2 --units residual \
-		--coefficients=-0.6,-0.4,-0.2,0.2,0.4,0.6 --task small-arithmetic --fit-classifier-on organism --batch-size 128 \
+		--coefficients=-0.4,-0.2,0.2,0.4,0.6 --task small-arithmetic --fit-classifier-on organism --limit 48 --batch-size 256 \
 		$(foreach m,$(MODELS),--model $(m) --directions $(call found,$(m))/directions.safetensors) \
 		--out $(RUN)/steerability.jsonl
 	$(BIN)/interp suppress --model organism --model organism-evil-imad --transcripts organism-evil --asked persona \
-		--asked question --asked turn --seed 7 --out $(RUN)/suppression.jsonl
+		--asked turn --layers 1-2 --coefficients=-1,-0.5,-0.25,-0.1,0.25,0.5 --seed 7 --batch-size 256 --out $(RUN)/suppression.jsonl
 	$(BIN)/interp probe all --model organism --model organism-sft --model organism-debategpt --model organism-imad \
 		--transcripts organism-rotated --transcripts organism-evil --seed 0 --seed 1 --seed 2 --out $(RUN)/probes
 	$(BIN)/python -m benchmarks.ablations $(RUN) --out $(RUN)/ablations
