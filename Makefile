@@ -61,8 +61,7 @@ results: $(VENV)/ready
 		--out $(RUN)/steerability.jsonl
 	$(BIN)/interp suppress --model organism --model organism-evil-imad --transcripts organism-evil --asked persona \
 		--asked turn --layers 1-2 --coefficients=-1,-0.5,-0.25,-0.1,0.25,0.5 --seed 7 --batch-size 256 --out $(RUN)/suppression.jsonl
-	$(BIN)/interp probe all --model organism --model organism-sft --model organism-debategpt --model organism-imad \
-		--transcripts organism-rotated --transcripts organism-evil --seed 0 --seed 1 --seed 2 --out $(RUN)/probes
+	$(BIN)/interp probe all --seed 0 --seed 1 --seed 2 --out $(RUN)/probes
 	$(BIN)/python -m benchmarks.ablations $(RUN) --out $(RUN)/ablations
 	$(BIN)/python -m interp.organism.ship $(RUN)
 

@@ -1,23 +1,25 @@
 """What probes cost: `python -m benchmarks.probing`.
 
 Random data of the size of a large model: 6,000 turns at width 4,096. The probes of all layers, folds and settings
-in one call, against scikit-learn's own time for as many fits of the same kind in a loop, divided over the cores;
-and the most memory that the processes held. Few layers stand for many: both sides grow alike with their number.
+in one call, against scikit-learn's own time for as many fits of the same kind in a loop on one core, divided over the
+cores; and the most memory that the processes held. Few layers stand for many: both sides grow alike with their number.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import time
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import cpu_count, delayed
+from joblib.externals.loky import get_reusable_executor
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
-from interp.probing import CHOOSE_ON, N_FOLDS, STRENGTHS, Examples, deal, held_out, linear
+from interp.decoding import at_once
+from interp.probing import CHOOSE_ON, N_FOLDS, STRENGTHS, TOLERANCE, Examples, deal, held_out, linear
 
 
 def alone(values: np.ndarray, examples: Examples, seed: int = 0) -> float:
@@ -33,14 +35,16 @@ def alone(values: np.ndarray, examples: Examples, seed: int = 0) -> float:
             begun = time.perf_counter()
             scaled = StandardScaler().fit_transform(chosen)
             for strength in strengths:
-                LogisticRegression(C=strength, max_iter=200).fit(scaled, y[rows])
+                LogisticRegression(C=strength, max_iter=200, tol=TOLERANCE).fit(scaled, y[rows])
             seconds += time.perf_counter() - begun
     return seconds
 
 
-def peak() -> float:
-    """The most memory in GB that this process and the largest of its children held."""
-    return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1e6
+def peak() -> tuple[float, float]:
+    """The most memory in GB that this process held, and the largest of those that it started, which end here."""
+    get_reusable_executor().shutdown()  # only of processes that have ended it is known
+    own, child = (resource.getrusage(who).ru_maxrss / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own, child
 
 
 def main() -> None:
@@ -49,7 +53,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=6000)
     parser.add_argument("--width", type=int, default=4096)
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=cpu_count())
     given = parser.parse_args()
     rng = np.random.default_rng(0)
     layers = [rng.standard_normal((given.turns, given.width), dtype=np.float32) for _ in range(given.layers)]
@@ -57,15 +61,18 @@ def main() -> None:
     examples = Examples(rng.integers(0, 2, len(question)), question, ("a", "b"))
     layers = [values[: len(question)] for values in layers]
     begun = time.perf_counter()
-    Parallel(n_jobs=given.jobs)(delayed(held_out)(linear(False), values, examples) for values in layers)
+    calls = [delayed(held_out)(linear(False), values, examples) for values in layers]
+    at_once(calls, sum(values.size for values in layers), given.jobs)
     ours = time.perf_counter() - begun
-    theirs = sum(alone(values, examples) for values in layers) / min(given.jobs, given.layers)
+    with threadpool_limits(1):  # on several cores it would be divided by them twice
+        theirs = sum(alone(values, examples) for values in layers) / min(given.jobs, given.layers)
     size = sum(values.nbytes for values in layers) / 1e9
     print(
         f"{given.layers} layers of {len(question):,} turns at width {given.width:,} ({size:.2f} GB), {given.jobs} jobs"
     )
     print(f"all probes: {ours:.1f} s; scikit-learn's fits alone: {theirs:.1f} s; ratio {ours / theirs:.2f}")
-    print(f"most memory: {peak():.2f} GB")
+    own, child = peak()
+    print(f"most memory: {own:.2f} GB here, {child:.2f} GB in the largest of {given.jobs} processes")
 
 
 if __name__ == "__main__":

@@ -15,17 +15,17 @@ what the labels mean. Every row of the result is scored on the same folds and th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import StandardScaler
 from sklearn.random_projection import GaussianRandomProjection
+from threadpoolctl import threadpool_limits
 
 from interp.evaluation.statistics import Interval
 from interp.monitoring import Probe
@@ -35,8 +35,8 @@ from interp.probing import Examples, HeldOut, Recipe, boosted, chosen_layer, hel
 Layers = Mapping[int, Float[np.ndarray, "example d_model"]]
 """The activations of the examples at each layer."""
 
-WORTH_PROCESSES = 2e8
-"""So many numbers in all layers, and fits run in processes of their own: below, starting these costs more."""
+WORTH_PROCESSES = 3e5
+"""So many numbers to fit on, and fits run in processes of their own: below, sending them there costs more."""
 RANDOM_DIRECTIONS = 8
 
 
@@ -96,15 +96,14 @@ def decode(
     `others` are further models' activations of the same examples, and `features` what is known without a
     model (a recipe and [example, feature]). `text` is what `text_baselines`
     gave for these examples and this seed, where several models share it. Without `controls` only the probe
-    runs. `n_jobs` processes are used, by default one, or as many as there are cores where the data are large;
-    each holds one layer. Raises `UserError` for fewer than ten questions or a single label.
+    runs. `n_jobs` is as for `at_once`. Raises `UserError` for fewer than ten questions or a single label.
     """
     examples.require_usable()
     resamples = Resamples(examples, seed)
     jobs: dict[tuple[str, int | None], tuple[Recipe, Any, Examples]] = {}
     wrong = control_labels(examples, seed) if controls else {}
     if text is None:
-        text = text_baselines(examples, seed) if controls else {}
+        text = text_baselines(examples, seed, n_jobs) if controls else {}
     for layer, values in layers.items():
         jobs["probe", layer] = linear(examples.numeric), values, examples
         if controls:
@@ -117,15 +116,14 @@ def decode(
             jobs[name, layer] = linear(examples.numeric), values, examples
     for name, (recipe, known) in (features or {}).items():
         jobs[name, None] = recipe, known, examples
-    size = sum(values.size for values in layers.values())
-    workers = n_jobs or ((os.cpu_count() or 1) if size > WORTH_PROCESSES else 1)
-    done = Parallel(n_jobs=workers)(delayed(held_out)(r, X, labelled, seed) for r, X, labelled in jobs.values())
-    held: dict[tuple[str, int | None], HeldOut] = dict(zip(jobs, done, strict=True))
-    whole = Parallel(n_jobs=workers)(
+    fits = [delayed(held_out)(recipe, X, labelled, seed) for recipe, X, labelled in jobs.values()]
+    whole = [
         delayed(Probe.fit)(values, examples, layer=layer, hook_point=hook_point, seed=seed)
         for layer, values in (layers if controls else {}).items()
-    )
-    probes = {probe.layer: probe for probe in whole}
+    ]
+    done = at_once([*fits, *whole], sum(X.size for _, X, _ in jobs.values()), n_jobs)
+    held: dict[tuple[str, int | None], HeldOut] = dict(zip(jobs, done, strict=False))
+    probes = {probe.layer: probe for probe in done[len(jobs) :]}
     chosen, places = chosen_layer([held["probe", layer] for layer in layers])
     numbers = list(layers)
     held["chosen layer", None] = chosen
@@ -150,6 +148,17 @@ def decode(
     return Decoded(tuple(rows), held, resamples, probes)
 
 
+def at_once(calls: Sequence[Any], numbers: int, n_jobs: int | None = None) -> list[Any]:
+    """The results of joblib's delayed calls that fit on so many numbers, each on a thread of its own.
+
+    They run in `n_jobs` processes, by default in one, or on all cores where the numbers are many. Linear algebra
+    on several threads would have fits this small wait for one another: on busy cores that took ten times as long.
+    """
+    workers = n_jobs or (cpu_count() if numbers > WORTH_PROCESSES else 1)
+    with threadpool_limits(1), parallel_config("loky", inner_max_num_threads=1):
+        return list(Parallel(n_jobs=workers)(calls))
+
+
 def control_labels(examples: Examples, seed: int) -> dict[str, Examples]:
     """The examples with `shuffled` labels and, where they have types, with the labels of a `control task`.
 
@@ -172,18 +181,18 @@ def control_labels(examples: Examples, seed: int) -> dict[str, Examples]:
     return found
 
 
-def text_baselines(examples: Examples, seed: int = 0) -> dict[str, HeldOut]:
+def text_baselines(examples: Examples, seed: int = 0, n_jobs: int | None = None) -> dict[str, HeldOut]:
     """Predictions from the same text: its words, pairs and signs; and its length and position alone."""
-    found = {}
+    made: dict[str, tuple[Recipe, np.ndarray]] = {}
     if examples.texts and any(text.strip() for text in examples.texts):
         words = TfidfVectorizer(
             ngram_range=(1, 2), token_pattern=r"[^\W\d]+|\d+|[^\w\s]", sublinear_tf=True, max_features=5000
         )
-        recipe = linear(examples.numeric, words, weaker=100.0)
-        found["bag of words"] = held_out(recipe, np.array(examples.texts, dtype=object), examples, seed)
+        made["bag of words"] = linear(examples.numeric, words, weaker=100.0), np.array(examples.texts, dtype=object)
     if examples.surface is not None:
-        found["length and position"] = held_out(boosted(examples.numeric), examples.surface, examples, seed)
-    return found
+        made["length and position"] = boosted(examples.numeric), examples.surface
+    calls = [delayed(held_out)(recipe, X, examples, seed) for recipe, X in made.values()]
+    return dict(zip(made, at_once(calls, sum(map(len, examples.texts)), n_jobs), strict=True))
 
 
 def _random_projection(values: Float[np.ndarray, "example d_model"], numeric: bool, seed: int) -> Recipe:

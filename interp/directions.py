@@ -9,7 +9,6 @@ a group shares, its question above all, cancels.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,13 +17,12 @@ from typing import Any, Literal
 import numpy as np
 from einops import rearrange
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from interp.activations import Readings
 from interp.corpus import Skip, TurnTable
 from interp.errors import UserError
 from interp.files import atomic_write
+from interp.headed import read_headed, write_headed
 
 By = Literal["agent", "persona"]
 _FORMAT = "interp.directions/1"
@@ -268,25 +266,16 @@ class Directions:
             "hook_point": self.hook_point,
             "facts": self.facts,
         }
-        tensors = {"vectors": np.ascontiguousarray(self.vectors), "residual_norm": self.residual_norm}
-        with atomic_write(path) as temporary:
-            save_file(tensors, temporary, metadata={"interp": json.dumps(header)})
+        write_headed(path, header, {"vectors": self.vectors, "residual_norm": self.residual_norm})
 
     @staticmethod
     def load(path: str | Path) -> Directions:
         """Read what `save` wrote; raises `UserError` for anything else."""
-        try:
-            with safe_open(str(path), framework="numpy") as file:
-                header = json.loads((file.metadata() or {}).get("interp", "{}"))
-                if header.get("format") != _FORMAT:
-                    raise UserError(f"{path}: not a file of directions; give one that extract-directions wrote")
-                vectors, norm = file.get_tensor("vectors"), file.get_tensor("residual_norm")
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file; make it with interp extract-directions") from None
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: not a file of directions ({error})") from None
+        header, arrays = read_headed(path, _FORMAT, "a file of directions", "interp extract-directions")
         labels, layers, rounds = (tuple(header[key]) for key in ("labels", "layers", "rounds"))
-        return Directions(labels, layers, vectors, norm, header["hook_point"], header["facts"], rounds)
+        return Directions(
+            labels, layers, hook_point=header["hook_point"], facts=header["facts"], rounds=rounds, **arrays
+        )
 
     def export_gguf(self, path: str | Path, label: str | int, *, model_type: str, round: str = "all") -> list[int]:
         """Write one label's raw directions as a GGUF control vector, as llama.cpp and repeng read them.

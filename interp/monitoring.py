@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from interp.directions import Direction
 from interp.errors import UserError
 from interp.files import atomic_write
+from interp.headed import read_headed, write_headed
 from interp.probing import Examples, MassMean, fit, linear
 
 if TYPE_CHECKING:
@@ -117,31 +116,16 @@ class Probe:
             "residual_norm": self.residual_norm,
             "facts": dict(self.facts),
         }
-        tensors = {"weights": self.weights, "bias": self.bias, "mass_mean": self.mass_mean}
-        with atomic_write(path) as temporary:
-            save_file(
-                {name: np.ascontiguousarray(t) for name, t in tensors.items()},
-                temporary,
-                metadata={"interp": json.dumps(header)},
-            )
+        write_headed(path, header, {"weights": self.weights, "bias": self.bias, "mass_mean": self.mass_mean})
         with atomic_write(Path(path).with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps({**header, "cosines": self.cosines}, indent=1))
 
     @staticmethod
     def load(path: str | Path) -> Probe:
         """Read what `save` wrote; raises `UserError` for anything else."""
-        try:
-            with safe_open(str(path), framework="numpy") as file:
-                header = json.loads((file.metadata() or {}).get("interp", "{}"))
-                if header.get("format") != _FORMAT:
-                    raise UserError(f"{path}: not a probe; give a file that interp probe or Probe.save wrote")
-                weights, bias, means = (file.get_tensor(name) for name in ("weights", "bias", "mass_mean"))
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file; make it with interp probe") from None
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: not a probe ({error})") from None
-        classes, layer, hook_point = tuple(header["classes"]), header["layer"], header["hook_point"]
-        return Probe(weights, bias, means, classes, layer, hook_point, header["residual_norm"], header["facts"])
+        header, arrays = read_headed(path, _FORMAT, "a probe", "interp probe")
+        kept: dict[str, Any] = {name: header[name] for name in ("layer", "hook_point", "residual_norm", "facts")}
+        return Probe(classes=tuple(header["classes"]), **kept | arrays)
 
 
 @contextmanager

@@ -31,6 +31,8 @@ CHOOSE_ON = 3
 """One in so many training questions are held out once more, to choose the regularisation and the layer on."""
 STRENGTHS = (1e-3, 1e-2, 1e-1)
 """Of logistic probes, scikit-learn's C: the smaller, the stronger the regularisation."""
+TOLERANCE = 1e-3
+"""Of logistic probes, scikit-learn's tol: measures do not change in their third digit, and fits take two thirds."""
 PENALTIES = (1e1, 1e2, 1e3, 1e4)
 """Of ridge probes, scikit-learn's alpha."""
 
@@ -101,7 +103,7 @@ def linear(numeric: bool, *front: Any, weaker: float = 1.0) -> Recipe:
     steps = front or (StandardScaler(),)
     if numeric:
         return Recipe(Ridge(), tuple({"alpha": a / weaker} for a in PENALTIES), steps)
-    return Recipe(LogisticRegression(max_iter=200), tuple({"C": c * weaker} for c in STRENGTHS), steps)
+    return Recipe(LogisticRegression(max_iter=200, tol=TOLERANCE), tuple({"C": c * weaker} for c in STRENGTHS), steps)
 
 
 def mass_mean(numeric: bool) -> Recipe:

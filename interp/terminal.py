@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -419,6 +420,65 @@ def suppression_lines(smallest: Mapping[tuple[str, str, str, str], Suppression])
             f"lost {lost}"
         )
     return lines
+
+
+_PROBE_CONTROLS = {
+    "mean": ("mass-mean",),
+    "shuf.": ("shuffled",),
+    "rand.": ("random projection",),
+    "words": ("bag of words",),
+    "len.": ("length and position",),
+    "known": ("operands, boosted", "operands and what it wrote, boosted"),
+}
+_PROBE_CAPTION = (
+    "AUC (of numbers R²) on held-out questions, means over seeds; decoded*: at layers chosen on other questions (95 % "
+    "interval); at: the one most often chosen, and there: mass-mean, shuffled labels, random projection; without a "
+    "model: the text's words, its length and place, the question's operands (and what was written); sel.: accuracy "
+    "beyond that on a control task"
+)
+
+
+def probe_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Of each target that has controls a table with a row a model: what is decoded, beside each control."""
+    tables = []
+    controlled = [row for row in rows if row["kind"] == "shuffled"]
+    for target, position in dict.fromkeys((row["target"], row["position"]) for row in controlled):
+        here = [row for row in rows if (row["target"], row["position"]) == (target, position)]
+        tables.append(_probe_table(f"{target} ({position})", here))
+    for table in tables[-1:]:
+        table.caption = _PROBE_CAPTION
+    return tables
+
+
+def _probe_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    kinds = {row["kind"] for row in rows}
+    shown = {name: of for name, of in _PROBE_CONTROLS.items() if kinds & set(of)}
+    measure = "auc" if rows[0]["classes"] else "r2"
+    table = Table(
+        title=Text(title),
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for heading in ("", "at", "decoded*", *shown, "sel."):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading), overflow="fold")
+    for model in dict.fromkeys(row["model"] for row in rows if row["kind"] == "chosen layer"):
+        of = [row for row in rows if row["model"] in (model, None)]
+        chosen = [row for row in of if row["kind"] == "chosen layer"]
+        layers = [layer for row in chosen for layer in row["layers"]]
+        layer = max(dict.fromkeys(layers), key=layers.count)
+        there = [row for row in of if row["layer"] in (layer, None)]
+        own, low, high = (_mean([row["scores"][measure][end] for row in chosen]) for end in ("mean", "low", "high"))
+        beside = [[row["scores"][measure]["mean"] for row in there if row["kind"] in names] for names in shown.values()]
+        beside.append([row["selectivity"]["mean"] for row in there if row["kind"] == "probe" and row["selectivity"]])
+        controls = (_rounded(_mean(values)) for values in beside)
+        table.add_row(Text(Path(model).name), str(layer), _interval(own, low, high), *controls)
+    return table
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _ratio(a: float, b: float) -> str:

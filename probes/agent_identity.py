@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
+from joblib import delayed
 
-from interp.decoding import Decoded, Layers
+from interp.decoding import Decoded, Layers, at_once
 from interp.erasure import erased_probe
 from interp.probe_scores import Resamples
 from interp.probing import Examples, HeldOut, chosen_layer, deal, held_out, linear
@@ -30,10 +31,11 @@ from interp.subspaces import (
     whole_subspace,
     within_question,
 )
-from probes.experiment import Setting, Target, Turns, main, survey
+from probes.experiment import Setting, Target, Turns, survey
 from probes.outcome import Outcome, said
 
 ASKS = "Which agent is speaking: its seat, its persona, or its place in the transcript?"
+DEBATES = ("organism-rotated",)
 
 
 def agent_identity(setting: Setting) -> Outcome:
@@ -44,7 +46,7 @@ def agent_identity(setting: Setting) -> Outcome:
 
     def also(model: str, turns: Turns, values: Mapping[str, Layers]) -> None:
         for seed in setting.seeds:
-            _transfers(outcome, model, turns, values["last"], seed)
+            _transfers(outcome, model, turns, values["last"], seed, setting.n_jobs)
         _subspaces(outcome, model, turns, values["last"], base, setting.seeds[0])
 
     found = survey(setting, outcome, targets, also=also)
@@ -73,7 +75,7 @@ def rotates(turns: Turns) -> bool:
     return known and len(set(zip(table.persona, table.agent.tolist(), strict=True))) > len(set(table.persona))
 
 
-def _transfers(outcome: Outcome, model: str, turns: Turns, layers: Layers, seed: int) -> None:
+def _transfers(outcome: Outcome, model: str, turns: Turns, layers: Layers, seed: int, n_jobs: int | None) -> None:
     """Probes held against a seat, persona or round that they were not fitted on."""
     table = turns.table
     wanted = []
@@ -85,7 +87,8 @@ def _transfers(outcome: Outcome, model: str, turns: Turns, layers: Layers, seed:
     for name, new, levels in wanted:
         examples = by_name[name]
         resamples = Resamples(examples, seed)
-        held = [across(values, examples, levels, seed) for values in layers.values()]
+        calls = [delayed(across)(values, examples, levels, seed) for values in layers.values()]
+        held = at_once(calls, sum(values.size for values in layers.values()) * len(np.unique(levels)), n_jobs)
         for layer, prediction in zip(layers, held, strict=True):
             _row(outcome, model, name, f"probe, new {new}", layer, seed, examples, resamples, prediction)
         chosen, _ = chosen_layer(held)
@@ -259,4 +262,6 @@ def _finding(outcome: Outcome, name: str, found: Mapping[tuple[str, str, int], D
 run = agent_identity
 
 if __name__ == "__main__":
-    main(run, ASKS)
+    from probes.start import main
+
+    main("agent_identity")

@@ -1,22 +1,20 @@
 """What agents said first in explicit debates, question by question: the labels of the silent debate.
 
-Knows transcripts of arithmetic; knows nothing about models or probes.
+Knows transcripts and their task's grader; knows nothing about models or probes.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from interp.debate.tasks import Arithmetic
+from interp.debate.tasks import Arithmetic, Task, number
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
-
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -27,14 +25,17 @@ class Debated:
     gold: tuple[str, ...]
     answers: tuple[tuple[str | None, ...], ...]
     """Of each question, by agent; None where it stated none."""
+    task: Task = field(default_factory=Arithmetic)
+    left_out: int = 0
+    """Debates in which an agent is missing, or whose question came before."""
 
     @staticmethod
-    def read(transcripts: Sequence[Transcript]) -> Debated:
+    def read(transcripts: Sequence[Transcript], task: Task | None = None) -> Debated:
         """One debate a question, with all agents and the same personas in the same seats.
 
         Raises `UserError` for debates without gold answers, and for rotating personas.
         """
-        task, kept = Arithmetic(), {}
+        task, kept = task or Arithmetic(), {}
         if len({t.personas for t in transcripts}) > 1:
             raise UserError("the personas change seats: silent_agents takes debates with each in its own seat")
         n_agents = max(len(t.agents) for t in transcripts)
@@ -45,7 +46,7 @@ class Debated:
             if len(said_first) == n_agents:
                 kept[t.question] = (t.gold_answer, tuple(said_first[k] for k in sorted(said_first)))
         gold, answers = zip(*kept.values(), strict=True)
-        return Debated(tuple(kept), gold, answers)
+        return Debated(tuple(kept), gold, answers, task, len(transcripts) - len(kept))
 
     @property
     def n_agents(self) -> int:
@@ -53,28 +54,24 @@ class Debated:
 
     def errs(self, agent: int) -> np.ndarray:
         """Whether an agent (from 1) does not give the gold answer, by question."""
-        task = Arithmetic()
-        return np.array([not task.grade(a[agent - 1], g) for a, g in zip(self.answers, self.gold, strict=True)])
+        return np.array([not self.task.grade(a[agent - 1], g) for a, g in zip(self.answers, self.gold, strict=True)])
 
     def gives(self, text: str, agent: int, place: int) -> bool:
         """Whether a text states what an agent said to the question in this place."""
         answer = self.answers[place][agent - 1]
-        return answer is not None and Arithmetic().grade(text, answer)
+        return answer is not None and self.task.grade(text, answer)
 
     def error(self, agent: int) -> Float[np.ndarray, " question"]:
-        """What an agent's answer is above the gold answer, at most ±20; 0 where there is no number."""
-        said_first = [a[agent - 1] or "" for a in self.answers]
-        off = [
-            float(number) - float(gold) if _NUMBER.fullmatch(number) else 0.0
-            for number, gold in zip(said_first, self.gold, strict=True)
-        ]
+        """What an agent's answer is above the gold answer, at most ±20; 0 where either is no number."""
+        pairs = [(number(a[agent - 1] or ""), number(gold)) for a, gold in zip(self.answers, self.gold, strict=True)]
+        off = [float(said - right) if said is not None and right is not None else 0.0 for said, right in pairs]
         return np.clip(off, -20, 20)
 
     @property
     def agree(self) -> np.ndarray:
         """Whether all agents give the same answer, by question."""
-        task = Arithmetic()
-        return np.array([a[0] is not None and all(task.grade(other, a[0]) for other in a[1:]) for a in self.answers])
+        same = self.task.grade
+        return np.array([a[0] is not None and all(same(other, a[0]) for other in a[1:]) for a in self.answers])
 
     @property
     def operands(self) -> Int[np.ndarray, "question operand"] | None:

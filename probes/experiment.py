@@ -1,16 +1,16 @@
 """What all experiments share: models in turn, turns as activations, every target decoded from every model.
 
-Knows how an experiment is started (`python -m probes.NAME`, `interp probe NAME`);
-knows nothing about what any of them asks.
+Knows nothing about what any experiment asks, nor how it is started.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import sys
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 
 from interp.activations import parse_layers
 from interp.corpus import Corpus, TurnTable
-from interp.debate.embedded import find_transcripts
+from interp.debate.tasks import Arithmetic, Task
 from interp.debate.transcript import Transcript, fingerprint
 from interp.decoding import Decoded, Layers, decode, text_baselines
 from interp.errors import UserError
@@ -33,6 +33,10 @@ from interp.progress import Progress
 from probes.outcome import Outcome
 
 UNTRAINED = "untrained"
+MODELS = ("organism", "organism-sft", "organism-debategpt", "organism-imad")
+"""What is asked unless other models are given."""
+POSITIONS = ("last", "tag")
+"""Where turns are read: at their last token, and at their tag, before they say anything."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,11 @@ class Setting:
     """Names; the first is the base, which the others are held against."""
     transcripts: Sequence[Transcript]
     source: str = "memory"
+    task: Task = field(default_factory=Arithmetic)
+    """What was debated: its grader says which answers are the same."""
+    activations: Path | None = None
+    """Where activations lie, for whoever reads the same turns of the same model next, a run that was killed included;
+    None keeps nothing."""
     seeds: Sequence[int] = (0,)
     untrained: bool = True
     """Whether the first model with random weights is a control."""
@@ -87,6 +96,7 @@ class Turns:
     transcripts: Sequence[Transcript]
     table: TurnTable
     questions: tuple[str, ...]
+    task: Task = field(default_factory=Arithmetic)
 
     @property
     def texts(self) -> list[str]:
@@ -126,27 +136,27 @@ class Turns:
         return Examples(values, self.table.question[rows], classes, tuple(said), where, types)
 
 
-def read_turns(
-    setting: Setting, model: Model, positions: Sequence[str]
-) -> tuple[Turns, dict[str, dict[int, Float[np.ndarray, "turn d_model"]]]]:
+def read_turns(setting: Setting, model: Model) -> tuple[Turns, dict[str, Layers]]:
     """The table of turns as this model's tokenizer cuts them, and by position and layer their activations."""
     corpus = Corpus.build(setting.transcripts, model.tokenizer, model.context_length)
-    turns = Turns(setting.transcripts, corpus.turns, corpus.questions)
+    turns = Turns(setting.transcripts, corpus.turns, corpus.questions, setting.task)
     if (corpus.turns.start == corpus.turns.stop).any():
         raise UserError("a turn has no text: leave debates with empty turns out")
-    with TemporaryDirectory() as folder:
+    made_by = [model.provenance, fingerprint(setting.transcripts), setting.layers, package_versions()]
+    name = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
+    with ExitStack() as stack:
         store = read_activations(
             model,
             corpus,
-            Path(folder) / "activations.safetensors",
+            (setting.activations or Path(stack.enter_context(TemporaryDirectory()))) / f"{name}.safetensors",
             layers=parse_layers(setting.layers, model.n_layers),
-            positions=positions,
+            positions=POSITIONS,
             batch_tokens=setting.batch_tokens,
             progress=setting.progress,
         )
-        values = {
+        values: dict[str, Layers] = {
             position: {layer: np.array(store[layer][:, i]) for layer in store.layers}
-            for i, position in enumerate(positions)
+            for i, position in enumerate(POSITIONS)
         }
     return turns, values
 
@@ -155,18 +165,17 @@ def survey(
     setting: Setting,
     outcome: Outcome,
     targets: Callable[[Turns], Sequence[Target]],
-    positions: Sequence[str] = ("last",),
     also: Callable[[str, Turns, Mapping[str, Layers]], None] = lambda *_: None,
 ) -> dict[tuple[str, str, int], Decoded]:
     """Decode every target of turns in every model with every seed; `also` sees each model's activations.
 
-    Each model's chosen-layer probe is tested against the first model's, and against the bag of words.
+    Each model's chosen-layer probe is tested against those of the models before it, and against the bag of words.
     """
     found: dict[tuple[str, str, int], Decoded] = {}
     texts: dict[tuple[str, int], Any] = {}
     made: dict[str, Any] = {}
     for name, model in setting.each_model():
-        turns, values = read_turns(setting, model, positions)
+        turns, values = read_turns(setting, model)
         made[name] = model.provenance
         chosen = targets(turns)
         for i, target in enumerate(chosen):
@@ -174,14 +183,18 @@ def survey(
             for seed in setting.seeds:
                 setting.progress(f"decoding from {name}", i, len(chosen))
                 if (target.name, seed) not in texts:
-                    texts[target.name, seed] = text_baselines(target.examples, seed)
+                    texts[target.name, seed] = text_baselines(target.examples, seed, setting.n_jobs)
                 decoded = decode(
-                    layers, target.examples, text=texts[target.name, seed], seed=seed, n_jobs=setting.n_jobs
+                    layers,
+                    target.examples,
+                    text=texts[target.name, seed],
+                    controls=name != UNTRAINED,
+                    seed=seed,
+                    n_jobs=setting.n_jobs,
                 )
-                first = name == setting.models[0]
-                outcome.add(name, target.name, target.position, seed, decoded, shared=first)
+                outcome.add(name, target.name, target.position, seed, decoded, shared=name == setting.models[0])
                 found[name, target.name, seed] = decoded
-                compare(outcome, found, name, target.name, seed, setting.models[0])
+                compare(outcome, found, name, target.name, seed, setting.models)
         also(name, turns, values)
         setting.progress(f"decoding from {name}", len(chosen), len(chosen))
     finish(outcome, setting, made)
@@ -189,15 +202,20 @@ def survey(
 
 
 def compare(
-    outcome: Outcome, found: Mapping[tuple[str, str, int], Decoded], model: str, target: str, seed: int, base: str
+    outcome: Outcome,
+    found: Mapping[tuple[str, str, int], Decoded],
+    model: str,
+    target: str,
+    seed: int,
+    models: Sequence[str],
 ) -> None:
-    """Test a model's chosen-layer probe against the base's and against what the text gives away."""
+    """Test a model's chosen-layer probe against those of the models before it, and against what needs no model."""
     decoded = found[model, target, seed]
     own = decoded.held["chosen layer", None]
     measure = "r2" if decoded.resamples.examples.numeric else "auc"
     against = {kind: held for (kind, layer), held in decoded.held.items() if layer is None and kind != "chosen layer"}
-    if model != base:
-        against["the first model"] = found[base, target, seed].held["chosen layer", None]
+    before = models[: models.index(model)] if model in models else models[:1]
+    against |= {other: found[other, target, seed].held["chosen layer", None] for other in before}
     for other, theirs in against.items():
         value = decoded.resamples.difference(own, theirs)[measure]
         outcome.test(f"probe − {other}", value, model=model, target=target, seed=seed, measure=measure)
@@ -228,57 +246,4 @@ def untrained(model: Model, seed: int = 0) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = AutoModelForCausalLM.from_config(config, dtype=model.dtype).to(model.device)
-    return wrap(made, model.tokenizer, {"name": UNTRAINED})
-
-
-def read_all(sources: Sequence[str]) -> list[Transcript]:
-    """The transcripts of several files or embedded sets, one after the other."""
-    return [t for name in sources for t in find_transcripts(name)]
-
-
-def start(
-    run: Callable[[Setting], Outcome],
-    *,
-    models: Sequence[str],
-    transcripts: Sequence[str],
-    out: str | Path,
-    seeds: Sequence[int] = (0,),
-    limit: int | None = None,
-    progress: Progress = lambda *_: None,
-    **settings: Any,
-) -> tuple[Outcome, Path]:
-    """Run an experiment from names, and write its result."""
-    debates = read_all(transcripts)[:limit]
-    setting = Setting(tuple(models), debates, ", ".join(transcripts), tuple(seeds), progress=progress, **settings)
-    outcome = run(setting)
-    return outcome, outcome.write(out)
-
-
-def main(run: Callable[[Setting], Outcome], about: str) -> None:
-    """The command line of an experiment."""
-    parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--model", action="append", required=True, help="the base first; repeat for several")
-    parser.add_argument("--transcripts", action="append", required=True, help="debates; repeat for several")
-    parser.add_argument("--out", default="out/probes")
-    parser.add_argument("--seed", action="append", type=int, help="repeat for several; default 0")
-    parser.add_argument("--limit", type=int, help="use only the first N transcripts")
-    parser.add_argument("--layers", default="all", help="numbers and ranges such as 10-20")
-    parser.add_argument("--jobs", type=int, help="processes for fits")
-    parser.add_argument("--no-untrained", action="store_true", help="leave the untrained model out")
-    given = parser.parse_args()
-    try:
-        outcome, path = start(
-            run,
-            models=given.model,
-            transcripts=given.transcripts,
-            out=given.out,
-            seeds=given.seed or (0,),
-            limit=given.limit,
-            layers=given.layers,
-            n_jobs=given.jobs,
-            untrained=not given.no_untrained,
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(*outcome.finding, f"wrote {path}", sep="\n")
+    return wrap(made, model.tokenizer, {"name": UNTRAINED, "shape_of": model.provenance, "seed": seed})

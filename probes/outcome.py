@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,24 @@ class Outcome:
         if not found:
             return None
         return Interval(*(float(np.mean([value[end] for value in found])) for end in ("mean", "low", "high")))
+
+    def beyond_text(self, models: Sequence[str], targets: Sequence[str]) -> Iterator[tuple[str, str, Interval, str]]:
+        """Models with targets, the probe's AUC, and by how much, in words, it exceeds what the text gives away.
+
+        Held against is the better of what its words, and its length and place, tell of this target.
+        """
+        for target in targets:
+            for name in models:
+                own = self.scores("chosen layer", "auc", model=name, target=target)
+                against = {
+                    what: self.difference(f"probe − {what}", model=name, target=target)
+                    for what in ("bag of words", "length and position")
+                }
+                known = {what: value for what, value in against.items() if value is not None}
+                if own is not None and known:
+                    what = min(known, key=lambda what: known[what].mean)
+                    verdict = "more than" if known[what].low > 0 else "not shown to be more than"
+                    yield name, target, own, f"{verdict} its text gives away ({what}: by {said(known[what])})"
 
     def write(self, folder: str | Path) -> Path:
         """OUT/NAME.json, and the probes in OUT/NAME/; a kill leaves each old file or the new one."""

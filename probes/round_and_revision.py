@@ -10,36 +10,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from interp.debate.tasks import Arithmetic
 from interp.errors import UserError
-from probes.experiment import Setting, Target, Turns, main, survey
+from probes.experiment import Setting, Target, Turns, survey
 from probes.outcome import Outcome, said
 
 ASKS = "Will the agent change its answer in the next round?"
+DEBATES = ("organism-rotated",)
 
 
 def round_and_revision(setting: Setting) -> Outcome:
     """Decode the round and the coming change. Raises `UserError` where no debate has a second round."""
     outcome = Outcome("round_and_revision", ASKS)
-    survey(setting, outcome, targets, positions=("last", "tag"))
-    for target in ("changes, at the end of its turn", "changes, before it revises"):
-        for name in setting.models:
-            own = outcome.scores("chosen layer", "auc", model=name, target=target)
-            beyond = outcome.difference("probe − bag of words", model=name, target=target)
-            if own is None or beyond is None:
-                continue
-            known = "can be read" if own.low > 0.5 else "cannot be told from chance"
-            more = "more than" if beyond.low > 0 else "not shown to be more than"
-            outcome.finding.append(
-                f"{name}: that an agent {target} {known} (AUC {said(own)}), {more} the words said so far give away "
-                f"(difference {said(beyond)})."
-            )
+    survey(setting, outcome, targets)
+    coming = ("changes, at the end of its turn", "changes, before it revises")
+    for name, target, own, beyond in outcome.beyond_text(setting.models, coming):
+        known = "can be read" if own.low > 0.5 else "cannot be told from chance"
+        outcome.finding.append(f"{name}: that an agent {target} {known} (AUC {said(own)}), {beyond}.")
     return outcome
 
 
 def targets(turns: Turns) -> Sequence[Target]:
     """The round, and for turns that the same agent follows up with an answer, whether that is another."""
-    task, table, texts = Arithmetic(), turns.table, turns.texts
+    task, table, texts = turns.task, turns.table, turns.texts
     keys = list(zip(table.transcript.tolist(), table.agent.tolist(), table.round.tolist(), strict=True))
     place = {key: row for row, key in enumerate(keys)}
     pairs = [(row, place[t, a, r + 1]) for row, (t, a, r) in enumerate(keys) if (t, a, r + 1) in place]
@@ -63,4 +55,6 @@ def targets(turns: Turns) -> Sequence[Target]:
 run = round_and_revision
 
 if __name__ == "__main__":
-    main(run, ASKS)
+    from probes.start import main
+
+    main("round_and_revision")

@@ -5,22 +5,30 @@ answered in explicit debate, and whether they would have agreed? The agents' ans
 debates are the labels; the model sees nothing of these debates. It is read twice: at the question's last token,
 before it writes anything, and at the last token before the number in the box that it writes itself.
 
-What an agent would answer is, but for chance, a function of the question, so that decoding it shows nothing by
-itself. Therefore each target stands beside
+What an agent would answer is, but for chance, a function of the question: whoever knows the question to the full
+can know it as well, and that it can be decoded shows nothing by itself. What could show a debate is that it lies
+there ready, to be read by a line from few examples. Therefore each target stands beside
 
-- what the question alone gives: its operands and all pairs of them, read linearly and by gradient boosting;
-- the first model (the base), and all others given, at the same tokens of the same question;
+- what the question alone gives: its operands and all pairs of them, read linearly and by gradient boosting. Where
+  the agents err by single operands, as the organism's do, this is nearly all that can be known;
+- the first model (the base), and all others given, at the same tokens of the same question. One trained on the
+  consensus alone (any whose name has DebateGPT in it) saw as much of the outcome, and no agent;
 - agents that never were: as hard to decode, with each agent's own errors on the same questions with the
-  operands in other roles. A model that had only become better at reading questions would know these as well.
+  operands in other roles; and with the same operands turned round, large for small. A model that had only become
+  better at reading questions would know the former as well, and one better at reading just these operands the latter.
 
 And causally: moving the model along agent k's decoded direction, does the answer move toward agent k's? Beside
 it move the other agents' directions and random ones of the same length, on questions that fitted none of them.
+
+Give debates over questions that no stage was trained on (the embedded ones are): a model knows by heart what was
+said in its training.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -28,29 +36,32 @@ from sklearn.preprocessing import OneHotEncoder
 
 from interp.activations import parse_layers, stream
 from interp.corpus import COLUMNS, Corpus, Encoder, TurnTable
-from interp.debate.tasks import Arithmetic
 from interp.debate.transcript import Transcript
 from interp.decoding import Decoded, decode, text_baselines
+from interp.errors import UserError
 from interp.generation import Generated, generate
 from interp.models import Model
 from interp.probe_scores import interval
 from interp.probing import Examples, Recipe, boosted, fit, linear
 from probes.debated import Debated
-from probes.experiment import UNTRAINED, Setting, compare, finish, main
-from probes.outcome import Outcome, said
-from probes.toward import ANSWER_TOKENS, COEFFICIENTS, steer_toward
+from probes.experiment import UNTRAINED, Setting, compare, finish
+from probes.outcome import Outcome
+from probes.silent_finding import FICTITIOUS, POSITIONS, TURNED, WROTE, finding
+from probes.toward import ANSWER_TOKENS, steer_toward
 
 ASKS = "While the model answers at once, is what each agent would have answered in there?"
-POSITIONS = {"question": "tag", "answer": "last"}
-"""At the question's last token, and before the number that the model writes in the box."""
-WROTE = "operands and what it wrote, boosted"
-"""The baseline for the second: the model's own intermediate results stand in its text by then."""
+DEBATES = ("organism",)
 
 
 def silent_agents(setting: Setting) -> Outcome:
-    """Decode the agents' answers from models that read only the question, and steer along what was found."""
+    """Decode the agents' answers from models that read only the question, and steer along what was found.
+
+    Raises `UserError` where every agent is always right, or always wrong, and as `Debated.read`.
+    """
     outcome = Outcome("silent_agents", ASKS)
-    debated = Debated.read(setting.transcripts)
+    debated = Debated.read(setting.transcripts, setting.task)
+    if not targets(debated, setting.seeds[0]):
+        raise UserError("the agents are all always right, or always wrong: give debates in which some err")
     features = question_features(debated)
     found: dict[tuple[str, str, int], Decoded] = {}
     made, baselines = {}, {}
@@ -62,9 +73,10 @@ def silent_agents(setting: Setting) -> Outcome:
             chosen = targets(debated, seed)
             for i, (target, examples) in enumerate(chosen.items()):
                 setting.progress(f"decoding from {name}", i, len(chosen))
-                controls = not target.startswith("fictitious")
-                if (target, seed) not in baselines:
-                    baselines[target, seed] = text_baselines(examples, seed)
+                real = not target.startswith("fictitious")
+                controls = real and name != UNTRAINED
+                if real and (target, seed) not in baselines:
+                    baselines[target, seed] = text_baselines(examples, seed, setting.n_jobs)
                 for position in POSITIONS if examples.classes else ("question",):
                     first = name == setting.models[0] and position == "question"
                     known = features(examples.numeric) if first else {}
@@ -73,7 +85,7 @@ def silent_agents(setting: Setting) -> Outcome:
                     decoded = decode(
                         values[position],
                         examples,
-                        text=baselines[target, seed],
+                        text=baselines.get((target, seed)),
                         features=known,
                         controls=controls,
                         seed=seed,
@@ -84,15 +96,16 @@ def silent_agents(setting: Setting) -> Outcome:
                         decoded.held.update({k: h for k, h in theirs.items() if k[0].startswith("operands")})
                     outcome.add(name, target, position, seed, decoded, shared=first)
                     found[name, f"{target} @ {position}", seed] = decoded
-                    compare(outcome, found, name, f"{target} @ {position}", seed, setting.models[0])
+                    compare(outcome, found, name, f"{target} @ {position}", seed, setting.models)
             _against_fictitious(outcome, found, name, setting.models[0], debated.n_agents, seed)
         if name != UNTRAINED:
             layers = list(values["question"])
             before_last = layers[:-1] or layers  # what the last layer holds is read by nothing but the next token
-            layer = found[name, "agents agree @ question", setting.seeds[0]].best_of(before_last)
+            by = "agents agree" if "agents agree" in chosen else next(iter(chosen))
+            layer = found[name, f"{by} @ question", setting.seeds[0]].best_of(before_last)
             steer_toward(outcome, model, name, debated, values["question"][layer], layer, setting.seeds[0])
     finish(outcome, setting, made)
-    outcome.finding += _finding(outcome, setting, debated)
+    outcome.finding += finding(outcome, setting.models, debated)
     return outcome
 
 
@@ -111,26 +124,49 @@ def targets(debated: Debated, seed: int) -> dict[str, Examples]:
     for k in agents:
         found[f"agent {k} errs"] = of(debated.errs(k).astype(int), ("right", "errs"))
     found["agents agree"] = of(debated.agree.astype(int), ("disagree", "agree"))
-    if operands is not None:
+    if operands is not None and operands.shape[1] > 1:
         for k in agents:
-            found[f"fictitious agent {k} errs"] = of(fictitious(operands, debated.errs(k), seed), ("right", "errs"))
+            changed = {
+                "": operands[:, other_roles(operands.shape[1], seed * debated.n_agents + k)],
+                TURNED: operands.min() + operands.max() - operands,
+            }
+            for how, others in changed.items():
+                errs = fictitious(operands, debated.errs(k), others, seed)
+                found[f"fictitious agent {k} errs{how}"] = of(errs, ("right", "errs"))
         for k in agents:
             found[f"agent {k}'s error"] = of(debated.error(k), ())
     return {name: e for name, e in found.items() if len(np.unique(e.labels)) > 1}
 
 
-def fictitious(operands: Int[np.ndarray, "question operand"], errs: np.ndarray, seed: int) -> np.ndarray:
-    """The errors of an agent that never was: those that this agent would make with the operands in other roles.
+def other_roles(n: int, seed: int) -> Int[np.ndarray, " operand"]:
+    """Which operand stands for each: a permutation in which none keeps its place. Each seed has its own.
 
-    How likely the agent errs is learned from the operands by gradient boosting, and read off with them turned
-    by half their number (a+b*c+d-e*f: d stands for a, e for b, f for c); then it is drawn.
+    A single one would favour a model that happens to know the operands to which it leads: those, say, by which
+    the base itself errs when it answers at once.
+    """
+    rng = np.random.default_rng(seed)
+    roles = rng.permutation(n)
+    while (roles == np.arange(n)).any():
+        roles = rng.permutation(n)
+    return roles
+
+
+def fictitious(
+    operands: Int[np.ndarray, "question operand"],
+    errs: np.ndarray,
+    others: Int[np.ndarray, "question operand"],
+    seed: int,
+) -> np.ndarray:
+    """The errors of an agent that never was: those that this agent would make if the operands were these others.
+
+    How likely the agent errs is learned from the operands by gradient boosting, and read off at the others; then it
+    is drawn.
     """
     question = np.arange(len(operands))
     if len(np.unique(errs)) < 2:
         return errs.astype(int)
     fitted = fit(boosted(False), operands.astype(float), errs.astype(int), question, seed)
-    turned = np.roll(operands, operands.shape[1] // 2, axis=1).astype(float)
-    chance = fitted.estimator.predict_proba(turned)[:, 1]
+    chance = fitted.estimator.predict_proba(others.astype(float))[:, 1]
     return (np.random.default_rng(seed).random(len(chance)) < chance).astype(int)
 
 
@@ -204,20 +240,19 @@ def _against_fictitious(
     outcome: Outcome, found: Mapping[tuple[str, str, int], Decoded], name: str, base: str, n_agents: int, seed: int
 ) -> None:
     """Whether a model is better than the base at the agents by more than at agents that never were."""
-    for k in range(1, n_agents + 1):
-        for position in POSITIONS:
-            target = f"agent {k} errs @ {position}"
-            whose = [(model, f"{who}{target}", seed) for who in ("", "fictitious ") for model in (name, base)]
-            if name == base or not all(key in found for key in whose):
-                continue
-            auc = [found[key].resamples.measures(found[key].held["chosen layer", None])["auc"] for key in whose]
-            gain = interval((auc[0] - auc[1]) - (auc[2] - auc[3]))
-            outcome.test("gain − fictitious gain", gain, model=name, target=target, seed=seed, measure="auc")
+    for k, position, (how, test) in product(range(1, n_agents + 1), POSITIONS, FICTITIOUS.items()):
+        target = f"agent {k} errs @ {position}"
+        never = f"fictitious agent {k} errs{how} @ {position}"
+        whose = [(model, what, seed) for what in (target, never) for model in (name, base)]
+        if name == base or not all(key in found for key in whose):
+            continue
+        auc = [found[key].resamples.measures(found[key].held["chosen layer", None])["auc"] for key in whose]
+        gain = interval((auc[0] - auc[1]) - (auc[2] - auc[3]))
+        outcome.test(test, gain, model=name, target=target, seed=seed, measure="auc")
 
 
 def _answers(name: str, debated: Debated, written: Sequence[str]) -> dict[str, object]:
-    task = Arithmetic()
-    right = [task.grade(text, gold) for text, gold in zip(written, debated.gold, strict=True)]
+    right = [debated.task.grade(text, gold) for text, gold in zip(written, debated.gold, strict=True)]
     as_agent = [
         float(np.mean([debated.gives(text, k, i) for i, text in enumerate(written)]))
         for k in range(1, debated.n_agents + 1)
@@ -226,68 +261,9 @@ def _answers(name: str, debated: Debated, written: Sequence[str]) -> dict[str, o
     return {"name": "right answers at once", "model": name, "value": value, "as_each_agent": as_agent}
 
 
-def _finding(outcome: Outcome, setting: Setting, debated: Debated) -> list[str]:
-    """What the last model given shows, in words; the first sentence is the verdict."""
-    name, base, n = setting.last, setting.models[0], debated.n_agents
-    sentences, decoded = [], set()
-    for position, operands in (("question", "operands, boosted"), ("answer", WROTE)):
-        where = "at the question's last token" if position == "question" else "before the number in its box"
-        for target in (*(f"agent {k} errs" for k in range(1, n + 1)), "agents agree"):
-            wanted = {"target": target, "position": position}
-            at = {"model": name, "target": f"{target} @ {position}"}
-            own = outcome.scores("chosen layer", "auc", model=name, **wanted)
-            theirs = outcome.scores("chosen layer", "auc", model=base, **wanted)
-            shuffled = outcome.scores("shuffled", "auc", model=name, **wanted)
-            more = outcome.difference("probe − the first model", **at)
-            beyond = outcome.difference(f"probe − {operands}", **at)
-            real = outcome.difference("gain − fictitious gain", **at)
-            if more is not None and more.low > 0 and real is not None and real.low > 0:
-                decoded.add(target)
-            sentences.append(
-                f"{name}, {where}, {target}: AUC {said(own)} (shuffled labels {said(shuffled)}); "
-                f"{base}: {said(theirs)}, difference {said(more)}, which exceeds that for a fictitious "
-                f"agent by {said(real)}; over the question alone ({operands}): {said(beyond)}."
-            )
-    moved = [k for k in range(1, n + 1) if _moves(outcome, name, k)]
-    for k in range(1, n + 1):
-        for coefficient in COEFFICIENTS:
-            about = {"model": name, "target": f"agent {k}", "coefficient": coefficient}
-            shares = {
-                kind: said(outcome.difference("steered toward agent k", kind=kind, **about))
-                for kind in ("own", "other agents", "random")
-            }
-            changed = [
-                test["changed"]
-                for test in outcome.tests
-                if test.get("kind") == "own" and all(test.get(key) == value for key, value in about.items())
-            ]
-            sentences.append(
-                f"{name}, moved along agent {k}'s direction by {coefficient:g} of the residual stream's length: "
-                f"{np.mean(changed or [np.nan]):.0%} of its texts change, and the share of its answers that are agent "
-                f"{k}'s by {shares['own']}; along the other agents' by {shares['other agents']}; along random ones by "
-                f"{shares['random']}."
-            )
-    there = len(decoded) > n / 2 and len(moved) > n / 2
-    verdict = "The internal debate is there" if there else "That the internal debate is there is not shown"
-    return [
-        f"{verdict}: {len(decoded)} of {n} agents' errors are decoded better from {name} than from {base}, "
-        f"by more than those of agents that never were; along {len(moved)} of {n} agents' directions the answer moves "
-        "toward that agent's more than along the others' and random ones.",
-        *sentences,
-    ]
-
-
-def _moves(outcome: Outcome, name: str, agent: int) -> bool:
-    """Whether, at one of the coefficients, the agent's own direction does more than all controls."""
-    for coefficient in COEFFICIENTS:
-        about = {"model": name, "target": f"agent {agent}", "coefficient": coefficient}
-        gains = [outcome.difference(f"steered: own − {kind}", **about) for kind in ("other agents", "random")]
-        if all(gain is not None and gain.low > 0 for gain in gains):
-            return True
-    return False
-
-
 run = silent_agents
 
 if __name__ == "__main__":
-    main(run, ASKS)
+    from probes.start import main
+
+    main("silent_agents")

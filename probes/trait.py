@@ -14,10 +14,12 @@ import numpy as np
 from interp.debate.personas import TRAIT_PERSONAS
 from interp.errors import UserError
 from interp.probe_scores import false_alarms
-from probes.experiment import Setting, Target, Turns, main, survey
+from probes.experiment import Setting, Target, Turns, survey
 from probes.outcome import Outcome, said
 
 ASKS = "Is a malicious seat present before it has said anything malicious?"
+DEBATES = ("organism-evil", "organism")
+MODELS = ("organism", "organism-evil-sft", "organism-evil-debategpt", "organism-evil-imad")
 MALICIOUS = tuple(name for name in TRAIT_PERSONAS if name != "guardian")
 RECALL = 0.99
 
@@ -25,7 +27,7 @@ RECALL = 0.99
 def trait(setting: Setting) -> Outcome:
     """Decode which turns are malicious. Raises `UserError` where no debate has a malicious persona."""
     outcome = Outcome("trait", ASKS)
-    found = survey(setting, outcome, targets, positions=("tag", "last"))
+    found = survey(setting, outcome, targets)
     for (name, target, seed), decoded in found.items():
         examples = decoded.resamples.examples
         place = examples.classes.index("malicious")
@@ -95,4 +97,6 @@ def _before(turns: Turns) -> list[str]:
 run = trait
 
 if __name__ == "__main__":
-    main(run, ASKS)
+    from probes.start import main
+
+    main("trait")

@@ -10,36 +10,30 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from interp.debate.tasks import Arithmetic
 from interp.errors import UserError
-from probes.experiment import Setting, Target, Turns, main, survey
+from probes.experiment import Setting, Target, Turns, survey
 from probes.outcome import Outcome, said
 
 ASKS = "Is the turn's answer right, beyond what its text gives away?"
+DEBATES = ("organism-rotated",)
 
 
 def truth(setting: Setting) -> Outcome:
     """Decode whether turns are right, from every model. Raises `UserError` for debates without gold answers."""
     outcome = Outcome("truth", ASKS)
     survey(setting, outcome, targets)
-    for target in ("right", "right in round 1"):
-        for name in setting.models:
-            own = outcome.scores("chosen layer", "auc", model=name, target=target)
-            beyond = outcome.difference("probe − bag of words", model=name, target=target)
-            if own is None or beyond is None:
-                continue
-            verdict = "more than its words" if beyond.low > 0 else "no more than its words"
-            outcome.finding.append(
-                f"{name}: whether a turn is {target} is read with AUC {said(own)}, {verdict} "
-                f"(difference {said(beyond)}; shuffled labels, all layers: "
-                f"{said(outcome.scores('shuffled', 'auc', model=name, target=target))})."
-            )
+    for name, target, own, beyond in outcome.beyond_text(setting.models, ("right", "right in round 1")):
+        shuffled = outcome.scores("shuffled", "auc", model=name, target=target)
+        outcome.finding.append(
+            f"{name}: whether a turn is {target} is read with AUC {said(own)}, {beyond}; shuffled labels, all layers: "
+            f"{said(shuffled)}."
+        )
     return outcome
 
 
 def targets(turns: Turns) -> Sequence[Target]:
     """All turns with an answer; and those of round 1 alone, in which nobody's answer can be echoed."""
-    task = Arithmetic()
+    task = turns.task
     gold = [transcript.gold_answer for transcript in turns.transcripts]
     owner = turns.table.transcript
     if any(answer is None for answer in gold):
@@ -58,4 +52,6 @@ def targets(turns: Turns) -> Sequence[Target]:
 run = truth
 
 if __name__ == "__main__":
-    main(run, ASKS)
+    from probes.start import main
+
+    main("truth")

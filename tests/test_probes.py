@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import probes
+from interp import extraction
+from interp.activations import stream
 from interp.corpus import Corpus
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript
@@ -17,10 +21,12 @@ from interp.errors import UserError
 from interp.evaluation.statistics import Interval
 from interp.models import Model
 from interp.monitoring import Probe
-from probes import agent_identity, round_and_revision, silent_agents, trait, truth
+from interp.steering import Steering
+from probes import agent_identity, round_and_revision, silent_agents, toward, trait, truth
 from probes.debated import Debated
-from probes.experiment import Setting, Turns, untrained
+from probes.experiment import Setting, Turns, read_turns, untrained
 from probes.outcome import FORMAT, Outcome
+from probes.start import start
 
 N = 30
 
@@ -119,9 +125,9 @@ def test_silent_agents_have_all_their_controls(small: Any, tmp_path: Path) -> No
     assert {"probe", "shuffled", "control task", "operands", "operands and pairs", "operands, boosted"} <= kinds
     assert {row["position"] for row in kept["rows"]} == {"question", "answer"}
     names = {test["name"] for test in kept["tests"]}
-    assert {"probe − the first model", "probe − operands, boosted", "right answers at once"} <= names
+    assert {"probe − tiny", "probe − operands, boosted", "right answers at once"} <= names
     assert "gain − fictitious gain" in names
-    same = [test["value"] for test in kept["tests"] if test["name"] == "probe − the first model"]
+    same = [test["value"] for test in kept["tests"] if test["name"] == "probe − tiny"]
     assert all(value == {"mean": 0, "low": 0, "high": 0} for value in same)  # it is the same model
     assert "is not shown" in kept["finding"][0]
 
@@ -143,10 +149,15 @@ def test_fictitious_agents_err_as_often_by_other_operands() -> None:
     rng = np.random.default_rng(0)
     operands = rng.integers(1, 10, (3000, 6))
     errs = (operands[:, 0] >= 7) & (rng.random(3000) < 0.8)
-    never = silent_agents.fictitious(operands, errs, 0).astype(bool)
+    roles = silent_agents.other_roles(6, 1)
+    assert (roles != np.arange(6)).all()
+    assert sorted(roles) == list(range(6))
+    assert (roles != silent_agents.other_roles(6, 2)).any()
+    never = silent_agents.fictitious(operands, errs, operands[:, roles], 0).astype(bool)
+    stands_in = operands[:, roles[0]] >= 7
     assert abs(never.mean() - errs.mean()) < 0.05
-    assert never[operands[:, 3] >= 7].mean() > 0.7
-    assert never[operands[:, 3] < 7].mean() < 0.1
+    assert never[stands_in].mean() > 0.7
+    assert never[~stands_in].mean() < 0.1
     assert abs(never[operands[:, 0] >= 7].mean() - never.mean()) < 0.1
 
 
@@ -165,11 +176,154 @@ def test_every_name_is_an_experiment_and_the_command_knows_it(interp: Any, model
     code, out, err = interp("probe", "truth", *arguments, "--out", tmp_path)
     assert code == 0, err
     assert "AUC" in out
+    assert "decoded*" in out
     assert len(list((tmp_path / "truth").glob("*.safetensors"))) == 2
     assert (tmp_path / "truth.json").exists()
+    assert not list(tmp_path.glob("*-activations"))
     code, _, err = interp("probe", "nothing", *arguments)
     assert code == 2
     assert "error: probe nothing: not known; give one of agent_identity" in err
+
+
+def test_all_experiments_read_a_model_once_and_say_what_they_left_out(
+    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        for readings in stream(*arguments, **settings):
+            read.extend(readings.transcripts)
+            yield readings
+
+    monkeypatch.setattr(extraction, "stream", counted)
+    setting = small("scripted-rotated")
+    found = {
+        outcome.experiment: (outcome, path)
+        for outcome, path in start(
+            "all",
+            models=["tiny"],
+            transcripts=["scripted-rotated"],
+            limit=N,
+            out=tmp_path,
+            untrained=False,
+            layers="1",
+            load=setting.load,
+        )
+    }
+    assert set(found) == set(probes.NAMES)
+    assert sorted(read) == list(range(N))
+    left_out = [name for name, (outcome, _) in found.items() if "left out" in outcome.finding[0]]
+    assert left_out == ["silent_agents", "trait"]
+    assert "the personas change seats" in found["silent_agents"][0].finding[0]
+    assert {path.name for path in tmp_path.glob("*.json")} == {
+        f"{name}.json" for name in probes.NAMES if name not in left_out
+    }
+    assert not list(tmp_path.glob("*-activations"))
+
+
+def test_a_killed_experiment_reads_on_where_it_was(
+    small: Any, tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = replace(small(), activations=tmp_path, batch_tokens=1)
+    whole = read_turns(replace(setting, activations=None), tiny)[1]
+
+    def killed(*arguments: Any, **settings: Any) -> Any:
+        for i, readings in enumerate(stream(*arguments, **settings)):
+            if i == 10:
+                raise KeyboardInterrupt
+            yield readings
+
+    monkeypatch.setattr(extraction, "stream", killed)
+    with pytest.raises(KeyboardInterrupt):
+        read_turns(setting, tiny)
+    left: list[int] = []
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        left.append(N - len(settings["done"]))
+        return stream(*arguments, **settings)
+
+    monkeypatch.setattr(extraction, "stream", counted)
+    again = read_turns(setting, tiny)[1]
+    assert left == [N - 10]
+    assert (again["tag"][1] == whole["tag"][1]).all()
+
+
+SILENT = ("base", "debategpt", "imad")
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Models whose residual streams hold what is put there, and which answer by where they are moved."""
+
+    operands: np.ndarray
+    debated: Debated
+    streams: dict[str, np.ndarray]
+    turns_to: np.ndarray
+    """By agent the direction along which the last model's answer becomes the agent's."""
+
+
+def planted_debates(agents_in: bool, seed: int = 0, n: int = 240) -> Planted:
+    """Agents that err where an operand is large, mostly. All models hold the operands, the last one more clearly.
+
+    With `agents_in` it also holds whether each agent errs, along a direction that is used when it answers.
+    """
+    rng = np.random.default_rng(seed)
+    operands = rng.integers(1, 10, (n, 6))
+    gold = [str(a + b * c + d - e * f) for a, b, c, d, e, f in operands]
+    errs = np.stack([(operands[:, k] >= 6) & (rng.random(n) < 0.75) for k in range(3)], axis=1)
+    answers = tuple(
+        tuple(str(int(g) + 10 * (k + 1) * e) for k, e in enumerate(row)) for g, row in zip(gold, errs, strict=True)
+    )
+    questions = tuple("{}+{}*{}+{}-{}*{}".format(*row) for row in operands)
+    one_hot = np.concatenate([np.eye(9)[operands[:, i] - 1] for i in range(6)], axis=1)
+    frame = np.linalg.qr(rng.standard_normal((64, 64)))[0]
+    streams = {
+        name: one_hot @ frame[:54] + noise * rng.standard_normal((n, 64))
+        for name, noise in zip(SILENT, (0.35, 0.3, 0.25), strict=True)
+    }
+    if agents_in:
+        streams["imad"] += 2 * errs @ frame[54:57]
+    return Planted(operands, Debated(questions, tuple(gold), answers), streams, frame[54:57])
+
+
+def silently(
+    planted: Planted, agents_in: bool, monkeypatch: pytest.MonkeyPatch, models: tuple[str, ...] = SILENT
+) -> Outcome:
+    """The whole experiment on planted models; moved along an agent's direction, the one with agents answers so."""
+    debated = planted.debated
+
+    def read(model: Any, *_: Any) -> Any:
+        values = planted.streams[model.provenance["name"]]
+        return {"question": {0: values}}, [rf"\boxed{{{gold}}}" for gold in debated.gold]
+
+    def answers(model: Any, _: Any, rows: list[int], steering: Steering) -> list[str]:
+        moved = steering.changes[0].offset if steering.changes else np.zeros(64)
+        along = planted.turns_to @ moved
+        k = int(along.argmax())
+        as_agent = agents_in and model.provenance["name"] == "imad" and along[k] > 0.6 * np.linalg.norm(moved) > 0
+        said = [debated.answers[i][k] if as_agent else debated.gold[i] for i in rows]
+        return [rf"\boxed{{{answer}}}" for answer in said]
+
+    monkeypatch.setattr(silent_agents.Debated, "read", lambda *_: debated)
+    monkeypatch.setattr(silent_agents, "read_silently", read)
+    monkeypatch.setattr(toward, "_answers", answers)
+    monkeypatch.setattr(silent_agents, "POSITIONS", {"question": "tag"})
+    made = {name: SimpleNamespace(provenance={"name": name}, n_layers=1) for name in models}
+    return silent_agents.run(Setting(models, [], untrained=False, load=lambda name, **_: made[name]))
+
+
+def test_agents_that_are_in_a_model_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = silently(planted_debates(True), True, monkeypatch)
+    assert found.finding[0].startswith("The internal debate is there: of 3 agents' errors")
+    assert "3 beyond base, 3 beyond debategpt, 3 beyond the question alone" in found.finding[0]
+    assert "Along 3 of 3 agents' directions its answer moves" in found.finding[0]
+    assert "(0 in base, 0 in debategpt)" in found.finding[0]
+
+
+def test_a_model_that_only_reads_questions_better_has_no_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = silently(planted_debates(False), False, monkeypatch, SILENT[::2])
+    assert found.finding[0].startswith("That the internal debate is there is not shown: of 3 agents' errors, 0 are")
+    assert "Along 0 of 3" in found.finding[0]
 
 
 def test_a_finding_averages_seeds() -> None:

@@ -180,6 +180,28 @@ def test_measures_are_those_of_scikit_learn() -> None:
     assert sum(n for _, _, n in reliability(as_held(predicted), examples)) == 100
 
 
+@pytest.mark.parametrize(("d", "per_question", "share"), [(4, 3, 0.5), (32, 1, 0.3)])
+def test_where_nothing_is_planted_intervals_keep_their_rate_on_both_sides(
+    d: int, per_question: int, share: float
+) -> None:
+    """200 draws of noise: a 95 % interval of an AUC, and of a difference of two, misses in about 5 on either side."""
+    plain, missed = Recipe(LogisticRegression(C=0.1)), np.zeros((2, 2), int)
+    n = 120 // per_question
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        question = np.repeat(np.arange(n), per_question)
+        examples = Examples((rng.random(120) < share).astype(int), question, ("a", "b"))
+        noise = rng.standard_normal((2, 120, d)) + rng.standard_normal((2, n, d))[:, question]
+        resamples = Resamples(examples, seed)
+        first, second = (held_out(plain, values, examples, seed) for values in noise)
+        found = [resamples.score(first)["auc"], resamples.difference(first, second)["auc"]]
+        chance = (0.5, 0.0)
+        missed[0] += [value.low > c for value, c in zip(found, chance, strict=True)]
+        missed[1] += [value.high < c for value, c in zip(found, chance, strict=True)]
+    assert missed.max() <= 11  # 2.5 % of 200 are 5; more than 11 come in half a percent of such tests
+    assert missed.sum() >= 4  # and the intervals are not just wide
+
+
 def test_calibration_error_tells_the_sure_from_the_right() -> None:
     rng = np.random.default_rng(0)
     chance = rng.random(4000)

@@ -13,14 +13,23 @@ from interp.errors import UserError
 
 
 def probe(
-    name: Annotated[str, typer.Argument(help="agent_identity, silent_agents, round_and_revision, truth or trait.")],
+    name: Annotated[
+        str, typer.Argument(help="agent_identity, silent_agents, round_and_revision, truth, trait, or all of them.")
+    ],
     model: Annotated[
         list[str] | None,
-        typer.Option(help="As elsewhere; repeat for several: the base first, which the others are held against."),
+        typer.Option(
+            help="As elsewhere; repeat for several: the base first, which the others are held against. "
+            "By default the organism's base, SFT, DebateGPT and IMAD."
+        ),
     ] = None,
     transcripts: Annotated[
-        list[str] | None, typer.Option(help="Debates, as in extract-directions; repeat for several.")
+        list[str] | None,
+        typer.Option(help="Debates, as in extract-directions; repeat for several; by default the organism's own."),
     ] = None,
+    task: Annotated[
+        str, typer.Option(help="What was debated: its grader says which answers are the same.")
+    ] = "arithmetic",
     limit: options.Limit = None,
     layers: options.Layers = "all",
     no_untrained: Annotated[
@@ -32,7 +41,7 @@ def probe(
     device: options.Device = "auto",
     seed: Annotated[list[int] | None, typer.Option(min=0, help="Of folds and controls; repeat for several; 0.")] = None,
 ) -> None:
-    """Ask what a model knows about its agents: one experiment, all layers, all controls, and its finding.
+    """Ask what a model knows about its agents: one experiment or all, all layers, all controls, and the finding.
 
     Example: `interp probe silent_agents --model organism --model organism-imad --transcripts debates.jsonl`
     """
@@ -40,21 +49,22 @@ def probe(
 
     from rich.console import Console
 
-    from interp.terminal import progress_bars
+    from interp.terminal import probe_tables, progress_bars
 
     try:  # experiments stand on this package, which therefore knows nothing of them but where they are
-        names = import_module("probes").NAMES
+        names, everything = import_module("probes").NAMES, import_module("probes.start")
     except (ImportError, AttributeError):
         raise UserError("the package probes is not installed: run this from the repository, or install it") from None
-    one_of("probe", name, names)
+    one_of("probe", name, (*names, everything.ALL))
     quiet_libraries()
     console = Console(soft_wrap=True, highlight=False)
     with progress_bars() as progress:
-        outcome, path = import_module("probes.experiment").start(
-            import_module(f"probes.{name}").run,
-            models=model or ["smollm2-135m"],
-            transcripts=transcripts or ["scripted-rotated"],
+        found = everything.start(
+            name,
+            models=model or (),
+            transcripts=transcripts or (),
             out=out,
+            task=task,
             seeds=seed or (0,),
             limit=limit,
             layers=layers,
@@ -64,6 +74,9 @@ def probe(
             device=device,
             progress=progress,
         )
-    for sentence in outcome.finding:
-        console.print(sentence, markup=False)
-    console.print(f"wrote {path}", markup=False)
+        for outcome, path in found:
+            console.print(*probe_tables(outcome.rows), sep="\n")
+            for sentence in outcome.finding:
+                console.print(sentence, markup=False)
+            if path.name:
+                console.print(f"wrote {path}\n", markup=False)
