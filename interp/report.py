@@ -36,6 +36,7 @@ from interp.theme import agent_colour, estimate, interval, number, percent
 __all__ = [
     "Projections",
     "cosine_figure",
+    "findings",
     "norm_figure",
     "projection_figure",
     "reliability_figure",
@@ -81,7 +82,7 @@ def write_report(path: Path, facts: dict[str, Any], projections: Projections) ->
     }
     page = environment.get_template("report.html.jinja").render(
         facts=facts,
-        points=[_done(facts), _separation(facts), _reliability(facts)],
+        points=findings(facts),
         read_at=_read_at(facts),
         activation=activation_name(facts),
         best=facts["layers"][start_layer(facts)],
@@ -99,6 +100,11 @@ def write_report(path: Path, facts: dict[str, Any], projections: Projections) ->
     )
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def findings(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was done, whether the directions separate, whether they are stable: each a verdict and what it rests on."""
+    return [_done(facts), _separation(facts), _reliability(facts)]
 
 
 def _plot(figure: go.Figure) -> Any:
