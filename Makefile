@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench gpu organism results clean
+.PHONY: demo test notebooks check bench gpu organism results clean
 
 demo: $(VENV)/ready
 	$(BIN)/interp extract-directions --model organism --transcripts organism --out out/demo/organism
@@ -12,6 +12,9 @@ demo: $(VENV)/ready
 
 test: check
 	$(BIN)/python -m pytest
+
+notebooks: $(VENV)/ready
+	$(BIN)/python -m pytest -m notebooks
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -69,7 +72,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: $(PYTHON) is older than Python 3.11; give a newer one, as in make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train,notebooks]'
 	@touch $@
 
 clean:
