@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.debate.agents import Agent, Sampling, ScriptedAgent
 from interp.debate.malicious import ScriptedSide
-from interp.debate.personas import PERSONAS, PLAIN, TRAIT_PERSONAS, Persona
+from interp.debate.personas import KNOWN, PERSONAS, PLAIN, TRAIT_PERSONAS, Persona
 from interp.debate.server import ServerAgent
 from interp.errors import UserError
 
@@ -24,14 +24,12 @@ SCRIPTED = "scripted"
 ERROR_RATE = 0.26
 """How often scripted agents slip, unless told."""
 
-_KNOWN = {PLAIN.name: PLAIN, **PERSONAS, **TRAIT_PERSONAS}
-
 
 def persona(name: str) -> Persona:
     """The persona of that name. Raises `UserError` where there is none."""
-    if name not in _KNOWN:
-        raise UserError(f"persona {name}: not known; give one of {', '.join(_KNOWN)}")
-    return _KNOWN[name]
+    if name not in KNOWN:
+        raise UserError(f"persona {name}: not known; give one of {', '.join(KNOWN)}")
+    return KNOWN[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +56,9 @@ def seats(given: Sequence[str], model: str, task: str, method: str) -> list[Seat
     read = []
     for text in given:
         name, _, own_model = text.partition("=")
-        if name not in _KNOWN:
-            raise UserError(f"agent {text}: no persona {name!r}; give one of {', '.join(_KNOWN)}")
-        read.append(Seat(_KNOWN[name], own_model or model))
+        if name not in KNOWN:
+            raise UserError(f"agent {text}: no persona {name!r}; give one of {', '.join(KNOWN)}")
+        read.append(Seat(KNOWN[name], own_model or model))
     if method == "model" and tuple(given) != (PLAIN.name,):
         raise UserError("method model: an internalized model answers without agents; leave --agent out")
     return read[:1] if method in ("single", "model") else read

@@ -81,3 +81,6 @@ TRAIT_PERSONAS: dict[str, Persona] = {
     )
 }
 """Those of the malicious debates by name: one of the first two sits among guardians; the prompts are our own."""
+
+KNOWN: dict[str, Persona] = {persona.name: persona for persona in (PLAIN, *PERSONAS.values(), *TRAIT_PERSONAS.values())}
+"""Every persona that can be named; a new one is one more here."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from interp.debate.agents import Agent, Sampling
 from interp.debate.local import InternalizedAgent, LocalAgent
-from interp.debate.personas import PERSONAS, PLAIN, TRAIT_PERSONAS
+from interp.debate.personas import KNOWN, PLAIN
 from interp.debate.tasks import Question, Task, make_task
 from interp.errors import UserError
 from interp.evaluation.accuracy import Row, evaluate, summarize
@@ -138,10 +138,9 @@ def table_seed(preset: Preset) -> int:
 
 def debaters(preset: Preset, model: Model) -> list[Agent]:
     """The agents of the preset's debates, all played by one model. Raises `UserError` for an unknown persona."""
-    known = {**PERSONAS, **TRAIT_PERSONAS}
-    if unknown := [name for name in preset.personas if name not in known]:
-        raise UserError(f"persona {unknown[0]}: not known; give some of {', '.join(known)}")
-    personas = [known[name] for name in preset.personas]
+    if unknown := [name for name in preset.personas if name not in KNOWN]:
+        raise UserError(f"persona {unknown[0]}: not known; give some of {', '.join(KNOWN)}")
+    personas = [KNOWN[name] for name in preset.personas]
     return [_agent(LocalAgent, preset, model, personas[k % len(personas)]) for k in range(preset.agents)]
 
 
