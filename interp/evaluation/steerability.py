@@ -307,6 +307,26 @@ def gains(found: Sequence[Steerability]) -> list[Gain]:
     return gained
 
 
+def verdicts(found: Sequence[Steerability]) -> list[str]:
+    """Of each agent, in words, by how much its own direction does better than the controls on the same questions."""
+    where = ("model", "directions", "context", "layer", "label", "measure")
+    sentences = []
+    for own in (row for row in found if row.kind == "own"):
+        beyond = {}
+        for row in found:
+            if row.kind != "own" and all(getattr(row, name) == getattr(own, name) for name in where):
+                shared = [q for q in own.by_question if q in row.by_question]
+                beyond[row.kind] = resampled(np.array([own.by_question[q] - row.by_question[q] for q in shared]))
+        said = [f"{kind}: {by.mean:+.2f} [{by.low:+.2f}, {by.high:+.2f}]" for kind, by in beyond.items()]
+        better = beyond and all(by.low > 0 for by in beyond.values())
+        verdict = "its own direction turns it up" if better else "that its own direction turns it up is not shown"
+        sentences.append(
+            f"{own.model}, {own.label}, layer {own.layer}: {verdict}. Area {own.area.mean:.2f}; beyond "
+            f"{', '.join(said)} (n = {own.questions})."
+        )
+    return sentences
+
+
 def summary(found: Sequence[Steerability]) -> dict[str, Any]:
     """Curves, areas and gains without the single questions, as JSON takes them; None for what is not defined."""
     rows = [asdict(row) for row in found]
