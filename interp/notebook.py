@@ -32,7 +32,7 @@ def prepare() -> None:
     """
     warnings.filterwarnings("ignore", message="IProgress not found")  # bars would be widgets
     quiet_libraries()
-    plotly.io.renderers["png"].scale = 2
+    plotly.io.renderers["png"].scale = 1.5
     plotly.io.renderers.default = "plotly_mimetype+png" if _drawn() else "plotly_mimetype"
 
 
