@@ -26,26 +26,33 @@ _LETTERS = 34  # that stand on a line of a column
 
 
 def steered_texts(
-    records: Records, after: str, along: str, *, model: str | None = None, layer: int | None = None, n_texts: int = 3
+    records: Records,
+    after: str,
+    along: str,
+    *,
+    model: str | None = None,
+    layer: int | None = None,
+    start: float = 0.0,
+    n_texts: int = 3,
 ) -> go.Figure:
     """Texts that go on after the tag of agent `after`, moved along the direction of agent `along`.
 
     Below them ROUGE-L against each agent's own first turn, mean over all questions; dotted, against that of `along`
-    when moved along random directions of the same length. Model and layer are the records' first unless given. The
-    slider starts where the texts are most like those of `along`. Raises `UserError` where there are no such texts.
+    when moved along random directions of the same length. Model and layer are the records' first unless given; the
+    slider starts at the coefficient `start`. Raises `UserError` where there are no such texts.
     """
     own, random = _chosen(records, after, along, model, layer)
     coefficients = sorted(own)
-    towards = [_rouge_l(own[c], along) for c in coefficients]
-    start = towards.index(max(towards))
+    if start not in own:
+        raise UserError(f"start {start:g}: the coefficients are {', '.join(f'{c:g}' for c in coefficients)}")
     questions = list(dict.fromkeys(r["question"] for r in own[0.0]))[:n_texts]
     columns = [_texts(own[c], questions) for c in coefficients]
     height = _LINE * (2 + max(text.count("<br>") + 1 for texts in columns for text in texts)) + 2
     figure = make_subplots(
         rows=2, cols=1, specs=[[{"type": "table"}], [{}]], row_heights=[height, 260], vertical_spacing=0.1
     )
-    for i, texts in enumerate(columns):
-        figure.add_trace(_table(questions, texts, visible=i == start), row=1, col=1)
+    for c, texts in zip(coefficients, columns, strict=True):
+        figure.add_trace(_table(questions, texts, visible=c == start), row=1, col=1)
     labels = own[0.0][0]["rouge"]
     for k, label in enumerate(labels, start=1):
         scores = [_rouge_l(own[c], label) for c in coefficients]
@@ -103,22 +110,22 @@ def _table(questions: Sequence[str], texts: Sequence[str], *, visible: bool) -> 
     )
 
 
-def _arrange(figure: go.Figure, coefficients: Sequence[float], start: int, n_curves: int, height: int) -> None:
+def _arrange(figure: go.Figure, coefficients: Sequence[float], start: float, n_curves: int, height: int) -> None:
     """The slider, and a line in the curves where it stands."""
     steps = []
     for i, c in enumerate(coefficients):
         shown = [*(j == i for j in range(len(coefficients))), *[True] * n_curves]
         moved = {"shapes[0].x0": c, "shapes[0].x1": c}
         steps.append({"label": f"{c:g}", "method": "update", "args": [{"visible": shown}, moved]})
-    here = coefficients[start]
-    mark = {"type": "line", "x0": here, "x1": here, "y0": 0, "y1": 1, "yref": "y domain", "line_width": 1}
+    mark = {"type": "line", "x0": start, "x1": start, "y0": 0, "y1": 1, "yref": "y domain", "line_width": 1}
+    active = coefficients.index(start)
     figure.update_layout(
         template=TEMPLATE,
         width=960,
         height=height + 500,
         margin={"l": 16, "r": 16, "t": 16, "b": 16},
         shapes=[mark],
-        sliders=[{"active": start, "steps": steps, "currentvalue": {"prefix": "coefficient "}, "pad": {"t": 48}}],
+        sliders=[{"active": active, "steps": steps, "currentvalue": {"prefix": "coefficient "}, "pad": {"t": 48}}],
         legend={"y": figure.layout.yaxis.domain[1] + 0.01},
     )
     figure.update_xaxes(title_text="coefficient")

@@ -38,12 +38,12 @@ def records() -> list[dict[str, Any]]:
 
 
 def test_the_slider_shows_each_coefficient_s_texts(records: list[dict[str, Any]]) -> None:
-    figure = steered_texts(records, "agent 1", "agent 2")
+    figure = steered_texts(records, "agent 1", "agent 2", start=2)
     tables = [trace for trace in figure.data if trace.type == "table"]
     assert [[column[0] for column in table.cells["values"]] for table in tables] == [
         [f"&lt;b&gt; at {c}"] * 3 for c in ("-2", "0", "2")
     ]
-    assert [table.visible for table in tables] == [False, False, True], "where the texts are most like agent 2's"
+    assert [table.visible for table in tables] == [False, False, True]
     slider = figure.layout.sliders[0]
     assert (slider.active, [step.label for step in slider.steps]) == (2, ["-2", "0", "2"])
     for i, step in enumerate(slider.steps):
@@ -63,3 +63,5 @@ def test_the_curves_are_those_of_the_layer_and_the_control_is_flat(records: list
 def test_texts_that_are_not_there_are_refused(records: list[dict[str, Any]]) -> None:
     with pytest.raises(UserError, match="no texts after the tag of agent 3"):
         steered_texts(records, "agent 3", "agent 2")
+    with pytest.raises(UserError, match="start 1: the coefficients are -2, 0, 2"):
+        steered_texts(records, "agent 1", "agent 2", start=1)
