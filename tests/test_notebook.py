@@ -1,0 +1,63 @@
+"""What notebooks ask for: a picture beside each figure where one can be made, captions and verdicts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+import plotly.io
+import pytest
+
+from interp.notebook import prepare, said, show
+
+pytest.importorskip("IPython")
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    default = plotly.io.renderers.default
+    with warnings.catch_warnings():
+        yield
+    plotly.io.renderers.default = default
+
+
+@pytest.mark.parametrize("error", [ImportError, RuntimeError, ValueError])
+def test_without_a_browser_figures_are_live_only(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(go.Figure, "to_image", fails)
+    prepare()
+    assert plotly.io.renderers.default == "plotly_mimetype"
+
+
+def test_with_one_they_have_a_picture_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    kaleido = pytest.importorskip("kaleido")
+    started: list[dict[str, Any]] = []
+    monkeypatch.setattr(go.Figure, "to_image", lambda *_: b"")
+    monkeypatch.setattr(kaleido, "start_sync_server", lambda **how: started.append(how))
+    prepare()
+    assert plotly.io.renderers.default == "plotly_mimetype+png"
+    assert len(started) == 1
+
+
+def test_verdicts_stand_out() -> None:
+    assert said([("Found.", "Here."), "And this."]).data == "**Found.** Here.\n\nAnd this."
+
+
+def test_a_caption_stands_below_its_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Drawn:
+        figure: go.Figure
+        caption: str
+
+    shown: list[Any] = []
+    monkeypatch.setattr(go.Figure, "show", shown.append)
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    figure = go.Figure()
+    show([Drawn(figure, "What is seen.")])
+    assert shown[0] is figure
+    assert shown[1].data == "*What is seen.*"
