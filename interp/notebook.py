@@ -5,6 +5,7 @@ Knows plotly's renderers and how results look in a cell; knows nothing about wha
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -28,12 +29,14 @@ class Captioned(Protocol):
 def prepare() -> None:
     """Quieten other libraries, and keep beside each figure a picture of it, for where nothing is run.
 
-    The picture takes kaleido and Chrome or Chromium; without them figures are kept for a live notebook alone.
+    The picture takes kaleido and Chrome or Chromium; without them figures are kept for a live notebook alone. The
+    variable PLOTLY_RENDERER, where it is set, decides instead.
     """
     warnings.filterwarnings("ignore", message="IProgress not found")  # bars would be widgets
     quiet_libraries()
     plotly.io.renderers["png"].scale = 1.5
-    plotly.io.renderers.default = "plotly_mimetype+png" if _drawn() else "plotly_mimetype"
+    if "PLOTLY_RENDERER" not in os.environ:
+        plotly.io.renderers.default = "plotly_mimetype+png" if _drawn() else "plotly_mimetype"
 
 
 def show(figures: Iterable[Captioned]) -> None:
@@ -53,13 +56,9 @@ def said(sentences: Iterable[str | tuple[str, str]]) -> Any:
 
 
 def _drawn() -> bool:
-    """Whether a figure can be made a picture here; if so, the browser for it stays open."""
+    """Whether a figure can be made a picture here."""
     try:
-        import kaleido
-
         go.Figure().to_image("png")
     except (ImportError, RuntimeError, ValueError):  # no kaleido, or no browser
         return False
-    kaleido.start_sync_server(silence_warnings=True)
-    warnings.filterwarnings("ignore", message="The kopts argument is ignored")
     return True

@@ -17,7 +17,8 @@ pytest.importorskip("IPython")
 
 
 @pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("PLOTLY_RENDERER", raising=False)
     default = plotly.io.renderers.default
     with warnings.catch_warnings():
         yield
@@ -35,13 +36,16 @@ def test_without_a_browser_figures_are_live_only(error: type[Exception], monkeyp
 
 
 def test_with_one_they_have_a_picture_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    kaleido = pytest.importorskip("kaleido")
-    started: list[dict[str, Any]] = []
     monkeypatch.setattr(go.Figure, "to_image", lambda *_: b"")
-    monkeypatch.setattr(kaleido, "start_sync_server", lambda **how: started.append(how))
     prepare()
     assert plotly.io.renderers.default == "plotly_mimetype+png"
-    assert len(started) == 1
+
+
+def test_whoever_names_a_renderer_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLOTLY_RENDERER", "json")
+    plotly.io.renderers.default = "json"
+    prepare()
+    assert plotly.io.renderers.default == "json"
 
 
 def test_verdicts_stand_out() -> None:
@@ -55,7 +59,7 @@ def test_a_caption_stands_below_its_figure(monkeypatch: pytest.MonkeyPatch) -> N
         caption: str
 
     shown: list[Any] = []
-    monkeypatch.setattr(go.Figure, "show", shown.append)
+    monkeypatch.setattr(go.Figure, "show", lambda self: shown.append(self))
     monkeypatch.setattr("IPython.display.display", shown.append)
     figure = go.Figure()
     show([Drawn(figure, "What is seen.")])

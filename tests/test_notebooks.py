@@ -50,6 +50,7 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     from nbclient import NotebookClient
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PLOTLY_RENDERER", "plotly_mimetype")  # no browser needed
     notebook = nbformat.read(path, as_version=4)
     there = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=there).execute()
