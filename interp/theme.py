@@ -56,11 +56,11 @@ def model_looks(names: Sequence[str]) -> dict[str, ModelLook]:
     """The look of each model, the base first.
 
     What training leaves is known by its name (`…-imad`, `seed-0/sft`), and so is `untrained`; others but the first,
-    and a second one of a kind, keep their names and get a colour that is still free.
+    and a second one of a kind, keep the last two parts of their names and get a colour that is still free.
     """
     looks: dict[str, ModelLook] = {}
     for i, name in enumerate(names):
-        short = PurePath(name).name
+        short = _short(name)
         known = next((look for role, look in _ROLES.items() if short.endswith(role)), None)
         taken = {look.colour for look in looks.values()}
         if known is not None and known.colour not in taken:
@@ -73,9 +73,13 @@ def model_looks(names: Sequence[str]) -> dict[str, ModelLook]:
     return looks
 
 
+def _short(name: str) -> str:
+    return "/".join(PurePath(name).parts[-2:])
+
+
 def who_is_who(looks: Mapping[str, ModelLook]) -> str:
     """What the labels stand for, in words for a caption: base is organism, internalized is organism-imad."""
-    named = [(look.label, PurePath(name).name) for name, look in looks.items()]
+    named = [(look.label, _short(name)) for name, look in looks.items()]
     return ", ".join(f"{label} is {name}" for label, name in named if label != name)
 
 
