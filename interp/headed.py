@@ -27,6 +27,8 @@ def write_headed(path: str | Path, header: Mapping[str, Any], arrays: Mapping[st
 
 def read_headed(path: str | Path, format: str, what: str, by: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The header and the arrays of a file of this format; `UserError` for anything that is not `what` was made `by`."""
+    if Path(path).is_dir():
+        raise UserError(f"{path}: a folder; give the file in it that {by} wrote, a .safetensors")
     try:
         with safe_open(str(path), framework="numpy") as file:
             header = json.loads((file.metadata() or {}).get("interp", "{}"))

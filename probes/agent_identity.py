@@ -244,11 +244,11 @@ def _finding(outcome: Outcome, name: str, found: Mapping[tuple[str, str, int], D
             continue
         decoded = found[name, target, setting.seeds[0]]
         chance = 1 / len(decoded.resamples.examples.classes)
-        survives = "holds" if moved.low > chance else "does not hold"
+        survives = "above" if moved.low > chance else "not above"
         words = outcome.scores("bag of words", "accuracy", target=target)
         sentences.append(
-            f"{name}: the {target} is read with accuracy {said(own)} (its words alone: {said(words)}); this "
-            f"{survives} in a {new} that the probe never saw ({said(moved)}, chance {chance:.2f})."
+            f"{name}: the {target} is read with accuracy {said(own)} (its words alone: {said(words)}); in a "
+            f"{new} that the probe never saw with {said(moved)}, {survives} chance ({chance:.2f})."
         )
     if not sentences:
         own = outcome.scores("chosen layer", "accuracy", model=name, target="seat")

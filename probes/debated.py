@@ -16,6 +16,9 @@ from interp.debate.tasks import Arithmetic, Task, number
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
 
+FEWEST = 30
+"""Questions below which nothing is decoded: a fold would be left without errors, or with nothing else."""
+
 
 @dataclass(frozen=True)
 class Debated:
@@ -33,7 +36,7 @@ class Debated:
     def read(transcripts: Sequence[Transcript], task: Task | None = None) -> Debated:
         """One debate a question, with all agents and the same personas in the same seats.
 
-        Raises `UserError` for debates without gold answers, and for rotating personas.
+        Raises `UserError` for debates without gold answers, for rotating personas, and for fewer than `FEWEST`.
         """
         task, kept = task or Arithmetic(), {}
         if len({t.personas for t in transcripts}) > 1:
@@ -45,6 +48,11 @@ class Debated:
                 raise UserError("a debate has no gold answer: silent_agents needs one for each question")
             if len(said_first) == n_agents:
                 kept[t.question] = (t.gold_answer, tuple(said_first[k] for k in sorted(said_first)))
+        if len(kept) < FEWEST:
+            raise UserError(
+                f"{len(kept)} questions with all agents given: silent_agents takes at least {FEWEST}, better 200; "
+                "make more debates with interp debate"
+            )
         gold, answers = zip(*kept.values(), strict=True)
         return Debated(tuple(kept), gold, answers, task, len(transcripts) - len(kept))
 

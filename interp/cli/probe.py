@@ -43,7 +43,7 @@ def probe(
 ) -> None:
     """Ask what a model knows about its agents: one experiment or all, all layers, all controls, and the finding.
 
-    Example: `interp probe silent_agents --model organism --model organism-imad --transcripts debates.jsonl`
+    Example: `interp probe silent_agents --model organism --model organism-imad --transcripts organism`
     """
     from importlib import import_module
 

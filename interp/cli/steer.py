@@ -107,5 +107,11 @@ def steer(
         )
     for pair in pairs:
         console.print(pair_table(pair, steering.summary))
+    if all(pair.steered == pair.unsteered for pair in pairs):
+        console.print(
+            "steering changed nothing: try --units residual --coefficient 0.2 and more, and a --layer in the middle of "
+            "the model (the one that separates best is not the one that steers best)",
+            soft_wrap=True,
+        )
     if out is not None:
         console.print(f"wrote {out}", markup=False, soft_wrap=True)
