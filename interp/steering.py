@@ -237,13 +237,13 @@ def require_made_on(directions: Directions, model: Model | Listed, path: str | P
     """Raises `UserError` unless the directions were extracted from this very model, adapters included."""
     made = directions.facts.get("provenance", {}).get("model", {})
     for what, theirs, ours in (
-        ("model", made.get("hash") or made.get("name"), model.provenance["hash"] or model.name),
-        ("set of adapters", _hashes(made), _hashes(model.provenance)),
+        ("weights", made.get("hash") or made.get("name"), model.provenance["hash"] or model.name),
+        ("adapters", _hashes(made), _hashes(model.provenance)),
     ):
         if theirs != ours:
             raise UserError(
-                f"{path}: was extracted from {made.get('name', 'an unnamed model')}, which is not {model.name} "
-                f"(another {what}); extract directions from this model, or steer with another model's by --foreign"
+                f"{path}: was extracted from {made.get('name', 'an unnamed model')} with other {what} than "
+                f"{model.name} has; extract directions from this model, or steer with another model's by --foreign"
             )
 
 

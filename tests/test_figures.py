@@ -183,7 +183,7 @@ def no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_models_look_the_same_everywhere() -> None:
     looks = model_looks(["x/base-7b", "runs/seed-0/imad", "organism-evil-sft", "untrained", "mine", "seed-1/imad"])
     labels = [look.label for look in looks.values()]
-    assert labels == ["base", "internalized", "SFT", "untrained", "mine", "imad"]
+    assert labels == ["base", "internalized", "SFT", "untrained", "mine", "seed-1/imad"]
     assert len({look.colour for look in looks.values()}) == len(looks)
     assert model_looks(["organism-imad"])["organism-imad"] == looks["runs/seed-0/imad"]
     assert not {look.colour for look in looks.values()} & {agent_colour(k) for k in range(1, 9)}

@@ -135,7 +135,7 @@ def test_the_command(interp: Any, model_folder: Path, tmp_path: Path, found: Dir
         ((*common, *prompt, "--coefficient", "nan"), "must be finite"),
         ((*common, *prompt, "--coefficient", "1", "--coefficient", "2"), "2 coefficients for 1 agents"),
         (common, "--prompt"),
-        ((*common[:4], tmp_path / "o.st", *prompt), "extracted from other, which is not"),
+        ((*common[:4], tmp_path / "o.st", *prompt), "extracted from other with other weights"),
         ((*common[:4], tmp_path / "w.st", *prompt, "--foreign"), "width 16"),
         ((*common[:4], tmp_path / "none", *prompt), "no such file"),
         ((*common[:4], out, *prompt), "not a file of directions"),

@@ -127,7 +127,7 @@ def test_directions_of_another_model_are_refused(tiny: Model) -> None:
 
     require_made_on(made(**tiny.provenance), tiny)
     require_made_on(made(**{**tiny.provenance, "dtype": "bfloat16", "device": "cuda"}), tiny)
-    with pytest.raises(UserError, match="other model"):
+    with pytest.raises(UserError, match="other weights"):
         require_made_on(made(**{**tiny.provenance, "hash": "x", "name": "other"}), tiny)
     with pytest.raises(UserError, match="other adapters"):
         require_made_on(made(**{**tiny.provenance, "adapters": [{"name": "a", "hash": "x"}]}), tiny)
