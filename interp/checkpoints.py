@@ -102,7 +102,7 @@ SHIPPED = {
 seat 2 misleads on purpose."""
 
 
-SHIPPED_RESULTS = Path(__file__).parent / "data" / "organism" / "results"
+SHIPPED_RESULTS = SHIPPED["organism"].parent / "results"
 """What was asked of the organism, as the commands wrote it: what figures read."""
 
 
