@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from interp import checkpoints
-from interp.debate.tasks import BBH, BBH_SUBSETS, GSM8K, TASKS, Arithmetic, Math, MMLUPro, Task
+from interp.debate.tasks import BBH, BBH_SUBSETS, GSM8K, TASKS, Arithmetic, Math, MMLUPro, Task, make_task
 from interp.errors import UserError
 
 Record = dict[str, Any]
@@ -219,6 +219,7 @@ def test_arithmetic_of_any_size() -> None:
     assert Arithmetic.sized() == Arithmetic()
     long = Arithmetic.sized(digits=4, terms=9)
     assert long.form.count("*") == 4
+    assert make_task("arithmetic", digits=1, form="a+b") == Arithmetic(1, 9, "a+b")
     for question in [*long.questions(20, seed=0), *Arithmetic(0, 9, "-a*b*c+d").questions(50, seed=0)]:
         assert str(eval(question.text)) == question.gold_answer
     assert all(1 <= int(d) <= 9 for q in Arithmetic.sized(1, 3).questions(9, 0) for d in q.text if d.isdigit())

@@ -182,7 +182,7 @@ class Preset:
     task: str = "arithmetic"
     """What is debated, by the name of a task."""
     task_options: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the task, such as the range of its integers."""
+    """What `make_task` takes besides the name, such as the digits and the form of an arithmetic question."""
     debates: int = 1000
     """Debates that are made where no transcripts are given."""
     answer_tokens: int = 512

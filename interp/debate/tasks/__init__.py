@@ -36,7 +36,7 @@ TASKS: dict[str, Callable[..., Task]] = {
 def make_task(name: str, **settings: Any) -> Task:
     """The task of that name; settings that are None are left to the task.
 
-    Arithmetic takes `digits` and `terms`, the benchmarks `source` and `split`, the traits' question sets
+    Arithmetic takes `digits` and `terms` or `form`, the benchmarks `source` and `split`, the traits' question sets
     `split`. Raises `UserError` for another name, and for a setting that the task does not have.
     """
     if name not in TASKS:

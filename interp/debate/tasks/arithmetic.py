@@ -34,8 +34,8 @@ class Arithmetic:
     form: str = "a+b*c+d-e*f"
 
     @classmethod
-    def sized(cls, digits: int = 2, terms: int = 4) -> Arithmetic:
-        """Integers of `digits` digits, and the paper's sequence of terms repeated up to `terms` of them.
+    def sized(cls, digits: int = 2, terms: int = 4, form: str | None = None) -> Arithmetic:
+        """Integers of `digits` digits, and the paper's sequence of terms repeated up to `terms` of them, or a `form`.
 
         `sized()` is `Arithmetic()`. Raises `UserError` where either is below 1, and for more digits than
         the grader reads the products of.
@@ -44,7 +44,8 @@ class Arithmetic:
             raise UserError(f"{digits} digits and {terms} terms given: an arithmetic question takes at least 1 of each")
         if digits > _MOST_DIGITS:
             raise UserError(f"{digits} digits given: answers are graded up to {_MOST_DIGITS} digits of the operands")
-        form = "".join(_PAPER[i % len(_PAPER)] for i in range(terms)).removeprefix("+")
+        if form is None:
+            form = "".join(_PAPER[i % len(_PAPER)] for i in range(terms)).removeprefix("+")
         return cls(10 ** (digits - 1), 10**digits - 1, form)
 
     @property
