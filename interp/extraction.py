@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -25,11 +25,13 @@ from interp.directions import By, Contrast, Directions, differences, question_ha
 from interp.errors import UserError
 from interp.evidence import Design, Estimate, Evidence, chosen_layer, evaluate
 from interp.files import atomic_write
-from interp.journal import package_versions
+from interp.journal import differing, package_versions
 from interp.models import SITES, Model, Site
 from interp.progress import Progress
 from interp.report import write_report
 from interp.store import ActivationStore, StoreWriter, discard
+
+DIRECTIONS_FILE = "directions.safetensors"
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,27 @@ def extract_directions(
 
     Writes `directions.safetensors`, `directions.json` and `report.html` into `out` (nothing where it
     is None). Activations are kept in `out` while they are being read, so that the same call after a
-    kill goes on; afterwards only with `keep_activations`. Raises `UserError` for what cannot be used.
+    kill goes on; afterwards only with `keep_activations`. Raises `UserError` for what cannot be used, and, unless
+    `restart` says to begin anew, where `out` holds directions that were made of or with anything else.
     """
+    data = {"source": source, "sha256": fingerprint(transcripts)}
     with ExitStack() as stack:
         folder = Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if not restart:
+            made_by = {
+                "model": model.provenance,
+                "transcripts": data["sha256"],
+                "layers": list(_chosen_layers(model, layers)),
+                "hook_point": SITES[site],
+                "position": position,
+                "by": by,
+                "by_round": by_round,
+                "seed": seed,
+            }
+            _require_same(folder, made_by)
         corpus = Corpus.build(transcripts, model.tokenizer, model.context_length, skip_long=skip_long)
         # found out before anything is read: a corpus without a single usable group
         Contrast.build(corpus.turns, corpus.questions, by, text_needed=position != "tag")
-        data = {"source": source, "sha256": fingerprint(transcripts)}
         activations = folder / "activations.safetensors"
         keep_activations |= activations.exists() and not restart  # they were kept before
         store = read_activations(
@@ -94,13 +109,38 @@ def extract_directions(
             progress=progress,
         )
         if out:
-            found.directions.save(folder / "directions.safetensors")
+            found.directions.save(folder / DIRECTIONS_FILE)
             with atomic_write(folder / "directions.json") as temporary:
                 temporary.write_text(json.dumps(found.directions.facts, indent=1))
             write_report(folder / "report.html", dict(found.directions.facts), found.projections)
         if not keep_activations:
             discard(activations)
         return found
+
+
+def _require_same(folder: Path, made_by: Mapping[str, Any]) -> None:
+    """Raises `UserError` where a folder holds directions that a run made by this would not write again."""
+    if not (folder / DIRECTIONS_FILE).exists():
+        return
+    facts = Directions.load(folder / DIRECTIONS_FILE).facts
+    provenance = facts["provenance"]
+    before = {
+        "model": provenance["model"],
+        "transcripts": provenance.get("transcripts", {}).get("sha256"),
+        **{name: facts.get(name) for name in ("layers", "hook_point", "position", "by")},
+        "by_round": len(facts.get("evidence", ())) > 1,
+        "seed": provenance.get("seed"),
+    }
+    if names := differing(before, json.loads(json.dumps(made_by))):
+        settings = ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
+        raise UserError(
+            f"{folder}: holds directions of {provenance['model']['name']} from {facts['questions']:,} questions, made "
+            f"with other settings ({settings}); give another --out, or replace them by --restart"
+        )
+
+
+def _chosen_layers(model: Model, layers: Sequence[int] | None) -> tuple[int, ...]:
+    return tuple(range(model.n_layers)) if layers is None else tuple(layers)
 
 
 def read_activations(
@@ -117,7 +157,7 @@ def read_activations(
     progress: Progress = lambda *_: None,
 ) -> ActivationStore:
     """Stream the corpus through the model into a store on disk, going on where a killed call left off."""
-    chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
+    chosen = _chosen_layers(model, layers)
     settings: dict[str, Any] = {
         "layers": chosen,
         "positions": positions,

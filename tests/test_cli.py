@@ -65,6 +65,29 @@ def test_same_command_same_directions(interp: Any, model_folder: Path, tmp_path:
     assert a.facts["evidence"] == b.facts["evidence"]
 
 
+def test_other_directions_are_not_replaced_unasked(interp: Any, model_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ("extract-directions", "--model", model_folder, "--limit", 4, "--out", out)
+    assert interp(*command)[0] == 0
+    before = (out / "directions.safetensors").read_bytes()
+    for changed, named in (
+        (("--limit", 5), "transcripts"),
+        (("--layers", "1"), "layers"),
+        (("--site", "attn_out", "--by-round"), "hook_point, by_round"),
+        (("--position", "mean"), "position"),
+        (("--seed", 1), "seed"),
+        (("--dtype", "bf16"), "model"),
+    ):
+        code, _, wrong = interp(*command, *changed)
+        assert (code, wrong.count("\n")) == (2, 1)
+        assert f"{out}: holds directions of {model_folder} from 4 questions" in wrong
+        assert f"({named}); give another --out" in wrong
+        assert (out / "directions.safetensors").read_bytes() == before
+    assert interp(*command)[0] == 0
+    assert interp(*command, "--seed", 1, "--restart")[0] == 0
+    assert Directions.load(out / "directions.safetensors").facts["provenance"]["seed"] == 1
+
+
 def test_published_debates(interp: Any, model_folder: Path, tmp_path: Path, published: list[Any]) -> None:
     write_transcripts(tmp_path / "p.jsonl", published)
     code, said, _ = interp(
@@ -201,7 +224,7 @@ def test_a_stopped_run_goes_on_where_it_was(
     how: signal.Signals, interp: Any, model_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    interp("extract-directions", "--model", model_folder, "--limit", 4, "--out", out)
+    interp("extract-directions", "--model", model_folder, "--out", out, *SLOWLY)
     old = (out / "directions.safetensors").read_bytes()
     process = start(model_folder, out, preexec_fn=hear_interrupts)
     wait_until_begun(process, out)

@@ -44,9 +44,7 @@ def extract_directions(
         bool,
         typer.Option("--keep-activations", help="Keep activations.safetensors: every turn at every layer."),
     ] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Drop what an earlier, different run left unfinished in --out.")
-    ] = False,
+    restart: options.Restart = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of folds, shuffles and resamples.")] = 0,
 ) -> None:
     """Find each agent's direction in the residual stream, with the evidence for it.
