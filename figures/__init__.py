@@ -12,7 +12,7 @@ A folder of results is laid out as the commands write it:
       suppression.json                interp suppress --out RESULTS/suppression.jsonl
       probes/NAME.json                interp probe NAME --out RESULTS/probes
 
-(`ablations.json` may also lie in RESULTS itself.) Nothing else in it is read, and no figure needs more than its own
+(`ablations.json`, and of a single model `directions.json`, may also lie in RESULTS itself.) Nothing else in it is read, and no figure needs more than its own
 files, which are small: directions, texts and checkpoints beside them can stay where they were made. `interp figures
 RESULTS --out DIR` makes all figures that there are results for, and one page with all of them; `python -m
 figures.NAME RESULTS --out DIR` makes one.

@@ -1,6 +1,7 @@
 """Agents' directions over layers, base beside internalized: `python -m figures.agent_directions RESULTS --out DIR`.
 
-Reads `directions/NAME/directions.json`, which `interp extract-directions` writes, of every model that there is.
+Reads `directions/NAME/directions.json`, which `interp extract-directions` writes, of every model that there is; where
+there is none, RESULTS may be the --out of a single `interp extract-directions`.
 """
 
 from __future__ import annotations
@@ -80,23 +81,31 @@ def caption(found: Mapping[str, dict[str, Any]]) -> str:
 def read(folder: Path) -> list[dict[str, dict[str, Any]]]:
     """By name the facts of the folders in `directions`, the base first: a group for each base and set of labels.
 
-    Raises `UserError` where there is none.
+    Of a folder that holds directions itself, these alone, by the model's name. Raises `UserError` where there is none.
     """
-    paths = sorted(folder.glob("directions/*/directions.json"))
+    paths = sorted(folder.glob(_files(folder)))
     if not paths:
         raise UserError(
-            f"{folder}: holds no directions/NAME/directions.json; {_MADE_BY} --out {folder}/directions/NAME writes it"
+            f"{folder}: holds neither directions.json nor directions/NAME/directions.json; {_MADE_BY} --out {folder}, or "
+            f"--out {folder}/directions/NAME for several models, writes it"
         )
     found = []
     for path in paths:
         facts = read_json(path, _MADE_BY)
         needed(facts, ("by", "labels", "layers", "evidence", "provenance"), path, _MADE_BY)
         model = facts["provenance"]["model"]
-        found.append((len(model["adapters"]), (model["hash"], *facts["labels"]), path.parent.name, facts))
+        name = model["name"] if path.parent == folder else path.parent.name
+        found.append((len(model["adapters"]), (model["hash"], *facts["labels"]), name, facts))
     groups: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     for _, like, name, facts in sorted(found, key=lambda one: one[0]):
         groups.setdefault(like, {})[name] = facts
     return list(groups.values())
+
+
+def _files(folder: Path) -> str:
+    """Where the directions lie in a folder, with a star for each one's name."""
+    several = "directions/*/directions.json"
+    return several if any(folder.glob(several)) else "directions.json"
 
 
 def draw(folder: Path) -> list[Drawn]:
@@ -104,7 +113,7 @@ def draw(folder: Path) -> list[Drawn]:
     drawn: list[Drawn] = []
     for found in read(folder):
         name = "agent_directions" if not drawn else f"agent_directions_{next(iter(found))}"
-        source = ", ".join(f"directions/{each}/directions.json" for each in found)
+        source = ", ".join(_files(folder).replace("*", each) for each in found)
         drawn.append(Drawn(name, agent_directions(found), caption(found), source))
     return drawn
 

@@ -54,7 +54,10 @@ def collect(folder: Path) -> tuple[list[Drawn], dict[str, str]]:
         except UserError as error:
             left_out[name] = str(error)
     if not drawn:
-        raise UserError(f"{folder}: has no results that a figure could be made of; {left_out[NAMES[0]]}")
+        raise UserError(
+            f"{folder}: has no results that a figure could be made of; give the --out of interp train or "
+            "interp extract-directions, or a folder of results (see interp figures --help)"
+        )
     return drawn, left_out
 
 

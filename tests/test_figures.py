@@ -234,6 +234,14 @@ def test_directions_are_those_of_the_report(results: Path) -> None:
     assert "n = 20 questions (120 turns) in base" in agent_directions.caption(found)
 
 
+def test_directions_of_one_model_are_drawn_from_its_own_folder(results: Path) -> None:
+    [drawn] = agent_directions.draw(results / "directions" / "organism-imad")
+    assert drawn.source == "directions.json"
+    assert "n = 20 questions (120 turns) in base" in drawn.caption
+    [both] = agent_directions.draw(results)
+    assert both.source == "directions/organism/directions.json, directions/organism-imad/directions.json"
+
+
 def test_steerability_draws_what_the_sweep_found(results: Path) -> None:
     content = json.loads((results / "steerability.json").read_text())
     [curves] = steering.own_curves(content)

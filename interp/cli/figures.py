@@ -12,7 +12,10 @@ from interp.errors import UserError
 
 def figures(
     results: Annotated[
-        Path | None, typer.Argument(help="A folder of results, such as the --out of train; else the organism's.")
+        Path | None,
+        typer.Argument(
+            help="A folder of results, such as the --out of train or extract-directions; else the organism's."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for figures.html, and for each figure alone.")] = Path(
         "out/figures"
@@ -22,9 +25,9 @@ def figures(
     """Draw everything that a folder has results for, on one page that needs nothing else.
 
     Read are table.json, preset.json and seed-K/metrics.jsonl (of train), ablations/ablations.json,
-    directions/NAME/directions.json, steerability.json (beside the --out of sweep), suppression.json (of suppress)
-    and probes/NAME.json, as far as they are there. What is left out is named. SVG and PNG take kaleido and Chrome
-    or Chromium.
+    directions/NAME/directions.json (of extract-directions; of a single one directions.json), steerability.json (beside
+    the --out of sweep), suppression.json (of suppress) and probes/NAME.json, as far as they are there. What is left out
+    is named. SVG and PNG take kaleido and Chrome or Chromium.
 
     Example: `interp figures out/smollm2 --out out/figures`
     """
