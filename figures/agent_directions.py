@@ -86,8 +86,8 @@ def read(folder: Path) -> list[dict[str, dict[str, Any]]]:
     paths = sorted(folder.glob(_files(folder)))
     if not paths:
         raise UserError(
-            f"{folder}: holds neither directions.json nor directions/NAME/directions.json; {_MADE_BY} --out {folder}, or "
-            f"--out {folder}/directions/NAME for several models, writes it"
+            f"{folder}: holds no directions.json and no directions/NAME/directions.json; {_MADE_BY} --out {folder}, of "
+            f"several models --out {folder}/directions/NAME, writes it"
         )
     found = []
     for path in paths:

@@ -111,6 +111,11 @@ def local_path(name: str) -> Path:
     return SHIPPED.get(name) or Path(name).expanduser()
 
 
+def could_be_model(name: str) -> bool:
+    """Whether `locate` has anywhere to look for a model of this name."""
+    return name in PRESETS or local_path(name).exists() or _looks_like_hub_id(name)
+
+
 def locate(name: str, revision: str | None = None) -> Checkpoint:
     """Find the checkpoint called `name`: a preset, a folder, a GGUF file or a hub id.
 

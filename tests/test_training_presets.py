@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from interp.errors import UserError
 from interp.training.dryrun import plan
 from interp.training.memory import n_adapter, n_parameters
-from interp.training.presets import GRPO, PRESETS, SFT, Architecture, LoRA, Preset, preset
+from interp.training.presets import GRPO, PRESETS, SFT, Architecture, LoRA, Preset, preset, require_model
 from interp.training.schedule import Smooth, Steps, Waiting
 
 NAMES = {"llama-3.1-8b": "llama", "qwen2.5-7b": "qwen2", "mistral-nemo-12b": "mistral", "smollm2-135m": "llama"}
@@ -112,6 +114,22 @@ def test_overrides() -> None:
 def test_overrides_that_mean_nothing(name: str, value: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         PRESETS["llama-3.1-8b"].override({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("smolm2-135m", "smollm2-135m"), ("Qwen2.5-7b", "qwen2.5-7b"), ("NAEM", ", ".join(PRESETS))]
+)
+def test_a_name_that_nothing_has_is_refused_with_those_near_it(
+    interp: Any, tmp_path: Path, name: str, near: str
+) -> None:
+    code, _, wrong = interp("train", "--preset", name, "--out", tmp_path / "out")
+    assert (code, wrong.count("\n")) == (2, 1)
+    assert f"--preset {name}: no preset, and no folder" in wrong
+    assert f"the nearest presets: {near}" in wrong
+    assert not (tmp_path / "out").exists()
+    for model in ("org/some-model", "organism-sft", str(tmp_path)):
+        require_model(preset(model))
+    require_model(preset(name).override({"model": "org/some-model"}))
 
 
 def test_settings_that_do_not_go_together() -> None:

@@ -60,11 +60,13 @@ def train(
 
     from interp.terminal import memory_table, results_table, training_bars
     from interp.training.presets import preset as find_preset
+    from interp.training.presets import require_model
 
     for name in report_to or ():
         one_of("--report-to", name, ("tensorboard", "wandb"))
     changes = {name: value for name, _, value in (pair.partition("=") for pair in change or ())}
     chosen = find_preset(preset).override({**changes, **({"seed": str(seed[0])} if seed else {})})
+    require_model(chosen)
     console = Console(soft_wrap=True, highlight=False)
     quiet_libraries()
     if dry_run:

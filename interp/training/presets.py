@@ -11,8 +11,10 @@ import json
 import types
 import typing
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Literal
 
+from interp.checkpoints import could_be_model
 from interp.errors import UserError
 from interp.training.schedule import Descent, Schedule, Smooth, Steps, Waiting
 
@@ -341,6 +343,16 @@ PRESETS: dict[str, Preset] = {
     )
 }
 """The presets by name: two that run here, and the paper's three with its hyperparameters."""
+
+
+def require_model(chosen: Preset) -> None:
+    """Raises `UserError` for a preset made for any model, whose name nothing has: it may be misspelt."""
+    if chosen.name not in PRESETS and not could_be_model(chosen.model):
+        near = get_close_matches(chosen.name.lower(), PRESETS, cutoff=0.4) or PRESETS
+        raise UserError(
+            f"--preset {chosen.name}: no preset, and no folder, file or hub id (owner/name) of a model; "
+            f"the nearest presets: {', '.join(near)}"
+        )
 
 
 def preset(name: str) -> Preset:
