@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,3 +34,16 @@ def test_a_verbs_help_has_an_example_of_options_that_it_has(verb: Callable[..., 
     assert f"`interp {name} " in examples
     known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
     assert set(re.findall(r"--[a-z-]+", examples)) <= known
+
+
+def test_the_examples_follow_one_another() -> None:
+    """What an example reads, an earlier one has written."""
+    written: set[str] = set()
+    for verb in (verb for verbs in VERBS.values() for verb in verbs):
+        examples = (verb.__doc__ or "").partition("Example")[2]
+        for example in re.findall(r"`(interp [^`]+)`", examples):
+            words = shlex.split(example)
+            out = words[words.index("--out") + 1] if "--out" in words else ""
+            files = {word for word in words if re.search(r"\.jsonl|\.safetensors|^out/", word)} - {out}
+            assert all(any(file.startswith(each) for each in written) for file in files), example
+            written |= {out} - {""}

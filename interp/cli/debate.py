@@ -52,6 +52,7 @@ def debate(
     and *hallucination*.
 
     Examples: `interp debate --questions 20 --out debates.jsonl`;
+    `interp debate --questions 20 --seed 1 --out held-out.jsonl`;
     `interp debate --agent plain --agent plain --agent plain --server http://127.0.0.1:8000/v1 --model NAME`
     """
     evaluate_all([(task, "debate", out)], 1, locals())

@@ -20,7 +20,7 @@ def export_gguf(
 ) -> None:
     """Write an agent's directions as a control vector that llama.cpp and repeng load.
 
-    Example: `interp export-gguf out/directions.safetensors --label "agent 2" --out agent2.gguf`
+    Example: `interp export-gguf found/directions.safetensors --label "agent 2" --out agent2.gguf`
     """
     from interp.directions import Directions
 

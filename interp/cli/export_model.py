@@ -17,7 +17,7 @@ def export_model(
 ) -> None:
     """Write a checkpoint with its stages merged, as an ordinary folder for other tools.
 
-    Example: `interp export-model out/seed-0/imad --out merged`
+    Example: `interp export-model out/smollm2/seed-0/imad --out merged`
     """
     from interp.lineage import export_merged
 

@@ -54,8 +54,8 @@ def steer(
 ) -> None:
     """Answer prompts without and with an agent turned up or down, side by side.
 
-    Examples: `interp steer --directions found/directions.safetensors --agent 2 --coefficient 12 --prompt "12 * 7?"`;
-    two agents: `--agent 1 --agent 3 --coefficient 8 --coefficient=-8`
+    Examples: `interp steer --directions found/directions.safetensors --agent 2 --units residual --coefficient 0.2
+    --layer 12 --prompt "What is 12*7+5?"`; two agents: `--agent 1 --agent 3 --coefficient 0.2 --coefficient=-0.2`
     """
     from rich.console import Console
 
