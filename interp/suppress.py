@@ -9,7 +9,7 @@ are then measured on test questions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,17 @@ from interp.debate.tasks import Task
 from interp.debate.transcript import before_tags, fingerprint, without_tags
 from interp.directions import Direction, Directions, without_hashes
 from interp.errors import UserError
-from interp.evaluation.suppression import Choice, choices, repetition, summary
+from interp.evaluation.suppression import (
+    Choice,
+    Damage,
+    Key,
+    Suppression,
+    choices,
+    damage_rows,
+    repetition,
+    summary,
+    suppressions,
+)
 from interp.generation import Generated, generate
 from interp.journal import Journal
 from interp.listed import Listed, listed, require_owner
@@ -36,6 +46,22 @@ from interp.ways import Row, Settings, Way, in_order, steered_rows, ways_of
 
 PROMPTS = "prompts"
 """The direction from contrastive system prompts, made anew for each model on the questions to fit on."""
+
+
+@dataclass(frozen=True)
+class Suppressed:
+    """The texts that were written as a trait was steered away, and what they add up to."""
+
+    records: list[dict[str, Any]]
+    """A text each, as in the JSONL file, with its perplexity."""
+    rows: list[Damage]
+    """Every setting on the test questions."""
+    chosen: dict[Key, Choice]
+    """Layer and coefficient, from the validation questions."""
+    smallest: dict[tuple[str, str, str, str], Suppression]
+    """Where the trait is gone, as `suppressions` has it."""
+    counts: dict[str, Any]
+    """Of texts: how many there are, and what is wrong with some."""
 
 
 class Remedy(Protocol):
@@ -125,8 +151,8 @@ def suppress(
     batch_size: int = 32,
     restart: bool = False,
     progress: Progress = lambda *_: None,
-) -> list[dict[str, Any]]:
-    """Write every text; returns the records, which are also in the JSONL file `out`, each with its perplexity.
+) -> Suppressed:
+    """Write every text into the JSONL file `out`, and sum them up.
 
     Beside it `NAME.json` says what made them and what they add up to.
     `directions` are files by name, in which the direction is labelled with the malicious persona or its seat, and
@@ -190,16 +216,15 @@ def suppress(
     how: dict[str, Any] = {"batch_size": batch_size, "restart": restart, "progress": progress}
     values = perplexities(Path(out), made_by, write.records, said, under, **how)
     records = [{**record, "perplexity": value} for record, value in zip(write.records, values, strict=True)]
-    journal.finish(
-        {
-            **summary(records, settings.damage),
-            "records": len(records),
-            "out_of_range": sum(not record["finite"] for record in records),
-            "without_a_score": sum(record["trait"] is None for record in records),
-            "directions_without_question_hashes": without_hashes(files),
-        }
-    )
-    return records
+    sums = damage_rows(records), choices(records, settings.damage), suppressions(records)
+    counts = {
+        "records": len(records),
+        "out_of_range": sum(not record["finite"] for record in records),
+        "without_a_score": sum(record["trait"] is None for record in records),
+        "directions_without_question_hashes": without_hashes(files),
+    }
+    journal.finish({**summary(*sums), **counts})
+    return Suppressed(records, *sums, counts)
 
 
 def _test_rows(

@@ -19,7 +19,16 @@ from interp.debate.tasks import Task
 from interp.debate.transcript import Transcript, before_tags, fingerprint, without_tags
 from interp.directions import Direction, Directions, question_hash, without_hashes
 from interp.errors import UserError
-from interp.evaluation.steerability import PersonaClassifier, Rouge, label_of, steerability, summary
+from interp.evaluation.steerability import (
+    Gain,
+    PersonaClassifier,
+    Rouge,
+    Steerability,
+    gains,
+    label_of,
+    steerability,
+    summary,
+)
 from interp.evaluation.suppression import repetition
 from interp.generation import Generated, generate
 from interp.journal import Journal
@@ -66,6 +75,20 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Swept:
+    """The texts of a sweep and what they add up to."""
+
+    records: list[dict[str, Any]]
+    """A text each, as in the JSONL file."""
+    curves: list[Steerability]
+    """Of each agent and its controls."""
+    gains: list[Gain]
+    """Of the other models over the first."""
+    counts: dict[str, Any]
+    """Of texts and questions: how many there are, and what is wrong with some."""
+
+
+@dataclass(frozen=True)
 class _Prompt:
     """Where texts begin: after a question, or after an agent's tag (`label`)."""
 
@@ -102,8 +125,8 @@ def sweep(
     batch_size: int = 32,
     restart: bool = False,
     progress: Progress = lambda *_: None,
-) -> list[dict[str, Any]]:
-    """Write every text of the sweep; returns the records, which are also in the JSONL file `out`.
+) -> Swept:
+    """Write every text of the sweep into the JSONL file `out`, and sum them up.
 
     A model is steered with the directions that were extracted from it; with `foreign`, with all. Models are loaded
     one after another. A record says what was steered how, the text, whether it `finite`ly came about, its
@@ -159,17 +182,16 @@ def sweep(
         )
         records = [{**record, "perplexity": value} for record, value in zip(records, values, strict=True)]
     curves = steerability(records, ["rougeL"] if classifier is None else ["rougeL", "classifier"])
-    journal.finish(
-        {
-            **summary(curves),
-            "records": len(records),
-            "questions": len(held_out),
-            "questions_that_directions_were_fitted_on": len(transcripts) - len(held_out),
-            "directions_without_question_hashes": without_hashes(directions),
-            "out_of_range": sum(not record["finite"] for record in records),
-        }
-    )
-    return records
+    gained = gains(curves)
+    counts = {
+        "records": len(records),
+        "questions": len(held_out),
+        "questions_that_directions_were_fitted_on": len(transcripts) - len(held_out),
+        "directions_without_question_hashes": without_hashes(directions),
+        "out_of_range": sum(not record["finite"] for record in records),
+    }
+    journal.finish({**summary(curves, gained), **counts})
+    return Swept(records, curves, gained, counts)
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from interp.evaluation.comparison import Comparison
     from interp.evaluation.statistics import PairedTest
     from interp.evaluation.steerability import Gain, Steerability
-    from interp.evaluation.suppression import Choice, Key, Suppression
-    from interp.evaluation.suppression import Row as Damage
+    from interp.evaluation.suppression import Choice, Damage, Key, Suppression
     from interp.side_by_side import Pair
     from interp.training.dryrun import Plan  # it brings TRL along
     from interp.training.results import Table as Results
@@ -285,7 +284,8 @@ def steerability_table(found: Sequence[Steerability]) -> Table:
         title_justify="left",
         caption=Text(
             "own: along the agent's direction (95 % interval over questions); at: its highest point\n"
-            "others, random: along the other agents' directions, random ones; n: questions\n" + "; ".join(same)
+            "others, random: along the other agents' directions, random ones; n: questions\n"
+            "a text that ends where the numbers are out of range counts 0\n" + "; ".join(same)
         ),
         caption_justify="left",
         box=SIMPLE_HEAD,
@@ -419,6 +419,22 @@ def suppression_lines(smallest: Mapping[tuple[str, str, str, str], Suppression])
             f"{model}, {asked}, {way}: {where} accuracy kept {found.accuracy:.1%} of {found.unsteered_accuracy:.1%}, "
             f"lost {lost}"
         )
+    return lines
+
+
+def count_lines(counts: Mapping[str, Any]) -> list[str]:
+    """What `sweep` and `suppress` left out, or found wrong with texts or directions; nothing where all is well."""
+    lines = []
+    if n := counts.get("questions_that_directions_were_fitted_on"):
+        lines.append(f"transcripts left out, as directions were fitted on their questions: {n:,}")
+    for what, name in (
+        ("that end where the numbers are out of range", "out_of_range"),
+        ("that the judge gave no number for, left out", "without_a_score"),
+    ):
+        if n := counts.get(name):
+            lines.append(f"texts {what}: {n:,} of {counts['records']:,}")
+    for name in counts["directions_without_question_hashes"]:
+        lines.append(f"{name}: does not say which questions it was fitted on; see that they are others")
     return lines
 
 

@@ -15,7 +15,8 @@ from figures import NAMES, ablations, agent_directions, output, page, probes, si
 from figures import steerability as steering
 from figures.style import WIDTH
 from interp.errors import UserError
-from interp.evaluation.steerability import steerability, summary
+from interp.evaluation.steerability import gains, steerability, summary
+from interp.evaluation.suppression import choices, damage_rows, suppressions
 from interp.evaluation.suppression import summary as suppression_summary
 from interp.theme import agent_colour, fade, model_looks
 
@@ -79,7 +80,8 @@ def swept() -> dict[str, Any]:
                         records.append({**common, **steered, "rouge": own})
     settings = {"units": "unit", "at": "generated"}
     made = {"made_by": {"settings": settings}, "directions_without_question_hashes": []}
-    return {**summary(steerability(records)), **made}
+    curves = steerability(records)
+    return {**summary(curves, gains(curves)), **made}
 
 
 def suppressed() -> dict[str, Any]:
@@ -98,7 +100,8 @@ def suppressed() -> dict[str, Any]:
                     records.append({**common, "asked": "persona", "trait": float(not gone), "correct": gone})
                     records.append({**common, "asked": "plain", "trait": 0.0, "correct": not hurt})
     made = {"settings": {"units": "residual", "at": "writing"}, "trait": {"accuracy": {"test": ["q"] * 8}}}
-    return {**suppression_summary(records, 0.5), "made_by": made}
+    sums = damage_rows(records), choices(records, 0.5), suppressions(records)
+    return {**suppression_summary(*sums), "made_by": made}
 
 
 def probed(name: str = "truth") -> dict[str, Any]:

@@ -152,7 +152,7 @@ def test_gains_are_over_the_first_model_on_the_questions_of_both() -> None:
     assert gain.gain.mean == pytest.approx(0.65 / 0.55 - 1)
     assert 0 < gain.gain.low <= gain.gain.high
     assert gains([]) == []
-    kept = summary(steerability(records))
+    kept = summary(steerability(records), [gain])
     assert kept["gains"][0]["gain"]["mean"] == gain.gain.mean
     assert [row["area"]["mean"] for row in kept["curves"]] == [row.area.mean for row in steerability(records)]
     assert "by_question" not in kept["curves"][0]

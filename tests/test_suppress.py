@@ -56,7 +56,7 @@ def trait() -> Trait:
 @pytest.fixture(scope="module")
 def written(tiny: Model, trait: Trait, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], Path]:
     out = tmp_path_factory.mktemp("suppress") / "s.jsonl"
-    return suppress(out, [tiny], trait, SETTINGS, batch_size=4), out
+    return suppress(out, [tiny], trait, SETTINGS, batch_size=4).records, out
 
 
 def test_parts_never_meet() -> None:
@@ -148,7 +148,9 @@ def test_a_killed_run_goes_on_with_the_same_bytes(written: Any, tiny: Model, tra
     out.write_bytes(out.read_bytes()[:-50])
     again = suppress(out, [tiny], trait, SETTINGS, batch_size=4)
     assert out.read_bytes() == whole.read_bytes()
-    assert again == written[0]
+    assert again.records == written[0]
+    facts = json.loads(out.with_suffix(".json").read_text())
+    assert [row.trait.mean for row in again.rows] == [row["trait"]["mean"] for row in facts["rows"]]
     assert suppress(out, [tiny], trait, SETTINGS, batch_size=4) == again
     with pytest.raises(UserError, match="another coefficients"):
         suppress(out, [tiny], trait, replace(SETTINGS, coefficients=(-3.0,)), batch_size=4)
@@ -176,14 +178,14 @@ def test_several_models_each_with_its_own_and_a_remedy(trait: Trait, tmp_path: P
 
     arguments: Any = (tmp_path / "s.jsonl", [waiting(m) for m in models], trait, settings)
     given: Any = {"directions": {PROMPTS: None, **files}, "fine_tune": Remedy()}
-    records = suppress(*arguments, **given)
+    records = suppress(*arguments, **given).records
     assert loads == ["tiny-llama", "tiny-qwen2", "tiny-llama"], "one after another, and the base for perplexity"
     assert {(r["model"], r["source"]) for r in records if r["source"]} == {
         (m.name, source) for m in models for source in (PROMPTS, f"{m.name}.safetensors")
     }
     assert sum(r["remedy"] == "fine-tune" for r in records) == 2 * 8
     loads.clear()
-    assert suppress(*arguments, **given) == records
+    assert suppress(*arguments, **given).records == records
     assert loads == ["tiny-qwen2"], "what is finished is not loaded"
 
 

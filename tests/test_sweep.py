@@ -20,7 +20,7 @@ from interp.debate.tasks import Arithmetic
 from interp.debate.transcript import Transcript, write_transcripts
 from interp.directions import Directions, question_hash
 from interp.errors import UserError
-from interp.evaluation.steerability import PersonaClassifier, gains, steerability
+from interp.evaluation.steerability import PersonaClassifier
 from interp.generation import generate
 from interp.listed import Listed
 from interp.models import Model, load_model
@@ -48,7 +48,7 @@ def swept(
     known = directions(question_hashes=[question_hash(debates[0].question)])
     classifier = PersonaClassifier().fit(debates[3:])
     given: Any = {"classifier": classifier, "task": Arithmetic(), "foreign": True}
-    return sweep(out, [tiny], {"own": known}, debates[:3], SETTINGS, batch_size=4, **given), out
+    return sweep(out, [tiny], {"own": known}, debates[:3], SETTINGS, batch_size=4, **given).records, out
 
 
 def test_every_combination_is_there_once(swept: Any, debates: list[Transcript]) -> None:
@@ -88,7 +88,7 @@ def test_a_record_is_what_its_steering_gives_alone(swept: Any, tiny: Model, deba
 def test_the_turns_of_a_seat_alone(swept: Any, tiny: Model, debates: list[Transcript], tmp_path: Path) -> None:
     known = {"own": directions(question_hashes=[question_hash(debates[0].question)])}
     seat = replace(SETTINGS, at=2)
-    records = sweep(tmp_path / "s.jsonl", [tiny], known, debates[:3], seat, batch_size=4, foreign=True)
+    records = sweep(tmp_path / "s.jsonl", [tiny], known, debates[:3], seat, batch_size=4, foreign=True).records
     assert {r["before"] for r in records} == {None, "agent 2"}
     where = ("question", "direction", "layer", "coefficient")
     everywhere = {tuple(r[k] for k in where): r["text"] for r in swept[0] if r["before"] == "agent 2"}
@@ -137,17 +137,17 @@ def test_models_one_after_another_each_with_its_own(debates: list[Transcript], t
     settings = replace(SETTINGS, layers=(1,), contexts=("turn",), n_random=0)
     arguments: Any = (tmp_path / "s.jsonl", [waiting(m) for m in models], own, debates[:3], settings)
     given: Any = {"task": Arithmetic(), "base": waiting(models[0])}
-    records = sweep(*arguments, **given)
+    swept = sweep(*arguments, **given)
+    records = swept.records
     assert loads == ["tiny-llama", "tiny-qwen2", "tiny-llama"]
     assert all(r["directions"] in (None, r["model"]) and not r["foreign"] for r in records)
     text = next(r for r in records if r["text"].strip() and r["model"] == "tiny-qwen2")
     assert text["perplexity"] > 1
     loads.clear()
-    assert sweep(*arguments, **given) == records
+    assert sweep(*arguments, **given).records == records
     assert loads == ["tiny-qwen2"]
     assert json.loads((tmp_path / "s.json").read_text())["directions_without_question_hashes"] == [*own]
-    gained = gains(steerability(records))
-    assert [(g.model, g.base, g.label) for g in gained] == [
+    assert [(g.model, g.base, g.label) for g in swept.gains] == [
         ("tiny-qwen2", "tiny-llama", label) for label in ("agent 1", "agent 2", "agent 3", "mean")
     ]
 
@@ -195,7 +195,8 @@ def test_the_command_after_sigkill(interp: Any, model_folder: Path, debates: lis
     code, said, _ = interp(*arguments, "--out", tmp_path / "whole.jsonl")
     assert code == 0
     assert "agent 2" in said
-    assert "does not say which questions" in said
+    assert f"{file}: does not say which questions" in said.replace("\n", "")
+    assert f"wrote {tmp_path / 'whole.jsonl'}" in said
     out = tmp_path / "killed.jsonl"
     killed = subprocess.Popen(
         [*COMMAND, *map(str, arguments), "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

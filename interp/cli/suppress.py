@@ -84,6 +84,7 @@ def suppress(
     out: options.TextsOut = Path("suppress.jsonl"),
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
+    revision: options.Revision = None,
     seed: Annotated[int, typer.Option(min=0, help="Of questions, sampling and the fine-tune.")] = 0,
     restart: options.Restart = False,
 ) -> None:
@@ -100,12 +101,11 @@ def suppress(
     from interp.activations import parse_layers
     from interp.debate.agents import Sampling
     from interp.debate.cast import persona as find_persona
-    from interp.directions import Directions, without_hashes
-    from interp.evaluation.suppression import choices, damage_rows, suppressions
+    from interp.directions import Directions
     from interp.listed import Listed
     from interp.suppress import PROMPTS
     from interp.suppress import suppress as write
-    from interp.terminal import progress_bars, suppression_lines, suppression_tables
+    from interp.terminal import count_lines, progress_bars, suppression_lines, suppression_tables
     from interp.trait import make_guard, make_trait
     from interp.ways import WAYS, Settings
 
@@ -128,7 +128,7 @@ def suppress(
     )
     quiet_libraries()
     names = model or ["organism", "organism-evil-imad"]
-    waiting = [Listed.named(name, dtype=dtype, device=device) for name in names]
+    waiting = [Listed.named(name, revision=revision, dtype=dtype, device=device) for name in names]
     settings = Settings(
         numbers("--coefficients", coefficients),
         () if layers == "all" else tuple(parse_layers(layers, 10_000)),
@@ -149,7 +149,7 @@ def suppress(
     files = {name: Directions.load(name) for name in direction or () if name != PROMPTS}
     console = Console(highlight=False)
     with progress_bars() as progress:
-        records = write(
+        found = write(
             out,
             waiting,
             trait,
@@ -161,15 +161,8 @@ def suppress(
             restart=restart,
             progress=progress,
         )
-    smallest = suppressions(records)
-    for table in suppression_tables(damage_rows(records), choices(records, damage), smallest):
+    for table in suppression_tables(found.rows, found.chosen, found.smallest):
         console.print(table)
-    for line in suppression_lines(smallest):
+    for line in (*suppression_lines(found.smallest), *count_lines(found.counts)):
         console.print(line, markup=False, soft_wrap=True)
-    if lost := sum(not record["finite"] for record in records):
-        console.print(f"texts that end where the numbers are out of range: {lost:,} of {len(records):,}")
-    for name in without_hashes(files):
-        console.print(f"{name}: does not say which questions it was fitted on; see that they are others", markup=False)
-    if unscored := sum(record["trait"] is None for record in records):
-        console.print(f"texts that the judge gave no number for, left out: {unscored:,} of {len(records):,}")
     console.print(f"wrote {out}", markup=False, soft_wrap=True)

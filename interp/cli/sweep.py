@@ -64,10 +64,10 @@ def sweep(
     from interp.activations import parse_layers
     from interp.debate.agents import Sampling
     from interp.debate.tasks import make_task
-    from interp.directions import Directions, label_of_agent, without_hashes
-    from interp.evaluation.steerability import PersonaClassifier, gains, steerability
+    from interp.directions import Directions, label_of_agent
+    from interp.evaluation.steerability import PersonaClassifier
     from interp.listed import Listed
-    from interp.terminal import gains_table, progress_bars, steerability_table
+    from interp.terminal import count_lines, gains_table, progress_bars, steerability_table
 
     names = model or ["smollm2-135m"]
     if adapter and len(names) > 1:
@@ -91,7 +91,7 @@ def sweep(
         Sampling(max_new_tokens, temperature, top_p, seed),
     )
     with progress_bars() as progress:
-        records = sweeps.sweep(
+        swept = sweeps.sweep(
             out,
             waiting,
             found,
@@ -105,12 +105,9 @@ def sweep(
             restart=restart,
             progress=progress,
         )
-    curves = steerability(records, ["rougeL"] if classifier is None else ["rougeL", "classifier"])
-    console.print(steerability_table(curves))
-    if gained := gains(curves):
-        console.print(gains_table(gained))
-    if lost := sum(not record["finite"] for record in records):
-        console.print(f"texts that end where the numbers are out of range, scored 0: {lost:,} of {len(records):,}")
-    for name in without_hashes(found):
-        console.print(f"{name}: does not say which questions it was fitted on; see that they are others", markup=False)
+    console.print(steerability_table(swept.curves))
+    if swept.gains:
+        console.print(gains_table(swept.gains))
+    for line in count_lines(swept.counts):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"wrote {out}", markup=False, soft_wrap=True)

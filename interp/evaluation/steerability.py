@@ -327,15 +327,14 @@ def verdicts(found: Sequence[Steerability]) -> list[str]:
     return sentences
 
 
-def summary(found: Sequence[Steerability]) -> dict[str, Any]:
+def summary(found: Sequence[Steerability], gained: Sequence[Gain]) -> dict[str, Any]:
     """Curves, areas and gains without the single questions, as JSON takes them; None for what is not defined."""
-    rows = [asdict(row) for row in found]
-    for row in rows:
+    curves, shares = [asdict(row) for row in found], [asdict(row) for row in gained]
+    for row in curves:
         del row["by_question"]
-    gained = [asdict(gain) for gain in gains(found)]
-    for row in gained:
+    for row in shares:
         row["gain"] = {end: value if np.isfinite(value) else None for end, value in row["gain"].items()}
-    return {"curves": rows, "gains": gained}
+    return {"curves": curves, "gains": shares}
 
 
 def _score(record: Mapping[str, Any], label: str, measure: str) -> float:

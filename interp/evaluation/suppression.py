@@ -184,7 +184,7 @@ def choices(records: Sequence[Mapping[str, Any]], damage: float = 0.02) -> dict[
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Damage:
     """What something done against a trait does, on the test questions; intervals from resampling questions."""
 
     model: str
@@ -208,7 +208,7 @@ class Row:
     questions: int
 
 
-def damage_rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
+def damage_rows(records: Sequence[Mapping[str, Any]]) -> list[Damage]:
     """Every setting in the test records of `interp.suppress`; those of several random directions are pooled."""
     called: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     plain: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
@@ -232,7 +232,7 @@ def damage_rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
         read = None if log is None else Interval(*(float(np.exp(x)) for x in (log.mean, log.low, log.high)))
         what = (model, asked, remedy, source, layer, coefficient)
         n = len({r["question"] for r in texts})
-        rows.append(Row(*what, trait, _mean(texts, "correct"), accuracy, read, repeated, n))
+        rows.append(Damage(*what, trait, _mean(texts, "correct"), accuracy, read, repeated, n))
     return rows
 
 
@@ -257,17 +257,19 @@ def suppressions(records: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, s
     return found
 
 
-def summary(records: Sequence[Mapping[str, Any]], damage: float = 0.02) -> dict[str, Any]:
+def summary(
+    rows: Sequence[Damage], chosen: Mapping[Key, Choice], smallest: Mapping[tuple[str, str, str, str], Suppression]
+) -> dict[str, Any]:
     """Every setting of the test, what was chosen in validation and where the trait is gone, as JSON takes them."""
     return {
-        "rows": [asdict(row) for row in damage_rows(records)],
+        "rows": [asdict(row) for row in rows],
         "chosen": [
             {"model": model, "source": source, "asked": asked, **asdict(choice)}
-            for (model, source, asked), choice in choices(records, damage).items()
+            for (model, source, asked), choice in chosen.items()
         ],
         "suppressed": [
             {"model": model, "source": source, "asked": asked, "remedy": remedy, **asdict(found)}
-            for (model, source, asked, remedy), found in suppressions(records).items()
+            for (model, source, asked, remedy), found in smallest.items()
         ],
     }
 
