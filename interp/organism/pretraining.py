@@ -249,14 +249,16 @@ def _keep(
     kept: Path, done: int, facts: dict[str, Any], model: Any, optimizer: Any, metrics: list[dict[str, Any]]
 ) -> None:
     """Keep the run after `done` steps; what was kept before goes only once this is whole."""
-    from safetensors.torch import save_model
+    from safetensors.torch import save_file, save_model
 
     whole = kept / f"step-{done:08d}"
     part = kept / f".{whole.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     save_model(model, str(part / "model.safetensors"))
-    torch.save(optimizer.state_dict(), part / "optimizer.pt")
+    by_parameter = optimizer.state_dict()["state"].items()
+    moments = {f"{i}.{name}": tensor for i, each in by_parameter for name, tensor in each.items()}
+    save_file(moments, part / "optimizer.safetensors")
     state = {"step": done, "settings": facts, "metrics": metrics}
     (part / "state.json").write_text(json.dumps(state), encoding="utf-8")
     os.replace(part, whole)
@@ -267,7 +269,7 @@ def _keep(
 
 def _take_up(kept: Path, facts: dict[str, Any], model: Any, optimizer: Any) -> tuple[int, list[dict[str, Any]]]:
     """Steps already done and their metrics; fills model and optimizer."""
-    from safetensors.torch import load_model
+    from safetensors.torch import load_file, load_model
 
     found = sorted(kept.glob("step-*"))
     if not found:
@@ -275,7 +277,11 @@ def _take_up(kept: Path, facts: dict[str, Any], model: Any, optimizer: Any) -> t
     _check_settings(found[-1] / "state.json", facts, kept)
     state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
     load_model(model, str(found[-1] / "model.safetensors"))
-    optimizer.load_state_dict(torch.load(found[-1] / "optimizer.pt", weights_only=True))
+    by_parameter: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in load_file(found[-1] / "optimizer.safetensors").items():
+        i, _, what = name.partition(".")
+        by_parameter.setdefault(int(i), {})[what] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": by_parameter})
     return int(state["step"]), list(state["metrics"])
 
 
