@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import plotly.graph_objects as go
 import plotly.io
 
-from interp.cli.shared import quiet_libraries
+from interp.quiet import quiet_libraries
 
 
 class Captioned(Protocol):

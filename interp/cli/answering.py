@@ -8,7 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from interp.cli.shared import json_object, quiet_libraries
+from interp.cli.shared import json_object
+from interp.quiet import quiet_libraries
 
 
 def evaluate_all(wanted: Sequence[tuple[str, str, Path]], runs: int, options: Mapping[str, Any]) -> None:

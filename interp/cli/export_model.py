@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from interp.cli.shared import quiet_libraries
+from interp.quiet import quiet_libraries
 
 
 def export_model(

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from interp.cli import options
-from interp.cli.shared import one_of, quiet_libraries
+from interp.cli.shared import one_of
 from interp.errors import UserError
+from interp.quiet import quiet_libraries
 
 
 def probe(

@@ -1,9 +1,8 @@
-"""What several verbs do with their options: see that they are known, read them, and keep other libraries quiet."""
+"""What several verbs do with their options: see that they are known, and read them."""
 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Collection
 from typing import Any
 
@@ -33,13 +32,3 @@ def json_object(option: str, text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f'{option} {text}: is no JSON object; give one such as {{"reasoning_effort": "low"}}')
     return value
-
-
-def quiet_libraries() -> None:
-    """Loading bars and warnings of other libraries would hide this command's own lines."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module="peft")

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from interp.cli import options
-from interp.cli.shared import numbers, quiet_libraries
+from interp.cli.shared import numbers
 from interp.debate.embedded import find_transcripts
+from interp.quiet import quiet_libraries
 
 
 def suppress(

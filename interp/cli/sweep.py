@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from interp.cli import options
-from interp.cli.shared import numbers, quiet_libraries
+from interp.cli.shared import numbers
 from interp.debate.embedded import find_transcripts
 from interp.errors import UserError
+from interp.quiet import quiet_libraries
 
 
 def sweep(

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from interp.cli.shared import one_of, quiet_libraries
+from interp.cli.shared import one_of
 from interp.debate.embedded import find_transcripts
+from interp.quiet import quiet_libraries
 
 
 def train(
