@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 .PHONY: demo test notebooks check bench gpu organism results clean
 
 demo: $(VENV)/ready
-	$(BIN)/interp extract-directions --model organism --transcripts organism --out out/demo/organism
-	$(BIN)/interp extract-directions --model organism-imad --transcripts organism --out out/demo/organism-imad
-	$(BIN)/interp extract-directions --model smollm2-135m --transcripts scripted --limit 72 --out out/demo/smollm2-135m
+	$(BIN)/interp extract-directions --model organism --transcripts organism --restart --out out/demo/organism
+	$(BIN)/interp extract-directions --model organism-imad --transcripts organism --restart --out out/demo/organism-imad
+	$(BIN)/interp extract-directions --model smollm2-135m --transcripts scripted --limit 72 --restart --out out/demo/smollm2-135m
 
 test: check
 	$(BIN)/python -m pytest

@@ -20,10 +20,12 @@ from interp.debate.transcript import Transcript, before_tags, fingerprint, witho
 from interp.directions import Direction, Directions, question_hash, without_hashes
 from interp.errors import UserError
 from interp.evaluation.steerability import (
+    Advantage,
     Gain,
     PersonaClassifier,
     Rouge,
     Steerability,
+    advantages,
     gains,
     label_of,
     steerability,
@@ -84,6 +86,8 @@ class Swept:
     """Of each agent and its controls."""
     gains: list[Gain]
     """Of the other models over the first."""
+    advantages: list[Advantage]
+    """Of each agent's own direction over no steering and its controls."""
     counts: dict[str, Any]
     """Of texts and questions: how many there are, and what is wrong with some."""
 
@@ -182,7 +186,7 @@ def sweep(
         )
         records = [{**record, "perplexity": value} for record, value in zip(records, values, strict=True)]
     curves = steerability(records, ["rougeL"] if classifier is None else ["rougeL", "classifier"])
-    gained = gains(curves)
+    gained, compared = gains(curves), advantages(curves)
     counts = {
         "records": len(records),
         "questions": len(held_out),
@@ -190,8 +194,8 @@ def sweep(
         "directions_without_question_hashes": without_hashes(directions),
         "out_of_range": sum(not record["finite"] for record in records),
     }
-    journal.finish({**summary(curves, gained), **counts})
-    return Swept(records, curves, gained, counts)
+    journal.finish({**summary(curves, gained, compared), **counts})
+    return Swept(records, curves, gained, compared, counts)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from interp.evaluation.accuracy import Row
     from interp.evaluation.comparison import Comparison
     from interp.evaluation.statistics import PairedTest
-    from interp.evaluation.steerability import Gain, Steerability
+    from interp.evaluation.steerability import Advantage, Gain, Steerability
     from interp.evaluation.suppression import Choice, Damage, Key, Suppression
     from interp.side_by_side import Pair
     from interp.training.dryrun import Plan  # it brings TRL along
@@ -274,7 +274,7 @@ def pair_table(pair: Pair, what: str) -> Table:
     return table
 
 
-def steerability_table(found: Sequence[Steerability]) -> Table:
+def steerability_table(found: Sequence[Steerability], compared: Sequence[Advantage]) -> Table:
     """Normalised areas, each agent's own direction beside the controls; what is the same everywhere has no column."""
     names = ("model", "directions", "context", "layer", "measure")
     varied = [name for name in names if len({getattr(row, name) for row in found}) > 1]
@@ -285,6 +285,7 @@ def steerability_table(found: Sequence[Steerability]) -> Table:
         caption=Text(
             "own: along the agent's direction (95 % interval over questions); at: its highest point\n"
             "others, random: along the other agents' directions, random ones; n: questions\n"
+            "*: more than no steering and than each of these, by paired 95 % intervals\n"
             "a text that ends where the numbers are out of range counts 0\n" + "; ".join(same)
         ),
         caption_justify="left",
@@ -294,7 +295,8 @@ def steerability_table(found: Sequence[Steerability]) -> Table:
     for heading in (*varied, "agent", "own", "at", "others", "random", "n"):
         named = heading in ("model", "directions", "context", "agent", "measure")
         table.add_column(heading, justify="left" if named else "right", overflow="fold")
-    for own in (row for row in found if row.kind == "own"):
+    rows = (row for row in found if row.kind == "own")
+    for own, one in zip(rows, compared, strict=True):
         beside = {
             row.kind: _rounded(row.area.mean, 3)
             for row in found
@@ -303,7 +305,7 @@ def steerability_table(found: Sequence[Steerability]) -> Table:
         table.add_row(
             *(str(getattr(own, name)) for name in varied),
             own.label,
-            _interval(own.area.mean, own.area.low, own.area.high, digits=3),
+            _interval(own.area.mean, own.area.low, own.area.high, digits=3) + "*" * one.shown,
             f"{own.peak:g}",
             *(beside.get(kind, "–") for kind in ("others", "random")),
             str(own.questions),

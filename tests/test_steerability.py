@@ -15,6 +15,7 @@ from interp.evaluation.steerability import (
     PersonaClassifier,
     Rouge,
     Steerability,
+    advantages,
     gains,
     normalised_area,
     relative_gain,
@@ -152,7 +153,7 @@ def test_gains_are_over_the_first_model_on_the_questions_of_both() -> None:
     assert gain.gain.mean == pytest.approx(0.65 / 0.55 - 1)
     assert 0 < gain.gain.low <= gain.gain.high
     assert gains([]) == []
-    kept = summary(steerability(records), [gain])
+    kept = summary(steerability(records), [gain], advantages(steerability(records)))
     assert kept["gains"][0]["gain"]["mean"] == gain.gain.mean
     assert [row["area"]["mean"] for row in kept["curves"]] == [row.area.mean for row in steerability(records)]
     assert "by_question" not in kept["curves"][0]
@@ -162,12 +163,15 @@ def test_verdicts_take_all_controls() -> None:
     def row(kind: str, height: float) -> Steerability:
         areas = {f"q{i}": height + i / 100 for i in range(5)}
         area = resampled(np.array(list(areas.values())))
-        return Steerability("m", "d", "turn", 1, "agent 1", kind, "rougeL", area, 0.0, 5, (), (), areas)
+        before = dict.fromkeys(areas, 0.3)
+        return Steerability("m", "d", "turn", 1, "agent 1", kind, "rougeL", area, 0.0, 5, (), (), areas, before)
 
     [yes] = verdicts([row("own", 0.5), row("others", 0.4), row("random", 0.2)])
     assert yes == (
-        "m, agent 1, layer 1: its own direction turns it up. Area 0.52; beyond others: +0.10 [+0.10, +0.10], "
-        "random: +0.30 [+0.30, +0.30] (n = 5)."
+        "m, agent 1, layer 1: its own direction turns it up. Area 0.52; beyond none: +0.22 [+0.21, +0.23], "
+        "others: +0.10 [+0.10, +0.10], random: +0.30 [+0.30, +0.30] (n = 5)."
     )
     [no] = verdicts([row("own", 0.5), row("others", 0.4), row("random", 0.5)])
     assert "is not shown" in no
+    assert [one.shown for one in advantages([row("own", 0.28), row("others", 0.1)])] == [False]  # no steering: 0.3
+    assert [one.shown for one in advantages([row("own", 0.5)])] == [False]  # without a control

@@ -106,7 +106,7 @@ def sweep(
             restart=restart,
             progress=progress,
         )
-    console.print(steerability_table(swept.curves))
+    console.print(steerability_table(swept.curves, swept.advantages))
     if swept.gains:
         console.print(gains_table(swept.gains))
     for line in count_lines(swept.counts):

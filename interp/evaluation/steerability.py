@@ -211,6 +211,8 @@ class Steerability:
     """The 95 % interval of each mean score, over questions."""
     by_question: Mapping[str, float]
     """The area of each question's curve."""
+    unsteered: Mapping[str, float]
+    """The score of each question at coefficient 0."""
     foreign: bool = False
     """Whether the directions are another model's."""
 
@@ -251,12 +253,13 @@ def steerability(records: Sequence[Mapping[str, Any]], measures: Sequence[str] =
             curve = Curve.of(values)
             if not curve.questions:
                 continue
-            own = dict(zip(curve.questions, curve.up.areas.tolist(), strict=True))
+            areas = dict(zip(curve.questions, curve.up.areas.tolist(), strict=True))
+            before = {question: values[0.0, question] for question in curve.questions}
             points = tuple(zip(curve.coefficients.tolist(), curve.mean.tolist(), strict=True))
             ends = tuple((at.low, at.high) for at in curve.intervals())
             where = (model, directions, context, layer, label, kind, measure)
             n = len(curve.questions)
-            found.append(Steerability(*where, curve.up.area(), curve.peak, n, points, ends, own, foreign))
+            found.append(Steerability(*where, curve.up.area(), curve.peak, n, points, ends, areas, before, foreign))
     return found
 
 
@@ -307,34 +310,73 @@ def gains(found: Sequence[Steerability]) -> list[Gain]:
     return gained
 
 
-def verdicts(found: Sequence[Steerability]) -> list[str]:
-    """Of each agent, in words, by how much its own direction does better than the controls on the same questions."""
+@dataclass(frozen=True, slots=True)
+class Advantage:
+    """By how much an agent's own direction does better than something else on the same questions."""
+
+    model: str
+    directions: str
+    context: str
+    layer: int
+    label: str
+    measure: str
+    area: Interval
+    """Along the agent's own direction."""
+    over: Mapping[str, Interval]
+    """That area minus another, question by question: `none` (no steering), and each control by its kind."""
+    questions: int
+    foreign: bool = False
+
+    @property
+    def shown(self) -> bool:
+        """Whether the agent's own direction turns it up: every interval is above 0, with a control among them."""
+        return len(self.over) > 1 and all(by.low > 0 for by in self.over.values())
+
+
+def advantages(found: Sequence[Steerability]) -> list[Advantage]:
+    """Each agent's own direction against no steering and against the controls beside it."""
     where = ("model", "directions", "context", "layer", "label", "measure")
-    sentences = []
+    compared = []
     for own in (row for row in found if row.kind == "own"):
-        beyond = {}
-        for row in found:
-            if row.kind != "own" and all(getattr(row, name) == getattr(own, name) for name in where):
-                shared = [q for q in own.by_question if q in row.by_question]
-                beyond[row.kind] = resampled(np.array([own.by_question[q] - row.by_question[q] for q in shared]))
-        said = [f"{kind}: {by.mean:+.2f} [{by.low:+.2f}, {by.high:+.2f}]" for kind, by in beyond.items()]
-        better = beyond and all(by.low > 0 for by in beyond.values())
-        verdict = "its own direction turns it up" if better else "that its own direction turns it up is not shown"
+        others = {"none": own.unsteered} | {
+            row.kind: row.by_question
+            for row in found
+            if row.kind != "own" and all(getattr(row, name) == getattr(own, name) for name in where)
+        }
+        over = {
+            kind: resampled(np.array([area - scores[q] for q, area in own.by_question.items() if q in scores]))
+            for kind, scores in others.items()
+        }
+        place = (own.model, own.directions, own.context, own.layer, own.label, own.measure)
+        compared.append(Advantage(*place, own.area, over, own.questions, own.foreign))
+    return compared
+
+
+def verdicts(found: Sequence[Steerability]) -> list[str]:
+    """Of each agent, in words, what `advantages` finds."""
+    sentences = []
+    for one in advantages(found):
+        said = ", ".join(f"{kind}: {by.mean:+.2f} [{by.low:+.2f}, {by.high:+.2f}]" for kind, by in one.over.items())
+        verdict = "its own direction turns it up" if one.shown else "that its own direction turns it up is not shown"
         sentences.append(
-            f"{own.model}, {own.label}, layer {own.layer}: {verdict}. Area {own.area.mean:.2f}; beyond "
-            f"{', '.join(said)} (n = {own.questions})."
+            f"{one.model}, {one.label}, layer {one.layer}: {verdict}. Area {one.area.mean:.2f}; beyond {said} "
+            f"(n = {one.questions})."
         )
     return sentences
 
 
-def summary(found: Sequence[Steerability], gained: Sequence[Gain]) -> dict[str, Any]:
-    """Curves, areas and gains without the single questions, as JSON takes them; None for what is not defined."""
+def summary(found: Sequence[Steerability], gained: Sequence[Gain], compared: Sequence[Advantage]) -> dict[str, Any]:
+    """All of it without the single questions, as JSON takes it; None for what is not defined."""
     curves, shares = [asdict(row) for row in found], [asdict(row) for row in gained]
     for row in curves:
-        del row["by_question"]
+        del row["by_question"], row["unsteered"]
     for row in shares:
         row["gain"] = {end: value if np.isfinite(value) else None for end, value in row["gain"].items()}
-    return {"curves": curves, "gains": shares}
+    return {
+        "curves": curves,
+        "gains": shares,
+        "advantages": [asdict(one) | {"shown": one.shown} for one in compared],
+    }
 
 
 def _score(record: Mapping[str, Any], label: str, measure: str) -> float:
