@@ -105,7 +105,7 @@ def test_make_task() -> None:
     assert make_task("bbh-web_of_lies", split="test").name == "bbh-web_of_lies"
     with pytest.raises(UserError, match="task chess: not known; give one of arithmetic"):
         make_task("chess")
-    with pytest.raises(UserError, match="task arithmetic: has no source; it takes digits, terms"):
+    with pytest.raises(UserError, match="task arithmetic: has no source; it takes digits, terms, form"):
         make_task("arithmetic", source="x")
     with pytest.raises(UserError, match="task evil: has no digits"):
         make_task("evil", digits=2)

@@ -58,7 +58,7 @@ def evaluate_all(wanted: Sequence[tuple[str, str, Path]], runs: int, options: Ma
         wanted,
         answering,
         o.questions,
-        task_options={"source": o.source, "split": o.split, "digits": o.digits, "terms": o.terms},
+        task_options={"source": o.source, "split": o.split, "digits": o.digits, "terms": o.terms, "form": o.form},
         runs=runs,
         seed=o.seed,
         restart=o.restart,

@@ -35,6 +35,7 @@ def debate(
     split: options.Split = None,
     digits: options.Digits = None,
     terms: options.Terms = None,
+    form: options.Form = None,
     rounds: options.Rounds = 2,
     rotate: options.Rotate = False,
     dtype: options.Dtype = "auto",

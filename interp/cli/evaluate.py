@@ -45,6 +45,7 @@ def evaluate(
     split: options.Split = None,
     digits: options.Digits = None,
     terms: options.Terms = None,
+    form: options.Form = None,
     rounds: options.Rounds = 2,
     rotate: options.Rotate = False,
     dtype: options.Dtype = "auto",

@@ -82,6 +82,7 @@ Source = Annotated[
 ]
 Split = Annotated[str | None, typer.Option("--split", help="Of a benchmark.", rich_help_panel=ASKED)]
 Digits = Annotated[int | None, typer.Option("--digits", help="Of arithmetic; 2.", rich_help_panel=ASKED)]
+Form = Annotated[str | None, typer.Option("--form", help="Of arithmetic: a+b*c; else by terms.", rich_help_panel=ASKED)]
 Terms = Annotated[int | None, typer.Option("--terms", help="Of arithmetic; 4.", rich_help_panel=ASKED)]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of questions and answers.", rich_help_panel=ASKED)]
 
