@@ -15,7 +15,7 @@ from figures import NAMES, ablations, agent_directions, output, page, probes, si
 from figures import steerability as steering
 from figures.style import WIDTH
 from interp.errors import UserError
-from interp.evaluation.steerability import gains, steerability, summary
+from interp.evaluation.steerability import advantages, gains, steerability, summary
 from interp.evaluation.suppression import choices, damage_rows, suppressions
 from interp.evaluation.suppression import summary as suppression_summary
 from interp.theme import agent_colour, fade, model_looks
@@ -81,7 +81,7 @@ def swept() -> dict[str, Any]:
     settings = {"units": "unit", "at": "generated"}
     made = {"made_by": {"settings": settings}, "directions_without_question_hashes": []}
     curves = steerability(records)
-    return {**summary(curves, gains(curves)), **made}
+    return {**summary(curves, gains(curves), advantages(curves)), **made}
 
 
 def suppressed() -> dict[str, Any]:
