@@ -139,6 +139,13 @@ def test_planted_curves_come_out_of_the_records() -> None:
     assert found["own", "classifier"].area.mean == pytest.approx(own.area.mean / 2)
 
 
+def test_a_question_of_several_debates_counts_once_with_the_mean_of_its_texts() -> None:
+    records = [record(None, 0.0, "a", score) for score in (0.0, 1.0)]
+    records += [record("agent 1", 2.0, "a", score) for score in (0.0, 1.0)]
+    (own,) = steerability(records)
+    assert (own.questions, own.curve) == (1, ((0.0, 0.5), (2.0, 0.5)))
+
+
 def test_gains_are_over_the_first_model_on_the_questions_of_both() -> None:
     records = []
     for model, height in (("base", 0.4), ("internalized", 0.5)):

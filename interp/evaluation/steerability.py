@@ -230,14 +230,15 @@ def steerability(records: Sequence[Mapping[str, Any]], measures: Sequence[str] =
     found = []
     for measure in measures:
         groups: dict[tuple[Any, ...], dict[tuple[float, str], list[float]]] = {}
-        unsteered: dict[tuple[Any, ...], float] = {}
+        unsteered: dict[tuple[Any, ...], list[float]] = {}
         for record in records:
             for label in record["rouge"]:
                 if record["before"] not in (None, label):
                     continue
                 score = _score(record, label, measure)
                 if record["direction"] is None:
-                    unsteered[record["model"], record["context"], label, record["question"]] = score
+                    where = (record["model"], record["context"], label, record["question"])
+                    unsteered.setdefault(where, []).append(score)
                     continue
                 key = (
                     *(record[name] for name in ("model", "directions", "context", "layer")),
@@ -249,7 +250,7 @@ def steerability(records: Sequence[Mapping[str, Any]], measures: Sequence[str] =
         for (model, directions, context, layer, foreign, label, kind), scores in groups.items():
             values = {at: float(np.mean(several)) for at, several in scores.items()}
             for question in dict.fromkeys(question for _, question in scores):
-                values[0.0, question] = unsteered[model, context, label, question]
+                values[0.0, question] = float(np.mean(unsteered[model, context, label, question]))
             curve = Curve.of(values)
             if not curve.questions:
                 continue
@@ -257,9 +258,9 @@ def steerability(records: Sequence[Mapping[str, Any]], measures: Sequence[str] =
             before = {question: values[0.0, question] for question in curve.questions}
             points = tuple(zip(curve.coefficients.tolist(), curve.mean.tolist(), strict=True))
             ends = tuple((at.low, at.high) for at in curve.intervals())
-            where = (model, directions, context, layer, label, kind, measure)
+            what = (model, directions, context, layer, label, kind, measure)
             n = len(curve.questions)
-            found.append(Steerability(*where, curve.up.area(), curve.peak, n, points, ends, areas, before, foreign))
+            found.append(Steerability(*what, curve.up.area(), curve.peak, n, points, ends, areas, before, foreign))
     return found
 
 
