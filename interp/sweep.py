@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from interp.corpus import Encoder
 from interp.debate.agents import Sampling
 from interp.debate.tasks import Task
@@ -74,6 +76,8 @@ class Settings:
             raise UserError(f"coefficients {self.coefficients} given: give at least one that is not 0")
         if not self.layers:
             raise UserError("no layer given; give at least one")
+        if not np.isfinite(self.coefficients).all():
+            raise UserError(f"coefficients {self.coefficients} given: they must be finite numbers")
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,14 @@ def sweep(
         raise UserError("a base for perplexity given, and no task: name the task that the questions are of")
     waiting = listed(models)
     require_owner(waiting, {} if foreign else directions)
+    for one in waiting:
+        if not foreign and not any(one.made(d) for d in directions.values()):
+            raise UserError(
+                f"{one.name}: none of the directions was extracted from it; extract some from it, or steer with "
+                "another model's by --foreign"
+            )
+    for name, d in directions.items():
+        _require_there(name, d, settings)
     made_by = {
         "models": [one.provenance for one in waiting],
         "directions": {name: d.facts.get("provenance", {}) for name, d in directions.items()},
@@ -250,7 +262,7 @@ def _rows(
     steered = [
         (name, direction, coefficient)
         for name, d in directions.items()
-        for direction in _chosen(name, d, labels[name], settings, model)
+        for direction in _chosen(d, labels[name], settings, model)
         for coefficient in settings.coefficients
         if coefficient
     ]
@@ -262,16 +274,21 @@ def _rows(
                     yield _Row(prompt, name, direction, coefficient)
 
 
-def _chosen(
-    name: str, directions: Directions, labels: Sequence[str], settings: Settings, model: Model
-) -> Iterator[Direction]:
+def _require_there(name: str, directions: Directions, settings: Settings) -> None:
+    """Raises `UserError` for agents or layers of which the file has no directions."""
+    for label in settings.agents:
+        if label not in directions.labels:
+            raise UserError(f"{label}: the directions in {name} are of {', '.join(directions.labels)}")
+    for layer in settings.layers:
+        if layer not in directions.layers:
+            raise UserError(f"layer {layer}: {name} has the layers {', '.join(map(str, directions.layers))}")
+
+
+def _chosen(directions: Directions, labels: Sequence[str], settings: Settings, model: Model) -> Iterator[Direction]:
     """The directions at each layer, and random ones as long as they are on average."""
     for layer in settings.layers:
-        for label in labels:
-            if label not in directions.labels:
-                raise UserError(f"agent {label}: the directions in {name} are of {', '.join(directions.labels)}")
-            if layer not in directions.layers or layer >= model.n_layers:
-                raise UserError(f"layer {layer}: {name} has the layers {', '.join(map(str, directions.layers))}")
+        if layer >= model.n_layers:
+            raise UserError(f"layer {layer}: {model.name} has layers 0 to {model.n_layers - 1}")
         own = [directions[label, layer] for label in labels]
         yield from own
         for k in range(settings.n_random):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from interp.asking import Prompt
 from interp.debate.agents import Sampling
 from interp.debate.personas import TRAIT_PERSONAS, Persona
@@ -50,6 +52,8 @@ class Settings:
                 raise UserError(f"{name} {given}: not known; give one of {', '.join(known)}")
         if not any(self.coefficients):
             raise UserError(f"coefficients {self.coefficients} given: give at least one that is not 0")
+        if not np.isfinite(self.coefficients).all():
+            raise UserError(f"coefficients {self.coefficients} given: they must be finite numbers")
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,19 @@ def test_what_does_not_fit_is_refused(tiny: Model, debates: list[Transcript], tm
             replace(SETTINGS, agents=("agent 7",)),
             foreign=True,
         )
-    for wrong in ({"units": "metre"}, {"contexts": ("turn", "x")}, {"coefficients": (0.0,)}, {"layers": ()}):
+    other = make_model("qwen2")
+    tiny_facts = {**tiny.provenance, "hash": "of tiny"}
+    waiting = Listed(tiny.name, tiny_facts, lambda: tiny)
+    with pytest.raises(UserError, match=f"{other.name}: none of the directions was extracted from it"):
+        sweep(out, [waiting, other], {"d": directions(provenance={"model": tiny_facts})}, some, SETTINGS)
+    assert not list(tmp_path.iterdir()), "what is refused leaves nothing"
+    for wrong in (
+        {"units": "metre"},
+        {"contexts": ("turn", "x")},
+        {"coefficients": (0.0,)},
+        {"coefficients": (1.0, float("nan"))},
+        {"layers": ()},
+    ):
         with pytest.raises(UserError):
             replace(SETTINGS, **wrong)
     narrow = make_model(hidden_size=16)
