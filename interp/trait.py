@@ -79,9 +79,19 @@ def make_trait(
     if ("turn" in asking.asked) != (transcripts is not None):
         raise UserError("--asked turn and --transcripts go together: give both, or neither")
     debates = transcripts or ()
+    if transcripts is not None and len(debates) <= validation:
+        raise UserError(
+            f"{len(debates)} debates given, and the first {validation} are for validation: give more, so that some are "
+            "left to test, or fewer --validation-questions"
+        )
+    how = score or ("rule" if organism else "classifier")
+    if fit_classifier_on is not None and how != "classifier":
+        raise UserError(
+            f"--fit-classifier-on goes with --score classifier, and the score is {how}: give both, or neither"
+        )
     questions = parts(task, fit, validation, test, seed)
     measured = trait_score(
-        score or ("rule" if organism else "classifier"),
+        how,
         task,
         asking.malicious,
         transcripts=fit_classifier_on,

@@ -15,11 +15,12 @@ from conftest import make_model
 from interp.asking import Asking, parts
 from interp.corpus import Encoder
 from interp.debate.agents import Sampling
+from interp.debate.embedded import read_embedded
 from interp.debate.malicious import malicious_debaters
 from interp.debate.personas import TRAIT_PERSONAS
 from interp.debate.protocol import debate
 from interp.debate.tasks import Rivalry
-from interp.debate.transcript import Transcript
+from interp.debate.transcript import Transcript, write_transcripts
 from interp.directions import Directions, question_hash
 from interp.errors import UserError
 from interp.evaluation.suppression import choices, damage_rows, perplexity, suppressions
@@ -207,7 +208,7 @@ def test_what_does_not_fit_is_refused(tiny: Model, trait: Trait, tmp_path: Path)
     silent = Transcript.build("q", [["a"]], "c")
     with pytest.raises(UserError, match="agent 2 does not speak"):
         suppress(tmp_path / "t.jsonl", [tiny], replace(trait, transcripts=([silent], [silent])), SETTINGS)
-    for wrong in ({"units": "metre"}, {"at": "x"}, {"coefficients": (0.0,)}):
+    for wrong in ({"units": "metre"}, {"at": "x"}, {"coefficients": (0.0,)}, {"coefficients": (float("inf"),)}):
         with pytest.raises(UserError):
             replace(SETTINGS, **wrong)
     with pytest.raises(UserError, match="asked x"):
@@ -234,9 +235,13 @@ def test_the_command(interp: Any, model_folder: Path, tmp_path: Path) -> None:
     code, said, wrong = interp(*arguments, "--task", "evil", "--out", tmp_path / "e.jsonl")
     assert code == 0, wrong
     assert json.loads((tmp_path / "e.json").read_text())["made_by"]["trait"]["score"]["kind"] == "classifier"
+    two = tmp_path / "two.jsonl"
+    write_transcripts(two, read_embedded("organism-evil")[:2])
     for more, message in (
         (("--score", "judge"), "give the judge's model"),
         (("--asked", "turn"), "go together"),
+        (("--asked", "turn", "--transcripts", two), "2 debates given"),
+        (("--fit-classifier-on", "organism", "--score", "rule"), "goes with --score classifier"),
         (("--task", "gsm8k", "--persona", "x"), "persona x"),
         (("--coefficients", "a"), "give numbers"),
     ):
