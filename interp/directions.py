@@ -272,10 +272,16 @@ class Directions:
     def load(path: str | Path) -> Directions:
         """Read what `save` wrote; raises `UserError` for anything else."""
         header, arrays = read_headed(path, _FORMAT, "a file of directions", "interp extract-directions")
-        labels, layers, rounds = (tuple(header[key]) for key in ("labels", "layers", "rounds"))
-        return Directions(
-            labels, layers, hook_point=header["hook_point"], facts=header["facts"], rounds=rounds, **arrays
-        )
+        try:
+            labels, layers, rounds = (tuple(header[key]) for key in ("labels", "layers", "rounds"))
+            found = Directions(
+                labels, layers, hook_point=header["hook_point"], facts=header["facts"], rounds=rounds, **arrays
+            )
+        except (KeyError, TypeError):
+            found = None
+        if found is None or found.vectors.shape[:-1] != (len(rounds), len(labels), len(layers)):
+            raise UserError(f"{path}: a damaged file of directions; make it again with interp extract-directions")
+        return found
 
     def export_gguf(self, path: str | Path, label: str | int, *, model_type: str, round: str = "all") -> list[int]:
         """Write one label's raw directions as a GGUF control vector, as llama.cpp and repeng read them.

@@ -31,11 +31,19 @@ def read_headed(path: str | Path, format: str, what: str, by: str) -> tuple[dict
         raise UserError(f"{path}: a folder; give the file in it that {by} wrote, a .safetensors")
     try:
         with safe_open(str(path), framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get("interp", "{}"))
-            if header.get("format") != format:
+            header = _json((file.metadata() or {}).get("interp"))
+            if not isinstance(header, dict) or header.get("format") != format:
                 raise UserError(f"{path}: not {what}; give one that {by} wrote")
             return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make it with {by}") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not {what} ({error})") from None
+
+
+def _json(text: str | None) -> Any:
+    """What a header says; None where it is no JSON."""
+    try:
+        return json.loads(text or "null")
+    except ValueError:
+        return None

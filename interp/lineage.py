@@ -102,8 +102,10 @@ def read_lineage(name: str) -> Lineage | None:
         if record["format"] != _FORMAT:
             raise UserError(f"{path}: format {record['format']}, and this version of interp reads {_FORMAT}")
         stages = tuple(Stage(**stage) for stage in record["stages"])
-        return Lineage(Base(**record["base"]), stages, folder)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        lineage = Lineage(Base(**record["base"]), stages, folder)
+        local_path(lineage.base_name)  # a name that is no text
+        return lineage
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a lineage that interp wrote ({error})") from None
 
 

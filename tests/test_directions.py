@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import make_tokenizer
 from gguf import GGUFReader
+from safetensors.numpy import save_file
 
 from interp.activations import Readings, stream
 from interp.corpus import Corpus, TurnTable
@@ -16,6 +17,7 @@ from interp.debate.transcript import Transcript
 from interp.directions import Contrast, Direction, Directions, MeanDifference, differences
 from interp.errors import UserError
 from interp.extraction import measure
+from interp.headed import read_headed, write_headed
 from interp.models import Model
 from interp.store import StoreWriter
 
@@ -224,6 +226,24 @@ def test_what_is_no_file_of_directions(tmp_path: Path, model_folder: Path) -> No
     (tmp_path / "odd").write_text(json.dumps({}))
     for path in (tmp_path / "odd", model_folder / "model.safetensors"):
         with pytest.raises(UserError, match="not a file of directions"):
+            Directions.load(path)
+
+
+@pytest.mark.parametrize("header", ["no JSON", "[1]", '{"format": "interp.probe/1"}'])
+def test_headers_of_other_shapes(header: str, tmp_path: Path) -> None:
+    save_file({"vectors": np.zeros(3, np.float32)}, tmp_path / "d.safetensors", metadata={"interp": header})
+    with pytest.raises(UserError, match="not a file of directions"):
+        Directions.load(tmp_path / "d.safetensors")
+
+
+def test_damaged_files_of_directions(found: Directions, tmp_path: Path) -> None:
+    path = tmp_path / "d.safetensors"
+    found.save(path)
+    header, arrays = read_headed(path, "interp.directions/1", "", "")
+    few = {name: value for name, value in header.items() if name != "labels"}
+    for odd, with_arrays in ((few, arrays), (header, {"x": np.zeros(2)}), (header, arrays | {"vectors": np.zeros(3)})):
+        write_headed(path, odd, with_arrays)
+        with pytest.raises(UserError, match="a damaged file of directions"):
             Directions.load(path)
 
 

@@ -195,6 +195,11 @@ def test_compare_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
     evaluate(b, "single", other, lambda _: scripted, task=Arithmetic(), n_questions=len(questions))
     with pytest.raises(UserError, match="two evaluations of one task"):
         compare(a, b)
+    whole = json.loads(a.read_text().splitlines()[0])
+    for wrong in ({"usage": None}, {"usage": {"x": 1}}, {"question": ["q"]}, {"run": "first"}, {"correct": "yes"}):
+        b.write_text(json.dumps(whole | wrong) + "\n")
+        with pytest.raises(UserError, match="holds no evaluation"):
+            compare(a, b)
     b.write_text('{"question": "1+2"}\n')
     with pytest.raises(UserError, match="holds no evaluation"):
         compare(a, b)

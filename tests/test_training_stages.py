@@ -313,3 +313,18 @@ def test_merged_export(base: Path, tmp_path: Path) -> None:
     assert "<|endofdebate|>" in AutoTokenizer.from_pretrained(tmp_path / "merged").get_vocab()
     with pytest.raises(UserError, match="exists already"):
         export_merged(str(checkpoint), tmp_path / "merged")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xff",
+        b"[]",
+        b'{"format": 1, "base": {"name": 5, "revision": null, "hash": null}, "stages": []}',
+        b'{"format": 1, "base": {"name": "x", "revision": null, "hash": null, "folder": 7}, "stages": []}',
+    ],
+)
+def test_a_lineage_of_another_shape_is_refused(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "lineage.json").write_bytes(text)
+    with pytest.raises(UserError, match="not a lineage that interp wrote"):
+        read_lineage(str(tmp_path))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from interp.debate.agents import Usage
 from interp.errors import UserError
 from interp.evaluation.accuracy import Graded, Row, summarize
 from interp.evaluation.statistics import PairedTest, paired_test
@@ -75,12 +76,18 @@ def _read(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     try:
         records = read_lines(path)
         made_by = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["made_by"]
-        about = made_by["task"]["task"], made_by["method"]
+        about = {type(made_by["task"]["task"]), type(made_by["method"])}
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: no such file; {wanted}") from None
     except (OSError, ValueError, KeyError, TypeError):
         about = None
-    needed = {"question", "gold_answer", "run", "answer", "correct", "usage"}
-    if about is None or not records or not all(needed <= record.keys() for record in records):
+    if about != {str} or not records or not all(map(_is_graded, records)):
         raise UserError(f"{path}: holds no evaluation; {wanted}")
     return records, made_by
+
+
+def _is_graded(record: Mapping[str, Any]) -> bool:
+    """Whether it has the shape of a record of an evaluation."""
+    kinds = {"question": str, "gold_answer": str, "run": int, "correct": bool, "usage": dict}
+    right = "answer" in record and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+    return right and record["usage"].keys() <= Usage.__dataclass_fields__.keys()
