@@ -288,6 +288,8 @@ def test_an_agent_that_had_no_answer_is_shown_the_problem_again() -> None:
         ({"temperature": -0.1}, "give 0"),
         ({"temperature": float("nan")}, "give 0"),
         ({"top_p": 0.0}, "more than 0"),
+        ({"seed": -1}, "from 0 to"),
+        ({"seed": 10**23}, "from 0 to"),
         ({"top_p": 1.1}, "at most 1"),
     ],
 )

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+MOST_SEED = 2**32 - 1
+"""Libraries underneath take no larger one."""
+
 Model = Annotated[str, typer.Option("--model", help="A preset, a hub id, a local folder or a GGUF file.")]
 Adapter = Annotated[
     list[str] | None, typer.Option("--adapter", help="A LoRA adapter of --model; repeat to apply several in order.")

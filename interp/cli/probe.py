@@ -40,7 +40,10 @@ def probe(
     out: Annotated[Path, typer.Option(help="Folder for NAME.json.")] = Path("out/probes"),
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
-    seed: Annotated[list[int] | None, typer.Option(min=0, help="Of folds and controls; repeat for several; 0.")] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(min=0, max=options.MOST_SEED, help="Of folds and controls; repeat for several; 0."),
+    ] = None,
 ) -> None:
     """Ask what a model knows about its agents: one experiment or all, all layers, all controls, and the finding.
 

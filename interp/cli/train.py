@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from interp.cli import options
 from interp.cli.shared import one_of
 from interp.debate.embedded import find_transcripts
 from interp.quiet import quiet_libraries
@@ -30,6 +31,7 @@ def train(
         list[int] | None,
         typer.Option(
             min=0,
+            max=options.MOST_SEED,
             help="Of adapters, order and sampling. Repeat for several, trained on the same base and debates, which the "
             "first decides. Default 0.",
         ),

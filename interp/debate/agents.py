@@ -135,6 +135,8 @@ class Sampling:
             raise UserError(f"max_new_tokens {self.max_new_tokens} given: an answer takes at least 1 token")
         if not 0 <= self.temperature < float("inf"):
             raise UserError(f"temperature {self.temperature} given: give 0 (greedy) or a positive number")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed {self.seed} given: give a number from 0 to 2^63 - 1")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p {self.top_p} given: it is a probability, give more than 0 and at most 1")
 
