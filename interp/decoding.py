@@ -182,7 +182,11 @@ def control_labels(examples: Examples, seed: int) -> dict[str, Examples]:
 
 
 def text_baselines(examples: Examples, seed: int = 0, n_jobs: int | None = None) -> dict[str, HeldOut]:
-    """Predictions from the same text: its words, pairs and signs; and its length and position alone."""
+    """Predictions from the same text: its words, pairs and signs; and its length and position alone.
+
+    Raises `UserError` as `decode`.
+    """
+    examples.require_usable()
     made: dict[str, tuple[Recipe, np.ndarray]] = {}
     if examples.texts and any(text.strip() for text in examples.texts):
         words = TfidfVectorizer(

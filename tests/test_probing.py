@@ -7,7 +7,7 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
-from interp.decoding import control_labels, decode
+from interp.decoding import control_labels, decode, text_baselines
 from interp.errors import UserError
 from interp.probe_scores import Resamples, false_alarms, reliability
 from interp.probing import N_FOLDS, Examples, HeldOut, Recipe, boosted, chosen_layer, deal, held_out, linear, mass_mean
@@ -233,5 +233,7 @@ def test_too_few_questions_and_one_label_are_refused() -> None:
     few: Any = Examples(np.array([0, 1]), np.array([0, 1]), ("a", "b"))
     with pytest.raises(UserError, match="2 questions given"):
         decode({0: np.zeros((2, 3))}, few)
+    with pytest.raises(UserError, match="2 questions given"):
+        text_baselines(few)
     with pytest.raises(UserError, match="the same label"):
         decode({0: np.zeros((30, 3))}, Examples(np.zeros(30, int), np.arange(30), ("a", "b")))
