@@ -42,8 +42,8 @@ def training_dynamics(by_seed: Mapping[int, Rows], preset: Preset | None = None)
     y = ("nats a token", "tokens", "reward", "")
     figure = panels(2, 2, x="step", y=y, titles=_TITLES, height=140, same_x=False, same_y=False)
     for index, (seed, rows) in enumerate(by_seed.items()):
-        first = [row for row in rows if row["stage"] == "sft" and "loss" in row]
-        second = [row for row in rows if row["stage"] == "imad" and "limit" in row]
+        first = [row for row in rows if row.get("stage") == "sft" and "loss" in row]
+        second = [row for row in rows if row.get("stage") == "imad" and "limit" in row]
         if not second:
             raise UserError(f"seed {seed}: its metrics have no step of stage 2 yet; let interp train go on")
         draw = _Draw(figure, seed, legend=index == 0)
@@ -67,8 +67,8 @@ def training_dynamics(by_seed: Mapping[int, Rows], preset: Preset | None = None)
 def caption(by_seed: Mapping[int, Rows], preset: Preset | None = None) -> str:
     """What the figure shows, and of how much."""
     seeds = list(by_seed)
-    logged = [[row for row in rows if row["stage"] == "imad" and "limit" in row] for rows in by_seed.values()]
-    losses = [sum(row["stage"] == "sft" and "loss" in row for row in rows) for rows in by_seed.values()]
+    logged = [[row for row in rows if row.get("stage") == "imad" and "limit" in row] for rows in by_seed.values()]
+    losses = [sum(row.get("stage") == "sft" and "loss" in row for row in rows) for rows in by_seed.values()]
     name = f" of {preset.name}" if preset else ""
     each = f", {preset.grpo.batch_size} completions each" if preset else ""
     whose = f"seeds {', '.join(map(str, seeds))}, drawn one over the other" if len(seeds) > 1 else f"seed {seeds[0]}"
@@ -91,7 +91,8 @@ def read_run(folder: Path) -> tuple[dict[int, list[dict[str, Any]]], Preset | No
 
     Raises `UserError` for a folder without metrics.
     """
-    places = {int(path.parent.name.removeprefix("seed-")): path for path in folder.glob("seed-*/metrics.jsonl")}
+    named = {path.parent.name.removeprefix("seed-"): path for path in folder.glob("seed-*/metrics.jsonl")}
+    places = {int(number): path for number, path in named.items() if number.isdecimal()}
     if not places and (folder / "metrics.jsonl").exists():
         number = folder.name.removeprefix("seed-")
         places = {int(number) if number.isdecimal() else 0: folder / "metrics.jsonl"}

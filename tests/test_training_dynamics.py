@@ -46,8 +46,9 @@ def test_what_is_drawn() -> None:
     assert "organism (seeds 0, 3, drawn one over the other)" in said
     assert "n = 4 + 4 optimizer steps" in said
     assert f"n = 80 + 80 batches, {organism.grpo.batch_size} completions each" in said
-    with pytest.raises(UserError, match="seed 1: its metrics have no step of stage 2"):
-        training_dynamics.training_dynamics({1: metrics()[:8]})
+    for rows in (metrics()[:8], [{"loss": 1.0}]):
+        with pytest.raises(UserError, match="seed 1: its metrics have no step of stage 2"):
+            training_dynamics.training_dynamics({1: rows})
 
 
 def test_running_mean() -> None:
@@ -66,6 +67,9 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         folder.mkdir(parents=True)
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics()))
     (tmp_path / "run" / "preset.json").write_text(json.dumps(PRESETS["organism"].record()))
+    other = tmp_path / "run" / "seed-1-tried"
+    other.mkdir()
+    (other / "metrics.jsonl").write_text("{}\n")
     by_seed, preset = training_dynamics.read_run(tmp_path / "run")
     assert list(by_seed) == [0, 2, 10]
     assert preset == PRESETS["organism"]
