@@ -18,6 +18,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     no permission) is a `UserError`.
     """
     path = Path(path)
+    if not path.name:
+        raise UserError(f"{path}: cannot be written (it is a folder); give a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,31 @@ def test_a_stopped_run_goes_on_where_it_was(
     resumed, whole = (Directions.load(o / "directions.safetensors") for o in (out, tmp_path / "whole"))
     np.testing.assert_array_equal(resumed.vectors, whole.vectors)
     assert not list(out.glob("*.part*"))
+
+
+def test_no_place_to_write_to(interp: Any, model_folder: Path, tmp_path: Path) -> None:
+    interp("extract-directions", "--model", model_folder, "--limit", 8, "--out", tmp_path / "found")
+    file, made = tmp_path / "found" / "directions.safetensors", tmp_path / "file"
+    made.touch()
+    long = "x" * 5000
+    for arguments, expected in (
+        (("export-gguf", file, "--label", "agent 1", "--out", "."), "give a file"),
+        (("export-model", model_folder, "--out", made / "merged"), "give another place"),
+        (("extract-directions", "--model", model_folder, "--out", tmp_path / long), "give another place"),
+        (("extract-directions", "--model", long), "give another place"),
+    ):
+        code, _, wrong = interp(*arguments)
+        assert (code, expected in wrong) == (2, True), wrong
+    directions = Directions.load(file)
+    replace(directions, facts={}).save(file)
+    code, _, wrong = interp("export-gguf", file, "--label", "agent 1", "--out", tmp_path / "v.gguf")
+    assert (code, "give --model-type" in wrong) == (2, True)
+
+
+@pytest.mark.parametrize("verb", [("probe", "truth"), ("train", "--preset", "organism", "--dry-run")])
+def test_seeds_that_no_library_takes(verb: tuple[str, ...], interp: Any) -> None:
+    code, _, wrong = interp(*verb, "--seed", 2**32)
+    assert (code, "--seed" in wrong) == (2, True)
 
 
 def test_no_space_left(model_folder: Path, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ VERBS: Mapping[str, Sequence[Callable[..., Any]]] = {
 }
 """By the panel of `interp --help` that they stand in."""
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 _INTERRUPTED = 130  # what Typer makes of Ctrl-C
 _GO_ON = "interrupted; what was finished is kept: run the same command again to go on"
 
@@ -63,7 +65,9 @@ def main() -> None:
             raise
         _fail(_GO_ON)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _NO_PLACE and error.filename:
+            _fail(f"{error.filename}: {error.strerror}; give another place")
+        if error.errno not in _FULL:
             raise
         _fail(f"no space left on the device ({error.filename or 'while writing'}); make room and run it again")
 

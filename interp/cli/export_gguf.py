@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from interp.cli.shared import one_of
+from interp.errors import UserError
 
 
 def export_gguf(
@@ -26,5 +27,8 @@ def export_gguf(
 
     loaded = Directions.load(directions)
     one_of("--label", label, loaded.labels)
-    layers = loaded.export_gguf(out, label, model_type=model_type or loaded.facts["provenance"]["model"]["model_type"])
+    architecture = model_type or loaded.facts.get("provenance", {}).get("model", {}).get("model_type")
+    if architecture is None:
+        raise UserError(f"{directions}: does not say which architecture it was extracted from; give --model-type")
+    layers = loaded.export_gguf(out, label, model_type=architecture)
     typer.echo(f"wrote {out}: {label} at layers {layers[0]} to {layers[-1]} (such files have no place for layer 0)")
