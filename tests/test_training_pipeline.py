@@ -267,6 +267,25 @@ def test_a_tracker_that_is_not_installed(chosen: Preset, tmp_path: Path) -> None
     run = Run(tmp_path / "run", chosen, report_to=("not_a_tracker",))
     with pytest.raises(UserError, match="pip install not_a_tracker"):
         train(run, transcripts=read_embedded("scripted")[:4])
+    assert not run.out.exists(), "nothing is made before that"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("grpo.num_generations", "3", "multiple of num_generations"),
+        ("grpo.num_generations", "1", "GRPOConfig: GRPO requires at least 2 generations"),
+        ("grpo.lr_schedule", "sometimes", "GRPOConfig: sometimes is not a valid SchedulerType"),
+        ("sft.lr_schedule", "sometimes", "SFTConfig: sometimes is not a valid SchedulerType"),
+    ],
+)
+def test_what_a_stage_would_refuse_is_refused_before_anything_is_made(
+    name: str, value: str, message: str, chosen: Preset, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run", chosen.override({name: value}))
+    with pytest.raises(UserError, match=message):
+        train(run, transcripts=read_embedded("scripted")[:4])
+    assert not run.out.exists()
 
 
 def test_the_base_debates_where_no_transcripts_are_given(chosen: Preset, tmp_path: Path) -> None:

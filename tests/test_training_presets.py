@@ -109,6 +109,11 @@ def test_overrides() -> None:
         ("grpo.schedule", "sometimes", "one of steps, smooth, waiting"),
         ("grpo.descent.last_limit", "4096", "falling"),
         ("seed.x", "1", "no such setting"),
+        ("seed", "-1", "a number from 0 on"),
+        ("grpo.moves", "0", "a number from 1 on"),
+        ("sft.batch_size", "0", "a number from 1 on"),
+        ("grpo.learning_rate", "-1", "a number from 0 on"),
+        ("grpo.learning_rate", "NaN", "a number from 0 on"),
     ],
 )
 def test_overrides_that_mean_nothing(name: str, value: str, message: str) -> None:

@@ -23,7 +23,17 @@ from interp.corpus import Encoder
 from interp.debate.tasks import Question, Task
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
-from interp.training.loop import Run, accumulation, finish, fit, lora_config, processes, shared_arguments, start_from
+from interp.training.loop import (
+    Run,
+    accumulation,
+    configured,
+    finish,
+    fit,
+    lora_config,
+    processes,
+    shared_arguments,
+    start_from,
+)
 from interp.training.presets import GRPO
 from interp.training.rewards import Judge, Reward, additive, gated
 from interp.training.rollout import Rollout
@@ -115,7 +125,8 @@ def grpo_arguments(run: Run, stage: str, settings: GRPO) -> GRPOConfig:
             f"batches of {at_once * passes * n_processes} completions with {settings.num_generations} a question: "
             "give a batch_size that is a multiple of num_generations"
         )
-    return GRPOConfig(
+    return configured(
+        GRPOConfig,
         **shared_arguments(run, stage),
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.lr_schedule,

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -33,6 +33,8 @@ from interp.training.schedule import Schedule
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """(stage, steps done, steps in all, latest metrics)."""
+
+Config = TypeVar("Config")
 
 _STATE = "trainer_state.json"  # what a trainer writes last into a kept state
 PACKAGES = ("interp", "torch", "transformers", "trl", "peft", "accelerate")
@@ -126,6 +128,14 @@ def shared_arguments(run: Run, stage: str) -> dict[str, Any]:
         "disable_tqdm": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
+
+
+def configured(kind: type[Config], **arguments: Any) -> Config:
+    """A configuration of TRL's. Raises `UserError` for what it refuses."""
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        raise UserError(f"{kind.__name__}: {error}; change it by --set") from None
 
 
 def processes() -> PartialState:

@@ -25,11 +25,11 @@ from interp.files import atomic_write
 from interp.journal import differing, read_lines
 from interp.organism.pretraining import Pretraining, pretrain
 from interp.training.examples import consensus_only
-from interp.training.grpo import train_grpo
+from interp.training.grpo import grpo_arguments, train_grpo
 from interp.training.loop import Run, processes
 from interp.training.presets import PRESETS, Preset
 from interp.training.results import CHUNK, Table, debaters, held_out, loaded, make_table
-from interp.training.sft import train_sft
+from interp.training.sft import sft_arguments, train_sft
 
 PRESET_FILE = "preset.json"
 TRANSCRIPTS_FILE = "transcripts.jsonl"
@@ -65,9 +65,12 @@ def train(
     the same task, and the table such that neither has seen. With `pretraining` the organism's base is
     made first, in `base`.
 
-    Raises `UserError` for a folder that holds a run with other settings or other transcripts.
+    Raises `UserError` for a folder that holds a run with other settings or other transcripts, and before anything is
+    made for settings that a stage would refuse.
     """
     preset = run.preset
+    sft_arguments(run, "sft", preset.sft)  # refused now rather than after hours
+    grpo_arguments(run, "imad", preset.grpo)
     settings: dict[str, Any] = preset.record()
     if pretraining is not None:
         settings["pretraining"] = asdict(pretraining)

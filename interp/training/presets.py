@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -211,7 +212,8 @@ class Preset:
     def override(self, changes: dict[str, str]) -> Preset:
         """The preset with fields changed, by dotted names such as `grpo.learning_rate`; values are JSON or text.
 
-        Raises `UserError` for a field that does not exist, or a value of another type.
+        Raises `UserError` for a field that does not exist, a value of another type, and a number below 0 or a count
+        below 1.
         """
         return typing.cast(Preset, _replaced(self, {name: (name.split("."), text) for name, text in changes.items()}))
 
@@ -254,6 +256,10 @@ def _value(hint: Any, text: str, name: str) -> Any:
         fits, wanted = any(type(value) is kind for kind in kinds), " or ".join(kind.__name__ for kind in kinds)
     if not fits:
         raise UserError(f"--set {name}={text}: wanted is {wanted}")
+    if type(value) in (int, float):
+        least = 1 if type(value) is int and name != "seed" else 0
+        if not least <= value < math.inf:
+            raise UserError(f"--set {name}={text}: wanted is a number from {least} on")
     return value
 
 

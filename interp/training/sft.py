@@ -16,7 +16,17 @@ from trl import SFTConfig, SFTTrainer
 
 from interp.debate.transcript import Transcript, fingerprint
 from interp.training.examples import Form, behind_tag, in_batches, make_examples, whole
-from interp.training.loop import Run, accumulation, finish, fit, lora_config, processes, shared_arguments, start_from
+from interp.training.loop import (
+    Run,
+    accumulation,
+    configured,
+    finish,
+    fit,
+    lora_config,
+    processes,
+    shared_arguments,
+    start_from,
+)
 from interp.training.presets import SFT
 from interp.training.tags import add_tags
 
@@ -79,9 +89,10 @@ def train_sft(
 
 
 def sft_arguments(run: Run, stage: str, settings: SFT) -> SFTConfig:
-    """The whole configuration of TRL's trainer."""
+    """The whole configuration of TRL's trainer. Raises `UserError` for settings that it refuses."""
     at_once, passes = accumulation(settings.batch_size, settings.device_batch_size, processes().num_processes)
-    return SFTConfig(
+    return configured(
+        SFTConfig,
         **shared_arguments(run, stage),
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.lr_schedule,
