@@ -38,9 +38,14 @@ class Trait:
         return (self.accuracy if asked == PLAINLY else self.questions).task
 
     def require_apart(self, directions: Mapping[str, Directions]) -> None:
-        """Raises `UserError` where questions that are measured were fitted on, by the score or a direction."""
-        debated = [t.question for part in self.transcripts for t in part]
-        asked = {q.text for q in (*self.questions.validation, *self.questions.test)}.union(debated)
+        """Raises `UserError` where what is measured was fitted on, by the score or a direction, or chosen on."""
+        validated, tested = ({t.question for t in part} for part in self.transcripts)
+        debated = validated | tested
+        if seen := len(debated & {q.text for q in self.questions.fit}):
+            raise UserError(f"{seen} of the debates are on questions to fit on; give debates on others")
+        if seen := len(validated & tested):
+            raise UserError(f"{seen} questions are debated both for validation and to test; give each once")
+        asked = {q.text for q in (*self.questions.validation, *self.questions.test)} | debated
         if seen := len(asked & self.score.questions):
             raise UserError(f"the classifier was fitted on {seen} of the {len(asked)} questions; fit it on others")
         for name, d in directions.items():

@@ -207,10 +207,17 @@ def test_what_does_not_fit_is_refused(tiny: Model, trait: Trait, tmp_path: Path)
         suppress(out, [tiny, tiny], trait, SETTINGS)
     silent = Transcript.build("q", [["a"]], "c")
     with pytest.raises(UserError, match="agent 2 does not speak"):
-        suppress(tmp_path / "t.jsonl", [tiny], replace(trait, transcripts=([silent], [silent])), SETTINGS)
+        suppress(tmp_path / "t.jsonl", [tiny], replace(trait, transcripts=([silent], [])), SETTINGS)
     for wrong in ({"units": "metre"}, {"at": "x"}, {"coefficients": (0.0,)}, {"coefficients": (float("inf"),)}):
         with pytest.raises(UserError):
             replace(SETTINGS, **wrong)
+    question = trait.questions.fit[0].text
+    for parted, message in (
+        (([replace(silent, question=question)], []), "1 of the debates are on questions to fit on"),
+        (([silent], [silent]), "1 questions are debated both"),
+    ):
+        with pytest.raises(UserError, match=message):
+            suppress(out, [tiny], replace(trait, transcripts=parted), SETTINGS)
     with pytest.raises(UserError, match="asked x"):
         Asking(EVIL, ("x",))
 
