@@ -124,6 +124,8 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
     if not name.strip():
         raise UserError("model: an empty name; give a preset, a hub id, a folder or a GGUF file")
     path = local_path(name)
+    if revision is not None and path.exists():
+        raise UserError(f"model {name}: lies here and has no revisions; leave --revision {revision} out")
     if path.is_file():
         if path.suffix != ".gguf":
             raise UserError(f"model {name}: a file, but not a .gguf one; give a folder, a GGUF file or a hub id")

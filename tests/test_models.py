@@ -191,6 +191,12 @@ def test_folders_that_are_not_models(tmp_path: Path, model_folder: Path) -> None
         load_model(str(tmp_path / "notes.txt"))
 
 
+def test_a_local_model_has_no_revisions(model_folder: Path) -> None:
+    for name in (str(model_folder), "organism"):
+        with pytest.raises(UserError, match="leave --revision abc out"):
+            load_model(name, revision="abc")
+
+
 def test_missing_weights_are_not_made_up(tmp_path: Path, model_folder: Path) -> None:
     for file in model_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
