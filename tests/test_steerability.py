@@ -175,7 +175,7 @@ def test_verdicts_take_all_controls() -> None:
 
     [yes] = verdicts([row("own", 0.5), row("others", 0.4), row("random", 0.2)])
     assert yes == (
-        "m, agent 1, layer 1: its own direction turns it up. Area 0.52; beyond none: +0.22 [+0.21, +0.23], "
+        "m, agent 1, layer 1: its own direction turns it up. Area 0.52; beyond no steering: +0.22 [+0.21, +0.23], "
         "others: +0.10 [+0.10, +0.10], random: +0.30 [+0.30, +0.30] (n = 5)."
     )
     [no] = verdicts([row("own", 0.5), row("others", 0.4), row("random", 0.5)])

@@ -324,7 +324,8 @@ class Advantage:
     area: Interval
     """Along the agent's own direction."""
     over: Mapping[str, Interval]
-    """That area minus another, question by question: `none` (no steering), and each control by its kind."""
+    """That area minus another, question by question: that of no steering, and of each control by its kind. Where a direction
+    changes nothing and the controls harm, nothing is turned up."""
     questions: int
     foreign: bool = False
 
@@ -339,7 +340,7 @@ def advantages(found: Sequence[Steerability]) -> list[Advantage]:
     where = ("model", "directions", "context", "layer", "label", "measure")
     compared = []
     for own in (row for row in found if row.kind == "own"):
-        others = {"none": own.unsteered} | {
+        others = {"no steering": own.unsteered} | {
             row.kind: row.by_question
             for row in found
             if row.kind != "own" and all(getattr(row, name) == getattr(own, name) for name in where)
