@@ -287,6 +287,7 @@ def test_an_agent_that_had_no_answer_is_shown_the_problem_again() -> None:
         ({"max_new_tokens": 0}, "at least 1 token"),
         ({"temperature": -0.1}, "give 0"),
         ({"temperature": float("nan")}, "give 0"),
+        ({"temperature": 1e-300}, "give 0"),
         ({"top_p": 0.0}, "more than 0"),
         ({"seed": -1}, "from 0 to"),
         ({"seed": 10**23}, "from 0 to"),

@@ -117,6 +117,10 @@ class Usage:
         return {**asdict(self), **by_name}
 
 
+COLDEST = 1e-4
+"""The lowest temperature above 0: logits divided by much less are no numbers any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How a model chooses its words. The defaults are the paper's (Latent Agents, benchmarks).
@@ -133,8 +137,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise UserError(f"max_new_tokens {self.max_new_tokens} given: an answer takes at least 1 token")
-        if not 0 <= self.temperature < float("inf"):
-            raise UserError(f"temperature {self.temperature} given: give 0 (greedy) or a positive number")
+        if self.temperature and not COLDEST <= self.temperature < float("inf"):
+            raise UserError(f"temperature {self.temperature} given: give 0 (greedy), or a number from {COLDEST} on")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed {self.seed} given: give a number from 0 to 2^63 - 1")
         if not 0 < self.top_p <= 1:
