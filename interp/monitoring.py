@@ -87,8 +87,11 @@ class Probe:
     def direction(self, label: str = "", kind: str = "mass-mean") -> Direction:
         """What steers toward a class (of two, the second's direction turned for the first; of numbers, upwards).
 
-        `kind` is `mass-mean`, the raw mean difference, or `logistic`, the probe's own weights.
+        `kind` is `mass-mean`, the raw mean difference, or `logistic`, the probe's own weights. Raises `UserError` for
+        a class that the probe does not know.
         """
+        if self.classes and label not in self.classes:
+            raise UserError(f"class {label!r}: the probe tells {', '.join(self.classes)} apart; give one of these")
         rows = self.mass_mean if kind == "mass-mean" else self.weights
         if len(self.classes) < 3:
             vector = rows[0] if not self.classes or label == self.classes[1] else -rows[0]

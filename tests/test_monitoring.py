@@ -52,6 +52,8 @@ def test_both_directions_point_at_their_class(n_classes: int) -> None:
             vector = probe.direction(label, kind).vector
             assert (inside @ vector).mean() > (outside @ vector).mean()
     assert all(0 < cosine <= 1 for cosine in probe.cosines.values())
+    with pytest.raises(UserError, match="give one of these"):
+        probe.direction("nobody")
 
 
 def test_numbers() -> None:
