@@ -324,8 +324,7 @@ class Advantage:
     area: Interval
     """Along the agent's own direction."""
     over: Mapping[str, Interval]
-    """That area minus another, question by question: that of no steering, and of each control by its kind. Where a direction
-    changes nothing and the controls harm, nothing is turned up."""
+    """That area minus another, question by question: of `no steering`, and of each control by its kind."""
     questions: int
     foreign: bool = False
 
