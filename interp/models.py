@@ -234,7 +234,8 @@ def load_plain(
     if revision is not None:
         raise UserError(f"model {name}: a checkpoint of training has no revisions; leave --revision {revision} out")
     lineage.check_stages()
-    plain = _load_weights(lineage.base_name, lineage.stage_folders, adapters, lineage.base.revision, dtype, device)
+    of_hub = lineage.base.revision if lineage.base.folder is None else None
+    plain = _load_weights(lineage.base_name, lineage.stage_folders, adapters, of_hub, dtype, device)
     lineage.check_base(plain.provenance)
     facts = {"name": name, "lineage": lineage.record()}
     for applied, stage in zip(plain.provenance["adapters"], lineage.stages, strict=False):

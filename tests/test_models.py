@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,12 @@ def test_a_local_model_has_no_revisions(model_folder: Path) -> None:
     for name in (str(model_folder), "organism"):
         with pytest.raises(UserError, match="leave --revision abc out"):
             load_model(name, revision="abc")
+
+
+def test_a_base_in_the_hub_s_cache_is_a_folder_that_has_a_revision(model_folder: Path, tmp_path: Path) -> None:
+    base = {"name": "base", "revision": "abc", "hash": None, "folder": os.path.relpath(model_folder, tmp_path)}
+    (tmp_path / "lineage.json").write_text(json.dumps({"format": 1, "base": base, "stages": []}))
+    assert load_model(str(tmp_path)).provenance["lineage"]["base"]["revision"] == "abc"
 
 
 def test_missing_weights_are_not_made_up(tmp_path: Path, model_folder: Path) -> None:
