@@ -24,6 +24,8 @@ check: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks.extraction
 	$(BIN)/python -m benchmarks.answering
+	$(BIN)/python -m benchmarks.steering
+	$(BIN)/python -m benchmarks.probing
 
 gpu: $(VENV)/ready
 	@$(BIN)/python -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3 if torch.version.cuda else 4)'; \

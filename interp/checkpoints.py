@@ -190,7 +190,7 @@ def folder_sha256(folder: Path) -> str:
     """SHA-256 over what makes a model in a folder (weights, configuration, tokenizer), by file name."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in {".safetensors", ".json", ".jinja", ".model"} and path.name != _MANIFEST:
+        if path.suffix in {".safetensors", ".json", ".jinja", ".model", ".txt"} and path.name != _MANIFEST:
             digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
     return digest.hexdigest()
 

@@ -101,7 +101,9 @@ TurnsOf = Annotated[
     typer.Option("--turns-of", min=1, help="Instead: the turns of this seat, as the model writes a debate."),
 ]
 Foreign = Annotated[bool, typer.Option("--foreign", help="Steer each model with every file of directions.")]
-Random = Annotated[int, typer.Option("--random", min=0, help="Random directions of the same length, as controls.")]
+Random = Annotated[
+    int, typer.Option("--random", min=0, max=1000, help="Random directions of the same length, as controls.")
+]
 LongestText = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest text.")]
 TextTemperature = Annotated[float, typer.Option("--temperature", min=0, help="Of sampling; 0 is greedy.")]
 TextTopP = Annotated[float, typer.Option("--top-p", help="Of sampling: the probability kept.")]

@@ -36,7 +36,9 @@ def probe(
     no_untrained: Annotated[
         bool, typer.Option("--no-untrained", help="Leave the first model with random weights out.")
     ] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes for fits; else as the data are large.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Processes for fits; else as the data are large.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for NAME.json.")] = Path("out/probes"),
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",

@@ -58,7 +58,7 @@ def train_sft(
     if form is whole:
         tokenizer, tokens = add_tags(hf, tokenizer, preset.agents, preset.rounds, preset.seed)
     examples = make_examples(transcripts, tokenizer, form=form, max_length=settings.max_length)
-    kinds = [examples.kept]
+    kinds = [list(examples.kept)]
     if direct:
         among = direct[: round(settings.direct_share * len(transcripts))]
         kinds[0] += make_examples(among, tokenizer, form=form, max_length=settings.max_length).kept
