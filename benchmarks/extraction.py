@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from interp.checkpoints import locate
 from interp.corpus import Corpus
 from interp.debate.agents import ScriptedAgent
 from interp.debate.personas import PERSONAS
-from interp.debate.protocol import debate
+from interp.debate.protocol import debates
 from interp.debate.tasks import Arithmetic
 from interp.debate.transcript import Transcript, read_transcripts
 from interp.models import load_model
@@ -40,12 +41,15 @@ from interp.models import load_model
 PAPER = "a+b*c+d-e*f"
 
 
-def scripted(n: int, form: str = PAPER, *, two_rounds_only: bool = False) -> list[Transcript]:
-    """Scripted debates that are not the embedded ones; shorter questions make shorter debates."""
+def scripted(n: int, form: str = PAPER, *, rounds: int | None = None) -> list[Transcript]:
+    """Scripted debates that are not the embedded ones, all of `rounds` or else of one or two.
+
+    Shorter questions make shorter debates.
+    """
     task = Arithmetic(form=form)
     agents = [ScriptedAgent(p, error_rate=0.26, seed=100 + i) for i, p in enumerate(PERSONAS.values())]
-    debates = debate(task.questions(3 * n, seed=100), agents, task=task)
-    return [d for d in debates if d.n_rounds == 2 or not two_rounds_only][:n]
+    finished = debates(task.questions(100 * n, seed=100), agents, task=task, rounds=rounds or 2, chunk=n)
+    return list(islice((d.transcript for d in finished if rounds in (None, d.transcript.n_rounds)), n))
 
 
 def times(model_name: str, debates: list[Transcript], batch_tokens: int, repeats: int) -> Table:
@@ -149,7 +153,8 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--transcripts", type=int, default=6, help="transcripts that are timed")
     parser.add_argument("--form", default=PAPER, help="of the questions debated; a shorter one makes shorter debates")
-    parser.add_argument("--debates", help="time the two-round debates of this file instead of scripted ones")
+    parser.add_argument("--rounds", type=int, default=2, help="of the debates that are timed")
+    parser.add_argument("--debates", help="time the debates of this file with as many rounds instead of scripted ones")
     parser.add_argument("--repeats", type=int, default=5, help="of the timing; 0 to leave it out")
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--memory", type=int, nargs="*", default=[64, 512], help="sizes; none to leave memory out")
@@ -160,9 +165,9 @@ def main() -> None:
         return
     console = Console(soft_wrap=True)
     if given.repeats:
-        debates = scripted(given.transcripts, given.form, two_rounds_only=True)
+        debates = scripted(given.transcripts, given.form, rounds=given.rounds)
         if given.debates:
-            debates = [d for d in read_transcripts(given.debates) if d.n_rounds == 2][: given.transcripts]
+            debates = [d for d in read_transcripts(given.debates) if d.n_rounds == given.rounds][: given.transcripts]
         console.print(times(given.model, debates, given.batch_tokens, given.repeats))
     if given.memory:
         console.print(memory(given.model, given.memory, given.form, given.batch_tokens))
