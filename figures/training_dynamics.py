@@ -42,8 +42,7 @@ def training_dynamics(by_seed: Mapping[int, Rows], preset: Preset | None = None)
     y = ("nats a token", "tokens", "reward", "")
     figure = panels(2, 2, x="step", y=y, titles=_TITLES, height=140, same_x=False, same_y=False)
     for index, (seed, rows) in enumerate(by_seed.items()):
-        first = [row for row in rows if row.get("stage") == "sft" and "loss" in row]
-        second = [row for row in rows if row.get("stage") == "imad" and "limit" in row]
+        first, second = _logged(rows, "sft", "loss"), _logged(rows, "imad", "limit")
         if not second:
             raise UserError(f"seed {seed}: its metrics have no step of stage 2 yet; let interp train go on")
         draw = _Draw(figure, seed, legend=index == 0)
@@ -67,8 +66,8 @@ def training_dynamics(by_seed: Mapping[int, Rows], preset: Preset | None = None)
 def caption(by_seed: Mapping[int, Rows], preset: Preset | None = None) -> str:
     """What the figure shows, and of how much."""
     seeds = list(by_seed)
-    logged = [[row for row in rows if row.get("stage") == "imad" and "limit" in row] for rows in by_seed.values()]
-    losses = [sum(row.get("stage") == "sft" and "loss" in row for row in rows) for rows in by_seed.values()]
+    logged = [_logged(rows, "imad", "limit") for rows in by_seed.values()]
+    losses = [len(_logged(rows, "sft", "loss")) for rows in by_seed.values()]
     name = f" of {preset.name}" if preset else ""
     each = f", {preset.grpo.batch_size} completions each" if preset else ""
     whose = f"seeds {', '.join(map(str, seeds))}, drawn one over the other" if len(seeds) > 1 else f"seed {seeds[0]}"
@@ -84,6 +83,11 @@ def caption(by_seed: Mapping[int, Rows], preset: Preset | None = None) -> str:
         "inside the limit, sampled on training questions. Points are single batches, lines their means over "
         f"{_window(len(logged[0]))} neighbouring ones in stage 2."
     )
+
+
+def _logged(rows: Rows, stage: str, what: str) -> Rows:
+    """The steps of a stage of which something was logged."""
+    return [row for row in rows if row.get("stage") == stage and what in row]
 
 
 def read_run(folder: Path) -> tuple[dict[int, list[dict[str, Any]]], Preset | None]:

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from interp.corpus import Encoder
 from interp.debate.agents import Sampling
 from interp.debate.tasks import Task
@@ -40,7 +38,16 @@ from interp.listed import Listed, listed, require_owner
 from interp.models import Model
 from interp.perplexities import perplexities
 from interp.progress import Progress
-from interp.steering import POSITIONS, UNITS, Positions, Steering, add, positions, random_direction
+from interp.steering import (
+    POSITIONS,
+    UNITS,
+    Positions,
+    Steering,
+    add,
+    positions,
+    random_direction,
+    require_coefficients,
+)
 
 CONTEXTS = ("turn", "question")
 """What is gone on from: `turn`, the transcript up to an agent's first tag (the paper); `question`, the bare
@@ -72,12 +79,9 @@ class Settings:
         for name, given, known in [*checks, *(("context", context, CONTEXTS) for context in self.contexts)]:
             if given not in known:
                 raise UserError(f"{name} {given}: not known; give one of {', '.join(known)}")
-        if len({*self.coefficients, 0.0}) < 2:
-            raise UserError(f"coefficients {self.coefficients} given: give at least one that is not 0")
+        require_coefficients(self.coefficients)
         if not self.layers:
             raise UserError("no layer given; give at least one")
-        if not np.isfinite(self.coefficients).all():
-            raise UserError(f"coefficients {self.coefficients} given: they must be finite numbers")
 
 
 @dataclass(frozen=True)

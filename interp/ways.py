@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from interp.asking import Prompt
 from interp.debate.agents import Sampling
 from interp.debate.personas import TRAIT_PERSONAS, Persona
 from interp.directions import Direction
 from interp.errors import UserError
-from interp.steering import POSITIONS, UNITS, Steering, add, clamp, random_direction
+from interp.steering import POSITIONS, UNITS, Steering, add, clamp, random_direction, require_coefficients
 
 WAYS: dict[str, Callable[..., Steering]] = {"add": add, "clamp": clamp}
 """What is done with a direction: add so many units along it (the paper), or set the projection on it to so many."""
@@ -50,10 +48,7 @@ class Settings:
         for name, given, known in [*checks, *(("way", way, WAYS) for way in self.ways)]:
             if given not in known:
                 raise UserError(f"{name} {given}: not known; give one of {', '.join(known)}")
-        if not any(self.coefficients):
-            raise UserError(f"coefficients {self.coefficients} given: give at least one that is not 0")
-        if not np.isfinite(self.coefficients).all():
-            raise UserError(f"coefficients {self.coefficients} given: they must be finite numbers")
+        require_coefficients(self.coefficients)
 
 
 @dataclass(frozen=True)
