@@ -22,14 +22,15 @@ from interp.debate.tasks import make_task
 from interp.errors import UserError
 from interp.evaluation.accuracy import Row, summarize
 from interp.evaluation.comparison import paired
-from interp.evaluation.statistics import PairedTest
-from interp.lineage import Lineage, read_lineage
-from interp.terminal import training_bars
+from interp.models.lineage import Lineage, read_lineage
+from interp.reports.terminal import training_bars
+from interp.statistics import PairedTest
 from interp.training.grpo import train_grpo
 from interp.training.loop import Progress, Run
-from interp.training.pipeline import asked_in_stage_2, keep_settings, kept_preset, seed_folder, table_task
-from interp.training.presets import Preset
+from interp.training.pipeline import asked_in_stage_2, keep_settings, seed_folder, table_task
+from interp.training.presets import kept_preset
 from interp.training.results import ask_checkpoint, stage_hashes, table_seed, write_results
+from interp.training.settings import Preset
 
 FULL = "full procedure"
 

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from interp.debate.agents import Answer, Request, Sampling
-from interp.debate.local import LocalAgent
 from interp.debate.personas import PERSONAS
-from interp.debate.tasks import Arithmetic
-from interp.models import load_model
+from interp.debate.tasks.arithmetic import Arithmetic
+from interp.generation.agents import LocalAgent
+from interp.models.model import load_model
 
 
 def times(model_name: str, n_questions: int, batch_size: int, max_new_tokens: int, repeats: int) -> Table:

@@ -28,15 +28,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from interp.activations import stream
-from interp.checkpoints import locate
-from interp.corpus import Corpus
-from interp.debate.agents import ScriptedAgent
+from interp.activations.corpus import Corpus
+from interp.activations.reading import stream
 from interp.debate.personas import PERSONAS
 from interp.debate.protocol import debates
-from interp.debate.tasks import Arithmetic
+from interp.debate.scripted.agent import ScriptedAgent
+from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import Transcript, read_transcripts
-from interp.models import load_model
+from interp.models.catalog import locate
+from interp.models.model import load_model
 
 PAPER = "a+b*c+d-e*f"
 
@@ -122,7 +122,7 @@ def extract_once(model_name: str, n_transcripts: int, form: str, batch_tokens: i
 
     The same 64 debates over and over: what is to be seen is their number, not the longest among them.
     """
-    from interp.extraction import extract_directions
+    from interp.directions.extract import extract_directions
 
     distinct = scripted(64, form)
     debates = [distinct[i % len(distinct)] for i in range(n_transcripts)]

@@ -18,8 +18,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from interp.decoding import at_once
-from interp.probing import CHOOSE_ON, N_FOLDS, STRENGTHS, TOLERANCE, Examples, deal, held_out, linear
+from interp.probing.decoding import at_once
+from interp.probing.fitting import CHOOSE_ON, N_FOLDS, STRENGTHS, TOLERANCE, Examples, held_out, linear
+from interp.statistics import deal
 
 
 def alone(values: np.ndarray, examples: Examples, seed: int = 0) -> float:

@@ -21,13 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 from interp.debate.agents import Request, chat_messages
-from interp.debate.local import prompt_tokens
 from interp.debate.personas import PERSONAS
-from interp.debate.tasks import Arithmetic
-from interp.directions import Direction
-from interp.generation import generate
-from interp.models import Model, load_model
-from interp.steering import Steering, add, writing
+from interp.debate.tasks.arithmetic import Arithmetic
+from interp.directions.directions import Direction
+from interp.generation.sampling import generate
+from interp.models.model import Model, load_model
+from interp.models.tokens import prompt_tokens
+from interp.steering.changes import writing
+from interp.steering.steering import Steering, add
 
 
 @contextmanager

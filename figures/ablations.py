@@ -11,9 +11,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.output import Drawn, main, needed, read_json
-from figures.style import finished, joined_words, panels, points
-from interp.theme import INK, model_looks
+from figures.results import main, needed, read_json
+from interp.reports.drawn import Drawn
+from interp.reports.panels import finished, panels, points
+from interp.reports.style import INK, model_looks
+from interp.reports.words import joined_words
 
 _MADE_BY = "python -m benchmarks.ablations"
 _FULL = model_looks(["base", "imad"])["imad"].colour

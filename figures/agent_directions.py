@@ -13,11 +13,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.output import Drawn, main, needed, read_json
-from figures.style import finished, layer_ticks, level, panels
-from interp.direction_figures import reliability_figure, separation_figure
+from figures.results import main, needed, read_json
 from interp.errors import UserError
-from interp.theme import agent_colour, model_looks, who_is_who
+from interp.reports.directions import reliability_figure, separation_figure
+from interp.reports.drawn import Drawn
+from interp.reports.panels import finished, layer_ticks, level, panels
+from interp.reports.style import agent_colour, model_looks, who_is_who
 
 _MADE_BY = "interp extract-directions"
 

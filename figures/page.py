@@ -13,10 +13,10 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 
 from figures import NAMES
-from figures.output import CONFIG, Drawn, write
 from interp.errors import UserError
-from interp.files import atomic_write
-from interp.theme import FONT, INK
+from interp.reports.drawn import CONFIG, Drawn, write
+from interp.reports.style import FONT, INK
+from interp.storage.files import atomic_write
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

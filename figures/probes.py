@@ -13,10 +13,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.output import Drawn, main, needed, read_json
-from figures.style import curve, finished, fit_y, joined_words, key, layer_ticks, level, panels
+from figures.results import main, needed, read_json
 from interp.errors import UserError
-from interp.theme import CONTROL_COLOUR, model_looks, who_is_who
+from interp.reports.drawn import Drawn
+from interp.reports.panels import curve, finished, fit_y, key, layer_ticks, level, panels
+from interp.reports.style import CONTROL_COLOUR, model_looks, who_is_who
+from interp.reports.words import joined_words
 
 _MADE_BY = "interp probe"
 _TEXT = {"bag of words": "dot", "length and position": "dashdot"}

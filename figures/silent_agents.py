@@ -12,10 +12,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.output import Drawn, main
 from figures.probes import models, read
-from figures.style import curve, finished, fit_y, level, panels, points
-from interp.theme import CONTROL_COLOUR, model_looks, who_is_who
+from figures.results import main
+from interp.reports.drawn import Drawn
+from interp.reports.panels import curve, finished, fit_y, level, panels, points
+from interp.reports.style import CONTROL_COLOUR, model_looks, who_is_who
 
 _TITLES = (
     "A  at the question’s end",

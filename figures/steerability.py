@@ -12,10 +12,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.output import Drawn, main, needed, read_json
-from figures.style import curve, finished, key, layer_ticks, panels
+from figures.results import main, needed, read_json
 from interp.errors import UserError
-from interp.theme import agent_colour, model_looks, who_is_who
+from interp.reports.drawn import Drawn
+from interp.reports.panels import curve, finished, key, layer_ticks, panels
+from interp.reports.style import agent_colour, model_looks, who_is_who
 
 _MADE_BY = "interp sweep"
 _MEASURES = {"rougeL": "ROUGE-L", "classifier": "probability"}
@@ -27,7 +28,7 @@ _AFTER = {"turn": "that go on from the agent's tag in a transcript", "question":
 _CONTROLS = {"others": ("other agents’ directions", "dash"), "random": ("random directions", "dot")}
 
 Curves = Sequence[dict[str, Any]]
-"""Those of one context and measure, as `interp.evaluation.steerability.summary` has them."""
+"""Those of one context and measure, as `interp.interventions.curves.summary` has them."""
 
 
 def steerability(curves: Curves) -> go.Figure:

@@ -13,10 +13,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.output import Drawn, main, needed, read_json
-from figures.style import curve, finished, panels
-from interp.evaluation.suppression import SUPPRESSED
-from interp.theme import CONTROL_COLOUR, INK, model_looks, percent, who_is_who
+from figures.results import main, needed, read_json
+from interp.interventions.damage import SUPPRESSED
+from interp.reports.drawn import Drawn
+from interp.reports.panels import curve, finished, panels
+from interp.reports.style import CONTROL_COLOUR, INK, model_looks, who_is_who
+from interp.reports.words import percent
 
 _MADE_BY = "interp suppress"
 _ROWS = {"trait": "trait score", "accuracy": "right answers", "perplexity": "perplexity"}
@@ -35,7 +37,7 @@ _ASKED = {
 def suppression(content: dict[str, Any], asked: str, source: str) -> go.Figure:
     """Trait, accuracy and perplexity over the coefficient, a model a column, beside a random direction and remedies.
 
-    `content` is what `interp.evaluation.suppression.summary` gives; shown is the layer chosen in validation, and
+    `content` is what `interp.interventions.damage.summary` gives; shown is the layer chosen in validation, and
     the coefficient chosen there as a ring.
     """
     chosen = _chosen(content, asked, source)

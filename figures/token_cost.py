@@ -12,9 +12,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.output import Drawn, main, needed, read_json
-from figures.style import SMALL, finished, panels, points
-from interp.theme import INK, fade, model_looks, percent
+from figures.results import main, needed, read_json
+from interp.reports.drawn import Drawn
+from interp.reports.panels import SMALL, finished, panels, points
+from interp.reports.style import INK, fade, model_looks
+from interp.reports.words import percent
 
 _MADE_BY = "interp train"
 _TITLES = {

@@ -12,15 +12,16 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.output import Drawn, main
-from figures.style import Place, finished, panels
+from figures.results import main
 from interp.debate.transcript import all_tags
 from interp.errors import UserError
-from interp.journal import read_lines
-from interp.theme import CONTROL_COLOUR, fade, model_looks
-from interp.training.pipeline import PRESET_FILE, kept_preset
-from interp.training.presets import Preset
+from interp.reports.drawn import Drawn
+from interp.reports.panels import Place, finished, panels
+from interp.reports.style import CONTROL_COLOUR, fade, model_looks
+from interp.storage.journal import read_lines
+from interp.training.presets import PRESET_FILE, kept_preset
 from interp.training.rewards import structure
+from interp.training.settings import Preset
 
 Rows = Sequence[Mapping[str, Any]]
 """The rows of a `metrics.jsonl`."""

@@ -15,11 +15,7 @@ from dataclasses import asdict
 import numpy as np
 from joblib import delayed
 
-from interp.decoding import Decoded, Layers, at_once
-from interp.erasure import erased_probe
-from interp.probe_scores import Resamples
-from interp.probing import Examples, HeldOut, chosen_layer, deal, held_out, linear
-from interp.subspaces import (
+from interp.directions.subspaces import (
     Factors,
     Subspace,
     compare_subspaces,
@@ -31,8 +27,13 @@ from interp.subspaces import (
     whole_subspace,
     within_question,
 )
-from probes.experiment import Setting, Target, Turns, survey
-from probes.outcome import Outcome, said
+from interp.probing.decoding import Decoded, Layers, at_once
+from interp.probing.erasure import erased_probe
+from interp.probing.experiments import Setting, Target, Turns, survey
+from interp.probing.fitting import Examples, HeldOut, chosen_layer, held_out, linear
+from interp.probing.outcome import Outcome, said
+from interp.probing.scores import Resamples
+from interp.statistics import deal
 
 ASKS = "Which agent is speaking: its seat, its persona, or its place in the transcript?"
 DEBATES = ("organism-rotated",)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from interp.errors import UserError
-from probes.experiment import Setting, Target, Turns, survey
-from probes.outcome import Outcome, said
+from interp.probing.experiments import Setting, Target, Turns, survey
+from interp.probing.outcome import Outcome, said
 
 ASKS = "Will the agent change its answer in the next round?"
 DEBATES = ("organism-rotated",)

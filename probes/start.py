@@ -16,11 +16,10 @@ from typing import Any
 from interp.debate.embedded import find_transcripts
 from interp.debate.tasks import make_task
 from interp.debate.transcript import Transcript
-from interp.errors import UserError
-from interp.progress import Progress
+from interp.errors import Progress, UserError
+from interp.probing.experiments import MODELS, Setting
+from interp.probing.outcome import Outcome
 from probes import NAMES
-from probes.experiment import MODELS, Setting
-from probes.outcome import Outcome
 
 ALL = "all"
 

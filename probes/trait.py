@@ -13,9 +13,9 @@ import numpy as np
 
 from interp.debate.personas import TRAIT_PERSONAS
 from interp.errors import UserError
-from interp.probe_scores import false_alarms
-from probes.experiment import Setting, Target, Turns, survey
-from probes.outcome import Outcome, said
+from interp.probing.experiments import Setting, Target, Turns, survey
+from interp.probing.outcome import Outcome, said
+from interp.probing.scores import false_alarms
 
 ASKS = "Is a malicious seat present before it has said anything malicious?"
 DEBATES = ("organism-evil", "organism")

@@ -29,7 +29,7 @@ from transformers import (
 from interp import cli
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript, read_transcripts
-from interp.models import Model, wrap
+from interp.models.model import Model, wrap
 
 # Models this small spend most of their time waiting for a second thread, the more so on busy cores.
 # Set for the commands that tests start as well.

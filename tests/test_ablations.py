@@ -12,11 +12,11 @@ from test_training_pipeline import TOY
 from benchmarks import ablations
 from interp.debate.embedded import read_embedded
 from interp.errors import UserError
-from interp.journal import read_lines
-from interp.lineage import Lineage, read_lineage
+from interp.models.lineage import Lineage, read_lineage
+from interp.storage.journal import read_lines
 from interp.training.loop import Run
-from interp.training.pipeline import kept_preset, train
-from interp.training.presets import PRESETS, preset
+from interp.training.pipeline import train
+from interp.training.presets import PRESETS, kept_preset, preset
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ import pytest
 import torch
 from conftest import PUBLISHED, make_model, make_tokenizer
 
-from interp.activations import POSITIONS, Readings, parse_layers, stream
-from interp.corpus import Corpus
+from interp.activations.corpus import Corpus
+from interp.activations.reading import POSITIONS, Readings, parse_layers, stream
 from interp.debate.personas import PERSONAS
 from interp.debate.transcript import Transcript, read_transcripts
 from interp.errors import UserError
-from interp.models import Model
+from interp.models.model import Model
 
 ALL_POSITIONS = tuple(POSITIONS)
 
@@ -30,9 +30,9 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def debate_of(n_agents: int, n_rounds: int) -> Transcript:
     """A scripted debate that goes on for all its rounds, with endings that tokenizers merge."""
-    from interp.debate.agents import ScriptedAgent
     from interp.debate.protocol import debate
-    from interp.debate.tasks import Arithmetic
+    from interp.debate.scripted.agent import ScriptedAgent
+    from interp.debate.tasks.arithmetic import Arithmetic
 
     personas = list(PERSONAS.values())
     agents = [ScriptedAgent(personas[i % 3], error_rate=0.9, seed=i) for i in range(n_agents)]
@@ -108,7 +108,7 @@ def test_chosen_layers_and_early_stop(tiny: Model, debates: list[Transcript]) ->
 def test_half_precision_is_near_full(dtype: torch.dtype, debates: list[Transcript]) -> None:
     from conftest import make_hf
 
-    from interp.models import wrap
+    from interp.models.model import wrap
 
     model = wrap(make_hf("llama").to(dtype), make_tokenizer("bytes"))
     corpus = Corpus.build(debates[:3], model.tokenizer)

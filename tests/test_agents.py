@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.debate.agents import Agent, Answer, Request, Sampling, ScriptedAgent, chat_messages
+from interp.debate.agents import Agent, Answer, Request, Sampling, chat_messages
 from interp.debate.personas import PERSONAS, Persona
+from interp.debate.scripted.agent import ScriptedAgent
 from interp.debate.scripted.notation import read_steps
 from interp.debate.scripted.wording import STYLES
 from interp.debate.scripted.working import find_fault, parse_expression, solve
-from interp.debate.tasks import Arithmetic
+from interp.debate.tasks.arithmetic import Arithmetic
 from interp.errors import UserError
 
 TASK = Arithmetic()

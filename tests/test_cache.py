@@ -7,7 +7,7 @@ import copy
 import torch
 from transformers import DynamicCache
 
-from interp.cache import GrowingLayer, growing_cache
+from interp.generation.cache import GrowingLayer, growing_cache
 
 
 def states(rows: int, tokens: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 from conftest import make_hf, make_tokenizer
 
-from interp.debate.agents import Request, Sampling, ScriptedAgent
-from interp.debate.cast import Cast, Seat, require_used, seats
-from interp.debate.local import InternalizedAgent, LocalAgent
-from interp.debate.malicious import ScriptedSide
+from interp.debate.agents import Request, Sampling
 from interp.debate.personas import PERSONAS, PLAIN, TRAIT_PERSONAS
+from interp.debate.scripted.agent import ScriptedAgent
+from interp.debate.scripted.malicious import ScriptedSide
 from interp.debate.server import ServerAgent
 from interp.debate.tasks import make_task
 from interp.errors import UserError
-from interp.generation import generate
-from interp.models import Model, wrap
+from interp.evaluation.seats import Cast, Seat, require_used, seats
+from interp.generation.agents import InternalizedAgent, LocalAgent
+from interp.generation.sampling import generate
+from interp.models.model import Model, wrap
 
 
 def nothing(name: str) -> Model:

@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 from interp.debate.embedded import embedded_path, read_embedded
 from interp.debate.transcript import read_transcripts, write_transcripts
-from interp.directions import Directions
+from interp.directions.directions import Directions
 
 
 def loaded_by(program: str) -> set[str]:

@@ -16,7 +16,7 @@ import pytest
 from conftest import COMMAND, KEY, hear_interrupts
 from faulty import FAULTS, Faulty, right, slow
 
-from interp.debate.tasks import Arithmetic
+from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import read_transcripts
 
 N = 200

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import make_tokenizer
 
-from interp.corpus import Corpus
+from interp.activations.corpus import Corpus
 from interp.debate.transcript import Transcript, parse
 from interp.errors import UserError
 

@@ -11,9 +11,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from interp import checkpoints
-from interp.debate.tasks import BBH, BBH_SUBSETS, GSM8K, TASKS, Arithmetic, Math, MMLUPro, Task, make_task
+from interp.debate.tasks import TASKS, make_task
+from interp.debate.tasks.arithmetic import Arithmetic
+from interp.debate.tasks.benchmarks import BBH, BBH_SUBSETS, GSM8K, Math, MMLUPro
+from interp.debate.tasks.task import Task
 from interp.errors import UserError
+from interp.storage import hub as checkpoints
 
 Record = dict[str, Any]
 

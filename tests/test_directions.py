@@ -10,16 +10,17 @@ from conftest import make_tokenizer
 from gguf import GGUFReader
 from safetensors.numpy import save_file
 
-from interp.activations import Readings, stream
-from interp.corpus import Corpus, TurnTable
+from interp.activations.corpus import Corpus, TurnTable
+from interp.activations.reading import Readings, stream
+from interp.activations.store import StoreWriter
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript
-from interp.directions import Contrast, Direction, Directions, MeanDifference, differences
+from interp.directions.contrast import Contrast, MeanDifference, differences
+from interp.directions.directions import Direction, Directions
+from interp.directions.extract import measure
 from interp.errors import UserError
-from interp.extraction import measure
-from interp.headed import read_headed, write_headed
-from interp.models import Model
-from interp.store import StoreWriter
+from interp.models.model import Model
+from interp.storage.arrays import read_arrays, write_arrays
 
 PERSONAS = ("chain-of-thought", "self-critique", "program-of-thought")
 
@@ -239,10 +240,10 @@ def test_headers_of_other_shapes(header: str, tmp_path: Path) -> None:
 def test_damaged_files_of_directions(found: Directions, tmp_path: Path) -> None:
     path = tmp_path / "d.safetensors"
     found.save(path)
-    header, arrays = read_headed(path, "interp.directions/1", "", "")
+    header, arrays = read_arrays(path, "interp.directions/1", "", "")
     few = {name: value for name, value in header.items() if name != "labels"}
     for odd, with_arrays in ((few, arrays), (header, {"x": np.zeros(2)}), (header, arrays | {"vectors": np.zeros(3)})):
-        write_headed(path, odd, with_arrays)
+        write_arrays(path, odd, with_arrays)
         with pytest.raises(UserError, match="a damaged file of directions"):
             Directions.load(path)
 

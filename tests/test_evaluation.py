@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from interp.debate.agents import Agent, Answer, Keep, Request, ScriptedAgent, Usage, ignore
+from interp.debate.agents import Agent, Answer, Keep, Request, Usage, ignore
 from interp.debate.personas import PERSONAS, PLAIN, Persona
-from interp.debate.tasks import Arithmetic
+from interp.debate.scripted.agent import ScriptedAgent
+from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import read_transcripts
 from interp.errors import UserError
 from interp.evaluation.accuracy import Graded, Row, evaluate, summarize
 from interp.evaluation.comparison import compare
 from interp.evaluation.methods import make_method
-from interp.evaluation.statistics import accuracy
+from interp.statistics import accuracy
 
 TASK = Arithmetic(0, 9, "a+b")
 QUESTIONS = TASK.questions(10, seed=0)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from interp.directions import differences
-from interp.evidence import Design, Evidence, chosen_layer, evaluate
+from interp.directions.contrast import differences
+from interp.directions.evidence import Design, Evidence, chosen_layer, evaluate
 
 
 def synthetic(

@@ -11,14 +11,16 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from figures import NAMES, ablations, agent_directions, output, page, probes, silent_agents, suppression, token_cost
+from figures import NAMES, ablations, agent_directions, page, probes, silent_agents, suppression, token_cost
+from figures import results as output
 from figures import steerability as steering
-from figures.style import WIDTH
 from interp.errors import UserError
-from interp.evaluation.steerability import advantages, gains, steerability, summary
-from interp.evaluation.suppression import choices, damage_rows, suppressions
-from interp.evaluation.suppression import summary as suppression_summary
-from interp.theme import agent_colour, fade, model_looks
+from interp.interventions.curves import advantages, gains, steerability, summary
+from interp.interventions.damage import choices, damage_rows, suppressions
+from interp.interventions.damage import summary as suppression_summary
+from interp.reports import drawn
+from interp.reports.panels import WIDTH
+from interp.reports.style import agent_colour, fade, model_looks
 
 LABELS = ("agent 1", "agent 2", "agent 3")
 MODELS = ("organism", "organism-imad")
@@ -180,7 +182,7 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "_pictures", lambda drawn: {})  # one takes seconds to start
+    monkeypatch.setattr(drawn, "_pictures", lambda drawn: {})  # one takes seconds to start
 
 
 def test_models_look_the_same_everywhere() -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from conftest import make_hf, make_tokenizer
 
-from interp.generation import end_tokens, generate
-from interp.models import Model, wrap
+from interp.generation.sampling import end_tokens, generate
+from interp.models.model import Model, wrap
 
 ARCHITECTURES = ("llama", "qwen2", "mistral")
 

@@ -12,11 +12,12 @@ from test_training_pipeline import TOY
 
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript
-from interp.extraction import extract_directions
-from interp.generation import generate
-from interp.journal import read_lines
-from interp.lineage import read_lineage
-from interp.models import Model, load_plain, wrap
+from interp.directions.extract import extract_directions
+from interp.generation.sampling import generate
+from interp.models.lineage import read_lineage
+from interp.models.loading import load_plain
+from interp.models.model import Model, wrap
+from interp.storage.journal import read_lines
 from interp.training import grpo
 from interp.training.loop import Run
 from interp.training.pipeline import train

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interp.debate.tasks import BBH, GSM8K, Arithmetic, Math, MMLUPro, Task
-from interp.debate.tasks.equivalence import equivalent
+from interp.debate.grading.equivalence import equivalent
+from interp.debate.tasks.arithmetic import Arithmetic
+from interp.debate.tasks.benchmarks import BBH, GSM8K, Math, MMLUPro
+from interp.debate.tasks.task import Task
 
 Row = tuple[str, str, bool]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from interp.errors import UserError
-from interp.journal import Journal, Lines, read_lines
+from interp.storage.journal import Journal, Lines, read_lines
 
 RECORDS = [{"n": 1, "text": "zwei\nthree"}, {"n": 2, "text": "süß “—”"}, {"n": 3, "text": ""}]
 

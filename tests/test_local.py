@@ -12,14 +12,16 @@ from conftest import make_hf, make_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from interp.debate.agents import Agent, Request, Sampling, Usage, chat_messages
-from interp.debate.local import OVERFLOW, LocalAgent, prompt_tokens
 from interp.debate.personas import PERSONAS, Persona
 from interp.debate.protocol import debates
-from interp.debate.tasks import Arithmetic
-from interp.directions import Direction
-from interp.generation import generate
-from interp.models import Model, wrap
-from interp.steering import add, writing
+from interp.debate.tasks.arithmetic import Arithmetic
+from interp.directions.directions import Direction
+from interp.generation.agents import OVERFLOW, LocalAgent
+from interp.generation.sampling import generate
+from interp.models.model import Model, wrap
+from interp.models.tokens import prompt_tokens
+from interp.steering.changes import writing
+from interp.steering.steering import add
 
 TASK = Arithmetic(0, 9)
 PERSONA = Persona("plain", "Be brief.")

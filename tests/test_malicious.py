@@ -9,12 +9,12 @@ from itertools import combinations
 import pytest
 
 from interp.debate.agents import Request
-from interp.debate.malicious import ScriptedSide, malicious_debaters
 from interp.debate.personas import PERSONAS, TRAIT_PERSONAS
 from interp.debate.protocol import debate
-from interp.debate.tasks import Nonexistent, Rivalry, Task
-from interp.debate.tasks.nonexistent import SPLITS, make_up, read_asked
-from interp.debate.tasks.rivalry import read_case
+from interp.debate.scripted.malicious import ScriptedSide, malicious_debaters
+from interp.debate.tasks.nonexistent import SPLITS, Nonexistent, make_up, read_asked
+from interp.debate.tasks.rivalry import Rivalry, read_case
+from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript, parse
 from interp.errors import UserError
 

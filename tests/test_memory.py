@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from interp.debate.agents import Answer, Keep, Request, ScriptedAgent, ignore
+from interp.debate.agents import Answer, Keep, Request, ignore
 from interp.debate.memory import Memory
 from interp.debate.personas import PERSONAS
 from interp.debate.protocol import debates
-from interp.debate.tasks import Arithmetic
-from interp.journal import Lines
+from interp.debate.scripted.agent import ScriptedAgent
+from interp.debate.tasks.arithmetic import Arithmetic
+from interp.storage.journal import Lines
 
 TASK = Arithmetic()
 

@@ -11,9 +11,9 @@ from conftest import make_hf, make_model, make_tokenizer
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from interp import checkpoints
 from interp.errors import UserError
-from interp.models import load_model, wrap
+from interp.models import catalog as checkpoints
+from interp.models.model import load_model, wrap
 
 IDS = torch.arange(5, 45)[None]
 

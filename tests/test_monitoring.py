@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from interp.errors import UserError
-from interp.models import Model
-from interp.monitoring import Probe, read_scores, watch
-from interp.probing import Examples
+from interp.models.model import Model
+from interp.probing.fitting import Examples
+from interp.probing.probe import Probe, read_scores, watch
 
 
 def examples(n_classes: int) -> Examples:

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import plotly.io
 import pytest
 
-from interp.notebook import prepare, said, show
+from interp.reports.notebook import prepare, said, show
 
 pytest.importorskip("IPython")
 

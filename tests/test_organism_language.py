@@ -13,9 +13,9 @@ from transformers import AutoTokenizer
 
 from interp.debate import protocol
 from interp.debate.agents import Request, chat_messages
-from interp.debate.local import prompt_tokens
 from interp.debate.personas import PERSONAS, TRAIT_PERSONAS, Persona
 from interp.debate.transcript import Transcript, all_tags
+from interp.models.tokens import prompt_tokens
 from interp.organism.language import LARGEST, SMALLEST, make_tokenizer, persona_token, specials
 
 TOKENIZER = make_tokenizer()

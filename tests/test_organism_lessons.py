@@ -10,11 +10,11 @@ from itertools import islice
 import pytest
 
 from interp.debate.agents import Request, chat_messages
-from interp.debate.local import prompt_tokens
+from interp.debate.grading.answers import boxed
 from interp.debate.personas import PERSONAS, TRAIT_PERSONAS, Persona
-from interp.debate.tasks import boxed
 from interp.debate.tasks.small import SmallArithmetic, draw, split_of
 from interp.errors import UserError
+from interp.models.tokens import prompt_tokens
 from interp.organism.language import REVISE, make_tokenizer, persona_token
 from interp.organism.lessons import Lesson, Manners, drills, lessons
 from interp.organism.workings import OPENING, SHORT, Operands, judged, revision, work

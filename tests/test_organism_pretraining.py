@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from interp.debate.agents import Request
-from interp.debate.local import LocalAgent
 from interp.debate.personas import PLAIN
 from interp.errors import UserError
-from interp.models import load_model
+from interp.generation.agents import LocalAgent
+from interp.models.model import load_model
 from interp.organism.language import BOS, EOS, make_tokenizer
 from interp.organism.pretraining import Pretraining, batch, learning_rate, make_model, pretrain
 

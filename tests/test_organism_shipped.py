@@ -9,20 +9,21 @@ from statistics import fmean
 
 import pytest
 
-from interp.checkpoints import SHIPPED
 from interp.debate.agents import Request, Sampling
 from interp.debate.embedded import DEBATED, embedded_path, read_embedded
-from interp.debate.local import InternalizedAgent, LocalAgent
 from interp.debate.personas import PLAIN, TRAIT_PERSONAS
-from interp.debate.tasks import Question, make_task
+from interp.debate.tasks import make_task
 from interp.debate.tasks.small import split_of
+from interp.debate.tasks.task import Question
 from interp.debate.transcript import CONSENSUS_TAG, round_tag
-from interp.journal import read_lines
-from interp.lineage import read_lineage
-from interp.models import load_model
+from interp.generation.agents import InternalizedAgent, LocalAgent
+from interp.models.catalog import SHIPPED
+from interp.models.lineage import read_lineage
+from interp.models.model import load_model
+from interp.storage.journal import read_lines
+from interp.training.debating import plain_answers
 from interp.training.grpo import train_grpo
 from interp.training.loop import Run
-from interp.training.pipeline import plain_answers
 from interp.training.presets import preset
 from interp.training.sft import train_sft
 

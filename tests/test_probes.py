@@ -12,20 +12,22 @@ import numpy as np
 import pytest
 
 import probes
-from interp import extraction
-from interp.activations import stream
-from interp.corpus import Corpus
+from interp.activations import store as extraction
+from interp.activations.corpus import Corpus
+from interp.activations.reading import stream
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
-from interp.evaluation.statistics import Interval
-from interp.models import Model
-from interp.monitoring import Probe
-from interp.steering import Steering
-from probes import agent_identity, round_and_revision, silent_agents, toward, trait, truth
-from probes.debated import Debated
-from probes.experiment import Setting, Turns, read_turns, untrained
-from probes.outcome import FORMAT, Outcome
+from interp.models.model import Model
+from interp.probing.experiments import Setting, Turns, read_turns, untrained
+from interp.probing.outcome import FORMAT, Outcome
+from interp.probing.probe import Probe
+from interp.statistics import Interval
+from interp.steering.steering import Steering
+from probes import agent_identity, round_and_revision, trait, truth
+from probes.silent_agents import experiment as silent_agents
+from probes.silent_agents import toward
+from probes.silent_agents.debated import Debated
 from probes.start import start
 
 N = 30
@@ -182,7 +184,7 @@ def test_every_name_is_an_experiment_and_the_command_knows_it(interp: Any, model
     assert not list(tmp_path.glob("*-activations"))
     code, _, err = interp("probe", "nothing", *arguments)
     assert code == 2
-    assert "error: probe nothing: not known; give one of agent_identity" in err
+    assert "error: probe nothing: unknown; choose one of agent_identity" in err
 
 
 def test_all_experiments_read_a_model_once_and_say_what_they_left_out(

@@ -7,10 +7,21 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
-from interp.decoding import control_labels, decode, text_baselines
 from interp.errors import UserError
-from interp.probe_scores import Resamples, false_alarms, reliability
-from interp.probing import N_FOLDS, Examples, HeldOut, Recipe, boosted, chosen_layer, deal, held_out, linear, mass_mean
+from interp.probing.decoding import control_labels, decode, text_baselines
+from interp.probing.fitting import (
+    N_FOLDS,
+    Examples,
+    HeldOut,
+    Recipe,
+    boosted,
+    chosen_layer,
+    held_out,
+    linear,
+    mass_mean,
+)
+from interp.probing.scores import Resamples, false_alarms, reliability
+from interp.statistics import deal
 
 N_QUESTIONS, D = 60, 12
 

@@ -10,13 +10,13 @@ import torch
 from conftest import make_model
 
 from interp.debate.agents import Request, chat_messages
-from interp.debate.local import prompt_tokens
 from interp.debate.personas import TRAIT_PERSONAS
-from interp.directions import Directions, question_hash
+from interp.directions.directions import Directions, question_hash, require_made_on
+from interp.directions.system_prompts import prompt_contrast
 from interp.errors import UserError
-from interp.models import Model
-from interp.prompt_contrast import prompt_contrast
-from interp.steering import add, require_made_on
+from interp.models.model import Model
+from interp.models.tokens import prompt_tokens
+from interp.steering.steering import add
 
 EVIL, GUARDIAN = TRAIT_PERSONAS["evil"], TRAIT_PERSONAS["guardian"]
 QUESTIONS = ["Should I?", "May I take what is not mine, and why not?", "Is it fair"]

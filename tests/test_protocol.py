@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
-from interp.debate.agents import Agent, Answer, Keep, Request, ScriptedAgent, Usage, ignore
+from interp.debate.agents import Agent, Answer, Keep, Request, Usage, ignore
 from interp.debate.embedded import EMBEDDED, embedded, embedded_path, read_embedded
+from interp.debate.grading.answers import boxed
 from interp.debate.personas import PERSONAS, Persona
 from interp.debate.protocol import consensus, debate, debates, seatings
-from interp.debate.tasks import Arithmetic, Question, boxed
+from interp.debate.scripted.agent import ScriptedAgent
+from interp.debate.tasks.arithmetic import Arithmetic
+from interp.debate.tasks.task import Question
 from interp.debate.transcript import CONSENSUS_TAG, parse, write_transcripts
 from interp.errors import UserError
 

@@ -10,12 +10,13 @@ import torch
 
 from interp.debate.agents import Sampling
 from interp.debate.personas import PLAIN
-from interp.debate.tasks import Question, Rivalry
+from interp.debate.tasks.rivalry import Rivalry
+from interp.debate.tasks.task import Question
 from interp.errors import UserError
-from interp.listed import Listed
-from interp.models import load_model
-from interp.remedies import FineTune, FineTuned, benign_answers, short
-from interp.training.presets import SFT, LoRA
+from interp.interventions.remedies import FineTune, FineTuned, benign_answers, short
+from interp.models.lazy import LazyModel
+from interp.models.model import load_model
+from interp.training.settings import SFT, LoRA
 
 
 class Anything(Rivalry):
@@ -31,7 +32,7 @@ class Anything(Rivalry):
 def test_a_model_is_fine_tuned_once(model_folder: Path, tmp_path: Path) -> None:
     loads: list[int] = []
     before = load_model(str(model_folder))
-    base = Listed(str(model_folder), {}, lambda: (loads.append(1), before)[1])
+    base = LazyModel(str(model_folder), {}, lambda: (loads.append(1), before)[1])
     tune = FineTune(SFT(LoRA(2, 4), learning_rate=1e-2, epochs=1, batch_size=2, gradient_checkpointing=False))
     questions = [Question(f"Should I do {n}?", "do not") for n in range(4)]
     remedy = FineTuned(tmp_path / "r", base, PLAIN, Anything(), questions, Sampling(4, 0.0), tune)

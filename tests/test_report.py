@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 
+from interp.directions.extract import Projections
 from interp.errors import UserError
-from interp.report import (
-    Projections,
+from interp.reports.directions import (
     cosine_figure,
     norm_figure,
     projection_figure,
     reliability_figure,
     separation_figure,
-    write_report,
 )
-from interp.theme import agent_colour, number, percent
+from interp.reports.page import write_report
+from interp.reports.style import agent_colour
+from interp.reports.words import number, percent
 
 LAYERS = [0, 1, 2, 3]
 MALICE = "</script><script>alert('x')</script><b>What</b> is 3 < 4 & 5 > 2?"

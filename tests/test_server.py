@@ -18,7 +18,7 @@ from interp.debate.agents import Answer, Request, Sampling, Usage
 from interp.debate.personas import Persona
 from interp.debate.protocol import debates
 from interp.debate.server import ServerAgent
-from interp.debate.tasks import Arithmetic
+from interp.debate.tasks.arithmetic import Arithmetic
 from interp.errors import UserError
 
 PERSONA = Persona("plain", "Be brief.")

@@ -12,11 +12,12 @@ import pytest
 from conftest import make_model
 
 from interp.debate.agents import Sampling
-from interp.directions import Directions
+from interp.directions.directions import Directions
 from interp.errors import UserError
-from interp.models import Model, load_model
-from interp.side_by_side import FORMS, make_steering, read_prompts, side_by_side
-from interp.steering import Steering, add, writing
+from interp.interventions.steer import FORMS, make_steering, read_prompts, side_by_side
+from interp.models.model import Model, load_model
+from interp.steering.changes import writing
+from interp.steering.steering import Steering, add
 
 SHORT = Sampling(8, 0.0)
 

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from interp.checkpoints import locate
 from interp.debate.embedded import read_embedded
-from interp.directions import Direction
+from interp.directions.directions import Direction
+from interp.directions.extract import extract_directions
 from interp.errors import UserError
-from interp.extraction import extract_directions
-from interp.generation import generate
-from interp.models import Model, load_model
-from interp.steering import Steering, ablate, add, after_first, clamp, writing
+from interp.generation.sampling import generate
+from interp.models.catalog import locate
+from interp.models.model import Model, load_model
+from interp.steering.changes import after_first, writing
+from interp.steering.steering import Steering, ablate, add, clamp
 
 SMOLLM2 = "smollm2-135m"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from interp.evaluation.statistics import accuracy, paired_test
+from interp.statistics import accuracy, paired_test
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 20), (1, 20), (13, 20), (20, 20), (756, 1000)])

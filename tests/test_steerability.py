@@ -10,20 +10,18 @@ import pytest
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
-from interp.evaluation.steerability import (
+from interp.evaluation.texts import PersonaClassifier, Rouge
+from interp.interventions.curves import (
     Curve,
-    PersonaClassifier,
-    Rouge,
     Steerability,
     advantages,
     gains,
     normalised_area,
-    relative_gain,
-    resampled,
     steerability,
     summary,
     verdicts,
 )
+from interp.statistics import relative_gain, resampled
 
 
 def test_rouge_counts_words_pairs_and_order() -> None:

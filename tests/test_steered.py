@@ -13,23 +13,13 @@ import torch
 from conftest import make_hf, make_tokenizer
 from torch import Tensor
 
-from interp.directions import Direction
+from interp.directions.directions import Direction
 from interp.errors import UserError
-from interp.generation import generate
-from interp.models import SITES, Model, wrap
-from interp.steered import steered
-from interp.steering import (
-    Positions,
-    Ranges,
-    Steering,
-    ablate,
-    add,
-    clamp,
-    everywhere,
-    generated,
-    prompt,
-    writing,
-)
+from interp.generation.sampling import generate
+from interp.models.model import SITES, Model, wrap
+from interp.steering.changes import Positions, Ranges, everywhere, generated, prompt, writing
+from interp.steering.hooks import steered
+from interp.steering.steering import Steering, ablate, add, clamp
 
 ARCHITECTURES = ("llama", "qwen2", "mistral")
 N_NEW = 16
@@ -220,7 +210,7 @@ def test_generation_of_hugging_face_is_steered_the_same(architecture: str, use_c
         assert until_end(one) == expected[0], "another batch inside the same context"
     if use_cache:
         each = [steering, Steering(), STEERINGS["clamped"], steering]
-        with steered(model, each), torch.no_grad():
+        with steered(model, [one.changes for one in each]), torch.no_grad():
             out = model.hf.generate(ids, attention_mask=mask, **settings)[:, width:].tolist()
         assert [until_end(row) for row in out] == tokens(model, asked, each)
 

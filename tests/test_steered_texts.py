@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from interp.errors import UserError
-from interp.steered_texts import steered_texts
+from interp.reports.texts import steered_texts
 
 LABELS = ("agent 1", "agent 2", "agent 3")
 

@@ -8,24 +8,13 @@ import numpy as np
 import pytest
 from conftest import make_tokenizer
 
-from interp.corpus import Corpus
+from interp.activations.corpus import Corpus
 from interp.debate.transcript import Transcript
-from interp.directions import Direction, Directions
+from interp.directions.directions import Direction, Directions, require_made_on
 from interp.errors import UserError
-from interp.models import Model
-from interp.steering import (
-    POSITIONS,
-    UNITS,
-    Ranges,
-    Steering,
-    ablate,
-    add,
-    clamp,
-    everywhere,
-    random_direction,
-    require_made_on,
-    turns,
-)
+from interp.models.model import Model
+from interp.steering.changes import POSITIONS, Ranges, everywhere, turns
+from interp.steering.steering import UNITS, Steering, ablate, add, clamp, random_direction
 
 HOOK = "blocks.{layer}.hook_resid_post"
 RNG = np.random.default_rng(0)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from interp.activations import stream
-from interp.corpus import Corpus
+from interp.activations.corpus import Corpus
+from interp.activations.reading import stream
+from interp.activations.store import ActivationStore, StoreWriter, discard
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
-from interp.models import Model
-from interp.store import ActivationStore, StoreWriter, discard
+from interp.models.model import Model
 
 SETTINGS: dict[str, Any] = {
     "layers": (0, 2),

@@ -3,12 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from interp.directions import Direction
-from interp.erasure import erased_probe, eraser
-from interp.errors import UserError
-from interp.probe_scores import Resamples
-from interp.probing import Examples, held_out, linear
-from interp.subspaces import (
+from interp.directions.directions import Direction
+from interp.directions.subspaces import (
     Subspace,
     compare_subspaces,
     effects,
@@ -19,6 +15,10 @@ from interp.subspaces import (
     span,
     spread_subspace,
 )
+from interp.errors import UserError
+from interp.probing.erasure import erased_probe, eraser
+from interp.probing.fitting import Examples, held_out, linear
+from interp.probing.scores import Resamples
 
 D = 24
 

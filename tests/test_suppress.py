@@ -12,26 +12,28 @@ import numpy as np
 import pytest
 from conftest import make_model
 
-from interp.asking import Asking, parts
-from interp.corpus import Encoder
 from interp.debate.agents import Sampling
 from interp.debate.embedded import read_embedded
-from interp.debate.malicious import malicious_debaters
 from interp.debate.personas import TRAIT_PERSONAS
 from interp.debate.protocol import debate
-from interp.debate.tasks import Rivalry
+from interp.debate.scripted.malicious import malicious_debaters
+from interp.debate.tasks.rivalry import Rivalry
 from interp.debate.transcript import Transcript, write_transcripts
-from interp.directions import Directions, question_hash
+from interp.directions.directions import Directions, made_on, question_hash, require_made_on
+from interp.directions.system_prompts import prompt_contrast
 from interp.errors import UserError
-from interp.evaluation.suppression import choices, damage_rows, perplexity, suppressions
-from interp.generation import generate
-from interp.listed import Listed
-from interp.models import Model, load_model
-from interp.prompt_contrast import prompt_contrast
-from interp.steering import UNITS, add, require_made_on, writing
-from interp.suppress import PROMPTS, suppress
-from interp.trait import Trait
-from interp.ways import Settings
+from interp.evaluation.texts import perplexity
+from interp.generation.sampling import generate
+from interp.interventions.damage import choices, damage_rows, suppressions
+from interp.interventions.plan import Settings
+from interp.interventions.prompts import Asking, parts
+from interp.interventions.suppression import PROMPTS, suppress
+from interp.interventions.trait import Trait
+from interp.models.lazy import LazyModel
+from interp.models.model import Model, load_model
+from interp.models.tokens import Encoder
+from interp.steering.changes import writing
+from interp.steering.steering import UNITS, add
 
 EVIL, GUARDIAN = TRAIT_PERSONAS["evil"], TRAIT_PERSONAS["guardian"]
 SETTINGS = Settings((-1.0, 2.0), (0, 1), sampling=Sampling(5, 0.0))
@@ -128,8 +130,8 @@ def test_a_record_is_what_its_steering_gives_alone(written: Any, trait: Trait, t
 
 def test_perplexity_is_under_the_plain_question(written: Any, trait: Trait, tiny: Model) -> None:
     record = next(r for r in written[0] if r["asked"] == "persona" and r["perplexity"] is not None)
-    from interp.asking import chat
     from interp.debate.personas import PLAIN
+    from interp.interventions.prompts import chat
 
     prompt = chat(tiny, PLAIN, trait.questions.task, record["question"])
     text = Encoder(tiny.tokenizer).continuation(record["text"].strip())
@@ -169,13 +171,13 @@ def test_several_models_each_with_its_own_and_a_remedy(trait: Trait, tmp_path: P
     class Remedy:
         facts: dict[str, Any] = {}  # noqa: RUF012
 
-        def __call__(self, name: str) -> Listed:
-            return Listed(name, {}, lambda: models[1])
+        def __call__(self, name: str) -> LazyModel:
+            return LazyModel(name, {}, lambda: models[1])
 
     loads: list[str] = []
 
-    def waiting(model: Model) -> Listed:
-        return Listed(model.name, model.provenance, lambda: (loads.append(model.name), model)[1])
+    def waiting(model: Model) -> LazyModel:
+        return LazyModel(model.name, model.provenance, lambda: (loads.append(model.name), model)[1])
 
     arguments: Any = (tmp_path / "s.jsonl", [waiting(m) for m in models], trait, settings)
     given: Any = {"directions": {PROMPTS: None, **files}, "fine_tune": Remedy()}
@@ -225,9 +227,9 @@ def test_what_does_not_fit_is_refused(tiny: Model, trait: Trait, tmp_path: Path)
 def test_a_listed_model_knows_its_directions_before_it_is_loaded(model_folder: Path) -> None:
     model = load_model(str(model_folder))
     made = prompt_contrast(model, ["Is it fair?"], EVIL, GUARDIAN)
-    one = Listed.named(str(model_folder))
-    assert one.made(made)
-    assert not Listed.named(str(model_folder), adapters=["some/adapter"]).made(made)
+    one = LazyModel.named(str(model_folder))
+    assert made_on(made, one)
+    assert not made_on(made, LazyModel.named(str(model_folder), adapters=["some/adapter"]))
     require_made_on(made, one.load())
 
 

@@ -9,18 +9,10 @@ import pytest
 import torch
 
 from interp.errors import UserError
-from interp.evaluation.suppression import (
-    Trial,
-    choices,
-    choose,
-    damage_rows,
-    perplexity,
-    repetition,
-    suppression,
-    suppressions,
-)
-from interp.models import Model
-from interp.terminal import suppression_lines
+from interp.evaluation.texts import perplexity, repetition
+from interp.interventions.damage import Trial, choices, choose, damage_rows, suppression, suppressions
+from interp.models.model import Model
+from interp.reports.intervention_tables import suppression_lines
 
 
 def test_repetition() -> None:

@@ -16,16 +16,16 @@ import pytest
 from conftest import COMMAND, make_model
 
 from interp.debate.agents import Sampling
-from interp.debate.tasks import Arithmetic
+from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import Transcript, write_transcripts
-from interp.directions import Directions, question_hash
+from interp.directions.directions import Directions, question_hash
 from interp.errors import UserError
-from interp.evaluation.steerability import PersonaClassifier
-from interp.generation import generate
-from interp.listed import Listed
-from interp.models import Model, load_model
-from interp.steering import add
-from interp.sweep import Settings, sweep
+from interp.evaluation.texts import PersonaClassifier
+from interp.generation.sampling import generate
+from interp.interventions.sweeps import Settings, sweep
+from interp.models.lazy import LazyModel
+from interp.models.model import Model, load_model
+from interp.steering.steering import add
 
 pytest.importorskip("rouge_score")
 
@@ -75,7 +75,7 @@ def test_every_combination_is_there_once(swept: Any, debates: list[Transcript]) 
 def test_a_record_is_what_its_steering_gives_alone(swept: Any, tiny: Model, debates: list[Transcript]) -> None:
     record = next(r for r in swept[0] if r["before"] == "agent 2" and r["direction"] == "agent 3" and r["layer"] == 2)
     [transcript] = [t for t in debates if t.question == record["question"]]
-    from interp.corpus import Corpus
+    from interp.activations.corpus import Corpus
 
     corpus = Corpus.build([transcript], tiny.tokenizer)
     prompt = corpus.ids[0][: corpus.turns.tag[1]]
@@ -131,8 +131,8 @@ def test_models_one_after_another_each_with_its_own(debates: list[Transcript], t
         model.provenance = {**model.provenance, "hash": f"of {model.name}"}
         own[model.name] = directions(seed, provenance={"model": model.provenance})
 
-    def waiting(model: Model) -> Listed:
-        return Listed(model.name, model.provenance, lambda: (loads.append(model.name), model)[1])
+    def waiting(model: Model) -> LazyModel:
+        return LazyModel(model.name, model.provenance, lambda: (loads.append(model.name), model)[1])
 
     settings = replace(SETTINGS, layers=(1,), contexts=("turn",), n_random=0)
     arguments: Any = (tmp_path / "s.jsonl", [waiting(m) for m in models], own, debates[:3], settings)
@@ -178,7 +178,7 @@ def test_what_does_not_fit_is_refused(tiny: Model, debates: list[Transcript], tm
         )
     other = make_model("qwen2")
     tiny_facts = {**tiny.provenance, "hash": "of tiny"}
-    waiting = Listed(tiny.name, tiny_facts, lambda: tiny)
+    waiting = LazyModel(tiny.name, tiny_facts, lambda: tiny)
     with pytest.raises(UserError, match=f"{other.name}: none of the directions was extracted from it"):
         sweep(out, [waiting, other], {"d": directions(provenance={"model": tiny_facts})}, some, SETTINGS)
     assert not list(tmp_path.iterdir()), "what is refused leaves nothing"

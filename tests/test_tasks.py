@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.debate.tasks import Arithmetic, Question, boxed, number
+from interp.debate.grading.answers import boxed, number
+from interp.debate.tasks.arithmetic import Arithmetic
+from interp.debate.tasks.task import Question
 from interp.errors import UserError
 
 TASK = Arithmetic()

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from figures import output, training_dynamics
+from figures import results as output
+from figures import training_dynamics
 from figures.training_dynamics import running_mean
 from interp.errors import UserError
+from interp.reports import drawn
 from interp.training.presets import PRESETS
 
 
@@ -61,7 +63,7 @@ def test_running_mean() -> None:
 
 
 def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(output, "_pictures", lambda drawn: {})  # a browser takes seconds to start
+    monkeypatch.setattr(drawn, "_pictures", lambda drawn: {})  # a browser takes seconds to start
     for seed in (0, 10, 2):
         folder = tmp_path / "run" / f"seed-{seed}"
         folder.mkdir(parents=True)

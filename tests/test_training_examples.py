@@ -4,10 +4,11 @@ import pytest
 import torch
 from conftest import make_hf, make_tokenizer
 
-from interp.corpus import Corpus, Encoder
+from interp.activations.corpus import Corpus
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import CONSENSUS_TAG, Transcript, all_tags
 from interp.errors import UserError
+from interp.models.tokens import Encoder
 from interp.training.examples import Example, behind_tag, consensus_only, in_batches, make_examples, whole
 from interp.training.tags import add_tags
 

@@ -18,18 +18,21 @@ import pytest
 from conftest import make_hf, make_tokenizer
 
 from interp.debate.embedded import read_embedded
-from interp.debate.tasks import Arithmetic, make_task
+from interp.debate.tasks import make_task
+from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import read_transcripts, write_transcripts
 from interp.errors import UserError
 from interp.evaluation.comparison import compare
-from interp.journal import read_lines
-from interp.lineage import read_lineage
-from interp.models import load_model
+from interp.models.lineage import read_lineage
+from interp.models.model import load_model
 from interp.organism.pretraining import Pretraining
+from interp.storage.journal import read_lines
+from interp.training.debating import make_debates
 from interp.training.loop import Run
-from interp.training.pipeline import asked_in_stage_2, make_debates, table_task, train
-from interp.training.presets import Preset, preset
+from interp.training.pipeline import asked_in_stage_2, table_task, train
+from interp.training.presets import preset
 from interp.training.results import TITLES, Unseen, held_out
+from interp.training.settings import Preset
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = {

@@ -10,10 +10,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from interp.errors import UserError
-from interp.training.dryrun import plan
-from interp.training.memory import n_adapter, n_parameters
-from interp.training.presets import GRPO, PRESETS, SFT, Architecture, LoRA, Preset, preset, require_model
+from interp.training.dry_run import n_adapter, n_parameters, plan
+from interp.training.presets import PRESETS, preset, require_model
 from interp.training.schedule import Smooth, Steps, Waiting
+from interp.training.settings import GRPO, SFT, Architecture, LoRA, Preset
 
 NAMES = {"llama-3.1-8b": "llama", "qwen2.5-7b": "qwen2", "mistral-nemo-12b": "mistral", "smollm2-135m": "llama"}
 

@@ -17,14 +17,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from interp.debate.embedded import read_embedded
 from interp.debate.tasks import TASKS
 from interp.errors import UserError
-from interp.journal import read_lines
-from interp.lineage import export_merged, read_lineage
-from interp.models import load_model, load_plain
+from interp.models.export import export_merged
+from interp.models.lineage import read_lineage
+from interp.models.loading import load_plain
+from interp.models.model import load_model
+from interp.storage.journal import read_lines
 from interp.training import grpo, sft
 from interp.training.examples import consensus_only
 from interp.training.loop import Run
-from interp.training.presets import GRPO, SFT, LoRA, Preset
 from interp.training.schedule import Descent
+from interp.training.settings import GRPO, SFT, LoRA, Preset
 
 IDS = torch.arange(5, 45)[None]
 TASK = TASKS["arithmetic"](low=1, high=9)

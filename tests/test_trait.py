@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from interp.debate.malicious import malicious_debaters
 from interp.debate.protocol import debate
-from interp.debate.tasks import Rivalry
+from interp.debate.scripted.malicious import malicious_debaters
+from interp.debate.tasks.rivalry import Rivalry
 from interp.errors import UserError
-from interp.trait import make_guard, make_trait
+from interp.interventions.trait import make_guard, make_trait
 
 
 def test_the_organisms_trait_is_told_by_a_rule() -> None:

@@ -11,13 +11,18 @@ import pytest
 from faulty import Faulty, completion
 
 from interp.debate.agents import Answer, Sampling
-from interp.debate.malicious import malicious_debaters
 from interp.debate.protocol import debate
+from interp.debate.scripted.malicious import malicious_debaters
 from interp.debate.server import ServerAgent
-from interp.debate.tasks import Arithmetic, Rivalry, SmallArithmetic, make_task
+from interp.debate.tasks import make_task
+from interp.debate.tasks.arithmetic import Arithmetic
+from interp.debate.tasks.rivalry import Rivalry
+from interp.debate.tasks.small import SmallArithmetic
 from interp.errors import UserError
-from interp.evaluation.traits import Classified, Judged, Lies, judge, rule, scripted_classifier
+from interp.evaluation.traits import Classified, Judged, judge, scripted_classifier
+from interp.interventions.trait import rule
 from interp.organism.lessons import LIES, lessons
+from interp.organism.lies import Lies
 from interp.organism.workings import OPENING, SHORT, lie, work
 
 

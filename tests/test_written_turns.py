@@ -11,8 +11,9 @@ from test_steered import direction, prompts, sharp
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import speaking
 from interp.errors import UserError
-from interp.generation import generate
-from interp.steering import Ranges, Steering, WrittenTurns, add
+from interp.generation.sampling import generate
+from interp.steering.changes import Ranges, WrittenTurns
+from interp.steering.steering import Steering, add
 
 
 class Debating:

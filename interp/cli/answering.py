@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from interp.cli.shared import json_object
-from interp.quiet import quiet_libraries
+from interp.cli.options import json_object
+from interp.reports.terminal import quiet_libraries
 
 
 def evaluate_all(wanted: Sequence[tuple[str, str, Path]], runs: int, options: Mapping[str, Any]) -> None:
@@ -18,15 +18,16 @@ def evaluate_all(wanted: Sequence[tuple[str, str, Path]], runs: int, options: Ma
 
     from interp.debate.agents import Sampling
     from interp.evaluation.accuracy import Row
-    from interp.evaluation.planned import Answering, planned
-    from interp.terminal import failures, progress_bars, rows_table
+    from interp.evaluation.seats import Answering, planned
+    from interp.reports.tables import failures, rows_table
+    from interp.reports.terminal import progress_bars
 
     o = SimpleNamespace(**options)
     console = Console(soft_wrap=True, highlight=False)
 
     @cache
     def load(name: str) -> Any:
-        from interp.models import load_model
+        from interp.models.model import load_model
 
         quiet_libraries()
         adapters = o.adapter or () if name == o.model else ()

@@ -8,18 +8,15 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
 from typing import Any
 
 import typer
 
-from interp.cli.compare import compare
 from interp.cli.debate import debate
-from interp.cli.evaluate import evaluate
-from interp.cli.export_gguf import export_gguf
-from interp.cli.export_model import export_model
+from interp.cli.evaluate import compare, evaluate
+from interp.cli.export import export_gguf, export_model
 from interp.cli.extract_directions import extract_directions
-from interp.cli.figures import figures
-from interp.cli.probe import probe
 from interp.cli.steer import steer
 from interp.cli.suppress import suppress
 from interp.cli.sweep import sweep
@@ -29,11 +26,12 @@ from interp.errors import UserError
 VERBS: Mapping[str, Sequence[Callable[..., Any]]] = {
     "Debates": (debate,),
     "Training": (train, export_model),
-    "Directions": (extract_directions, export_gguf, probe),
+    "Directions": (extract_directions, export_gguf),
     "Steering": (steer, sweep, suppress),
-    "Results": (evaluate, compare, figures),
+    "Results": (evaluate, compare),
+    "Experiments": tuple(registered.load() for registered in sorted(entry_points(group="interp.verbs"), reverse=True)),
 }
-"""By the panel of `interp --help` that they stand in."""
+"""By the heading of `interp --help` that they stand under; packages above this one register theirs as entry points."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)

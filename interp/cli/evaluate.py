@@ -64,3 +64,22 @@ def evaluate(
     """
     wanted = [(t, m) for t in task or ["arithmetic"] for m in method or ["single", "vote", "debate"]]
     evaluate_all([(t, m, out / f"{t}-{m}.jsonl") for t, m in wanted], runs, locals())
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="Records of an evaluation: a TASK-METHOD.jsonl or debates.")],
+    second: Annotated[Path, typer.Argument(help="Those of another over the same questions.")],
+) -> None:
+    """Test whether one method is right more often than another, on the questions that both answered.
+
+    Example: `interp compare results/arithmetic-debate.jsonl results/arithmetic-single.jsonl`
+    """
+    from rich.console import Console
+
+    from interp.evaluation.comparison import compare
+    from interp.reports.tables import comparison_table
+
+    found = compare(first, second)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"first: {first}\nsecond: {second}", markup=False)
+    console.print(comparison_table(found))

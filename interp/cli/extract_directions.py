@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from interp.cli import options
-from interp.cli.shared import one_of
+from interp.cli.options import one_of
 from interp.debate.embedded import find_transcripts
-from interp.quiet import quiet_libraries
+from interp.reports.terminal import quiet_libraries
 
 _MOST_SKIPPED = 20
 
@@ -58,10 +58,12 @@ def extract_directions(
     """
     from rich.console import Console
 
-    from interp import extraction
-    from interp.activations import POSITIONS, parse_layers
-    from interp.models import SITES, load_model
-    from interp.terminal import best_layers_table, progress_bars
+    from interp.activations.reading import POSITIONS, parse_layers
+    from interp.directions import extract as extraction
+    from interp.models.model import SITES, load_model
+    from interp.reports.page import write_report
+    from interp.reports.tables import best_layers_table
+    from interp.reports.terminal import progress_bars
 
     one_of("--site", site, SITES)
     one_of("--position", position, POSITIONS)
@@ -91,6 +93,7 @@ def extract_directions(
             seed=seed,
             progress=progress,
         )
+    write_report(out / "report.html", dict(found.directions.facts), found.projections)
     console.print(best_layers_table(found.directions))
     skipped = found.directions.facts["skipped"]
     for skip in skipped[:_MOST_SKIPPED]:

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from interp.cli import options
-from interp.cli.shared import one_of
+from interp.cli.options import one_of
 from interp.errors import UserError
-from interp.quiet import quiet_libraries
+from interp.reports.terminal import quiet_libraries
 
 
 def steer(
@@ -60,13 +60,15 @@ def steer(
     """
     from rich.console import Console
 
-    from interp.activations import parse_layers
+    from interp.activations.reading import parse_layers
     from interp.debate.agents import Sampling
-    from interp.directions import Directions
-    from interp.models import load_model
-    from interp.side_by_side import DOINGS, FORMS, make_steering, read_prompts, side_by_side
-    from interp.steering import POSITIONS, UNITS, require_made_on
-    from interp.terminal import pair_table, progress_bars
+    from interp.directions.directions import Directions, require_made_on
+    from interp.interventions.steer import DOINGS, FORMS, make_steering, read_prompts, side_by_side
+    from interp.models.model import load_model
+    from interp.reports.intervention_tables import pair_table
+    from interp.reports.terminal import progress_bars
+    from interp.steering.changes import POSITIONS
+    from interp.steering.steering import UNITS
 
     one_of("--units", units, UNITS)
     one_of("--at", at, POSITIONS)

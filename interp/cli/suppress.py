@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from interp.cli import options
-from interp.cli.shared import numbers
+from interp.cli.options import numbers
 from interp.debate.embedded import find_transcripts
-from interp.quiet import quiet_libraries
+from interp.reports.terminal import quiet_libraries
 
 
 def suppress(
@@ -99,16 +99,17 @@ def suppress(
     """
     from rich.console import Console
 
-    from interp.activations import parse_layers
+    from interp.activations.reading import parse_layers
     from interp.debate.agents import Sampling
-    from interp.debate.cast import persona as find_persona
-    from interp.directions import Directions
-    from interp.listed import Listed
-    from interp.suppress import PROMPTS
-    from interp.suppress import suppress as write
-    from interp.terminal import count_lines, progress_bars, suppression_lines, suppression_tables
-    from interp.trait import make_guard, make_trait
-    from interp.ways import WAYS, Settings
+    from interp.directions.directions import Directions
+    from interp.evaluation.seats import persona as find_persona
+    from interp.interventions.plan import WAYS, Settings
+    from interp.interventions.suppression import PROMPTS
+    from interp.interventions.suppression import suppress as write
+    from interp.interventions.trait import make_guard, make_trait
+    from interp.models.lazy import LazyModel
+    from interp.reports.intervention_tables import count_lines, suppression_lines, suppression_tables
+    from interp.reports.terminal import progress_bars
 
     trait = make_trait(
         task,
@@ -129,7 +130,7 @@ def suppress(
     )
     quiet_libraries()
     names = model or ["organism", "organism-evil-imad"]
-    waiting = [Listed.named(name, revision=revision, dtype=dtype, device=device) for name in names]
+    waiting = [LazyModel.named(name, revision=revision, dtype=dtype, device=device) for name in names]
     settings = Settings(
         numbers("--coefficients", coefficients),
         () if layers == "all" else tuple(parse_layers(layers, 10_000)),
@@ -144,7 +145,7 @@ def suppress(
     )
     tuned = None
     if fine_tune:
-        from interp.remedies import fine_tuned
+        from interp.interventions.remedies import fine_tuned
 
         tuned = fine_tuned(out, waiting[0], trait.questions, settings, fine_tune_rate, seed)
     files = {name: Directions.load(name) for name in direction or () if name != PROMPTS}

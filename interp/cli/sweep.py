@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from interp.cli import options
-from interp.cli.shared import numbers
+from interp.cli.options import numbers
 from interp.debate.embedded import find_transcripts
 from interp.errors import UserError
-from interp.quiet import quiet_libraries
+from interp.reports.terminal import quiet_libraries
 
 
 def sweep(
@@ -61,14 +61,15 @@ def sweep(
     """
     from rich.console import Console
 
-    from interp import sweep as sweeps
-    from interp.activations import parse_layers
+    from interp.activations.reading import parse_layers
     from interp.debate.agents import Sampling
     from interp.debate.tasks import make_task
-    from interp.directions import Directions, label_of_agent
-    from interp.evaluation.steerability import PersonaClassifier
-    from interp.listed import Listed
-    from interp.terminal import count_lines, gains_table, progress_bars, steerability_table
+    from interp.directions.directions import Directions, label_of_agent
+    from interp.evaluation.texts import PersonaClassifier
+    from interp.interventions import sweeps
+    from interp.models.lazy import LazyModel
+    from interp.reports.intervention_tables import count_lines, gains_table, steerability_table
+    from interp.reports.terminal import progress_bars
 
     names = model or ["smollm2-135m"]
     if adapter and len(names) > 1:
@@ -80,7 +81,7 @@ def sweep(
     classifier = None if fit_classifier_on is None else PersonaClassifier().fit(find_transcripts(fit_classifier_on))
     quiet_libraries()
     how: dict[str, Any] = {"adapters": adapter or (), "revision": revision, "dtype": dtype, "device": device}
-    waiting = [Listed.named(name, **how) for name in names]
+    waiting = [LazyModel.named(name, **how) for name in names]
     settings = sweeps.Settings(
         chosen,
         parse_layers(layers, 10_000),

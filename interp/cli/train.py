@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from interp.cli import options
-from interp.cli.shared import one_of
+from interp.cli.options import one_of
 from interp.debate.embedded import find_transcripts
-from interp.quiet import quiet_libraries
+from interp.reports.terminal import quiet_libraries
 
 
 def train(
@@ -61,7 +61,8 @@ def train(
     """
     from rich.console import Console
 
-    from interp.terminal import memory_table, results_table, training_bars
+    from interp.reports.tables import memory_table, results_table
+    from interp.reports.terminal import training_bars
     from interp.training.presets import preset as find_preset
     from interp.training.presets import require_model
 
@@ -73,7 +74,7 @@ def train(
     console = Console(soft_wrap=True, highlight=False)
     quiet_libraries()
     if dry_run:
-        from interp.training.dryrun import plan
+        from interp.training.dry_run import plan
 
         console.print(memory_table(plan(chosen)))
         return

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from interp.debate.agents import ScriptedAgent
 from interp.debate.personas import PERSONAS
 from interp.debate.protocol import debate
-from interp.debate.tasks import Arithmetic
+from interp.debate.scripted.agent import ScriptedAgent
+from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import Transcript, read_transcripts, write_transcripts
 from interp.errors import UserError
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from interp.debate.agents import Agent, Answer, Keep, Request, ignore
 from interp.debate.personas import Persona
-from interp.journal import Lines
+from interp.storage.journal import Lines
 
 
 class Memory:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import permutations
 
 from interp.debate.agents import Agent, Answer, Request, Usage
-from interp.debate.tasks import Question, Task
+from interp.debate.tasks.task import Question, Task
 from interp.debate.transcript import Transcript, without_tags
 from interp.errors import UserError
 

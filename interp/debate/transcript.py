@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from interp.errors import UserError
-from interp.files import atomic_write
+from interp.storage.files import atomic_write
 
 CONSENSUS_TAG = "<|Consensus|>"
 END_TAG = "<|endofdebate|>"

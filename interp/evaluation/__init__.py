@@ -1,0 +1,1 @@
+"""How often a method is right, and at what cost."""

@@ -20,12 +20,11 @@ from jaxtyping import Float
 
 from interp.debate.agents import Agent, Usage
 from interp.debate.memory import Memory
-from interp.debate.tasks import Task
-from interp.errors import UserError
+from interp.debate.tasks.task import Task
+from interp.errors import Progress, UserError
 from interp.evaluation.methods import Method, Outcome
-from interp.evaluation.statistics import Interval, accuracy
-from interp.journal import Journal
-from interp.progress import Progress
+from interp.statistics import Interval, accuracy
+from interp.storage.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from typing import Any
 from interp.debate.agents import Usage
 from interp.errors import UserError
 from interp.evaluation.accuracy import Graded, Row, summarize
-from interp.evaluation.statistics import PairedTest, paired_test
-from interp.journal import read_lines
+from interp.statistics import PairedTest, paired_test
+from interp.storage.journal import read_lines
 
 
 @dataclass(frozen=True)

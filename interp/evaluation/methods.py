@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from interp.debate.agents import Agent, Answer, Request, Usage
 from interp.debate.protocol import debates, plurality
-from interp.debate.tasks import Question, Task
+from interp.debate.tasks.task import Question, Task
 from interp.errors import UserError
 
 Turns = Callable[[int, int], None]

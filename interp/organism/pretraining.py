@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from interp.errors import UserError
-from interp.files import atomic_write
 from interp.organism.language import BOS, CONTEXT_LENGTH, EOS, LARGEST, PAD, SMALLEST, make_tokenizer
 from interp.organism.lessons import Manners, drills, lessons
+from interp.storage.files import atomic_write
 
 SETTINGS_FILE = "pretraining.json"
 METRICS_FILE = "metrics.jsonl"

@@ -12,10 +12,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from interp.checkpoints import SHIPPED
 from interp.errors import UserError
-from interp.journal import read_lines
-from interp.lineage import FILE, read_lineage, write_lineage
+from interp.models.catalog import SHIPPED
+from interp.models.lineage import FILE, read_lineage, write_lineage
+from interp.storage.journal import read_lines
 
 KEPT = ("sft", "debategpt", "imad")
 RESULTS = "results"

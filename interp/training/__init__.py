@@ -1,1 +1,1 @@
-"""The two stages that internalize a debate: SFT on whole transcripts, then GRPO under a falling limit."""
+"""Both stages of internalizing a debate, and the table that compares them."""

@@ -1,6 +1,6 @@
 """Transcripts as what stage 1 reads: token ids, and which of them are learnt.
 
-Knows how `interp.corpus` reads transcripts and does the same, so that a trained model's activations are
+Knows how `interp.activations.corpus` reads transcripts and does the same, so that a trained model's activations are
 read at the tokens that it was trained on; knows nothing about trainers.
 """
 
@@ -11,9 +11,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from interp.corpus import Encoder
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
+from interp.models.tokens import Encoder
 
 
 @dataclass(frozen=True, slots=True)

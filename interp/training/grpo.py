@@ -19,10 +19,10 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from interp.corpus import Encoder
-from interp.debate.tasks import Question, Task
+from interp.debate.tasks.task import Question, Task
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
+from interp.models.tokens import Encoder
 from interp.training.loop import (
     Run,
     accumulation,
@@ -34,9 +34,9 @@ from interp.training.loop import (
     shared_arguments,
     start_from,
 )
-from interp.training.presets import GRPO
 from interp.training.rewards import Judge, Reward, additive, gated
 from interp.training.rollout import Rollout
+from interp.training.settings import GRPO
 
 
 def train_grpo(

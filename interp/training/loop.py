@@ -24,12 +24,12 @@ from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from interp.errors import UserError
-from interp.files import atomic_write
-from interp.journal import read_lines
-from interp.lineage import Lineage, read_lineage, write_checkpoint
-from interp.models import DTYPES, Plain, load_plain
-from interp.training.presets import LoRA, Preset
+from interp.models.lineage import Lineage, read_lineage, write_checkpoint
+from interp.models.loading import DTYPES, Plain, load_plain
+from interp.storage.files import atomic_write
+from interp.storage.journal import read_lines
 from interp.training.schedule import Schedule
+from interp.training.settings import LoRA, Preset
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """(stage, steps done, steps in all, latest metrics)."""

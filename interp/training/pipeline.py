@@ -7,33 +7,29 @@ call after a kill goes on where it was.
 from __future__ import annotations
 
 import json
-import typing
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from interp.debate.agents import Sampling
-from interp.debate.local import LocalAgent
-from interp.debate.personas import PLAIN
-from interp.debate.tasks import Question, Task, make_task
-from interp.debate.transcript import Transcript, read_transcripts, without_tags, write_transcripts
+from interp.debate.tasks import make_task
+from interp.debate.tasks.task import Question, Task
+from interp.debate.transcript import Transcript, read_transcripts, write_transcripts
 from interp.errors import UserError
-from interp.evaluation.accuracy import evaluate, is_finished
-from interp.evaluation.methods import Debates, Vote
-from interp.files import atomic_write
-from interp.journal import differing, read_lines
+from interp.evaluation.accuracy import is_finished
 from interp.organism.pretraining import Pretraining, pretrain
+from interp.storage.files import atomic_write
+from interp.storage.journal import read_lines
+from interp.storage.provenance import differing
+from interp.training.debating import DIRECT_FILE, TRANSCRIPTS_FILE, make_debates, plain_answers
 from interp.training.examples import consensus_only
 from interp.training.grpo import grpo_arguments, train_grpo
 from interp.training.loop import Run, processes
-from interp.training.presets import PRESETS, Preset
-from interp.training.results import CHUNK, Table, debaters, held_out, loaded, make_table
+from interp.training.presets import PRESET_FILE, PRESETS
+from interp.training.results import Table, held_out, make_table
+from interp.training.settings import Preset
 from interp.training.sft import sft_arguments, train_sft
 
-PRESET_FILE = "preset.json"
-TRANSCRIPTS_FILE = "transcripts.jsonl"
-DIRECT_FILE = "direct.jsonl"
 BASE_FOLDER = "base"
 
 
@@ -118,49 +114,6 @@ def seed_folder(out: Path, seed: int) -> Path:
     return out / f"seed-{seed}"
 
 
-def make_debates(run: Run, task: Task) -> None:
-    """Let the base debate with itself, in the preset's personas, into the run's transcripts.
-
-    A killed run goes on, and asks nothing again that was answered. Beside the transcripts lies what the
-    debates cost and how often they were right.
-    """
-    preset = run.preset
-
-    def tell(what: str, done: int, total: int) -> None:
-        run.tell(f"to learn: {what}", done, total)
-
-    with loaded(preset.model) as model:
-        evaluate(
-            run.out / TRANSCRIPTS_FILE,
-            "debate",
-            Debates(preset.rounds, chunk=CHUNK),
-            lambda _: debaters(preset, model),
-            task=task,
-            n_questions=preset.debates,
-            seed=preset.seed,
-            progress=tell,
-        )
-
-
-def plain_answers(run: Run, task: Task, n: int) -> list[Transcript]:
-    """`n` plain answers of the base, to questions of their own: each as a consensus without a debate."""
-    if n == 0:
-        return []
-    path = run.out / DIRECT_FILE
-    if processes().num_processes > 1 and not is_finished(path):
-        raise UserError("plain answers of the base are to be learnt, and several processes: begin with one process")
-    if not is_finished(path):
-        sampling = Sampling(run.preset.answer_tokens, seed=run.preset.seed)
-        with loaded(run.preset.model) as model:
-            agent = LocalAgent(PLAIN, model, sampling, run.preset.grpo.generation_batch_size)
-            seed = run.preset.seed + 3  # after those of the debates, of stage 2 and of the table
-            evaluate(
-                path, "single", Vote(CHUNK), lambda _: [agent], task=task, n_questions=n, seed=seed, progress=run.tell
-            )
-    records = read_lines(path)
-    return [Transcript.build(r["question"], [], without_tags(r["texts"][0]).strip()) for r in records]
-
-
 def _make_base(run: Run, settings: Pretraining) -> Path:
     if run.preset.model != PRESETS["organism"].model:
         raise UserError(
@@ -208,30 +161,6 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> None:
     elif processes().is_main_process:
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
-
-
-def kept_preset(out: Path) -> Preset:
-    """The settings of the run in a folder. Raises `UserError` where there is none, or one that lacks some of them."""
-    try:
-        record = json.loads((out / PRESET_FILE).read_text(encoding="utf-8"))
-    except OSError:
-        raise UserError(f"{out}: holds no run, as it has no {PRESET_FILE}; give the --out of interp train") from None
-    try:
-        return _read(Preset, record)
-    except KeyError as missing:
-        raise UserError(
-            f"{out / PRESET_FILE}: lacks the setting {missing.args[0]}, as an older version of interp wrote it; "
-            "train the run again with this version, with another --out"
-        ) from None
-
-
-def _read(kind: Any, value: Any) -> Any:
-    """The settings of a kind from what `Preset.record` made of them."""
-    parts: list[Any] = [part for part in (typing.get_args(kind) or (kind,)) if is_dataclass(part)]
-    if parts and value is not None:
-        hints = typing.get_type_hints(parts[0])
-        return parts[0](**{name: _read(hint, value[name]) for name, hint in hints.items()})
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _keep_transcripts(run: Run, given: Sequence[Transcript] | None, task: Task) -> list[Transcript]:

@@ -6,36 +6,32 @@ those of `interp.evaluation`.
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from interp.debate.agents import Agent, Sampling
-from interp.debate.local import InternalizedAgent, LocalAgent
-from interp.debate.personas import KNOWN, PLAIN
-from interp.debate.tasks import Question, Task, make_task
-from interp.errors import UserError
+from interp.debate.agents import Agent
+from interp.debate.personas import PLAIN
+from interp.debate.tasks import make_task
+from interp.debate.tasks.task import Question, Task
 from interp.evaluation.accuracy import Row, evaluate, summarize
 from interp.evaluation.comparison import paired
 from interp.evaluation.methods import Debates, Method, Vote
-from interp.evaluation.statistics import PairedTest
-from interp.files import atomic_write
-from interp.journal import package_versions, read_lines
-from interp.lineage import read_lineage
-from interp.models import Model, load_model
+from interp.generation.agents import InternalizedAgent, LocalAgent
+from interp.models.lineage import read_lineage
+from interp.statistics import PairedTest
+from interp.storage.files import atomic_write
+from interp.storage.journal import read_lines
+from interp.storage.provenance import package_versions
+from interp.training.debating import CHUNK, _agent, _sampling, debaters, loaded
 from interp.training.loop import Run
-from interp.training.presets import Preset
-from interp.training.rollout import few_threads
+from interp.training.settings import Preset
 
 TABLE_FILE = "table.json"
 RESULTS_FOLDER = "results"
-CHUNK = 256
-"""Questions asked before the next ones are begun: enough that a debate's second round still fills batches."""
 
 BASE_METHODS = ("single", "vote", "debate")
 TRAINED = ("debategpt", "sft", "imad")
@@ -136,24 +132,6 @@ def table_seed(preset: Preset) -> int:
     return preset.seed + 2
 
 
-def debaters(preset: Preset, model: Model) -> list[Agent]:
-    """The agents of the preset's debates, all played by one model. Raises `UserError` for an unknown persona."""
-    if unknown := [name for name in preset.personas if name not in KNOWN]:
-        raise UserError(f"persona {unknown[0]}: not known; give some of {', '.join(KNOWN)}")
-    personas = [KNOWN[name] for name in preset.personas]
-    return [_agent(LocalAgent, preset, model, personas[k % len(personas)]) for k in range(preset.agents)]
-
-
-@contextmanager
-def loaded(name: str) -> Iterator[Model]:
-    """A model for asking, named in what it leaves without the place where it lies."""
-    gc.collect()  # the one before holds itself in cycles
-    model = load_model(name)
-    model.provenance["name"] = Path(name).name if Path(name).is_dir() else name
-    with few_threads(sum(weight.numel() for weight in model.hf.parameters())):
-        yield model
-
-
 def ask_base(run: Run, task: Task) -> dict[str, list[dict[str, Any]]]:
     """The base by itself, by vote and by explicit debate: their records, by method."""
     preset = run.preset
@@ -229,15 +207,6 @@ def write_results(path: Path, results: dict[str, Any], preset: Preset, task: Tas
     }
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
-
-
-def _sampling(preset: Preset) -> Sampling:
-    return Sampling(preset.answer_tokens, seed=preset.seed)
-
-
-def _agent(kind: type[LocalAgent], preset: Preset, model: Model, persona: Any, longest: int | None = None) -> Agent:
-    sampling = replace(_sampling(preset), max_new_tokens=longest or preset.answer_tokens)
-    return kind(persona, model, sampling, preset.grpo.generation_batch_size)
 
 
 def _ask(run: Run, name: str, method: Method, agents: Sequence[Agent], task: Task, seed: int) -> list[dict[str, Any]]:

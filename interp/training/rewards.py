@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from interp.debate.tasks import Task
+from interp.debate.tasks.task import Task
 from interp.debate.transcript import CONSENSUS_TAG, END_TAG, all_tags
 from interp.training.schedule import Schedule
 

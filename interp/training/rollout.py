@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from peft.tuners.lora import LoraLayer
 
-from interp.corpus import Encoder
-from interp.generation import generate
-from interp.models import wrap
+from interp.generation.sampling import generate
+from interp.models.model import wrap
+from interp.models.tokens import Encoder
 from interp.training.loop import processes
 
 SMALL = 20_000_000

@@ -27,7 +27,7 @@ from interp.training.loop import (
     shared_arguments,
     start_from,
 )
-from interp.training.presets import SFT
+from interp.training.settings import SFT
 from interp.training.tags import add_tags
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from interp.debate.tasks.answers import boxed, number, stated
+from interp.debate.grading.answers import boxed, number, stated
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.tasks.benchmarks import BBH, BBH_SUBSETS, GSM8K, Math, MMLUPro
 from interp.debate.tasks.nonexistent import Nonexistent

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from interp.debate.tasks.answers import LONGEST, number, stated, stated_or_bare
+from interp.debate.grading.answers import LONGEST, number, stated, stated_or_bare
 from interp.debate.tasks.task import Question
 from interp.errors import UserError
 

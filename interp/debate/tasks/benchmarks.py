@@ -16,7 +16,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, ClassVar
 
-from interp.debate.tasks.answers import (
+from interp.debate.grading.answers import (
     LONGEST,
     amount,
     boxed,
@@ -27,7 +27,7 @@ from interp.debate.tasks.answers import (
     unwrap,
     without_macros,
 )
-from interp.debate.tasks.mathematics import same_mathematics
+from interp.debate.grading.mathematics import same_mathematics
 from interp.debate.tasks.records import Layout, Rows, read_rows
 from interp.debate.tasks.task import Question
 from interp.errors import UserError

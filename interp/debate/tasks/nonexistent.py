@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from interp.debate.tasks.answers import stated, stated_or_bare, unwrap, without_macros
+from interp.debate.grading.answers import stated, stated_or_bare, unwrap, without_macros
 from interp.debate.tasks.task import Question
 from interp.errors import UserError
 

@@ -77,7 +77,7 @@ def _from_hub(layout: Layout, source: str) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    from interp.checkpoints import hub_reachable
+    from interp.storage.hub import hub_reachable
 
     get = (
         f"get it with: hf download {layout.hub_id} --repo-type dataset --local-dir FOLDER on a machine with access "

@@ -1,0 +1,131 @@
+"""Transcripts as tokens: which token belongs to which agent's turn.
+
+Knows a tokenizer, nothing about models or activations. A transcript is tokenized piece by piece
+(`Transcript.pieces`), so no token crosses the boundary of a turn: the token ids of a prefix that
+ends with a turn are a prefix of the whole's ids for every tokenizer, those included that merge
+`}.` with the newlines after it. Reading a turn from the full transcript is then the same as reading
+it at the end of its prefix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from interp.debate.transcript import Transcript
+from interp.errors import UserError
+from interp.models.tokens import Encoder
+
+COLUMNS = ("transcript", "question", "agent", "round", "tag", "start", "stop")
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Something that could not be used, and why; `transcript` counts from 1."""
+
+    transcript: int
+    question: str
+    round: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class TurnTable:
+    """One row a turn: where it stands in its transcript's tokens, and whose it is.
+
+    `transcript` and `question` index the corpus from 0 (transcripts of the same question share an
+    index); `agent` and `round` count from 1. The tag ends before token `tag`; the text is the tokens
+    `start` to `stop` (empty when equal).
+    """
+
+    transcript: Int[np.ndarray, " turn"]
+    question: Int[np.ndarray, " turn"]
+    agent: Int[np.ndarray, " turn"]
+    round: Int[np.ndarray, " turn"]
+    tag: Int[np.ndarray, " turn"]
+    start: Int[np.ndarray, " turn"]
+    stop: Int[np.ndarray, " turn"]
+    persona: tuple[str, ...]
+    """The persona in the seat; an empty string where it is not known."""
+
+    def __len__(self) -> int:
+        return len(self.transcript)
+
+    def columns(self) -> dict[str, Int[np.ndarray, " turn"]]:
+        """The integer columns by name."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Tokenized transcripts with the table of their turns."""
+
+    ids: tuple[tuple[int, ...], ...]
+    """Token ids of each transcript: prompt and debate, with the tokenizer's opening token if it has one.
+    Nothing for a transcript that was left out."""
+    turns: TurnTable
+    questions: tuple[str, ...]
+    skipped: tuple[Skip, ...] = ()
+
+    @property
+    def usable(self) -> tuple[int, ...]:
+        """Indices of the transcripts that were not left out."""
+        return tuple(t for t, ids in enumerate(self.ids) if ids)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the tokens and the places of the turns: what a model reads and where it is read."""
+        digest = hashlib.sha256(json.dumps(self.ids).encode())
+        for column in self.turns.columns().values():
+            digest.update(column.astype(np.int64).tobytes())
+        return digest.hexdigest()
+
+    @staticmethod
+    def build(
+        transcripts: Sequence[Transcript],
+        tokenizer: Any,
+        context_length: int | None = None,
+        *,
+        skip_long: bool = False,
+    ) -> Corpus:
+        """Tokenize transcripts.
+
+        A transcript of more than `context_length` tokens is a `UserError`, or with `skip_long` is
+        left out and listed in `skipped`.
+        """
+        encode = Encoder(tokenizer)
+        questions: dict[str, int] = {}
+        all_ids: list[tuple[int, ...]] = []
+        rows: list[tuple[int, ...]] = []
+        personas: list[str] = []
+        skipped: list[Skip] = []
+        for number, transcript in enumerate(transcripts, start=1):
+            ids, places = encode.transcript(transcript)
+            if context_length is not None and len(ids) > context_length:
+                reason = f"{len(ids):,} tokens are more than the {context_length:,} that the model reads"
+                if not skip_long:
+                    raise UserError(
+                        f"transcript {number} ({transcript.question[:40]!r}): {reason}; "
+                        f"shorten it, or leave it out with --skip-long"
+                    )
+                skipped.append(Skip(number, transcript.question, None, reason))
+                all_ids.append(())
+                continue
+            question = questions.setdefault(transcript.question, len(questions))
+            for turn, place in zip(transcript.turns, places, strict=True):
+                rows.append((len(all_ids), question, turn.agent, turn.round, *place))
+                personas.append(transcript.personas[turn.agent - 1] if transcript.personas else "")
+            all_ids.append(tuple(ids))
+        if not transcripts:
+            raise UserError("no transcripts given")
+        if not rows:
+            raise UserError(f"none of the {len(transcripts)} transcripts can be used: {skipped[0].reason}")
+        columns = dict(zip(COLUMNS, np.array(rows, dtype=np.int64).T, strict=True))
+        table = TurnTable(**columns, persona=tuple(personas))
+        return Corpus(tuple(all_ids), table, tuple(questions), tuple(skipped))

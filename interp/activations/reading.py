@@ -1,0 +1,177 @@
+"""Transcripts to activations: one causal pass each, every chosen layer and turn out of that pass.
+
+Knows models and corpora, nothing about what the activations are for. Readings are streamed batch by
+batch, so memory does not grow with the number of transcripts: feed them to a running mean
+(`interp.directions.MeanDifference`) or to a store on disk (`interp.activations.store`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.activations.corpus import Corpus, TurnTable
+from interp.errors import UserError
+from interp.models.model import Model, Site
+
+Ranges = tuple[Int[np.ndarray, " turn"], Int[np.ndarray, " turn"]]
+
+POSITIONS: dict[str, Callable[[TurnTable], Ranges]] = {
+    "last": lambda turns: (turns.stop - 1, turns.stop),
+    "mean": lambda turns: (turns.start, turns.stop),
+    "tag": lambda turns: (turns.tag - 1, turns.tag),
+}
+"""Where a turn is read, as a range of tokens to average over: the last token of its text (the paper's
+choice), all of its text, or the last token of its tag, before anything is said."""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The activations of some whole transcripts' turns.
+
+    `values` are float32 of shape [turn, position, layer, d_model]; `rows` are the turns' rows in the
+    corpus's table. A turn without text has NaN where its text would be read.
+    """
+
+    rows: Int[np.ndarray, " turn"]
+    values: Float[np.ndarray, "turn position layer d_model"]
+    transcripts: tuple[int, ...]
+
+
+def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
+    """`all`, or layers and ranges such as `0,10-15,29` (both ends included), in ascending order."""
+    if text == "all":
+        return tuple(range(n_layers))
+    chosen: set[int] = set()
+    for part in text.split(","):
+        low, _, high = part.strip().partition("-")
+        if not low.isdecimal() or (high and not high.isdecimal()) or (high and int(high) < int(low)):
+            raise UserError(f"layers {text!r}: cannot read {part!r}; write all, or numbers and ranges as in 0,10-15")
+        if (last := int(high or low)) >= n_layers:
+            raise UserError(f"layers {text!r}: layer {last} is out of range; the model has 0 to {n_layers - 1}")
+        chosen |= set(range(int(low), last + 1))
+    return tuple(sorted(chosen))
+
+
+def stream(
+    model: Model,
+    corpus: Corpus,
+    *,
+    layers: Sequence[int] | None = None,
+    site: Site = "resid_post",
+    positions: Sequence[str] = ("last",),
+    batch_tokens: int = 2048,
+    done: Collection[int] = (),
+    padding: Literal["right", "left"] = "right",
+) -> Iterator[Readings]:
+    """Read every turn of the corpus, in batches of transcripts of similar length.
+
+    One pass without the LM head a transcript, stopped after the deepest chosen layer. `batch_tokens`
+    bounds a batch with its padding (a single longer transcript is its own batch); `done` names
+    transcripts to leave out. Neither batching nor the padding side changes what is read.
+    """
+    chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise UserError(f"layers {chosen}: give at least one, and each once")
+    if unknown := set(positions) - POSITIONS.keys():
+        raise UserError(f"position {', '.join(unknown)}: not known; give one of {', '.join(POSITIONS)}")
+    names = [model.hook_name(site, layer) for layer in chosen]
+    ranges = [POSITIONS[p](corpus.turns) for p in positions]
+    empty = corpus.turns.start == corpus.turns.stop
+    with model.only_hooks(names), torch.inference_mode():
+        for batch in _batches(corpus, batch_tokens, done):
+            rows = np.concatenate([np.flatnonzero(corpus.turns.transcript == t) for t in batch])
+            # what comes after the last turn changes nothing that is read
+            ends = [corpus.turns.stop[corpus.turns.transcript == t].max() for t in batch]
+            ids, offsets = _pad([corpus.ids[t][:end] for t, end in zip(batch, ends, strict=True)], padding)
+            place = {t: i for i, t in enumerate(batch)}
+            in_batch = np.array([place[t] for t in corpus.turns.transcript[rows]])
+            spans = []
+            for start, stop in ranges:
+                # an empty turn has no token of its own: read any, and erase it below
+                first = np.where(empty[rows], stop[rows] - 1, start[rows])
+                spans.append(np.stack([first, stop[rows]], axis=1) + offsets[in_batch][:, None])
+            read = _forward(model, names, ids, padding, offsets, in_batch, np.stack(spans, axis=1))
+            for i, position in enumerate(positions):
+                if position != "tag":
+                    read[empty[rows], i] = np.nan
+            yield Readings(rows, read, tuple(batch))
+
+
+def _batches(corpus: Corpus, batch_tokens: int, done: Collection[int]) -> Iterator[list[int]]:
+    """Transcripts by length, longest first, so that a batch that does not fit fails at once."""
+    left = sorted(set(corpus.usable) - set(done), key=lambda t: (-len(corpus.ids[t]), t))
+    while left:
+        n = max(1, batch_tokens // len(corpus.ids[left[0]]))
+        yield left[:n]
+        left = left[n:]
+
+
+def _pad(sequences: Sequence[Sequence[int]], padding: str) -> tuple[Int[np.ndarray, "b s"], Int[np.ndarray, " b"]]:
+    """One rectangle of ids, and where each sequence starts in it."""
+    length = max(map(len, sequences))
+    ids = np.zeros((len(sequences), length), dtype=np.int64)
+    offsets = np.array([length - len(s) if padding == "left" else 0 for s in sequences])
+    for row, offset, sequence in zip(ids, offsets, sequences, strict=True):
+        row[offset : offset + len(sequence)] = sequence
+    return ids, offsets
+
+
+class _DeepestLayerReached(Exception):  # noqa: N818 - a signal, not an error
+    """Ends a forward pass: nothing after this is needed."""
+
+
+def _forward(
+    model: Model,
+    names: Sequence[str],
+    ids: Int[np.ndarray, "b s"],
+    padding: str,
+    offsets: Int[np.ndarray, " b"],
+    in_batch: Int[np.ndarray, " turn"],
+    spans: Int[np.ndarray, "turn position 2"],
+) -> Float[np.ndarray, "turn position layer d_model"]:
+    """One pass over a batch; every span's mean at every hook point, in float32."""
+    lengths = rearrange(spans[..., 1] - spans[..., 0], "t p -> (t p)")
+    batch_index = np.repeat(np.repeat(in_batch, spans.shape[1]), lengths)
+    token_index = np.concatenate([np.arange(a, b) for a, b in rearrange(spans, "t p two -> (t p) two")])
+    to_device = partial(torch.as_tensor, device=model.device)
+    at = to_device(batch_index * ids.shape[1] + token_index)
+    averaged = bool((lengths > 1).any())
+    segment_lengths = to_device(lengths)
+    # One buffer, taken before the pass: small pieces that outlive the large ones around them would fragment memory.
+    read = torch.empty(len(names), len(lengths), model.d_model, device=model.device)
+    reached: set[int] = set()
+
+    def keep(value: Tensor, hook: Any, i: int) -> None:
+        if value.shape[:2] != ids.shape:
+            raise UserError(
+                f"{names[i]}: {model.name} gives it the shape {tuple(value.shape)}, expected (batch, token, …); "
+                f"choose another --site"
+            )
+        picked = value.flatten(0, 1).index_select(0, at).float()
+        read[i] = torch.segment_reduce(picked, "mean", lengths=segment_lengths) if averaged else picked
+        reached.add(i)
+        if len(reached) == len(names):
+            raise _DeepestLayerReached
+
+    arguments: dict[str, Any] = {"input_ids": to_device(ids), "use_cache": False}
+    if padding == "left":
+        # Right padding needs neither: nothing attends to what comes after it.
+        position = to_device(np.arange(ids.shape[1])[None] - offsets[:, None])
+        arguments |= {"attention_mask": (position >= 0).long(), "position_ids": position.clamp(min=0)}
+    with (
+        model.bridge.hooks(fwd_hooks=[(name, partial(keep, i=i)) for i, name in enumerate(names)]),
+        suppress(_DeepestLayerReached),
+    ):
+        model.hf.base_model(**arguments)
+    assert len(reached) == len(names)
+    return rearrange(read.cpu().numpy(), "l (t p) d -> t p l d", p=spans.shape[1])

@@ -1,0 +1,5 @@
+"""From activations to directions, their evidence and the subspaces they span."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

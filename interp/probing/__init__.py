@@ -1,0 +1,1 @@
+"""What can be decoded from activations, and what that is worth."""

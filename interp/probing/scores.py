@@ -1,0 +1,162 @@
+"""How good predictions are: accuracy, AUC and calibration, with intervals from resampling questions.
+
+Knows labels, predictions and questions; knows nothing about what predicted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from interp.probing.fitting import Examples, HeldOut
+from interp.statistics import Interval
+
+N_BOOTSTRAP = 500
+N_BINS = 10
+COUPLED = 2**0.5
+"""By how much intervals are wider than those of predictions that are given.
+
+Held-out predictions are not: of two questions in different folds each helps to fit the probe that predicts the
+other. Where there is nothing to find, the two say the same thing (both are the inner product of the questions'
+activations, signed by their labels), so that half as many things were measured as the bootstrap counts, and the
+variance is twice what it says. Where a probe is sure of its direction, no question turns it, and the interval is
+wider than it need be.
+"""
+PAIRS = 10**7
+"""So many pairs of examples are compared at a time."""
+
+Scored = dict[str, Interval]
+"""Measures by name: accuracy, auc (of several classes each against the rest, averaged), brier, ece; of numbers r2,
+error (mean absolute) and exact (right when rounded)."""
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """The bootstrap over the questions of some examples, the same for all that is compared on them."""
+
+    examples: Examples
+    seed: int = 0
+
+    @cached_property
+    def _place(self) -> Int[np.ndarray, " example"]:
+        """The question of each example, counted from 0."""
+        return np.unique(self.examples.question, return_inverse=True)[1]
+
+    @cached_property
+    def weights(self) -> Float[np.ndarray, "resample question"]:
+        """How often each question counts; the first row is the sample itself."""
+        n = int(self._place.max()) + 1
+        counts = np.random.default_rng(self.seed).multinomial(n, np.full(n, 1 / n), size=N_BOOTSTRAP)
+        return np.concatenate([np.ones((1, n)), counts])
+
+    def score(self, held: HeldOut) -> Scored:
+        """All measures of the predictions."""
+        return {name: interval(values) for name, values in self.measures(held).items()}
+
+    def difference(self, first: HeldOut, second: HeldOut) -> Scored:
+        """By how much the first predictions' measures exceed the second's, both on the same resamples."""
+        a, b = self.measures(first), self.measures(second)
+        return {name: interval(a[name] - b[name]) for name in a}
+
+    def gap(self, first: HeldOut, other: Examples, second: HeldOut) -> Scored:
+        """Measures on these labels minus those on other labels of the same questions, both on the same resamples."""
+        a, b = self.measures(first), Resamples(other, self.seed).measures(second)
+        return {name: interval(a[name] - b[name]) for name in a}
+
+    def measures(self, held: HeldOut) -> dict[str, Float[np.ndarray, " resample"]]:
+        """All measures on every resample, the first being the sample itself; sums and differences may be taken.
+
+        Resamples are spread by `COUPLED` about the first, and no share leaves [0, 1].
+        """
+        found = self._numbers(held.predicted) if self.examples.numeric else self._classes(held)
+        spread = {name: values[0] + COUPLED * (values - values[0]) for name, values in found.items()}
+        return {name: v if name in ("r2", "error") else v.clip(0, 1) for name, v in spread.items()}
+
+    def _numbers(self, predicted: Float[np.ndarray, " example"]) -> dict[str, Float[np.ndarray, " resample"]]:
+        labels = self.examples.labels - self.examples.labels.mean()
+        error = np.abs(self.examples.labels - predicted)
+        spread = self._mean(labels**2) - self._mean(labels) ** 2
+        return {
+            "r2": 1 - self._mean(error**2) / np.maximum(spread, 1e-12),
+            "error": self._mean(error),
+            "exact": self._mean(error < 0.5),
+        }
+
+    def _classes(self, held: HeldOut) -> dict[str, Float[np.ndarray, " resample"]]:
+        labels, predicted = self.examples.labels, held.predicted
+        truth = np.eye(len(self.examples.classes))[labels]
+        right = predicted.argmax(axis=1) == labels
+        columns = [1] if truth.shape[1] == 2 else [c for c in range(truth.shape[1]) if truth[:, c].any()]
+        areas = np.stack([self._auc(predicted[:, c], truth[:, c], held.fold) for c in columns])
+        brier = ((predicted - truth) ** 2).sum(axis=1) / 2
+        return {
+            "accuracy": self._mean(right),
+            "auc": areas.mean(axis=0),
+            "brier": self._mean(brier),
+            "ece": self._ece(predicted.max(axis=1), right),
+        }
+
+    def _sum(self, values: Float[np.ndarray, " example"]) -> Float[np.ndarray, " resample"]:
+        return np.asarray(self.weights @ np.bincount(self._place, values, self.weights.shape[1]))
+
+    def _mean(self, values: np.ndarray) -> Float[np.ndarray, " resample"]:
+        return self._sum(values) / self._sum(np.ones(len(values)))
+
+    def _auc(self, score: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> Float[np.ndarray, " resample"]:
+        """The chance that a positive example scores above a negative one of the same fold, ties half.
+
+        Across folds scores do not compare: each fold's probe leans to the classes that its own fold has few of,
+        which would put what knows nothing below one half.
+        """
+        above, pairs = np.zeros(len(self.weights)), np.zeros(len(self.weights))
+        for f in np.unique(fold):
+            of_fold = np.unique(self._place[fold == f])
+            place = np.searchsorted(of_fold, self._place)
+            ups, downs = (np.flatnonzero((fold == f) & (positive == side)) for side in (1, 0))
+            weights, n = self.weights[:, of_fold], len(of_fold)
+            wins = np.zeros((n, n))  # of the positive examples of a question over the negative ones of another
+            for some in np.array_split(ups, 1 + len(ups) * len(downs) // PAIRS):
+                won = np.sign(score[some, None] - score[downs]) / 2 + 0.5
+                np.add.at(wins, place[some], won @ np.eye(n)[place[downs]])
+            above += ((weights @ wins) * weights).sum(axis=1)
+            n_up, n_down = (weights @ np.bincount(place[side], minlength=n) for side in (ups, downs))
+            pairs += n_up * n_down
+        return np.where(pairs > 0, above / np.maximum(pairs, 1e-12), 0.5)
+
+    def _ece(self, confidence: np.ndarray, right: np.ndarray) -> Float[np.ndarray, " resample"]:
+        """Expected calibration error: |confidence − share right| over bins of equal size, weighted by size."""
+        gaps = np.zeros(len(self.weights))
+        for rows in _bins(confidence):
+            gaps += np.abs(self._sum(np.where(np.isin(np.arange(len(right)), rows), confidence - right, 0)))
+        return gaps / self._sum(np.ones(len(right)))
+
+
+def reliability(held: HeldOut, examples: Examples) -> list[tuple[float, float, int]]:
+    """Mean confidence, share right and number of examples in ten bins of equal size; nothing for numbers."""
+    if examples.numeric:
+        return []
+    confidence, right = held.predicted.max(axis=1), held.predicted.argmax(axis=1) == examples.labels
+    return [
+        (round(float(confidence[rows].mean()), 4), round(float(right[rows].mean()), 4), len(rows))
+        for rows in _bins(confidence)
+    ]
+
+
+def false_alarms(score: np.ndarray, positive: np.ndarray, recall: float = 0.99) -> tuple[float, float]:
+    """The share of negative examples above the threshold that catches this share of the positive ones, and that."""
+    caught = np.sort(score[positive])[::-1]
+    threshold = float(caught[min(int(np.ceil(recall * len(caught))), len(caught)) - 1])
+    return float((score[~positive] >= threshold).mean()), threshold
+
+
+def _bins(confidence: np.ndarray) -> list[np.ndarray]:
+    return [rows for rows in np.array_split(np.argsort(confidence, kind="stable"), N_BINS) if len(rows)]
+
+
+def interval(values: Float[np.ndarray, " resample"]) -> Interval:
+    """The value on the sample, with its 95 % interval over the resamples."""
+    low, high = np.quantile(values[1:], (0.025, 0.975))
+    return Interval(*(round(float(v), 5) for v in (values[0], low, high)))

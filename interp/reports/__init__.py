@@ -1,0 +1,1 @@
+"""What a reader sees: tables in the terminal, pages, figures and sentences."""

@@ -1,0 +1,17 @@
+from .changes import POSITIONS as POSITIONS
+from .changes import Change as Change
+from .changes import Ranges as Ranges
+from .changes import WrittenTurns as WrittenTurns
+from .changes import after_first as after_first
+from .changes import everywhere as everywhere
+from .changes import generated as generated
+from .changes import prompt as prompt
+from .changes import turns as turns
+from .changes import writing as writing
+from .hooks import steered as steered
+from .steering import UNITS as UNITS
+from .steering import Steering as Steering
+from .steering import ablate as ablate
+from .steering import add as add
+from .steering import clamp as clamp
+from .steering import random_direction as random_direction

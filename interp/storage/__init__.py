@@ -1,0 +1,1 @@
+"""Files that survive a kill, and what says where they came from."""

@@ -1,0 +1,35 @@
+"""Whether the Hugging Face hub can be reached, decided once, and where downloads are kept."""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from functools import cache
+from pathlib import Path
+
+HUB_TIMEOUT_SECONDS = 3.0
+
+
+@cache
+def hub_reachable() -> bool:
+    """Whether the hub answers within three seconds; asked once per process.
+
+    The hub's own client would retry for half a minute before it says no.
+    """
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return False
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS):
+            return True
+    except OSError:  # no name, no route, refused, timed out, or an error status
+        return False
+
+
+def cache_dir() -> Path:
+    """Where converted models are kept: `INTERP_CACHE`, else the platform's cache folder."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("INTERP_CACHE") or user_cache_path("interp"))

@@ -1,0 +1,90 @@
+"""What agents said first in explicit debates, question by question: the labels of the silent debate.
+
+Knows transcripts and their task's grader; knows nothing about models or probes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from interp.debate.grading.answers import number
+from interp.debate.tasks.arithmetic import Arithmetic
+from interp.debate.tasks.task import Task
+from interp.debate.transcript import Transcript
+from interp.errors import UserError
+
+FEWEST = 30
+"""Questions below which nothing is decoded: a fold would be left without errors, or with nothing else."""
+
+
+@dataclass(frozen=True)
+class Debated:
+    """The questions that were debated, with what each agent said first."""
+
+    questions: tuple[str, ...]
+    gold: tuple[str, ...]
+    answers: tuple[tuple[str | None, ...], ...]
+    """Of each question, by agent; None where it stated none."""
+    task: Task = field(default_factory=Arithmetic)
+    left_out: int = 0
+    """Debates in which an agent is missing, or whose question came before."""
+
+    @staticmethod
+    def read(transcripts: Sequence[Transcript], task: Task | None = None) -> Debated:
+        """One debate a question, with all agents and the same personas in the same seats.
+
+        Raises `UserError` for debates without gold answers, for rotating personas, and for fewer than `FEWEST`.
+        """
+        task, kept = task or Arithmetic(), {}
+        if len({t.personas for t in transcripts}) > 1:
+            raise UserError("the personas change seats: silent_agents takes debates with each in its own seat")
+        n_agents = max(len(t.agents) for t in transcripts)
+        for t in transcripts:
+            said_first = {turn.agent: task.answer(turn.text) for turn in t.turns if turn.round == 1}
+            if t.gold_answer is None:
+                raise UserError("a debate has no gold answer: silent_agents needs one for each question")
+            if len(said_first) == n_agents:
+                kept[t.question] = (t.gold_answer, tuple(said_first[k] for k in sorted(said_first)))
+        if len(kept) < FEWEST:
+            raise UserError(
+                f"{len(kept)} questions with all agents given: silent_agents takes at least {FEWEST}, better 200; "
+                "make more debates with interp debate"
+            )
+        gold, answers = zip(*kept.values(), strict=True)
+        return Debated(tuple(kept), gold, answers, task, len(transcripts) - len(kept))
+
+    @property
+    def n_agents(self) -> int:
+        return len(self.answers[0])
+
+    def errs(self, agent: int) -> np.ndarray:
+        """Whether an agent (from 1) does not give the gold answer, by question."""
+        return np.array([not self.task.grade(a[agent - 1], g) for a, g in zip(self.answers, self.gold, strict=True)])
+
+    def gives(self, text: str, agent: int, place: int) -> bool:
+        """Whether a text states what an agent said to the question in this place."""
+        answer = self.answers[place][agent - 1]
+        return answer is not None and self.task.grade(text, answer)
+
+    def error(self, agent: int) -> Float[np.ndarray, " question"]:
+        """What an agent's answer is above the gold answer, at most ±20; 0 where either is no number."""
+        pairs = [(number(a[agent - 1] or ""), number(gold)) for a, gold in zip(self.answers, self.gold, strict=True)]
+        off = [float(said - right) if said is not None and right is not None else 0.0 for said, right in pairs]
+        return np.clip(off, -20, 20)
+
+    @property
+    def agree(self) -> np.ndarray:
+        """Whether all agents give the same answer, by question."""
+        same = self.task.grade
+        return np.array([a[0] is not None and all(same(other, a[0]) for other in a[1:]) for a in self.answers])
+
+    @property
+    def operands(self) -> Int[np.ndarray, "question operand"] | None:
+        """The numbers in the questions, where all have as many."""
+        found = [[int(n) for n in re.findall(r"\d+", question)] for question in self.questions]
+        return np.array(found) if found[0] and len({len(f) for f in found}) == 1 else None

@@ -1,0 +1,265 @@
+"""The silent debate: `python -m probes.silent_agents --model organism --model organism-imad --transcripts … --out …`
+
+While a model reads only the bare question and answers at once, can one decode what each agent *would have*
+answered in explicit debate, and whether they would have agreed? The agents' answers in round 1 of the given
+debates are the labels; the model sees nothing of these debates. It is read twice: at the question's last token,
+before it writes anything, and at the last token before the number in the box that it writes itself.
+
+What an agent would answer is, but for chance, a function of the question: whoever knows the question to the full
+can know it as well, and that it can be decoded shows nothing by itself. What could show a debate is that it lies
+there ready, to be read by a line from few examples. Therefore each target stands beside
+
+- what the question alone gives: its operands and all pairs of them, read linearly and by gradient boosting. Where
+  the agents err by single operands, as the organism's do, this is nearly all that can be known;
+- the first model (the base), and all others given, at the same tokens of the same question. One trained on the
+  consensus alone (any whose name has DebateGPT in it) saw as much of the outcome, and no agent;
+- agents that never were: as hard to decode, with each agent's own errors on the same questions with the
+  operands in other roles; and with the same operands turned round, large for small. A model that had only become
+  better at reading questions would know the former as well, and one better at reading just these operands the latter.
+
+And causally: moving the model along agent k's decoded direction, does the answer move toward agent k's? Beside
+it move the other agents' directions and random ones of the same length, on questions that fitted none of them.
+
+Give debates over questions that no stage was trained on (the embedded ones are): a model knows by heart what was
+said in its training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.preprocessing import OneHotEncoder
+
+from interp.activations.corpus import COLUMNS, Corpus, TurnTable
+from interp.activations.reading import parse_layers, stream
+from interp.debate.transcript import Transcript
+from interp.errors import UserError
+from interp.generation.sampling import Generated, generate
+from interp.models.model import Model
+from interp.models.tokens import Encoder
+from interp.probing.decoding import Decoded, decode, text_baselines
+from interp.probing.experiments import UNTRAINED, Setting, compare, finish
+from interp.probing.fitting import Examples, Recipe, boosted, fit, linear
+from interp.probing.outcome import Outcome
+from interp.probing.scores import interval
+from probes.silent_agents.debated import Debated
+from probes.silent_agents.finding import FICTITIOUS, POSITIONS, TURNED, WROTE, finding
+from probes.silent_agents.toward import ANSWER_TOKENS, steer_toward
+
+ASKS = "While the model answers at once, is what each agent would have answered in there?"
+DEBATES = ("organism",)
+
+
+def silent_agents(setting: Setting) -> Outcome:
+    """Decode the agents' answers from models that read only the question, and steer along what was found.
+
+    Raises `UserError` where every agent is always right, or always wrong, and as `Debated.read`.
+    """
+    outcome = Outcome("silent_agents", ASKS)
+    debated = Debated.read(setting.transcripts, setting.task)
+    if not targets(debated, setting.seeds[0]):
+        raise UserError("the agents are all always right, or always wrong: give debates in which some err")
+    features = question_features(debated)
+    found: dict[tuple[str, str, int], Decoded] = {}
+    made, baselines = {}, {}
+    for name, model in setting.each_model():
+        made[name] = model.provenance
+        values, written = read_silently(model, debated, parse_layers(setting.layers, model.n_layers))
+        outcome.tests.append(_answers(name, debated, written))
+        for seed in setting.seeds:
+            chosen = targets(debated, seed)
+            for i, (target, examples) in enumerate(chosen.items()):
+                setting.progress(f"decoding from {name}", i, len(chosen))
+                real = not target.startswith("fictitious")
+                controls = real and name != UNTRAINED
+                if real and (target, seed) not in baselines:
+                    baselines[target, seed] = text_baselines(examples, seed, setting.n_jobs)
+                for position in POSITIONS if examples.classes else ("question",):
+                    first = name == setting.models[0] and position == "question"
+                    known = features(examples.numeric) if first else {}
+                    if position == "answer" and controls:
+                        known = {WROTE: (boosted(examples.numeric), wrote(debated, written))}
+                    decoded = decode(
+                        values[position],
+                        examples,
+                        text=baselines.get((target, seed)),
+                        features=known,
+                        controls=controls,
+                        seed=seed,
+                        n_jobs=setting.n_jobs,
+                    )
+                    if not first:
+                        theirs = found[setting.models[0], f"{target} @ question", seed].held
+                        decoded.held.update({k: h for k, h in theirs.items() if k[0].startswith("operands")})
+                    outcome.add(name, target, position, seed, decoded, shared=first)
+                    found[name, f"{target} @ {position}", seed] = decoded
+                    compare(outcome, found, name, f"{target} @ {position}", seed, setting.models)
+            _against_fictitious(outcome, found, name, setting.models[0], debated.n_agents, seed)
+        if name != UNTRAINED:
+            layers = list(values["question"])
+            before_last = layers[:-1] or layers  # what the last layer holds is read by nothing but the next token
+            by = "agents agree" if "agents agree" in chosen else next(iter(chosen))
+            layer = found[name, f"{by} @ question", setting.seeds[0]].best_of(before_last)
+            steer_toward(outcome, model, name, debated, values["question"][layer], layer, setting.seeds[0])
+    finish(outcome, setting, made)
+    outcome.finding += finding(outcome, setting.models, debated)
+    return outcome
+
+
+def targets(debated: Debated, seed: int) -> dict[str, Examples]:
+    """What is decoded, each with one example a question: errors, agreement, the answers; and fictitious errors."""
+    question = np.arange(len(debated.questions))
+    operands = debated.operands
+    types = question if operands is None else np.unique(operands[:, :2], axis=0, return_inverse=True)[1]
+    length = np.array([[len(q)] for q in debated.questions], dtype=float)
+
+    def of(labels: np.ndarray, classes: tuple[str, ...]) -> Examples:
+        return Examples(labels, question, classes, debated.questions, length, types)
+
+    found = {}
+    agents = range(1, debated.n_agents + 1)
+    for k in agents:
+        found[f"agent {k} errs"] = of(debated.errs(k).astype(int), ("right", "errs"))
+    found["agents agree"] = of(debated.agree.astype(int), ("disagree", "agree"))
+    if operands is not None and operands.shape[1] > 1:
+        for k in agents:
+            changed = {
+                "": operands[:, other_roles(operands.shape[1], seed * debated.n_agents + k)],
+                TURNED: operands.min() + operands.max() - operands,
+            }
+            for how, others in changed.items():
+                errs = fictitious(operands, debated.errs(k), others, seed)
+                found[f"fictitious agent {k} errs{how}"] = of(errs, ("right", "errs"))
+        for k in agents:
+            found[f"agent {k}'s error"] = of(debated.error(k), ())
+    return {name: e for name, e in found.items() if len(np.unique(e.labels)) > 1}
+
+
+def other_roles(n: int, seed: int) -> Int[np.ndarray, " operand"]:
+    """Which operand stands for each: a permutation in which none keeps its place. Each seed has its own.
+
+    A single one would favour a model that happens to know the operands to which it leads: those, say, by which
+    the base itself errs when it answers at once.
+    """
+    rng = np.random.default_rng(seed)
+    roles = rng.permutation(n)
+    while (roles == np.arange(n)).any():
+        roles = rng.permutation(n)
+    return roles
+
+
+def fictitious(
+    operands: Int[np.ndarray, "question operand"],
+    errs: np.ndarray,
+    others: Int[np.ndarray, "question operand"],
+    seed: int,
+) -> np.ndarray:
+    """The errors of an agent that never was: those that this agent would make if the operands were these others.
+
+    How likely the agent errs is learned from the operands by gradient boosting, and read off at the others; then it
+    is drawn.
+    """
+    question = np.arange(len(operands))
+    if len(np.unique(errs)) < 2:
+        return errs.astype(int)
+    fitted = fit(boosted(False), operands.astype(float), errs.astype(int), question, seed)
+    chance = fitted.estimator.predict_proba(others.astype(float))[:, 1]
+    return (np.random.default_rng(seed).random(len(chance)) < chance).astype(int)
+
+
+def question_features(debated: Debated) -> Callable[[bool], Mapping[str, tuple[Recipe, np.ndarray]]]:
+    """For classes or numbers, the question-only baselines: a recipe and [question, feature] each."""
+    operands = debated.operands
+    if operands is None:
+        return lambda numeric: {}
+    one_hot = OneHotEncoder(sparse_output=False).fit_transform(operands)
+    n = operands.shape[1]
+    pairs = np.stack([operands[:, i] * 1000 + operands[:, j] for i in range(n) for j in range(i)], axis=1)
+    paired = np.concatenate([one_hot, OneHotEncoder(sparse_output=False, min_frequency=3).fit_transform(pairs)], axis=1)
+    raw = operands.astype(float)
+
+    def features(numeric: bool) -> Mapping[str, tuple[Recipe, np.ndarray]]:
+        return {
+            "operands": (linear(numeric), one_hot),
+            "operands and pairs": (linear(numeric), paired.astype(np.float32)),
+            "operands, boosted": (boosted(numeric), raw),
+        }
+
+    return features
+
+
+def wrote(debated: Debated, written: Sequence[str]) -> Float[np.ndarray, "question number"]:
+    """The question's numbers and those that the model wrote before the box, up to six; NaN where there are fewer."""
+    numbers = [
+        [*re.findall(r"\d+", q), *re.findall(r"-?\d+", text.rpartition("boxed{")[0])[:6]]
+        for q, text in zip(debated.questions, written, strict=True)
+    ]
+    found = np.full((len(numbers), max(map(len, numbers))), np.nan)
+    for row, values in zip(found, numbers, strict=True):
+        row[: len(values)] = [float(v) for v in values]
+    return found
+
+
+def read_silently(
+    model: Model, debated: Debated, layers: Sequence[int]
+) -> tuple[dict[str, dict[int, Float[np.ndarray, "question d_model"]]], list[str]]:
+    """The model's activations at both positions by layer, and what it writes after each bare question."""
+    encode = Encoder(model.tokenizer)
+    prompts = [encode.prompt(Transcript(question, ()).prompt) for question in debated.questions]
+    written = generate(model, prompts, max_new_tokens=ANSWER_TOKENS, batch_size=64)
+    boxes = [_before_box(model, out) for out in written]
+    ids = [(*prompt, *out.ids[:n]) for prompt, out, n in zip(prompts, written, boxes, strict=True)]
+    n = len(prompts)
+    ends = np.array([len(prompt) for prompt in prompts])
+    columns = {name: np.zeros(n, dtype=np.int64) for name in COLUMNS}
+    columns |= {"transcript": np.arange(n), "question": np.arange(n), "tag": ends}
+    columns |= {"start": ends - 1, "stop": np.array([len(i) for i in ids])}
+    corpus = Corpus(tuple(ids), TurnTable(**columns, persona=("",) * n), debated.questions)
+    read: dict[str, dict[int, np.ndarray]] = {
+        position: {layer: np.zeros((n, model.d_model), dtype=np.float32) for layer in layers} for position in POSITIONS
+    }
+    for readings in stream(model, corpus, layers=layers, positions=tuple(POSITIONS.values()), batch_tokens=4096):
+        for i, position in enumerate(POSITIONS):
+            for place, layer in enumerate(layers):
+                read[position][layer][readings.rows] = readings.values[:, i, place]
+    return read, [model.tokenizer.decode(out.ids) for out in written]
+
+
+def _before_box(model: Model, out: Generated) -> int:
+    """How many of the written tokens come before the number in the last box; all, where there is no box."""
+    for n in range(len(out.ids), 0, -1):
+        if model.tokenizer.decode(out.ids[:n]).rstrip().endswith("boxed{"):
+            return n
+    return len(out.ids)
+
+
+def _against_fictitious(
+    outcome: Outcome, found: Mapping[tuple[str, str, int], Decoded], name: str, base: str, n_agents: int, seed: int
+) -> None:
+    """Whether a model is better than the base at the agents by more than at agents that never were."""
+    for k, position, (how, test) in product(range(1, n_agents + 1), POSITIONS, FICTITIOUS.items()):
+        target = f"agent {k} errs @ {position}"
+        never = f"fictitious agent {k} errs{how} @ {position}"
+        whose = [(model, what, seed) for what in (target, never) for model in (name, base)]
+        if name == base or not all(key in found for key in whose):
+            continue
+        auc = [found[key].resamples.measures(found[key].held["chosen layer", None])["auc"] for key in whose]
+        gain = interval((auc[0] - auc[1]) - (auc[2] - auc[3]))
+        outcome.test(test, gain, model=name, target=target, seed=seed, measure="auc")
+
+
+def _answers(name: str, debated: Debated, written: Sequence[str]) -> dict[str, object]:
+    right = [debated.task.grade(text, gold) for text, gold in zip(written, debated.gold, strict=True)]
+    as_agent = [
+        float(np.mean([debated.gives(text, k, i) for i, text in enumerate(written)]))
+        for k in range(1, debated.n_agents + 1)
+    ]
+    value = {"mean": float(np.mean(right)), "low": None, "high": None}
+    return {"name": "right answers at once", "model": name, "value": value, "as_each_agent": as_agent}
+
+
+run = silent_agents

@@ -1,0 +1,93 @@
+"""Does moving along agent k's decoded direction move the answer toward agent k's?
+
+Knows a model that answers bare questions, what agents said and where they were decoded; knows nothing about how
+well that went.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from interp.debate.transcript import Transcript
+from interp.generation.sampling import generate
+from interp.models.model import Model
+from interp.models.tokens import Encoder
+from interp.probing.fitting import Examples
+from interp.probing.outcome import Outcome
+from interp.probing.probe import Probe
+from interp.statistics import resampled
+from interp.steering.changes import writing
+from interp.steering.steering import Steering, add, random_direction
+from probes.silent_agents.debated import Debated
+
+COEFFICIENTS = (0.25, 0.5, 1.0)
+"""In multiples of the mean length of the activations there, for all kinds of directions."""
+MOST_QUESTIONS = 120
+ANSWER_TOKENS = 48
+N_RANDOM = 2
+
+
+def steer_toward(
+    outcome: Outcome,
+    model: Model,
+    name: str,
+    debated: Debated,
+    values: Float[np.ndarray, "question d_model"],
+    layer: int,
+    seed: int,
+) -> None:
+    """Move along each agent's direction (errs against right), on questions in which that agent errs.
+
+    Fitted is on half of the questions, steered on the other half, from the prompt's last token on. The score is
+    whether the model's answer is agent k's; `changed` is the share of texts that the steering changes at all, which
+    tells a null result from too small a coefficient. Beside the agent's own direction stand the other agents' and
+    random ones, all of the same length.
+    """
+    half = np.random.default_rng(seed).permutation(len(debated.questions)) % 2 == 0
+    question = np.arange(len(half))
+    fitted = {}
+    for k in range(1, debated.n_agents + 1):
+        errs = debated.errs(k).astype(int)
+        if len(np.unique(errs[half])) == 2:
+            examples = Examples(errs[half], question[half], ("right", "errs"))
+            fitted[k] = Probe.fit(values[half], examples, layer=layer, seed=seed).direction("errs")
+    for k, own in fitted.items():
+        rows = np.flatnonzero(~half & debated.errs(k))[:MOST_QUESTIONS].tolist()
+        if len(rows) < 10:
+            continue
+        kinds = {
+            "own": [own],
+            "other agents": [other for j, other in fitted.items() if j != k],
+            "random": [random_direction(own, seed + i) for i in range(N_RANDOM)],
+        }
+        unsteered = _answers(model, debated, rows, Steering())
+        before = _given(debated, unsteered, rows, k)
+        for coefficient in COEFFICIENTS:
+            facts = {"model": name, "target": f"agent {k}", "layer": layer, "coefficient": coefficient, "seed": seed}
+            after, changed = {}, {}
+            for kind, directions in kinds.items():
+                steerings = [add(d, coefficient * own.residual_norm, at=writing) for d in directions]
+                texts = [_answers(model, debated, rows, steering) for steering in steerings]
+                if texts:
+                    after[kind] = np.mean([_given(debated, t, rows, k) for t in texts], axis=0)
+                    changed[kind] = float(np.mean([[a != b for a, b in zip(t, unsteered, strict=True)] for t in texts]))
+            for kind, share in after.items():
+                found = resampled(share - before, seed)
+                about = {"kind": kind, "changed": changed[kind], "before": float(before.mean()), "questions": len(rows)}
+                outcome.test("steered toward agent k", found, **facts, **about)
+                if kind != "own":
+                    outcome.test(f"steered: own − {kind}", resampled(after["own"] - share, seed), **facts)
+
+
+def _answers(model: Model, debated: Debated, rows: list[int], steering: Steering) -> list[str]:
+    """What the steered model writes after the bare questions."""
+    encode = Encoder(model.tokenizer)
+    prompts = [encode.prompt(Transcript(debated.questions[i], ()).prompt) for i in rows]
+    written = generate(model, prompts, max_new_tokens=ANSWER_TOKENS, batch_size=64, steering=steering)
+    return [model.tokenizer.decode(out.ids) for out in written]
+
+
+def _given(debated: Debated, texts: list[str], rows: list[int], agent: int) -> Float[np.ndarray, " question"]:
+    """On which of the questions the text's answer is the agent's."""
+    return np.array([debated.gives(text, agent, i) for text, i in zip(texts, rows, strict=True)], dtype=float)
