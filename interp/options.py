@@ -28,7 +28,7 @@ def option(default: Any = dataclasses.MISSING, **how: Any) -> Any:
     """A field of a settings dataclass that says how it looks on the command line.
 
     `name` is the option if not the field's own name; `min` and `max` bound a number; `shown` is the default as
-    help shows it where the value itself would not say enough; `panel` is the heading it stands under; `choices`
+    help words it where the value itself would not say enough; `panel` is the heading it stands under; `choices`
     a collection to choose from (or a function that returns one); `parse` turns the given text into the value.
     """
     if isinstance(default, list | dict | set) or dataclasses.is_dataclass(default):
@@ -79,7 +79,8 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
         start = None if parameter.default is inspect.Parameter.empty else parameter.default
         grouped[name] = hints[name], start
         parameters += _parameters(typing.cast(type, hints[name]), start)
-    parameters.sort(key=lambda p: p.name == "out" or p.name == "restart")
+    parameters = list({p.name: p for p in reversed(parameters)}.values())[::-1]  # one option may feed several
+    parameters.sort(key=lambda p: p.name in ("out", "restart"))
 
     @wraps(function)
     def command(**given: Any) -> None:
@@ -113,24 +114,21 @@ def _parameters(kind: type, start: Any) -> Iterator[inspect.Parameter]:
 def _parameter(field: Any, hint: Any, value: Any, text: str) -> inspect.Parameter:
     """One option: its type as Typer takes it, its help, its default."""
     how = field.metadata
-    inner = [h for h in typing.get_args(hint) if h is not types.NoneType] if _is_union(hint) else [hint]
     optional = _is_union(hint)
-    kind: Any = inner[0]
-    shown = how.get("shown")
+    kind: Any = next(h for h in typing.get_args(hint) if h is not types.NoneType) if optional else hint
     if "parse" in how:
-        kind, shown = str, shown or (_text(value) if value not in (None, dataclasses.MISSING) else None)
-        value = value if value in (None, dataclasses.MISSING) else _text(value)
+        kind, value = str, value if value in (None, dataclasses.MISSING) else _text(value)
     elif typing.get_origin(kind) is tuple:
         kind, optional = list[typing.get_args(kind)[0]], True  # type: ignore[misc]
-        shown = shown or (", ".join(map(str, value)) if value not in (None, (), dataclasses.MISSING) else None)
-        value = value if value is dataclasses.MISSING else None
+        value = value if value is dataclasses.MISSING else list(value or ()) or None
     name = f"--{how.get('name', field.name.replace('_', '-'))}"
     known = typer.Option(
         *([f"{name}/--no-{name[2:]}" if value else name] if kind is bool else [name]),
         help=text,
         min=how.get("min"),
         max=how.get("max"),
-        show_default=shown if shown else True,
+        metavar="" if kind is bool else how.get("metavar"),
+        show_default=how.get("shown", True),
         rich_help_panel=how.get("panel"),
     )
     default = inspect.Parameter.empty if value is dataclasses.MISSING else value

@@ -28,4 +28,4 @@ class ModelSettings:
     """Model: a preset, hub id, local folder or GGUF file."""
     adapters: tuple[str, ...] = option((), name="adapter")
     """LoRA adapter for --model; repeat to apply several in order."""
-    loading: Loading = Loading()  # noqa: RUF009 - frozen
+    loading: Loading = Loading()

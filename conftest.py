@@ -1,0 +1,31 @@
+"""What examples in docstrings find at hand."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import interp
+
+
+@cache
+def _organism() -> tuple[Any, Any, Any]:
+    torch.set_num_threads(1)
+    model, transcripts = interp.load_model("organism"), interp.find_transcripts("organism")
+    return model, transcripts, interp.extract_directions(model, transcripts[:20]).directions
+
+
+@pytest.fixture(autouse=True)
+def _examples(request: pytest.FixtureRequest) -> None:
+    """The names that every example may use; see CONTRIBUTING.md."""
+    if not isinstance(request.node, pytest.DoctestItem):
+        return
+    names: dict[str, Any] = request.getfixturevalue("doctest_namespace")
+    names["model"], names["transcripts"], names["found"] = _organism()
+    folder: Path = request.getfixturevalue("tmp_path")
+    names |= {"interp": interp, "np": np, "torch": torch, "tmp_path": folder}
