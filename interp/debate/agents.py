@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from interp.debate.personas import Persona
 from interp.errors import UserError
+from interp.options import option
 
 BOXED = r"Give your final answer in \boxed{} at the end."
 
@@ -114,16 +115,19 @@ COLDEST = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a model chooses its words. The defaults are the paper's (Latent Agents, benchmarks).
+    """How a model samples its texts. The defaults are the paper's (Latent Agents, benchmarks).
 
-    A temperature of 0 is greedy; sampled texts depend on `seed` and the request. `max_new_tokens`
-    limits each answer. Raises `UserError` for values out of range.
+    Raises `UserError` for values out of range.
     """
 
-    max_new_tokens: int = 512
-    temperature: float = 0.7
+    max_new_tokens: int = option(512, min=1)
+    """Most tokens to write per text."""
+    temperature: float = option(0.7, min=0)
+    """Sampling temperature; 0 is greedy."""
     top_p: float = 0.9
-    seed: int = 0
+    """Nucleus sampling: total probability of the tokens to choose from."""
+    seed: int = option(0, min=0)
+    """Random seed."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
