@@ -23,6 +23,15 @@ from interp.errors import UserError
 LARGEST_SEED = 2**32 - 1
 """The libraries underneath accept nothing larger."""
 
+Restart = Annotated[bool, typer.Option("--restart", metavar="", help="Discard what --out holds and start over.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N transcripts.")]
+TRANSCRIPTS = (
+    "Debates: a JSON or JSONL file, or an embedded set (scripted, scripted-rotated, organism, organism-rotated, "
+    "organism-evil)."
+)
+MODEL = "Model: a preset, hub id, local folder or GGUF file."
+MODELS = f"{MODEL} Repeat for several, the base first."
+
 
 def option(default: Any = dataclasses.MISSING, **how: Any) -> Any:
     """A field of a settings dataclass that says how it looks on the command line.

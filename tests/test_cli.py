@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import COMMAND, hear_interrupts
 from safetensors import safe_open
 
+from conftest import COMMAND, hear_interrupts
 from interp.debate.embedded import embedded_path, read_embedded
 from interp.debate.transcript import read_transcripts, write_transcripts
 from interp.directions.directions import Directions
@@ -255,9 +255,9 @@ def test_no_place_to_write_to(interp: Any, model_folder: Path, tmp_path: Path) -
     long = "x" * 5000
     for arguments, expected in (
         (("export-gguf", file, "--label", "agent 1", "--out", "."), "give a file"),
-        (("export-model", model_folder, "--out", made / "merged"), "give another place"),
-        (("extract-directions", "--model", model_folder, "--out", tmp_path / long), "give another place"),
-        (("extract-directions", "--model", long), "give another place"),
+        (("export-model", model_folder, "--out", made / "merged"), "choose another place"),
+        (("extract-directions", "--model", model_folder, "--out", tmp_path / long), "choose another place"),
+        (("extract-directions", "--model", long), "choose another place"),
     ):
         code, _, wrong = interp(*arguments)
         assert (code, expected in wrong) == (2, True), wrong

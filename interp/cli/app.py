@@ -1,7 +1,4 @@
-"""All verbs in the order in which they are listed, and how mistakes end.
-
-Knows verbs by their functions; knows nothing about what they do.
-"""
+"""All verbs in the order in which help lists them, and how mistakes end."""
 
 from __future__ import annotations
 
@@ -9,10 +6,12 @@ import errno
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
+from interp import __version__
 from interp.cli.debate import debate
 from interp.cli.evaluate import compare, evaluate
 from interp.cli.export import export_gguf, export_model
@@ -31,43 +30,82 @@ VERBS: Mapping[str, Sequence[Callable[..., Any]]] = {
     "Results": (evaluate, compare),
     "Experiments": tuple(registered.load() for registered in sorted(entry_points(group="interp.verbs"), reverse=True)),
 }
-"""By the heading of `interp --help` that they stand under; packages above this one register theirs as entry points."""
+"""By their heading in `interp --help`; probes and figures register theirs as entry points."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
-_INTERRUPTED = 130  # what Typer makes of Ctrl-C
-_GO_ON = "interrupted; what was finished is kept: run the same command again to go on"
+_INTERRUPTED = 130  # Typer's exit status for Ctrl-C
+_RESUME = "interrupted; finished work is kept: run the same command again to resume"
+
+
+class _Flags:
+    """Help without a type beside `--help` itself, as beside every other switch."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option is not None:
+            option.metavar = ""
+        return option
+
+
+class _Command(_Flags, TyperCommand):
+    pass
+
+
+class _Group(_Flags, TyperGroup):
+    pass
+
 
 app = typer.Typer(
+    cls=_Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Find, measure, add and subtract the agents inside a model that a debate was distilled into.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"interp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def front(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", metavar="", is_eager=True, callback=_print_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Find, measure, add and subtract the agents inside a model that a debate was distilled into."""
+
+
 for panel, verbs in VERBS.items():
     for verb in verbs:
-        app.command(rich_help_panel=panel)(verb)
+        app.command(cls=_Command, rich_help_panel=panel)(verb)
 
 
 def main() -> None:
-    """Run the command line; what the user can mend is one line and exit status 2."""
+    """Run the command line; errors that a user can fix are one line and exit status 2."""
     try:
         app()
     except UserError as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        _fail(_GO_ON)
+        _fail(_RESUME)
     except SystemExit as stop:
         if stop.code != _INTERRUPTED:
             raise
-        _fail(_GO_ON)
+        _fail(_RESUME)
     except OSError as error:
         if error.errno in _NO_PLACE and error.filename:
-            _fail(f"{error.filename}: {error.strerror}; give another place")
-        if error.errno not in _FULL:
+            _fail(f"{error.filename}: {error.strerror}; choose another place")
+        if error.errno not in _DISK_FULL:
             raise
-        _fail(f"no space left on the device ({error.filename or 'while writing'}); make room and run it again")
+        _fail(f"no space left on the device ({error.filename or 'while writing'}); free some and run it again")
 
 
 def _fail(message: str) -> None:

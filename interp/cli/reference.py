@@ -1,0 +1,62 @@
+"""The table of all options in CONTRIBUTING.md: `python -m interp.cli.reference` prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import typer
+
+from interp.cli.app import app
+
+
+class Row(NamedTuple):
+    """An option with one default and one help text, and the verbs that have it so."""
+
+    option: str
+    verbs: tuple[str, ...]
+    default: str
+    help: str
+
+
+def rows() -> list[Row]:
+    """Every option and argument of every verb, those of the same name next to each other."""
+    group: Any = typer.main.get_command(app)
+    verbs: dict[tuple[str, str, str], list[str]] = {}
+    for name, command in group.commands.items():
+        for parameter in command.params:
+            verbs.setdefault(_described(parameter), []).append(name)
+    return sorted(Row(option, tuple(names), default, text) for (option, default, text), names in verbs.items())
+
+
+def _described(parameter: Any) -> tuple[str, str, str]:
+    names = "/".join((*parameter.opts, *parameter.secondary_opts))
+    is_option = parameter.param_type_name == "option"
+    default = parameter.default
+    if parameter.required:
+        shown = "required"
+    elif isinstance(parameter.show_default, str):
+        shown = parameter.show_default
+    elif default is None or default is False or default == ():
+        shown = ""
+    elif default is True:
+        shown = "on"
+    else:
+        shown = ", ".join(map(str, default)) if isinstance(default, list | tuple) else str(default)
+    return names if is_option else names.upper(), shown, " ".join((parameter.help or "").split())
+
+
+def table() -> Iterator[str]:
+    """The table, a line at a time."""
+    yield "| option | verbs | default | what it says |"
+    yield "| --- | --- | --- | --- |"
+    for row in rows():
+        yield (
+            "| "
+            + " | ".join((f"`{row.option}`", ", ".join(row.verbs), row.default, row.help.replace("|", "\\|")))
+            + " |"
+        )
+
+
+if __name__ == "__main__":
+    print("\n".join(table()))
