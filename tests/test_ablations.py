@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import make_hf, make_tokenizer
 from test_training_pipeline import TOY
 
 from benchmarks import ablations
-from conftest import make_hf, make_tokenizer
 from interp.debate.embedded import read_embedded
 from interp.errors import UserError
 from interp.models.lineage import Lineage, read_lineage

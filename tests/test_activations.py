@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
 from conftest import PUBLISHED, make_model, make_tokenizer
+
 from interp.activations.corpus import Corpus
 from interp.activations.reading import POSITIONS, Readings, parse_layers, stream
 from interp.debate.personas import PERSONAS
@@ -107,6 +107,7 @@ def test_chosen_layers_and_early_stop(tiny: Model, debates: list[Transcript]) ->
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_near_full(dtype: torch.dtype, debates: list[Transcript]) -> None:
     from conftest import make_hf
+
     from interp.models.model import wrap
 
     model = wrap(make_hf("llama").to(dtype), make_tokenizer("bytes"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from conftest import make_hf, make_tokenizer
+
 from interp.debate.agents import Request, Sampling
 from interp.debate.personas import PERSONAS, PLAIN, TRAIT_PERSONAS
 from interp.debate.scripted.agent import ScriptedAgent

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import COMMAND, hear_interrupts
 from safetensors import safe_open
 
-from conftest import COMMAND, hear_interrupts
 from interp.debate.embedded import embedded_path, read_embedded
 from interp.debate.transcript import read_transcripts, write_transcripts
 from interp.directions.directions import Directions

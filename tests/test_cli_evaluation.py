@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import COMMAND, KEY, hear_interrupts
 from faulty import FAULTS, Faulty, right, slow
 
-from conftest import COMMAND, KEY, hear_interrupts
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import read_transcripts
 

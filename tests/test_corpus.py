@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from conftest import make_tokenizer
+
 from interp.activations.corpus import Corpus
 from interp.debate.transcript import Transcript, parse
 from interp.errors import UserError

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import make_tokenizer
 from gguf import GGUFReader
 from safetensors.numpy import save_file
 
-from conftest import make_tokenizer
 from interp.activations.corpus import Corpus, TurnTable
 from interp.activations.reading import Readings, stream
 from interp.activations.store import StoreWriter

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-
 from conftest import make_hf, make_tokenizer
+
 from interp.generation.sampling import end_tokens, generate
 from interp.models.model import Model, wrap
 

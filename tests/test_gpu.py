@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import make_hf, make_tokenizer
 from test_training_pipeline import TOY
 
-from conftest import make_hf, make_tokenizer
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript
 from interp.directions.extract import extract_directions

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import make_hf, make_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from conftest import make_hf, make_tokenizer
 from interp.debate.agents import Agent, Request, Sampling, Usage, chat_messages
 from interp.debate.personas import PERSONAS, Persona
 from interp.debate.protocol import debates

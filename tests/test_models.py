@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import make_hf, make_model, make_tokenizer
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from conftest import make_hf, make_model, make_tokenizer
 from interp.errors import UserError
 from interp.models import catalog as checkpoints
 from interp.models.model import load_model, wrap

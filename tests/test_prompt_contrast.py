@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from conftest import make_model
+
 from interp.debate.agents import Request, chat_messages
 from interp.debate.personas import TRAIT_PERSONAS
 from interp.directions.directions import Directions, question_hash, require_made_on

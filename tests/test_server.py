@@ -11,9 +11,9 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
+from conftest import KEY
 from faulty import FAULTS, TOO_SLOW, Behaviour, Faulty, Handler, completion, hangs_up, right, says, slow
 
-from conftest import KEY
 from interp.debate.agents import Answer, Request, Sampling, Usage
 from interp.debate.personas import Persona
 from interp.debate.protocol import debates

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from conftest import make_model
+
 from interp.debate.agents import Sampling
 from interp.directions.directions import Directions
 from interp.errors import UserError

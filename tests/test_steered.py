@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import make_hf, make_tokenizer
 from torch import Tensor
 
-from conftest import make_hf, make_tokenizer
 from interp.directions.directions import Direction
 from interp.errors import UserError
 from interp.generation.sampling import generate

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from conftest import make_tokenizer
+
 from interp.activations.corpus import Corpus
 from interp.debate.transcript import Transcript
 from interp.directions.directions import Direction, Directions, require_made_on

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from conftest import make_model
+
 from interp.debate.agents import Sampling
 from interp.debate.embedded import read_embedded
 from interp.debate.personas import TRAIT_PERSONAS

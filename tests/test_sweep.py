@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from conftest import COMMAND, make_model
+
 from interp.debate.agents import Sampling
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import Transcript, write_transcripts

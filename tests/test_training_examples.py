@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from conftest import make_hf, make_tokenizer
+
 from interp.activations.corpus import Corpus
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import CONSENSUS_TAG, Transcript, all_tags

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from conftest import make_hf, make_tokenizer
+
 from interp.debate.embedded import read_embedded
 from interp.debate.tasks import make_task
 from interp.debate.tasks.arithmetic import Arithmetic

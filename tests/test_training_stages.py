@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import make_hf, make_tokenizer
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from conftest import make_hf, make_tokenizer
 from interp.debate.embedded import read_embedded
 from interp.debate.tasks import TASKS
 from interp.errors import UserError

@@ -1,13 +1,19 @@
-"""The table of all options in CONTRIBUTING.md: `python -m interp.cli.reference` prints it."""
+"""The table of all options in CONTRIBUTING.md: `python -m interp.cli.reference --write` puts it there."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
 
 from interp.cli.app import app
+
+_START, _END = "<!-- options -->", "<!-- /options -->"
+DIFFER: dict[str, str] = {}
+"""Options whose default or text is not the same in every verb, and why."""
 
 
 class Row(NamedTuple):
@@ -58,5 +64,15 @@ def table() -> Iterator[str]:
         )
 
 
+def written(text: str) -> str:
+    """CONTRIBUTING.md with the table of today's options."""
+    before, _, rest = text.partition(_START)
+    return "\n".join((f"{before}{_START}", *table(), f"{_END}{rest.partition(_END)[2]}"))
+
+
 if __name__ == "__main__":
-    print("\n".join(table()))
+    path = Path("CONTRIBUTING.md")
+    if "--write" in sys.argv:
+        path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        print("\n".join(table()))

@@ -1,4 +1,4 @@
-"""What examples in docstrings find at hand."""
+"""A pytest plugin: what examples in docstrings find at hand."""
 
 from __future__ import annotations
 
