@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from interp.reports.directions import activation_name, over_labels, start_layer
-from interp.reports.words import estimate, interval, number, percent
+from interp.reports.words import between, estimate, number, percent
 
 _Show = Callable[[float], str]
 _READ_AT = {
@@ -126,7 +126,7 @@ def _outcomes(
         if mean is None or low is None or high is None:
             outcomes["unknown"].append(label)
             continue
-        words = f"{show(mean)} for {label} ({interval(low, high, show)})"
+        words = f"{show(mean)} for {label} ({between(low, high, show)})"
         if high < chance:
             outcomes["below"].append(words)
         elif low <= chance or (shuffled is not None and mean <= shuffled):

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from interp.reports.words import _interval, _rounded
+from interp.reports.words import bracketed, rounded
 
 if TYPE_CHECKING:
     from interp.interventions.curves import Advantage, Gain, Steerability
@@ -59,14 +59,14 @@ def steerability_table(found: Sequence[Steerability], compared: Sequence[Advanta
     rows = (row for row in found if row.kind == "own")
     for own, one in zip(rows, compared, strict=True):
         beside = {
-            row.kind: _rounded(row.area.mean, 3)
+            row.kind: rounded(row.area.mean, 3)
             for row in found
             if row.label == own.label and all(getattr(row, name) == getattr(own, name) for name in names)
         }
         table.add_row(
             *(str(getattr(own, name)) for name in varied),
             own.label,
-            _interval(own.area.mean, own.area.low, own.area.high, digits=3) + "*" * one.shown,
+            bracketed(own.area.mean, own.area.low, own.area.high, digits=3) + "*" * one.shown,
             f"{own.peak:g}",
             *(beside.get(kind, "–") for kind in ("others", "random")),
             str(own.questions),
@@ -137,11 +137,11 @@ def _damage_table(
             what,
             row.layer or "",
             f"{row.coefficient:g}" if row.coefficient else "",
-            _interval(row.trait.mean, row.trait.low, row.trait.high),
-            "–" if row.right is None else _rounded(row.right.mean),
-            _interval(row.accuracy.mean, row.accuracy.low, row.accuracy.high),
+            bracketed(row.trait.mean, row.trait.low, row.trait.high),
+            "–" if row.right is None else rounded(row.right.mean),
+            bracketed(row.accuracy.mean, row.accuracy.low, row.accuracy.high),
             "–" if row.perplexity is None else f"{row.perplexity.mean:.3g}",
-            _rounded(row.repetition.mean),
+            rounded(row.repetition.mean),
         )
 
     for row in own:
@@ -172,7 +172,7 @@ def suppression_lines(smallest: Mapping[tuple[str, str, str, str], Suppression])
     lines = []
     for (model, source, asked, remedy), found in smallest.items():
         way = source if remedy == "steering" else f"{remedy}, as long as {source}"
-        lost = _interval(found.lost.mean, found.lost.low, found.lost.high, digits=3)
+        lost = bracketed(found.lost.mean, found.lost.low, found.lost.high, digits=3)
         where = f"trait {found.trait:.1%} at coefficient {found.coefficient or 0:g},"
         if found.coefficient == 0:
             where = f"trait {found.trait:.1%} as it is, nothing to suppress;"

@@ -28,7 +28,7 @@ from interp.reports.directions import (
 )
 from interp.reports.findings import _read_at, _Show, findings
 from interp.reports.style import agent_colour
-from interp.reports.words import interval, number, percent
+from interp.reports.words import between, number, percent
 from interp.storage.files import atomic_write
 
 _MOST_SKIPPED = 20
@@ -94,8 +94,8 @@ def _table(facts: dict[str, Any]) -> list[dict[str, Any]]:
 
     def cell(key: str, k: int, layer: int, show: _Show) -> tuple[str, str]:
         mean, low, high = (evidence[key][part][k][layer] for part in ("mean", "low", "high"))
-        between = "" if low is None or high is None else interval(low, high, show)
-        return ("–" if mean is None else show(mean)), between
+        ends = "" if low is None or high is None else between(low, high, show)
+        return ("–" if mean is None else show(mean)), ends
 
     rows = []
     for number_of_layer in facts["best_layers"]:

@@ -1,19 +1,54 @@
-"""Other libraries kept quiet. Knows what they print; knows nothing about what is said instead."""
+"""The terminal: tables, progress bars, and other libraries kept quiet. Knows nothing about what they show."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
+from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from interp.errors import Progress as ProgressCallback
 
 
+def table(
+    title: str,
+    caption: str,
+    headings: Sequence[str],
+    *,
+    left: Collection[str] = ("",),
+    gap: int = 0,
+    whole: bool = False,
+    **look: Any,
+) -> Table:
+    """An empty table: names (the headings in `left`) at the left, numbers at the right.
+
+    `gap` is the extra space between columns; 0 fits most into 80 columns. With `whole`, numbers never break
+    across lines. `look` goes to `rich.table.Table`.
+    """
+    made = Table(
+        title=Text(title, style="italic"),
+        title_justify="left",
+        caption=Text(caption, style="dim italic") if caption else None,
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, gap, 0, 0),
+        **look,
+    )
+    share = 1 if look.get("expand") else None
+    for heading in headings:
+        named = heading in left
+        justify: Literal["left", "right"] = "left" if named else "right"
+        made.add_column(heading, justify=justify, no_wrap=whole and not named, overflow="fold", ratio=share)
+    return made
+
+
 def quiet_libraries() -> None:
-    """Loading bars and warnings of other libraries would hide a command's own lines."""
+    """Turn off other libraries' loading bars and warnings, which would hide a command's own lines."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
@@ -22,39 +57,34 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="peft")
 
 
+def _bars(*last: TextColumn, name: int = 22, bar: int = 40) -> Progress:
+    first = TextColumn(f"{{task.description:<{name}}}"), BarColumn(bar_width=bar), MofNCompleteColumn()
+    return Progress(*first, TimeElapsedColumn(), TimeRemainingColumn(), *last)
+
+
 @contextmanager
 def progress_bars() -> Iterator[ProgressCallback]:
-    """A callback that draws one bar for each thing being done."""
-    columns = (
-        TextColumn("{task.description:<22}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as bars:
-        tasks: dict[str, int] = {}
+    """A callback that draws one bar for each task.
+
+    >>> from interp.reports import progress_bars
+    >>> with progress_bars() as progress:
+    ...     found = interp.extract_directions(model, transcripts[:5], progress=progress)  # doctest: +SKIP
+    """
+    with _bars() as bars:
+        tasks: dict[str, Any] = {}
 
         def update(what: str, done: int, total: int) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
+            bars.update(tasks[what], completed=done, total=total)
 
         yield update
 
 
 @contextmanager
 def training_bars() -> Iterator[Callable[[str, int, int, dict[str, float]], None]]:
-    """A callback that draws one bar for each stage, with its reward, length and limit, or its loss, beside it."""
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[facts]}"),
-    )
-    with Progress(*columns) as bars:
+    """A callback that draws one bar for each stage, followed by its reward, length and limit, or by its loss."""
+    with _bars(TextColumn("{task.fields[facts]}"), name=10, bar=20) as bars:
         tasks: dict[str, Any] = {}
 
         def update(stage: str, done: int, total: int, metrics: dict[str, float]) -> None:
