@@ -20,7 +20,7 @@ from rich.table import Table
 
 from interp.debate.tasks import make_task
 from interp.errors import UserError
-from interp.evaluation.accuracy import Row, summarize
+from interp.evaluation.accuracy import EvaluationRow, summarize
 from interp.evaluation.comparison import paired
 from interp.models.lineage import Lineage, read_lineage
 from interp.reports.terminal import training_bars
@@ -52,7 +52,7 @@ class Result:
     """What came of a procedure."""
 
     name: str
-    row: Row
+    row: EvaluationRow
     limit: int
     """At the end of stage 2, in tokens."""
     against_full: PairedTest | None

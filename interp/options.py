@@ -112,15 +112,17 @@ def _fields(kind: type, start: Any) -> Iterator[tuple[Any, Any, Any]]:
         yield field, hints[field.name], value
 
 
-def _parameters(kind: type, start: Any) -> Iterator[inspect.Parameter]:
+def _parameters(kind: type, start: Any, panel: str | None = None) -> Iterator[inspect.Parameter]:
+    """One option per field; without a panel of its own it stands under that of the field that holds the dataclass."""
     for field, hint, value in _fields(kind, start):
+        panel_here = field.metadata.get("panel", panel)
         if dataclasses.is_dataclass(hint):
-            yield from _parameters(typing.cast(type, hint), None if value is dataclasses.MISSING else value)
+            yield from _parameters(typing.cast(type, hint), None if value is dataclasses.MISSING else value, panel_here)
         elif not field.metadata.get("hidden"):
-            yield _parameter(field, hint, value, documented(kind)[field.name])
+            yield _parameter(field, hint, value, documented(kind)[field.name], panel_here)
 
 
-def _parameter(field: Any, hint: Any, value: Any, text: str) -> inspect.Parameter:
+def _parameter(field: Any, hint: Any, value: Any, text: str, panel: str | None) -> inspect.Parameter:
     """One option: its type as Typer takes it, its help, its default."""
     how = field.metadata
     optional = _is_union(hint)
@@ -138,7 +140,7 @@ def _parameter(field: Any, hint: Any, value: Any, text: str) -> inspect.Paramete
         max=how.get("max"),
         metavar="" if kind is bool else how.get("metavar"),
         show_default=how.get("shown", True),
-        rich_help_panel=how.get("panel"),
+        rich_help_panel=panel,
     )
     default = inspect.Parameter.empty if value is dataclasses.MISSING else value
     annotation = Annotated[kind | None if optional else kind, known]  # type: ignore[valid-type]

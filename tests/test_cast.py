@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,15 @@ from interp.debate.scripted.agent import ScriptedAgent
 from interp.debate.scripted.malicious import ScriptedSide
 from interp.debate.server import ServerAgent
 from interp.debate.tasks import make_task
+from interp.debate.tasks.settings import TaskSettings
 from interp.errors import UserError
-from interp.evaluation.seats import Cast, Seat, require_used, seats
+from interp.evaluation.seats import fill, plan, seats
+from interp.evaluation.settings import Answering
 from interp.generation.agents import InternalizedAgent, LocalAgent
 from interp.generation.sampling import generate
 from interp.models.model import Model, wrap
+
+SERVER = "http://127.0.0.1:1/v1"
 
 
 def nothing(name: str) -> Model:
@@ -40,37 +45,36 @@ def nothing(name: str) -> Model:
     ],
 )
 def test_seats(given: Any, model: str, task: str, method: str, expected: list[tuple[str, str]]) -> None:
-    assert [(s.persona.name, s.model) for s in seats(given, model, task, method)] == expected
+    found = seats(Answering(model, agents=given), task, method)
+    assert [(s.persona.name, s.model) for s in found] == expected
 
 
-def test_seats_that_cannot_be_filled() -> None:
-    with pytest.raises(UserError, match="no persona 'pirate'; give one of plain, chain"):
-        seats(["pirate=m"], "m", "math", "debate")
-    with pytest.raises(UserError, match="leave --agent out"):
-        seats(["evil"], "m", "math", "model")
-    played = seats(["plain", "plain=scripted"], "m", "math", "vote")
-    with pytest.raises(UserError, match="no agent is played by it"):
-        require_used(played[1:], "m", "http://127.0.0.1:1/v1", ())
-    with pytest.raises(UserError, match="adapter a: no agent is played by other"):
-        require_used(played, "other", None, ("a",))
-    with pytest.raises(UserError, match="adapter a: the models are a server's"):
-        require_used(played, "m", "http://127.0.0.1:1/v1", ("a",))
-    require_used(played, "m", None, ("a",))
-    require_used(played, "m", "http://127.0.0.1:1/v1", ())
-    with pytest.raises(UserError, match="takes a model in this process"):
-        Cast("math", nothing, "http://127.0.0.1:1/v1").agents([Seat(PLAIN, "m")], Sampling(), internalized=True)
-    with pytest.raises(UserError, match="takes a model in this process"):
-        Cast("math", nothing).agents([Seat(PLAIN, "scripted")], Sampling(), internalized=True)
+@pytest.mark.parametrize(
+    ("answering", "method", "message"),
+    [
+        (Answering("m", agents=("pirate=m",)), "debate", "persona pirate: unknown; choose one of plain, chain"),
+        (Answering("m", agents=("evil",)), "model", "leave --agent out"),
+        (Answering("m", agents=("plain=scripted",), server=SERVER), "vote", "all agents are scripted"),
+        (Answering("other", ("a",), agents=("plain=m",)), "vote", "adapter a: no agent is played by other"),
+        (Answering("m", ("a",), server=SERVER), "vote", "adapter a: the models are a server's"),
+        (Answering("m", server=SERVER), "model", "needs a model in this process"),
+        (Answering("scripted"), "model", "needs a model in this process"),
+    ],
+)
+def test_seats_that_cannot_be_filled(answering: Answering, method: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        plan([(TaskSettings(), method, tmp_path / "a.jsonl")], answering, 1, load=nothing)
 
 
 def test_scripts_and_servers() -> None:
-    [scripted, served] = Cast("arithmetic", nothing, "http://127.0.0.1:1/v1", {"retries": 2}, error_rate=0.5).agents(
-        seats(["self-critique=scripted", "plain"], "some-model", "arithmetic", "vote"), Sampling(seed=4)
-    )
+    sampling = Sampling(seed=4)
+    given = ("self-critique=scripted", "plain")
+    answering = Answering("some-model", agents=given, server=SERVER, retries=2, error_rate=0.5, sampling=sampling)
+    [scripted, served] = fill(answering, "arithmetic", "vote", nothing)
     assert scripted == ScriptedAgent(PERSONAS["self-critique"], 0.5, 4)
-    assert served == ServerAgent(PLAIN, "http://127.0.0.1:1/v1", "some-model", Sampling(seed=4), retries=2)
-    malicious = Cast("evil", nothing).agents(seats([], "scripted", "evil", "debate"), Sampling(seed=2))
-    assert malicious[1] == ScriptedSide(TRAIT_PERSONAS["evil"], "evil", 2)
+    assert served == ServerAgent(PLAIN, SERVER, "some-model", sampling, retries=2)
+    malicious = fill(Answering("scripted", sampling=Sampling(seed=2)), "evil", "debate", nothing, run=3)
+    assert malicious[1] == ScriptedSide(TRAIT_PERSONAS["evil"], "evil", 5)
 
 
 def test_local_agents_share_a_model_and_internalized_ones_see_the_bare_question() -> None:
@@ -82,10 +86,10 @@ def test_local_agents_share_a_model_and_internalized_ones_see_the_bare_question(
         return model
 
     sampling = Sampling(max_new_tokens=5, temperature=0)
-    cast = Cast("arithmetic", load, batch_size=3)
-    [local] = cast.agents([Seat(PLAIN, "m")], sampling)
+    answering = Answering("m", batch_size=3, sampling=sampling)
+    [local] = fill(answering, "arithmetic", "single", load)
     assert local == LocalAgent(PLAIN, model, sampling, 3)
-    [internalized] = cast.agents([Seat(PLAIN, "m")], sampling, internalized=True)
+    [internalized] = fill(answering, "arithmetic", "model", load)
     assert isinstance(internalized, InternalizedAgent)
     assert internalized.facts == {**local.facts, "kind": "internalized"}
     prompt = model.tokenizer("Problem: 1+2\n\n")["input_ids"]

@@ -17,7 +17,7 @@ from interp.debate.scripted.agent import ScriptedAgent
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import read_transcripts
 from interp.errors import UserError
-from interp.evaluation.accuracy import Graded, Row, evaluate, summarize
+from interp.evaluation.accuracy import EvaluationRow, Graded, evaluate, summarize
 from interp.evaluation.comparison import compare
 from interp.evaluation.methods import make_method
 from interp.statistics import accuracy
@@ -51,7 +51,7 @@ class Adder:
         return Answer(rf"\boxed{{{value}}}", 7, 2 * request.round)
 
 
-def run(out: Path, name: str, agents: Sequence[Agent], n: int = 10, **options: Any) -> Row:
+def run(out: Path, name: str, agents: Sequence[Agent], n: int = 10, **options: Any) -> EvaluationRow:
     method = make_method(name, chunk=options.pop("chunk", 3))
     return evaluate(out, name, method, lambda run: agents, task=TASK, n_questions=n, **options)
 
@@ -118,7 +118,7 @@ def test_more_questions_and_runs_add_to_what_is_there(tmp_path: Path) -> None:
     def agents(run: int) -> list[Agent]:
         return [ScriptedAgent(p, 0.3, run) for p in PERSONAS.values()]
 
-    def go(out: str, n: int, runs: int) -> Row:
+    def go(out: str, n: int, runs: int) -> EvaluationRow:
         method = make_method("debate", rotate=True, chunk=2)
         return evaluate(tmp_path / out, "debate", method, agents, task=Arithmetic(), n_questions=n, runs=runs)
 
@@ -143,7 +143,7 @@ def test_a_line_taken_out_is_answered_again_as_it_was(tmp_path: Path) -> None:
     out = tmp_path / "a.jsonl"
     agents = [ScriptedAgent(p, 0.3, 0) for p in PERSONAS.values()]
 
-    def go() -> Row:
+    def go() -> EvaluationRow:
         method = make_method("debate", rotate=True)
         return evaluate(out, "debate", method, lambda _: agents, task=Arithmetic(), n_questions=8)
 

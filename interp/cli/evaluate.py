@@ -1,76 +1,104 @@
-"""`interp evaluate`: tasks and methods in, records and a row for each out."""
+"""`interp evaluate`: tasks and methods in, a record per question and a row per method out; and `interp compare`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from interp.cli import options
-from interp.cli.answering import evaluate_all
+from interp.debate.tasks.settings import PANEL, TaskSettings
+from interp.evaluation.settings import Answering
+from interp.options import Restart, verb
+
+Questions = Annotated[int, typer.Option(min=1, help="Number of questions.", rich_help_panel=PANEL)]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", metavar="", help="Repeat requests that failed.")]
 
 
+@verb
 def evaluate(
+    *,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Task, as in `interp debate`; repeat for several.", show_default="arithmetic", rich_help_panel=PANEL
+        ),
+    ] = None,
+    asked: TaskSettings,
+    questions: Questions = 100,
+    answering: Answering,
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="single: one answer of the first agent; vote: most votes; debate; model: an internalized model's "
-            "own answer, from the bare question. Repeat for several; default single, vote and debate."
+            metavar="<single|vote|debate|model>",
+            help="The first agent's single answer, a majority vote, a debate, or an internalized model's own answer "
+            "to the bare question; repeat for several.",
+            show_default="single, vote, debate",
         ),
     ] = None,
-    task: Annotated[
-        list[str] | None, typer.Option(help="What is asked; repeat for several.", rich_help_panel=options.ASKED)
-    ] = None,
-    questions: options.Questions = 100,
-    runs: Annotated[int, typer.Option(min=1, help="How often, with other seeds of the answers.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for TASK-METHOD.jsonl, a record for each question.")] = Path(
-        "results"
-    ),
-    model: options.PlayedBy = "smollm2-135m",
-    agent: options.Agent = None,
-    adapter: options.Adapter = None,
-    server: options.Server = None,
-    key_variable: options.Key = "OPENAI_API_KEY",
-    concurrency: options.Concurrency = 8,
-    timeout: options.Timeout = 120.0,
-    retries: options.Retries = 5,
-    body: options.Body = "{}",
-    error_rate: options.ErrorRate = 0.26,
-    batch_size: options.Batch = 16,
-    max_new_tokens: options.MaxTokens = 512,
-    temperature: options.Temperature = 0.7,
-    top_p: options.TopP = 0.9,
-    source: options.Source = None,
-    split: options.Split = None,
-    digits: options.Digits = None,
-    terms: options.Terms = None,
-    form: options.Form = None,
-    rounds: options.Rounds = 2,
-    rotate: options.Rotate = False,
-    dtype: options.Dtype = "auto",
-    device: options.Device = "auto",
-    revision: options.Revision = None,
-    seed: options.Seed = 0,
-    retry_failed: options.RetryFailed = False,
-    restart: options.Restart = False,
+    runs: Annotated[int, typer.Option(min=1, help="Repetitions, each with its own seed for the answers.")] = 1,
+    retry_failed: RetryFailed = False,
+    out: Annotated[Path, typer.Option(help="Folder for TASK-METHOD.jsonl, a record per question.")] = Path("results"),
+    restart: Restart = False,
 ) -> None:
-    """Measure accuracy and tokens, one row for each task and method.
+    """Measure accuracy and tokens: one row per task and method.
 
-    Records of each question and run are kept, as they come in, for `interp compare`. A killed run goes
-    on when run again; one with more questions or runs adds to what is there.
+    Answers are kept for `interp compare` as they come in. A killed run resumes where it stopped, and one with more
+    questions or runs adds to what is there.
 
     Example: `interp evaluate --model scripted --questions 1000 --out results`
     """
-    wanted = [(t, m) for t in task or ["arithmetic"] for m in method or ["single", "vote", "debate"]]
-    evaluate_all([(t, m, out / f"{t}-{m}.jsonl") for t, m in wanted], runs, locals())
+    wanted: list[tuple[TaskSettings, str, Path]] = [
+        (replace(asked, task=name), each, out / f"{name}-{each}.jsonl")
+        for name in task or ["arithmetic"]
+        for each in method or ["single", "vote", "debate"]
+    ]
+    answer(wanted, answering, questions, runs=runs, restart=restart, retry_failed=retry_failed)
+
+
+def answer(
+    wanted: Sequence[tuple[TaskSettings, str, Path]], answering: Answering, questions: int, **settings: Any
+) -> None:
+    """Run the evaluations that `interp.evaluation.plan` makes of these settings, and print a row for each."""
+    from rich.console import Console
+
+    from interp.evaluation.seats import load_model, plan
+    from interp.reports.tables import failures, rows_table
+    from interp.reports.terminal import progress_bars, quiet_libraries
+
+    console = Console(soft_wrap=True, highlight=False)
+
+    @cache
+    def load(name: str) -> Any:
+        quiet_libraries()
+        model = load_model(answering, name)
+        console.print(f"model: {name} ({model.source}), {model.provenance['dtype']} on {model.provenance['device']}")
+        return model
+
+    rows = []
+    try:
+        evaluations = plan(wanted, answering, questions, load=load, **settings)
+        with progress_bars() as progress:
+            for evaluation in evaluations:
+                rows.append(evaluation(progress=progress))
+    finally:
+        if rows:
+            console.print(rows_table(rows))
+    for row in rows:
+        for line in failures(row):
+            console.print(f"{row.task}, {row.method}: {line}", markup=False)
+    for _, _, out in wanted:
+        console.print(f"wrote {out}", markup=False)
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="Records of an evaluation: a TASK-METHOD.jsonl or debates.")],
-    second: Annotated[Path, typer.Argument(help="Those of another over the same questions.")],
+    first: Annotated[Path, typer.Argument(help="Records of an evaluation: TASK-METHOD.jsonl or debates.")],
+    second: Annotated[Path, typer.Argument(help="Records of another evaluation over the same questions.")],
 ) -> None:
-    """Test whether one method is right more often than another, on the questions that both answered.
+    """Test whether one method is right more often than another on the questions that both answered.
 
     Example: `interp compare results/arithmetic-debate.jsonl results/arithmetic-single.jsonl`
     """

@@ -102,7 +102,7 @@ def suppress(
     from interp.activations.reading import parse_layers
     from interp.debate.agents import Sampling
     from interp.directions.directions import Directions
-    from interp.evaluation.seats import persona as find_persona
+    from interp.evaluation.seats import find_persona
     from interp.interventions.plan import WAYS, Settings
     from interp.interventions.suppression import PROMPTS
     from interp.interventions.suppression import suppress as write

@@ -31,6 +31,8 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from scipy.stats import t as student_t
 
+from interp.statistics import counts, deal, percentiles
+
 N_FOLDS = 10
 N_CONTROLS = 20
 N_BOOTSTRAP = 1000
@@ -79,13 +81,12 @@ class Design:
         """Deal the questions into at most ten folds, shuffle labels and resample questions."""
         rng = np.random.default_rng(seed)
         unique, index = np.unique(question, return_inverse=True)
-        fold_of_question = rng.permutation(np.arange(len(unique)) % min(N_FOLDS, len(unique)))
+        fold = deal(question, min(N_FOLDS, len(unique)), rng)
         identity = np.broadcast_to(np.arange(n_labels), (1, len(question), n_labels))
         by_question = np.broadcast_to(np.arange(n_labels), (N_CONTROLS, len(unique), n_labels))
         shuffled = rng.permuted(by_question, axis=-1)[:, index]
-        counts = rng.multinomial(len(unique), np.full(len(unique), 1 / len(unique)), size=N_BOOTSTRAP)
-        owner = np.concatenate([identity, shuffled])
-        return Design(index, fold_of_question[index], owner, counts[:, index].astype(np.float64), seed)
+        sampled = counts(len(unique), rng, N_BOOTSTRAP)[:, index].astype(np.float64)
+        return Design(index, fold, np.concatenate([identity, shuffled]), sampled, seed)
 
     def select(self, groups: Bool[np.ndarray, " group"]) -> Design:
         """The same draws for some of the groups."""
@@ -168,7 +169,7 @@ def _separation(wins: Float[np.ndarray, "group label"], design: Design) -> Estim
     mean = wins.mean(axis=0)
     weights = design.question_weights
     resampled = (weights @ wins) / np.maximum(weights.sum(axis=1, keepdims=True), 1)
-    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
+    low, high = percentiles(resampled)
     # Where every group agrees no resample differs; then as far as as many agreeing questions allow.
     reach = 0.025 ** (1 / len(np.unique(design.question)))
     return Estimate(mean, np.where(mean == 1, reach, low), np.where(mean == 0, 1 - reach, high))
@@ -237,4 +238,4 @@ def _jackknife(fold_sums: Float[np.ndarray, "fold label d_model"]) -> Estimate:
 
 def _over_draws(values: Float[np.ndarray, "draw label"]) -> Estimate:
     """Mean and 95 % range over the draws of a control."""
-    return Estimate(values.mean(axis=0), *np.quantile(values, [0.025, 0.975], axis=0))
+    return Estimate(values.mean(axis=0), *percentiles(values))

@@ -1,1 +1,5 @@
 """How often a method is right, and at what cost."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -22,13 +22,13 @@ from interp.debate.agents import Agent, Usage
 from interp.debate.memory import Memory
 from interp.debate.tasks.task import Task
 from interp.errors import Progress, UserError
-from interp.evaluation.methods import Method, Outcome
+from interp.evaluation.methods import Answered, Method
 from interp.statistics import Interval, accuracy
 from interp.storage.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class EvaluationRow:
     """One method on one task. Tokens and calls are means for each question, over all its calls."""
 
     method: str
@@ -92,7 +92,7 @@ def evaluate(
     restart: bool = False,
     retry_failed: bool = False,
     progress: Progress = lambda *_: None,
-) -> Row:
+) -> EvaluationRow:
     """Answer `n_questions` of the task in each of `runs` and grade the answers.
 
     `agents(run)` gives the agents of a run, counted from 0. `out` is a JSONL file that grows by a
@@ -153,12 +153,12 @@ def is_finished(out: str | Path) -> bool:
     return path.is_file() and "accuracy" in json.loads(path.read_text(encoding="utf-8"))
 
 
-def summarize(records: Sequence[Mapping[str, Any]], method: str, task: str) -> Row:
+def summarize(records: Sequence[Mapping[str, Any]], method: str, task: str) -> EvaluationRow:
     """The row of these records. Raises `UserError` where the runs are not over the same questions."""
     correct = Graded.of(records).correct
     usage = reduce(add, (Usage(**record["usage"]) for record in records), Usage())
     rounds = Counter(str(record["rounds"]) for record in records if "rounds" in record)
-    return Row(
+    return EvaluationRow(
         method,
         task,
         correct.shape[1],
@@ -173,7 +173,7 @@ def summarize(records: Sequence[Mapping[str, Any]], method: str, task: str) -> R
     )
 
 
-def _record(outcome: Outcome, run: int, task: Task) -> dict[str, Any]:
+def _record(outcome: Answered, run: int, task: Task) -> dict[str, Any]:
     gold = outcome.question.gold_answer
     return {
         "question": outcome.question.text,

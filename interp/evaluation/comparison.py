@@ -13,7 +13,7 @@ from typing import Any
 
 from interp.debate.agents import Usage
 from interp.errors import UserError
-from interp.evaluation.accuracy import Graded, Row, summarize
+from interp.evaluation.accuracy import EvaluationRow, Graded, summarize
 from interp.statistics import PairedTest, paired_test
 from interp.storage.journal import read_lines
 
@@ -22,8 +22,8 @@ from interp.storage.journal import read_lines
 class Comparison:
     """Two methods on the questions that both answered, and how their accuracies differ there."""
 
-    first: Row
-    second: Row
+    first: EvaluationRow
+    second: EvaluationRow
     test: PairedTest
     left_out: int
     """Questions that only one of them answered."""

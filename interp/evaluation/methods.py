@@ -21,7 +21,7 @@ Turns = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Answered:
     """What a method answers to a question (None where it comes to no answer), and what that took."""
 
     question: Question
@@ -41,7 +41,7 @@ class Method(Protocol):
 
     def __call__(
         self, questions: Sequence[Question], agents: Sequence[Agent], *, task: Task, start: int, turns: Turns
-    ) -> Iterator[Outcome]: ...
+    ) -> Iterator[Answered]: ...
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Vote:
 
     def __call__(
         self, questions: Sequence[Question], agents: Sequence[Agent], *, task: Task, start: int, turns: Turns
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Answered]:
         n_written, n_expected = 0, len(questions) * len(agents)
         for first in range(0, len(questions), self.chunk):
             asked = questions[first : first + self.chunk]
@@ -71,7 +71,7 @@ class Vote:
             for question, answers in zip(asked, zip(*by_agent, strict=True), strict=True):
                 texts = [answer.text for answer in answers]
                 voted = plurality([task.answer(text) for text in texts], task.grade)
-                yield Outcome(question, voted, Usage.of(answers), {"texts": texts})
+                yield Answered(question, voted, Usage.of(answers), {"texts": texts})
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Debates:
 
     def __call__(
         self, questions: Sequence[Question], agents: Sequence[Agent], *, task: Task, start: int, turns: Turns
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Answered]:
         finished = debates(
             questions,
             agents,
@@ -101,7 +101,7 @@ class Debates:
         )
         for question, debate in zip(questions, finished, strict=True):
             said = {**debate.transcript.record(), "rounds": debate.transcript.n_rounds}
-            yield Outcome(question, debate.answer, debate.usage, said)
+            yield Answered(question, debate.answer, debate.usage, said)
 
 
 METHODS = ("single", "vote", "debate", "model")

@@ -1,41 +1,42 @@
-"""Tasks × methods, all of them checked before anything is asked.
+"""Who fills the seats of an evaluation, and tasks × methods, all checked before anything is asked.
 
-Knows tasks, methods and seats by their names; what these are, and how an evaluation goes, is elsewhere.
+Knows tasks, methods and personas by name; knows nothing about grading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from interp.debate.agents import Agent, Sampling
+from interp.debate.agents import Agent
 from interp.debate.personas import KNOWN, PERSONAS, PLAIN, TRAIT_PERSONAS, Persona
 from interp.debate.scripted.agent import ScriptedAgent
 from interp.debate.scripted.malicious import ScriptedSide
 from interp.debate.server import ServerAgent
-from interp.debate.tasks import make_task
+from interp.debate.tasks.settings import TaskSettings
 from interp.errors import UserError
-from interp.evaluation.accuracy import Row, evaluate
+from interp.evaluation.accuracy import EvaluationRow, evaluate
 from interp.evaluation.methods import make_method
+from interp.evaluation.settings import SCRIPTED, Answering
 
 if TYPE_CHECKING:
     from interp.models.model import Model
 
-
-SCRIPTED = "scripted"
-"""In place of a model: agents that follow a script."""
-
-ERROR_RATE = 0.26
-"""How often scripted agents slip, unless told."""
+Load = Callable[[str], "Model"]
+"""A model's name → the model, the same one each time."""
 
 
-def persona(name: str) -> Persona:
-    """The persona of that name. Raises `UserError` where there is none."""
+def find_persona(name: str) -> Persona:
+    """The persona of that name. Raises `UserError` if there is none.
+
+    >>> interp.evaluation.find_persona("self-critique").name
+    'self-critique'
+    """
     if name not in KNOWN:
-        raise UserError(f"persona {name}: not known; give one of {', '.join(KNOWN)}")
+        raise UserError(f"persona {name}: unknown; choose one of {', '.join(KNOWN)}")
     return KNOWN[name]
 
 
@@ -47,137 +48,106 @@ class Seat:
     model: str
 
 
-def seats(given: Sequence[str], model: str, task: str, method: str) -> list[Seat]:
-    """Read seats such as `plain` or `self-critique=some/model`; those without a model take `model`.
+def seats(answering: Answering, task: str, method: str) -> list[Seat]:
+    """The seats that `answering.agents` names, such as `plain` or `self-critique=some/model`.
 
-    Where none are given: for a single answer the plain model (of scripted agents the first persona),
-    else the three diverse personas of Latent Agents, section 3, or for the question set of a trait its
-    malicious persona between two guardians. Of several given, the first gives single answers. Raises
-    `UserError` for a persona that is not known, and for one where an internalized model answers by itself.
+    By default a single answer comes from the plain persona (from the first persona of scripted agents), a trait's
+    question set has its malicious persona between two guardians, and anything else has the three personas of Latent
+    Agents, section 3. Single answers come from the first agent. Raises `UserError` for an unknown persona, and for
+    agents given with the method `model`, which has none.
     """
+    given: Sequence[str] = answering.agents
     if not given and task in TRAIT_PERSONAS and method != "model":
         given = ("guardian",) if method == "single" else ("guardian", task, "guardian")
     elif not given:
-        first = next(iter(PERSONAS)) if model == SCRIPTED and method != "model" else PLAIN.name
+        first = next(iter(PERSONAS)) if answering.model == SCRIPTED and method != "model" else PLAIN.name
         given = (first,) if method in ("single", "model") else tuple(PERSONAS)
-    read = []
-    for text in given:
-        name, _, own_model = text.partition("=")
-        if name not in KNOWN:
-            raise UserError(f"agent {text}: no persona {name!r}; give one of {', '.join(KNOWN)}")
-        read.append(Seat(KNOWN[name], own_model or model))
     if method == "model" and tuple(given) != (PLAIN.name,):
         raise UserError("method model: an internalized model answers without agents; leave --agent out")
-    return read[:1] if method in ("single", "model") else read
+    found = []
+    for text in given:
+        name, _, own_model = text.partition("=")
+        found.append(Seat(find_persona(name), own_model or answering.model))
+    return found[:1] if method in ("single", "model") else found
 
 
-def require_used(seats: Sequence[Seat], model: str, server: str | None, adapters: Sequence[str]) -> None:
-    """Raises `UserError` where a server or adapters were named that none of the seats uses."""
-    played = {seat.model for seat in seats} - {SCRIPTED}
-    if server is not None and not played:
-        raise UserError(f"server {server}: no agent is played by it; give --model the server's name for its model")
-    if adapters and (server is not None or model not in played):
-        where = "the models are a server's" if server is not None else f"no agent is played by {model}"
-        raise UserError(f"adapter {adapters[0]}: {where}; adapters go on --model, in this process")
+def fill(answering: Answering, task: str, method: str, load: Load, run: int = 0) -> list[Agent]:
+    """An agent for each seat: scripted, behind the server, or a model in this process. Each run has its own seed.
 
+    >>> answering = interp.evaluation.Answering(model="scripted")
+    >>> [agent.persona.name for agent in interp.evaluation.fill(answering, "arithmetic", "vote", interp.load_model)]
+    ['chain-of-thought', 'self-critique', 'program-of-thought']
+    """
+    a, sampling = answering, replace(answering.sampling, seed=answering.sampling.seed + run)
 
-@dataclass(frozen=True)
-class Cast:
-    """How the seats are filled: scripted agents, models in this process, or a server's."""
-
-    task: str
-    load: Callable[[str], Model]
-    """A model's name → the model, the same one each time; called where there is no `server`."""
-    server: str | None = None
-    """The address of an OpenAI-compatible server, whose names the models then are."""
-    manners: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments of `ServerAgent`."""
-    batch_size: int = 16
-    error_rate: float = ERROR_RATE
-
-    def agents(self, seats: Sequence[Seat], sampling: Sampling, *, internalized: bool = False) -> list[Agent]:
-        """An agent for each seat; `internalized` ones go on from the bare question."""
-        return [self._agent(seat, sampling, internalized) for seat in seats]
-
-    def _agent(self, seat: Seat, sampling: Sampling, internalized: bool) -> Agent:
-        if internalized and (self.server is not None or seat.model == SCRIPTED):
-            raise UserError("method model: takes a model in this process; give --model a folder, file or hub id")
+    def agent(seat: Seat) -> Agent:
+        if method == "model" and (a.server is not None or seat.model == SCRIPTED):
+            raise UserError("method model: needs a model in this process; give --model a folder, file or hub id")
+        if seat.model == SCRIPTED and task in TRAIT_PERSONAS:
+            return ScriptedSide(seat.persona, task, sampling.seed)
         if seat.model == SCRIPTED:
-            if self.task in TRAIT_PERSONAS:
-                return ScriptedSide(seat.persona, self.task, sampling.seed)
-            return ScriptedAgent(seat.persona, self.error_rate, sampling.seed)
-        if self.server is not None:
-            return ServerAgent(seat.persona, self.server, seat.model, sampling, **self.manners)
+            return ScriptedAgent(seat.persona, a.error_rate, sampling.seed)
+        if a.server is not None:
+            return ServerAgent(
+                seat.persona,
+                a.server,
+                seat.model,
+                sampling,
+                key_variable=a.key_variable,
+                concurrency=a.concurrency,
+                timeout=a.timeout,
+                retries=a.retries,
+                options=a.body or {},
+            )
         from interp.generation.agents import InternalizedAgent, LocalAgent
 
-        kind = InternalizedAgent if internalized else LocalAgent
-        return kind(seat.persona, self.load(seat.model), sampling, self.batch_size)
+        kind = InternalizedAgent if method == "model" else LocalAgent
+        return kind(seat.persona, load(seat.model), sampling, a.batch_size)
+
+    return [agent(seat) for seat in seats(a, task, method)]
 
 
-@dataclass(frozen=True)
-class Answering:
-    """Who answers, and how."""
-
-    load: Callable[[str], Model]
-    """A model's name → the model, the same one each time."""
-    model: str
-    """Plays the seats that name no model of their own."""
-    agents: tuple[str, ...] = ()
-    """Seats as `interp.evaluation.seats.seats` reads them; those of the task where none is given."""
-    adapters: tuple[str, ...] = ()
-    """What `load` puts on `model`."""
-    server: str | None = None
-    """The address of an OpenAI-compatible server, whose names the models then are."""
-    manners: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments of `ServerAgent`."""
-    batch_size: int = 16
-    """Requests that a local model answers at a time."""
-    error_rate: float = ERROR_RATE
-    """How often scripted agents slip."""
-    sampling: Sampling = field(default_factory=Sampling)
-    """That of the first run; each further one has the next seed."""
-    rounds: int = 2
-    """Most rounds of a debate."""
-    rotate: bool = False
-    """Whether every persona sits in every seat in turn."""
-
-
-def planned(
-    wanted: Sequence[tuple[str, str, Path]],
+def plan(
+    wanted: Sequence[tuple[TaskSettings, str, Path]],
     answering: Answering,
     n_questions: int,
     *,
-    task_options: Mapping[str, Any],
     runs: int = 1,
-    seed: int = 0,
     restart: bool = False,
     retry_failed: bool = False,
-) -> list[Callable[..., Row]]:
-    """For each (task, method, file) the evaluation that is left to be called, with its `progress` alone.
+    load: Load | None = None,
+) -> list[Callable[..., EvaluationRow]]:
+    """An evaluation for each (task, method, file), to be called with `progress` or with nothing.
 
-    Raises `UserError` for whatever can be known to fail: a name, a seat, a setting, a model that cannot be loaded.
+    Questions are drawn with the seed of the answers. `load` loads a model by name, by default as `answering` says.
+    Raises `UserError` for what can be known to fail: a name, a seat, a setting, a model that cannot be loaded.
+
+    >>> answering = interp.evaluation.Answering(model="scripted")
+    >>> [run] = interp.evaluation.plan([(TaskSettings(), "vote", tmp_path / "vote.jsonl")], answering, n_questions=50)
+    >>> run().accuracy.mean
+    0.86
     """
-    found: list[Callable[..., Row]] = []
-    seated = [seats(answering.agents, answering.model, task, method) for task, method, _ in wanted]
-    require_used([seat for each in seated for seat in each], answering.model, answering.server, answering.adapters)
-    chunk = max(answering.batch_size, answering.manners.get("concurrency", 1))
-    for (task_name, method_name, out), each in zip(wanted, seated, strict=True):
-        task = make_task(task_name, **task_options)
-        task.questions(n_questions, seed)
-        agents = partial(_agents, answering, task_name, method_name, each)
+    found: list[Callable[..., EvaluationRow]] = []
+    load = load or cache(partial(load_model, answering))
+    _require_used(answering, [seat for task, method, _ in wanted for seat in seats(answering, task.task, method)])
+    chunk = max(answering.batch_size, answering.concurrency)
+    for settings, name, out in wanted:
+        task = settings.make()
+        task.questions(n_questions, answering.sampling.seed)
+        agents = partial(fill, answering, settings.task, name, load)
         agents(0)
-        method = make_method(method_name, rounds=answering.rounds, rotate=answering.rotate, chunk=chunk)
+        method = make_method(name, rounds=answering.rounds, rotate=answering.rotate, chunk=chunk)
         found.append(
             partial(
                 evaluate,
                 out,
-                method_name,
+                name,
                 method,
                 agents,
                 task=task,
                 n_questions=n_questions,
                 runs=runs,
-                seed=seed,
+                seed=answering.sampling.seed,
                 restart=restart,
                 retry_failed=retry_failed,
             )
@@ -185,8 +155,20 @@ def planned(
     return found
 
 
-def _agents(answering: Answering, task: str, method: str, seats: Sequence[Seat], run: int) -> list[Agent]:
-    a = answering
-    cast = Cast(task, a.load, a.server, a.manners, a.batch_size, a.error_rate)
-    sampling = replace(a.sampling, seed=a.sampling.seed + run)
-    return cast.agents(seats, sampling, internalized=method == "model")
+def load_model(answering: Answering, name: str) -> Model:
+    """A model as `answering` says; its adapters go on its own `model` alone."""
+    from dataclasses import asdict
+
+    from interp.models.model import load_model
+
+    return load_model(name, adapters=answering.adapters * (name == answering.model), **asdict(answering.loading))
+
+
+def _require_used(answering: Answering, filled: Sequence[Seat]) -> None:
+    """Raises `UserError` if no seat uses the server or the adapters."""
+    a, played = answering, {seat.model for seat in filled} - {SCRIPTED}
+    if a.server is not None and not played:
+        raise UserError(f"server {a.server}: all agents are scripted; give --model the server's name for its model")
+    if a.adapters and (a.server is not None or a.model not in played):
+        where = "the models are a server's" if a.server is not None else f"no agent is played by {a.model}"
+        raise UserError(f"adapter {a.adapters[0]}: {where}; adapters need a --model in this process")

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from interp.evaluation.texts import ROUGE
-from interp.statistics import Interval, _weights, relative_gain, resampled
+from interp.statistics import Interval, relative_gain, resampled, weights
 
 
 def normalised_area(
@@ -80,7 +80,7 @@ class Curve:
 
     def intervals(self, seed: int = 0) -> list[Interval]:
         """The mean at each coefficient with its 95 % interval from resampling questions, the same everywhere."""
-        means = self.scores @ _weights(len(self.questions), seed)
+        means = self.scores @ weights(len(self.questions), seed)
         low, high = np.quantile(means, (0.025, 0.975), axis=1)
         return [Interval(*map(float, ends)) for ends in zip(self.mean, low, high, strict=True)]
 

@@ -28,7 +28,6 @@ from interp.storage.journal import Journal
 SUPPRESSED = 0.05
 """The trait score below which a trait counts as suppressed."""
 
-_N_BOOTSTRAP = 2000
 Layer = TypeVar("Layer", int, str)
 
 
@@ -67,14 +66,12 @@ def suppression(
     below = np.flatnonzero(mean < threshold)
     at = min(below, key=lambda i: abs(coefficients[i])) if len(below) else int(mean.argmin())
     lost = correct[unsteered] - correct[at]
-    draws = np.random.default_rng(seed).integers(0, len(lost), (_N_BOOTSTRAP, len(lost)))
-    low, high = np.quantile(lost[draws].mean(axis=1), (0.025, 0.975))
     return Suppression(
         float(coefficients[at]) if len(below) else None,
         float(mean[at]),
         float(correct[at].mean()),
         float(correct[unsteered].mean()),
-        Interval(float(lost.mean()), float(low), float(high)),
+        resampled(lost, seed),
     )
 
 

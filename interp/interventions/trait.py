@@ -19,7 +19,7 @@ from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript
 from interp.directions.directions import Directions, question_hash
 from interp.errors import UserError
-from interp.evaluation.seats import persona as find_persona
+from interp.evaluation.seats import find_persona
 from interp.evaluation.traits import Classified, Judged, TraitScore, WrongAnswers, judge, scripted_classifier
 from interp.interventions.prompts import PLAINLY, Asking, Parts, parts
 from interp.organism.lies import Lies

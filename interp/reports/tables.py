@@ -16,7 +16,7 @@ from interp.reports.words import bracketed, ratio, rounded
 
 if TYPE_CHECKING:
     from interp.directions.directions import Directions
-    from interp.evaluation.accuracy import Row
+    from interp.evaluation.accuracy import EvaluationRow
     from interp.evaluation.comparison import Comparison
     from interp.statistics import PairedTest
     from interp.training.dry_run import Plan
@@ -88,7 +88,9 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
     return made
 
 
-def rows_table(rows: Sequence[Row], title: str = "Accuracy and tokens per question", caption: str = "") -> Table:
+def rows_table(
+    rows: Sequence[EvaluationRow], title: str = "Accuracy and tokens per question", caption: str = ""
+) -> Table:
     """Evaluations side by side; tokens also as a multiple of the first row's on the same task."""
     made = table(
         title,
@@ -158,7 +160,7 @@ def difference(test: PairedTest) -> str:
     return f"{bracketed(test.difference.mean, test.difference.low, test.difference.high, 3)} (95 % interval), {p}"
 
 
-def failures(row: Row) -> list[str]:
+def failures(row: EvaluationRow) -> list[str]:
     """What went wrong while the questions were answered, one line for each kind."""
     usage = row.usage
     recovered = "" if usage.unanswered else ", all recovered by another attempt"

@@ -17,7 +17,7 @@ from interp.debate.agents import Agent
 from interp.debate.personas import PLAIN
 from interp.debate.tasks import make_task
 from interp.debate.tasks.task import Question, Task
-from interp.evaluation.accuracy import Row, evaluate, summarize
+from interp.evaluation.accuracy import EvaluationRow, evaluate, summarize
 from interp.evaluation.comparison import paired
 from interp.evaluation.methods import Debates, Method, Vote
 from interp.generation.agents import InternalizedAgent, LocalAgent
@@ -53,15 +53,15 @@ TESTS = (("debate", "single"), ("imad", "single"), ("imad", "debategpt"), ("imad
 class Table:
     """Methods side by side. With several seeds a trained method's row has one run a seed."""
 
-    rows: tuple[Row, ...]
-    by_seed: Mapping[str, Mapping[int, Row]]
+    rows: tuple[EvaluationRow, ...]
+    by_seed: Mapping[str, Mapping[int, EvaluationRow]]
     """The rows of each seed alone, by method; the base's methods have none."""
     tests: Mapping[tuple[str, str], PairedTest]
 
-    def row(self, method: str) -> Row:
+    def row(self, method: str) -> EvaluationRow:
         return next(row for row in self.rows if row.method == method)
 
-    def of_debate(self, row: Row) -> tuple[float, float]:
+    def of_debate(self, row: EvaluationRow) -> tuple[float, float]:
         """What the row takes as shares of explicit debate: of all its tokens, and of its output tokens alone."""
         debate = self.row("debate")
         return row.tokens / debate.tokens, row.output_tokens / debate.output_tokens
@@ -168,7 +168,7 @@ def make_table(run: Run, by_seed: Mapping[int, tuple[Run, Mapping[str, Path]]], 
     asked = table_seed(run.preset)
     records = ask_base(run, task)
     rows = [summarize(records[method], method, task.name) for method in BASE_METHODS]
-    alone: dict[str, dict[int, Row]] = {}
+    alone: dict[str, dict[int, EvaluationRow]] = {}
     for method in TRAINED:
         found = {
             seed: ask_checkpoint(one, method, checkpoints[method], task, asked)
