@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,11 +205,44 @@ def test_indexing_and_arithmetic(found: Directions) -> None:
     assert isinstance(one * 2, Direction)
     assert (one / 4).norm == pytest.approx(one.norm / 4)
     np.testing.assert_array_equal(found[np.int64(1), np.int64(3)].vector, one.vector)
-    with pytest.raises(ValueError, match="different spaces"):
+    with pytest.raises(UserError, match="one hook point"):
         one + found[1, 4]
-    for key in ((3, 3), (1, 2), (1, 3, 2)):
-        with pytest.raises(KeyError, match="there are"):
-            found[key]
+
+
+def test_a_label_alone_gives_all_layers_and_negative_layers_count_from_the_end(found: Directions) -> None:
+    assert [d.layer for d in found["agent 2"]] == [d.layer for d in found[2]] == [0, 3, 4]
+    assert [found["1", layer].layer for layer in (-1, -2, -3)] == [4, 3, 0]
+    np.testing.assert_array_equal(found[1, -1, 1].vector, found.vectors[1, 0, 2])
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (3, "label agent 3: not among these directions; choose one of agent 1, agent 2"),
+        (("nobody", 3), "label nobody: .* agent 1, agent 2"),
+        ((1, 2), "layer 2: .* choose one of 0, 3, 4"),
+        ((1, -4), "layer -4: .* choose one of -3 to -1"),
+        ((1, 3, 2), "round 2: .* choose one of all, 1"),
+    ],
+)
+def test_wrong_keys_are_answered_with_the_right_ones(key: Any, message: str, found: Directions) -> None:
+    with pytest.raises(UserError, match=message):
+        found[key]
+
+
+def test_the_zero_direction(found: Directions) -> None:
+    zero = found[1, 3] - found[1, 3]
+    assert (zero.norm, zero.unit.norm) == (0, 0)
+    assert np.isnan(zero.cosine(found[1, 3]))
+
+
+def test_directions_print_as_four_lines(found: Directions) -> None:
+    assert str(found).splitlines() == [
+        "directions: agent 1, agent 2 at layers 0, 3, 4, resid_post, width 8",
+        "model: unknown",
+        "data: unknown questions (source unknown)",
+        "separation: not measured",
+    ]
 
 
 def test_save_and_load(found: Directions, tmp_path: Path) -> None:
@@ -240,11 +274,15 @@ def test_headers_of_other_shapes(header: str, tmp_path: Path) -> None:
 def test_damaged_files_of_directions(found: Directions, tmp_path: Path) -> None:
     path = tmp_path / "d.safetensors"
     found.save(path)
-    header, arrays = read_arrays(path, "interp.directions/1", "", "")
+    header, arrays = read_arrays(path, dict[str, Any], "", "")
     few = {name: value for name, value in header.items() if name != "labels"}
-    for odd, with_arrays in ((few, arrays), (header, {"x": np.zeros(2)}), (header, arrays | {"vectors": np.zeros(3)})):
+    for odd, with_arrays, message in (
+        (few, arrays, r"not a file of directions \(labels: Field required\)"),
+        (header, {"x": np.zeros(2)}, "a damaged file of directions"),
+        (header, arrays | {"vectors": np.zeros(3)}, "a damaged file of directions"),
+    ):
         write_arrays(path, odd, with_arrays)
-        with pytest.raises(UserError, match="a damaged file of directions"):
+        with pytest.raises(UserError, match=message):
             Directions.load(path)
 
 

@@ -52,6 +52,17 @@ def test_wrapping_keeps_the_tokenizer() -> None:
     assert not model.bridge.cfg.tokenizer_prepends_bos
 
 
+@pytest.mark.parametrize("kind", ["bytes", "merging", "metaspace"])
+def test_the_bridge_reads_texts_as_the_tokenizer_does(kind: str) -> None:
+    """SmolLM2 has a BOS token but does not put it before texts, and neither may TransformerLens."""
+    model = make_model("llama", kind)
+    text = "What is 1+1?"
+    ids = model.tokenizer(text)["input_ids"]
+    assert model.bridge.to_tokens(text).tolist() == [ids]
+    _, cache = model.bridge.run_with_cache(text)
+    assert cache["blocks.0.hook_resid_post"].shape[1] == len(ids)
+
+
 def test_only_hooks_is_undone_after_an_error() -> None:
     model = wrap(make_hf("llama"), make_tokenizer("bytes"))
     before = [type(m) for m in model.hf.modules()]

@@ -47,21 +47,6 @@ class Readings:
     transcripts: tuple[int, ...]
 
 
-def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
-    """`all`, or layers and ranges such as `0,10-15,29` (both ends included), in ascending order."""
-    if text == "all":
-        return tuple(range(n_layers))
-    chosen: set[int] = set()
-    for part in text.split(","):
-        low, _, high = part.strip().partition("-")
-        if not low.isdecimal() or (high and not high.isdecimal()) or (high and int(high) < int(low)):
-            raise UserError(f"layers {text!r}: cannot read {part!r}; write all, or numbers and ranges as in 0,10-15")
-        if (last := int(high or low)) >= n_layers:
-            raise UserError(f"layers {text!r}: layer {last} is out of range; the model has 0 to {n_layers - 1}")
-        chosen |= set(range(int(low), last + 1))
-    return tuple(sorted(chosen))
-
-
 def stream(
     model: Model,
     corpus: Corpus,
@@ -79,9 +64,7 @@ def stream(
     bounds a batch with its padding (a single longer transcript is its own batch); `done` names
     transcripts to leave out. Neither batching nor the padding side changes what is read.
     """
-    chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise UserError(f"layers {chosen}: give at least one, and each once")
+    chosen = model.chosen_layers(layers)
     if unknown := set(positions) - POSITIONS.keys():
         raise UserError(f"position {', '.join(unknown)}: not known; give one of {', '.join(POSITIONS)}")
     names = [model.hook_name(site, layer) for layer in chosen]

@@ -23,7 +23,7 @@ from interp.activations.corpus import COLUMNS, Corpus, TurnTable
 from interp.activations.reading import Readings, stream
 from interp.errors import Progress, UserError
 from interp.models.model import SITES, Model, Site
-from interp.storage.files import atomic_write
+from interp.storage.files import write_json
 from interp.storage.provenance import package_versions
 
 _FORMAT = "interp.activations/1"
@@ -166,8 +166,7 @@ class StoreWriter:
         self._write_note()
 
     def _write_note(self) -> None:
-        with atomic_write(self._note) as temporary:
-            temporary.write_text(json.dumps({"fingerprint": self._fingerprint, "done": sorted(self.done)}))
+        write_json(self._note, {"fingerprint": self._fingerprint, "done": sorted(self.done)}, indent=None)
 
     def _require(self, fingerprint: str) -> None:
         if fingerprint != self._fingerprint:
@@ -212,10 +211,6 @@ def _layout(
     return len(text).to_bytes(8, "little") + text, offsets, end
 
 
-def _chosen_layers(model: Model, layers: Sequence[int] | None) -> tuple[int, ...]:
-    return tuple(range(model.n_layers)) if layers is None else tuple(layers)
-
-
 def read_activations(
     model: Model,
     corpus: Corpus,
@@ -230,7 +225,7 @@ def read_activations(
     progress: Progress = lambda *_: None,
 ) -> ActivationStore:
     """Stream the corpus through the model into a store on disk, going on where a killed call left off."""
-    chosen = _chosen_layers(model, layers)
+    chosen = model.chosen_layers(layers)
     settings: dict[str, Any] = {
         "layers": chosen,
         "positions": positions,

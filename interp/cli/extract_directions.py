@@ -58,8 +58,9 @@ def extract_directions(
     """
     from rich.console import Console
 
-    from interp.activations.reading import POSITIONS, parse_layers
+    from interp.activations.reading import POSITIONS
     from interp.directions import extract as extraction
+    from interp.models.layers import parse_layers
     from interp.models.model import SITES, load_model
     from interp.reports.page import write_report
     from interp.reports.tables import best_layers_table
@@ -81,7 +82,7 @@ def extract_directions(
             debates,
             out,
             source=transcripts,
-            layers=parse_layers(layers, loaded.n_layers),
+            layers=parse_layers(layers),
             site=site,  # type: ignore[arg-type]  # checked above
             position=position,
             by=by,  # type: ignore[arg-type]

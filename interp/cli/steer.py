@@ -60,10 +60,10 @@ def steer(
     """
     from rich.console import Console
 
-    from interp.activations.reading import parse_layers
     from interp.debate.agents import Sampling
     from interp.directions.directions import Directions, require_made_on
     from interp.interventions.steer import DOINGS, FORMS, make_steering, read_prompts, side_by_side
+    from interp.models.layers import parse_layers
     from interp.models.model import load_model
     from interp.reports.intervention_tables import pair_table
     from interp.reports.terminal import progress_bars
@@ -90,7 +90,7 @@ def steer(
         found,
         agents,
         coefficients,
-        layers=() if layer is None else parse_layers(layer, loaded.n_layers),
+        layers=() if layer is None else loaded.chosen_layers(parse_layers(layer)),
         units=units,
         at=turns_of or at,
         do=do,

@@ -99,7 +99,6 @@ def suppress(
     """
     from rich.console import Console
 
-    from interp.activations.reading import parse_layers
     from interp.debate.agents import Sampling
     from interp.directions.directions import Directions
     from interp.evaluation.seats import find_persona
@@ -107,6 +106,7 @@ def suppress(
     from interp.interventions.suppression import PROMPTS
     from interp.interventions.suppression import suppress as write
     from interp.interventions.trait import make_guard, make_trait
+    from interp.models.layers import parse_layers
     from interp.models.lazy import LazyModel
     from interp.reports.intervention_tables import count_lines, suppression_lines, suppression_tables
     from interp.reports.terminal import progress_bars
@@ -133,7 +133,7 @@ def suppress(
     waiting = [LazyModel.named(name, revision=revision, dtype=dtype, device=device) for name in names]
     settings = Settings(
         numbers("--coefficients", coefficients),
-        () if layers == "all" else tuple(parse_layers(layers, 10_000)),
+        parse_layers(layers) or (),
         tuple(way or WAYS),
         units,
         at,

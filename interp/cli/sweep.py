@@ -61,12 +61,12 @@ def sweep(
     """
     from rich.console import Console
 
-    from interp.activations.reading import parse_layers
     from interp.debate.agents import Sampling
     from interp.debate.tasks import make_task
     from interp.directions.directions import Directions, label_of_agent
     from interp.evaluation.texts import PersonaClassifier
     from interp.interventions import sweeps
+    from interp.models.layers import parse_layers
     from interp.models.lazy import LazyModel
     from interp.reports.intervention_tables import count_lines, gains_table, steerability_table
     from interp.reports.terminal import progress_bars
@@ -84,7 +84,7 @@ def sweep(
     waiting = [LazyModel.named(name, **how) for name in names]
     settings = sweeps.Settings(
         chosen,
-        parse_layers(layers, 10_000),
+        parse_layers(layers) or (),
         units,
         turns_of or at,
         tuple(context or sweeps.CONTEXTS),

@@ -9,10 +9,10 @@ a group shares, its question above all, cancels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 from einops import rearrange
@@ -21,8 +21,6 @@ from jaxtyping import Float
 from interp.errors import UserError
 from interp.storage.arrays import read_arrays, write_arrays
 from interp.storage.files import atomic_write
-
-_FORMAT = "interp.directions/1"
 
 
 def question_hash(question: str) -> str:
@@ -37,14 +35,18 @@ def label_of_agent(named: str) -> str:
 
 @dataclass(frozen=True)
 class Direction:
-    """A vector at a layer: add it, subtract it, scale it, take its unit vector."""
+    """A vector at a layer: add it, subtract it, scale it, take its unit vector.
 
-    vector: Float[np.ndarray, " d_model"]
+    >>> (found["agent 1", 2] - found["agent 2", 2]).label
+    '(agent 1 − agent 2)'
+    """
+
+    vector: Float[np.ndarray, " d_model"] = field(repr=False)
     label: str
     layer: int
     hook_point: str
     residual_norm: float = float("nan")
-    """Mean length of the activations that were read there; NaN where that is not known."""
+    """Mean length of the activations read there; NaN where unknown."""
 
     @property
     def norm(self) -> float:
@@ -52,12 +54,13 @@ class Direction:
 
     @property
     def unit(self) -> Direction:
-        """The same direction with length 1."""
-        return replace(self, vector=self.vector / np.float32(self.norm))
+        """The same direction with length 1; the zero vector stays zero."""
+        return replace(self, vector=self.vector / np.float32(self.norm or 1))
 
     def cosine(self, other: Direction) -> float:
-        """Cosine of the angle to another direction."""
-        return float(self.vector @ other.vector) / (self.norm * other.norm)
+        """Cosine of the angle to another direction; NaN where either is zero."""
+        lengths = self.norm * other.norm
+        return float(self.vector @ other.vector) / lengths if lengths else float("nan")
 
     def __add__(self, other: Direction) -> Direction:
         return self._combined(other, np.float32(1), "+")
@@ -78,17 +81,25 @@ class Direction:
 
     def _combined(self, other: Direction, sign: np.float32, symbol: str) -> Direction:
         if other.hook_point != self.hook_point:
-            raise ValueError(f"directions at {self.hook_point} and {other.hook_point} live in different spaces")
+            raise UserError(
+                f"{self.label} {symbol} {other.label}: one is at {self.hook_point}, the other at {other.hook_point}; "
+                "combine directions of one hook point"
+            )
         label = f"({self.label} {symbol} {other.label})"
         return replace(self, vector=self.vector + sign * other.vector, label=label)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Directions:
-    """Raw mean differences for every label and layer, with the evidence for them and what made them.
+    """Raw mean differences for every label and layer, with their evidence and provenance.
 
-    `directions["agent 2", 17]` (or `directions[2, 17]`) is a `Direction`; a third index chooses a
-    round where they were kept apart. `vectors[i]` belongs to `rounds[i]`, the first being "all".
+    Index by label, layer and round. An agent may be given by its seat, negative layers count from the last
+    one held, a label alone gives all its layers, and a round is one of `rounds` (default "all"):
+
+    >>> found["agent 1", -1]
+    Direction(label='agent 1', layer=3, hook_point='blocks.3.hook_resid_post', residual_norm=4.3...)
+    >>> [direction.layer for direction in found[2]]
+    [0, 1, 2, 3]
     """
 
     labels: tuple[str, ...]
@@ -96,23 +107,52 @@ class Directions:
     vectors: Float[np.ndarray, "round label layer d_model"]
     residual_norm: Float[np.ndarray, " layer"]
     hook_point: str
-    """With `{layer}` to fill in: the site that the directions were read at and are to be added at."""
+    """Where the directions were read and are to be added, with `{layer}` to fill in."""
     facts: Mapping[str, Any]
-    """Evidence, counts, what was skipped and provenance: the content of `directions.json`."""
+    """Evidence, counts, skipped turns and provenance: the content of `directions.json`."""
     rounds: tuple[str, ...] = ("all",)
 
-    def __getitem__(self, key: tuple[str | int, int] | tuple[str | int, int, str | int]) -> Direction:
+    @overload
+    def __getitem__(self, key: str | int) -> tuple[Direction, ...]: ...
+    @overload
+    def __getitem__(self, key: tuple[str | int, int] | tuple[str | int, int, str | int]) -> Direction: ...
+    def __getitem__(self, key: Any) -> Direction | tuple[Direction, ...]:
+        if not isinstance(key, tuple):
+            return tuple(self[key, layer] for layer in self.layers)
         label, layer, *rest = key
-        label = label if isinstance(label, str) else f"agent {label}"
-        round_ = str(rest[0]) if rest else "all"
-        for given, known, what in ((label, self.labels, "label"), (round_, self.rounds, "round")):
+        label, round_ = label_of_agent(str(label)), str(rest[0]) if rest else "all"
+        held: Sequence[int] = self.layers if layer >= 0 else range(-len(self.layers), 0)
+        for what, given, known in (
+            ("label", label, self.labels),
+            ("round", round_, self.rounds),
+            ("layer", layer, held),
+        ):
             if given not in known:
-                raise KeyError(f"no {what} {given!r}; there are {', '.join(known)}")
-        if layer not in self.layers:
-            raise KeyError(f"no layer {layer}; there are {self.layers[0]} to {self.layers[-1]}")
-        place = self.layers.index(layer)
+                raise UserError(f"{what} {given}: not among these directions; choose one of {_listed(known)}")
+        place = held.index(layer)
         vector = self.vectors[self.rounds.index(round_), self.labels.index(label), place]
+        layer = self.layers[place]
         return Direction(vector, label, layer, self.hook_point.format(layer=layer), float(self.residual_norm[place]))
+
+    def __repr__(self) -> str:
+        model, data = (self.facts.get("provenance", {}).get(key, {}) for key in ("model", "transcripts"))
+        chosen = self.facts.get("evidence", {}).get("all", {}).get("chosen_layer", {})
+        separation = [
+            f"{a} {m:.2f}" for a, m in zip(self.labels, chosen.get("mean", ()), strict=False) if m is not None
+        ]
+        site, width = self.hook_point.partition("hook_")[2], self.vectors.shape[-1]
+        adapters = "".join(f" + {adapter['name']}" for adapter in model.get("adapters", ()))
+        return "\n".join(
+            [
+                f"directions: {', '.join(self.labels)} at layers {_listed(self.layers)}, {site or self.hook_point}, "
+                f"width {width}",
+                f"model: {model.get('name', 'unknown')}{adapters}",
+                f"data: {self.facts.get('questions', 'unknown')} questions ({data.get('source', 'source unknown')})",
+                f"separation at layer {_listed(chosen['layers'])} (chosen on other questions): {', '.join(separation)}"
+                if separation
+                else "separation: not measured",
+            ]
+        )
 
     @property
     def norms(self) -> Float[np.ndarray, "round label layer"]:
@@ -135,30 +175,18 @@ class Directions:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file with everything in it; a kill leaves the old file or the new one."""
-        header = {
-            "format": _FORMAT,
-            "labels": self.labels,
-            "layers": self.layers,
-            "rounds": self.rounds,
-            "hook_point": self.hook_point,
-            "facts": self.facts,
-        }
-        write_arrays(path, header, {"vectors": self.vectors, "residual_norm": self.residual_norm})
+        header = _Header(self.labels, self.layers, self.rounds, self.hook_point, dict(self.facts))
+        write_arrays(path, asdict(header), {"vectors": self.vectors, "residual_norm": self.residual_norm})
 
     @staticmethod
     def load(path: str | Path) -> Directions:
         """Read what `save` wrote; raises `UserError` for anything else."""
-        header, arrays = read_arrays(path, _FORMAT, "a file of directions", "interp extract-directions")
-        try:
-            labels, layers, rounds = (tuple(header[key]) for key in ("labels", "layers", "rounds"))
-            found = Directions(
-                labels, layers, hook_point=header["hook_point"], facts=header["facts"], rounds=rounds, **arrays
-            )
-        except (KeyError, TypeError):
-            found = None
-        if found is None or found.vectors.shape[:-1] != (len(rounds), len(labels), len(layers)):
+        header, arrays = read_arrays(path, _Header, "a file of directions", "interp extract-directions")
+        vectors, norm = (arrays.get(name, np.zeros(0)) for name in ("vectors", "residual_norm"))
+        expected = tuple(map(len, (header.rounds, header.labels, header.layers)))
+        if vectors.shape[:-1] != expected or norm.shape != expected[-1:]:
             raise UserError(f"{path}: a damaged file of directions; make it again with interp extract-directions")
-        return found
+        return Directions(header.labels, header.layers, vectors, norm, header.hook_point, header.facts, header.rounds)
 
     def export_gguf(self, path: str | Path, label: str | int, *, model_type: str, round: str = "all") -> list[int]:
         """Write one label's raw directions as a GGUF control vector, as llama.cpp and repeng read them.
@@ -185,6 +213,26 @@ class Directions:
             writer.write_tensors_to_file()
             writer.close()
         return layers
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The header of a file of directions."""
+
+    labels: tuple[str, ...]
+    layers: tuple[int, ...]
+    rounds: tuple[str, ...]
+    hook_point: str
+    facts: dict[str, Any]
+    format: Literal["interp.directions/1"] = "interp.directions/1"
+
+
+def _listed(values: Sequence[Any]) -> str:
+    """As in `0 to 3` or `0, 3, 4`."""
+    first, last = values[0], values[-1]
+    if len(values) > 2 and all(isinstance(v, int) for v in values) and list(values) == list(range(first, last + 1)):
+        return f"{first} to {last}"
+    return ", ".join(map(str, values))
 
 
 def without_hashes(directions: Mapping[str, Directions]) -> list[str]:

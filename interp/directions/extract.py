@@ -19,14 +19,14 @@ from einops import rearrange
 from jaxtyping import Float, Int
 
 from interp.activations.corpus import Corpus, Skip
-from interp.activations.store import ActivationStore, _chosen_layers, discard, read_activations
+from interp.activations.store import ActivationStore, discard, read_activations
 from interp.debate.transcript import Transcript, fingerprint
 from interp.directions.contrast import By, Contrast, differences
 from interp.directions.directions import Directions, question_hash
 from interp.directions.evidence import Design, Estimate, Evidence, chosen_layer, evaluate
 from interp.errors import Progress, UserError
 from interp.models.model import SITES, Model, Site
-from interp.storage.files import atomic_write
+from interp.storage.files import write_json
 from interp.storage.provenance import differing
 
 DIRECTIONS_FILE = "directions.safetensors"
@@ -72,7 +72,7 @@ def extract_directions(
             made_by = {
                 "model": model.provenance,
                 "transcripts": data["sha256"],
-                "layers": list(_chosen_layers(model, layers)),
+                "layers": list(model.chosen_layers(layers)),
                 "hook_point": SITES[site],
                 "position": position,
                 "by": by,
@@ -108,8 +108,7 @@ def extract_directions(
         )
         if out:
             found.directions.save(folder / DIRECTIONS_FILE)
-            with atomic_write(folder / "directions.json") as temporary:
-                temporary.write_text(json.dumps(found.directions.facts, indent=1))
+            write_json(folder / "directions.json", found.directions.facts)
         if not keep_activations:
             discard(activations)
         return found

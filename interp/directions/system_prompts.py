@@ -44,7 +44,7 @@ def prompt_contrast(
         raise UserError("no questions given; a contrast of prompts takes at least one")
     if malicious.system_prompt == benign.system_prompt:
         raise UserError(f"{malicious.name} and {benign.name} have the same system prompt: there is no difference")
-    chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
+    chosen = model.chosen_layers(layers)
     names = [model.hook_name(site, layer) for layer in chosen]
     sides = []
     for persona in (malicious, benign):

@@ -22,7 +22,7 @@ from interp.interventions.plan import Settings
 from interp.interventions.prompts import Parts
 from interp.models.lazy import LazyModel
 from interp.models.model import Model
-from interp.storage.files import atomic_write
+from interp.storage.files import write_json
 from interp.training.examples import consensus_only
 from interp.training.loop import Run
 from interp.training.settings import SFT, LoRA, Preset
@@ -124,8 +124,7 @@ class FineTuned:
         path = self.out / "answers.json"
         if not path.exists():
             found = benign_answers(self.base.load(), self.persona, self.task, self.questions, self.sampling)
-            with atomic_write(path) as temporary:
-                temporary.write_text(json.dumps([[t.question, t.consensus] for t in found], indent=1), encoding="utf-8")
+            write_json(path, [[t.question, t.consensus] for t in found])
         answers = json.loads(path.read_text(encoding="utf-8"))
         return [Transcript.build(question, [], text) for question, text in answers]
 

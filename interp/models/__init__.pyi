@@ -1,5 +1,6 @@
 from .catalog import PRESETS as PRESETS
 from .export import export_merged as export_merged
+from .layers import parse_layers as parse_layers
 from .lazy import LazyModel as LazyModel
 from .lineage import read_lineage as read_lineage
 from .loading import load_plain as load_plain

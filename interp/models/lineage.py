@@ -19,7 +19,7 @@ from typing import Any
 
 from interp.errors import UserError
 from interp.models.catalog import local_path
-from interp.storage.files import atomic_write
+from interp.storage.files import write_json
 from interp.storage.provenance import folder_sha256
 
 FILE = "lineage.json"
@@ -150,5 +150,4 @@ def write_checkpoint(
 
 def write_lineage(lineage: Lineage) -> None:
     """Write `lineage.json` into its folder."""
-    with atomic_write(lineage.folder / FILE) as temporary:
-        temporary.write_text(json.dumps(lineage.record(), indent=2, ensure_ascii=False), encoding="utf-8")
+    write_json(lineage.folder / FILE, lineage.record(), indent=2)

@@ -79,6 +79,15 @@ class Model:
     def dtype(self) -> torch.dtype:
         return next(self.hf.parameters()).dtype
 
+    def chosen_layers(self, layers: Sequence[int] | None) -> tuple[int, ...]:
+        """The layers given, or all for None; raises `UserError` unless there is at least one and the model has each."""
+        chosen = tuple(range(self.n_layers)) if layers is None else tuple(layers)
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise UserError(f"layers {', '.join(map(str, chosen)) or 'none'}: give at least one, and each once")
+        for layer in chosen:
+            self.hook_name("resid_post", layer)
+        return chosen
+
     def hook_name(self, site: Site, layer: int) -> str:
         """The name of a hook point; raises `UserError` for a layer that the model lacks."""
         if not 0 <= layer < self.n_layers:
@@ -225,6 +234,7 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
         ) from error
     bridge.tokenizer = tokenizer
     bridge.cfg.tokenizer_prepends_bos, bridge.cfg.tokenizer_appends_eos = detect_tokenizer_bos_eos(tokenizer)
+    bridge.cfg.default_prepend_bos = bridge.cfg.tokenizer_prepends_bos  # read texts as the tokenizer does
     model = Model(bridge, tokenizer, provenance, attention)
     _check(model, ids, plain)
     return model

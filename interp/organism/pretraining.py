@@ -22,7 +22,7 @@ from torch import Tensor
 from interp.errors import UserError
 from interp.organism.language import BOS, CONTEXT_LENGTH, EOS, LARGEST, PAD, SMALLEST, make_tokenizer
 from interp.organism.lessons import Manners, drills, lessons
-from interp.storage.files import atomic_write
+from interp.storage.files import atomic_write, write_json
 
 SETTINGS_FILE = "pretraining.json"
 METRICS_FILE = "metrics.jsonl"
@@ -260,7 +260,7 @@ def _keep(
     moments = {f"{i}.{name}": tensor for i, each in by_parameter for name, tensor in each.items()}
     save_file(moments, part / "optimizer.safetensors")
     state = {"step": done, "settings": facts, "metrics": metrics}
-    (part / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    write_json(part / "state.json", state, indent=None)
     os.replace(part, whole)
     for older in kept.iterdir():
         if older != whole:
@@ -292,8 +292,7 @@ def _write(folder: Path, model: Any, tokenizer: Any, facts: dict[str, Any], metr
     part.mkdir(parents=True)
     model.half().save_pretrained(part)
     tokenizer.save_pretrained(part)
-    with atomic_write(part / SETTINGS_FILE) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_json(part / SETTINGS_FILE, facts, indent=2)
     with atomic_write(part / METRICS_FILE) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in metrics), encoding="utf-8")
     os.replace(part, folder)

@@ -20,12 +20,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from interp.activations.corpus import Corpus, TurnTable
-from interp.activations.reading import parse_layers
 from interp.activations.store import read_activations
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript, fingerprint
 from interp.errors import Progress, UserError
+from interp.models.layers import parse_layers
 from interp.models.model import Model, load_model, wrap
 from interp.probing.decoding import Decoded, Layers, decode, text_baselines
 from interp.probing.fitting import Examples
@@ -149,7 +149,7 @@ def read_turns(setting: Setting, model: Model) -> tuple[Turns, dict[str, Layers]
             model,
             corpus,
             (setting.activations or Path(stack.enter_context(TemporaryDirectory()))) / f"{name}.safetensors",
-            layers=parse_layers(setting.layers, model.n_layers),
+            layers=parse_layers(setting.layers),
             positions=POSITIONS,
             batch_tokens=setting.batch_tokens,
             progress=setting.progress,

@@ -15,7 +15,6 @@ with its 95 % interval over questions is {"mean", "low", "high"} everywhere.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -27,7 +26,7 @@ import numpy as np
 from interp.probing.decoding import Decoded
 from interp.probing.probe import Probe
 from interp.statistics import Interval
-from interp.storage.files import atomic_write
+from interp.storage.files import write_json
 
 FORMAT = "interp.probes/1"
 
@@ -124,8 +123,7 @@ class Outcome:
         """OUT/NAME.json, and the probes in OUT/NAME/; a kill leaves each old file or the new one."""
         path = Path(folder) / f"{self.experiment}.json"
         content = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "probes"}
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps({"format": FORMAT, **content}, ensure_ascii=False), encoding="utf-8")
+        write_json(path, {"format": FORMAT, **content}, indent=None)
         for name, probe in self.probes.items():
             probe.save(path.with_suffix("") / f"{name}.safetensors")
         return path

@@ -6,12 +6,11 @@ folds or controls: what a probe is worth is measured before it is saved.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -20,13 +19,11 @@ from interp.directions.directions import Direction
 from interp.errors import UserError
 from interp.probing.fitting import Examples, MassMean, fit, linear
 from interp.storage.arrays import read_arrays, write_arrays
-from interp.storage.files import atomic_write
+from interp.storage.files import write_json
 
 if TYPE_CHECKING:
     from interp.generation.sampling import Generated
     from interp.models.model import Model
-
-_FORMAT = "interp.probe/1"
 
 
 @dataclass(frozen=True)
@@ -111,24 +108,28 @@ class Probe:
 
     def save(self, path: str | Path) -> None:
         """Write PATH (safetensors, whole) and beside it the facts as JSON."""
-        header = {
-            "format": _FORMAT,
-            "classes": self.classes,
-            "layer": self.layer,
-            "hook_point": self.hook_point,
-            "residual_norm": self.residual_norm,
-            "facts": dict(self.facts),
-        }
+        header = asdict(_Header(self.classes, self.layer, self.hook_point, self.residual_norm, dict(self.facts)))
         write_arrays(path, header, {"weights": self.weights, "bias": self.bias, "mass_mean": self.mass_mean})
-        with atomic_write(Path(path).with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps({**header, "cosines": self.cosines}, indent=1))
+        write_json(Path(path).with_suffix(".json"), {**header, "cosines": self.cosines})
 
     @staticmethod
     def load(path: str | Path) -> Probe:
         """Read what `save` wrote; raises `UserError` for anything else."""
-        header, arrays = read_arrays(path, _FORMAT, "a probe", "interp probe")
-        kept: dict[str, Any] = {name: header[name] for name in ("layer", "hook_point", "residual_norm", "facts")}
-        return Probe(classes=tuple(header["classes"]), **kept | arrays)
+        header, arrays = read_arrays(path, _Header, "a probe", "interp probe")
+        kept: dict[str, Any] = {name: value for name, value in vars(header).items() if name != "format"}
+        return Probe(**kept | arrays)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The header of a file with a probe."""
+
+    classes: tuple[str, ...]
+    layer: int
+    hook_point: str
+    residual_norm: float
+    facts: dict[str, Any]
+    format: Literal["interp.probe/1"] = "interp.probe/1"
 
 
 @contextmanager

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from interp.errors import UserError
+
+Kind = TypeVar("Kind")
 
 
 @contextmanager
@@ -35,3 +39,26 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # nothing to remove, or nowhere to remove it from
             temporary.unlink()
+
+
+def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
+    """Write content as JSON; a kill leaves the old file or the new one."""
+    with atomic_write(path) as temporary:
+        text = json.dumps(content, indent=indent, ensure_ascii=False)
+        temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
+def checked(kind: type[Kind], content: Any) -> Kind:
+    """Parsed JSON as a dataclass, or as any type that pydantic checks; raises `ValueError` with the first fault."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, fault['loc'])) or 'content'}: {fault['msg']}") from None
+
+
+def read_json(path: str | Path, kind: type[Kind]) -> Kind:
+    """A JSON file as `checked` content; raises `OSError` or `ValueError`."""
+    return checked(kind, json.loads(Path(path).read_text(encoding="utf-8")))

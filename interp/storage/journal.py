@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from interp.errors import UserError
-from interp.storage.files import atomic_write
+from interp.storage.files import atomic_write, write_json
 from interp.storage.provenance import differing, package_versions
 
 Row = TypeVar("Row")
@@ -143,8 +143,7 @@ class Journal:
             "versions": self._versions,
             "written": datetime.now(UTC).isoformat("T", "seconds"),
         }
-        with atomic_write(self._facts_path) as temporary:
-            temporary.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_json(self._facts_path, facts)
 
     def _go_on(self, holds: Sequence[Path]) -> None:
         """Take over what was begun, if it was begun with the same; `holds` are the files with its records."""

@@ -18,7 +18,7 @@ from interp.debate.transcript import Transcript, read_transcripts, write_transcr
 from interp.errors import UserError
 from interp.evaluation.accuracy import is_finished
 from interp.organism.pretraining import Pretraining, pretrain
-from interp.storage.files import atomic_write
+from interp.storage.files import write_json
 from interp.storage.journal import read_lines
 from interp.storage.provenance import differing
 from interp.training.debating import DIRECT_FILE, TRANSCRIPTS_FILE, make_debates, plain_answers
@@ -159,8 +159,7 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> None:
                 "give those settings again, or another --out"
             )
     elif processes().is_main_process:
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+        write_json(path, record, indent=2)
 
 
 def _keep_transcripts(run: Run, given: Sequence[Transcript] | None, task: Task) -> list[Transcript]:

@@ -6,7 +6,6 @@ those of `interp.evaluation`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ from interp.evaluation.methods import Debates, Method, Vote
 from interp.generation.agents import InternalizedAgent, LocalAgent
 from interp.models.lineage import read_lineage
 from interp.statistics import PairedTest
-from interp.storage.files import atomic_write
+from interp.storage.files import write_json
 from interp.storage.journal import read_lines
 from interp.storage.provenance import package_versions
 from interp.training.debating import CHUNK, _agent, _sampling, debaters, loaded
@@ -205,8 +204,7 @@ def write_results(path: Path, results: dict[str, Any], preset: Preset, task: Tas
         "versions": package_versions(),
         "written": datetime.now(UTC).isoformat("T", "seconds"),
     }
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+    write_json(path, facts)
 
 
 def _ask(run: Run, name: str, method: Method, agents: Sequence[Agent], task: Task, seed: int) -> list[dict[str, Any]]:

@@ -35,10 +35,11 @@ from jaxtyping import Float, Int
 from sklearn.preprocessing import OneHotEncoder
 
 from interp.activations.corpus import COLUMNS, Corpus, TurnTable
-from interp.activations.reading import parse_layers, stream
+from interp.activations.reading import stream
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
 from interp.generation.sampling import Generated, generate
+from interp.models.layers import parse_layers
 from interp.models.model import Model
 from interp.models.tokens import Encoder
 from interp.probing.decoding import Decoded, decode, text_baselines
@@ -68,7 +69,7 @@ def silent_agents(setting: Setting) -> Outcome:
     made, baselines = {}, {}
     for name, model in setting.each_model():
         made[name] = model.provenance
-        values, written = read_silently(model, debated, parse_layers(setting.layers, model.n_layers))
+        values, written = read_silently(model, debated, model.chosen_layers(parse_layers(setting.layers)))
         outcome.tests.append(_answers(name, debated, written))
         for seed in setting.seeds:
             chosen = targets(debated, seed)

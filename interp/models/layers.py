@@ -1,0 +1,27 @@
+"""Layers as users write them. Knows numbers; loads nothing."""
+
+from __future__ import annotations
+
+from interp.errors import UserError
+
+_MOST = 10_000
+"""More layers than any model has: a range is not written out beyond them."""
+
+
+def parse_layers(text: str) -> tuple[int, ...] | None:
+    """Numbers and ranges such as `0,10-15` (both ends included) in ascending order; None for `all`.
+
+    >>> parse_layers("0,10-12")
+    (0, 10, 11, 12)
+    """
+    if text == "all":
+        return None
+    chosen: set[int] = set()
+    for part in text.split(","):
+        low, _, high = part.strip().partition("-")
+        if not low.isdecimal() or (high and not high.isdecimal()) or (high and int(high) < int(low)):
+            raise UserError(f"layers {text!r}: cannot read {part!r}; give all, or numbers and ranges such as 0,10-15")
+        if (last := int(high or low)) >= _MOST:
+            raise UserError(f"layer {last}: no model has so many layers")
+        chosen |= set(range(int(low), last + 1))
+    return tuple(sorted(chosen))
