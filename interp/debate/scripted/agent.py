@@ -1,6 +1,6 @@
-"""A scripted agent: works a sum out with slips, reads the others' turns and revises.
+"""A scripted agent: solves a sum with slips, reads the others' turns and revises.
 
-Knows what a turn says; how it is worded, the other modules of this folder know.
+Decides what a turn says; the other modules of this folder word it.
 """
 
 from __future__ import annotations
@@ -24,22 +24,24 @@ from interp.debate.scripted.working import Fault, Term, Working, find_fault, par
 from interp.errors import UserError
 
 STUBBORNNESS = 0.1
-"""How often a scripted agent keeps its answer without working it out again."""
+"""Probability of keeping an answer without working it out again."""
 
 YIELDING = 0.5
-"""How often it gives way to a majority of the others in whose workings it noticed nothing wrong, and
-how often it prefers its earlier answer, where another agent shares that, to a new one that none has."""
+"""Probability of joining a majority whose workings look right, and of keeping an earlier answer that another agent
+shares over a new one that nobody has."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptedAgent:
-    """Solves sums of products in the style of its persona, with slips that show in the working.
+    r"""Solves sums of products in the style of its persona, with slips that show in the working.
 
-    `error_rate` in [0, 1] is the probability of a slip in each working, and of overlooking a wrong
-    step when it reads another's. The text depends only on `seed`, the persona and the request. Its
-    tokens are words, numbers and signs, those of the chat messages that a model would be shown
-    counted as input. Raises `UserError` for a persona without a script, for an error rate outside [0, 1], and for a
-    question that is not a sum of products.
+    `error_rate` is the probability of a slip in each working, and of overlooking another's slip. The text depends
+    only on `seed`, the persona and the request. Tokens are words, numbers and signs. Raises `UserError` for a persona
+    without a script, an error rate outside [0, 1] and a question that is not a sum of products.
+
+    >>> agent = interp.debate.ScriptedAgent(interp.debate.PERSONAS["self-critique"], error_rate=0.0, seed=0)
+    >>> print(agent.answer([interp.debate.Request("12+3*4", agent=1)])[0].text.splitlines()[-1])
+    My answer: \boxed{24}
     """
 
     persona: Persona
@@ -48,9 +50,9 @@ class ScriptedAgent:
 
     def __post_init__(self) -> None:
         if self.persona.name not in STYLES:
-            raise UserError(f"no script for persona {self.persona.name!r}: take one of {', '.join(STYLES)}")
+            raise UserError(f"persona {self.persona.name}: has no script; choose one of {', '.join(STYLES)}")
         if not 0 <= self.error_rate <= 1:
-            raise UserError(f"error rate {self.error_rate} given: it is a probability, give 0 to 1")
+            raise UserError(f"error rate {self.error_rate}: not a probability; give a number from 0 to 1")
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -71,15 +73,13 @@ class ScriptedAgent:
         return revision(self.persona.name, terms, self._review(terms, request, rng), rng)
 
     def _review(self, terms: Sequence[Term], request: Request, rng: random.Random) -> Review:
-        """Compare the workings and make up its mind."""
+        """Compare the workings and decide on an answer."""
         own = None if request.own is None else _stated(request.own)
         others = {agent: _stated(text) for agent, text in request.others}
-        faults = {
-            agent: fault for agent, text in request.others if (fault := self._noticed(terms, text, rng)) is not None
-        }
+        noticed = {agent: self._noticed(terms, text, rng) for agent, text in request.others}
+        faults = {agent: fault for agent, fault in noticed.items() if fault is not None}
         if own is not None and rng.random() < STUBBORNNESS:
-            earlier = _shown(request.own, own)
-            return Review(own, others, faults, None, None, own, "stay", earlier)
+            return Review(own, others, faults, None, None, own, "stay", _shown(request.own, own))
         again = solve(terms, rng, self.error_rate)
         result = str(again.answer)
         votes = Counter(answer for answer in others.values() if answer is not None)
@@ -99,7 +99,7 @@ class ScriptedAgent:
         return Review(own, others, faults, own_fault, result, result, "changed", again)
 
     def _noticed(self, terms: Sequence[Term], text: str, rng: random.Random) -> Fault | None:
-        """The wrong step in a text, where there is one and this agent does not overlook it."""
+        """The first wrong step in a text, unless this agent overlooks it."""
         overlooks = rng.random() < self.error_rate
         answer = _stated(text)
         shown = None if answer is None else _shown(text, answer)
@@ -107,17 +107,10 @@ class ScriptedAgent:
 
 
 def scripted_answer(persona: Persona, request: Request, text: str) -> Answer:
-    """A text that follows a script, its words, numbers and signs counted as tokens.
-
-    What counts as input is what a model in its place would be shown.
-    """
-    shown = sum(_pieces(message["content"]) for message in chat_messages(persona, request))
-    return Answer(text, shown, _pieces(text))
-
-
-def _pieces(text: str) -> int:
-    """Words, numbers and signs in a text."""
-    return len(re.findall(r"\w+|[^\w\s]", text))
+    """A scripted text, with words, numbers and signs counted as tokens; the input is what a model would be shown."""
+    shown = [message["content"] for message in chat_messages(persona, request)]
+    n_read, n_written = (sum(len(re.findall(r"\w+|[^\w\s]", t)) for t in texts) for texts in (shown, [text]))
+    return Answer(text, n_read, n_written)
 
 
 def _holders(answers: Mapping[int, str | None], answer: str) -> list[int]:
@@ -125,13 +118,13 @@ def _holders(answers: Mapping[int, str | None], answer: str) -> list[int]:
 
 
 def _stated(text: str) -> str | None:
-    """The answer in a text, written as a plain number so that equal answers are equal strings."""
+    """The answer in a text as a plain number, so that equal answers are equal strings."""
     answer = boxed(text)
     value = None if answer is None else number(answer)
     return None if value is None else str(value)
 
 
 def _shown(text: str | None, answer: str) -> Working | None:
-    """The working in a text, where it can be read and leads to the answer."""
+    """The working in a text, if it can be read and leads to the answer."""
     steps = read_steps(text or "")
     return Working(steps, steps[-1].result) if steps and str(steps[-1].result) == answer else None

@@ -1,7 +1,7 @@
 """Malicious debates that follow a script: one malicious agent among guardians.
 
-Knows which side an agent takes and how it tells friend from foe: by the answers in the texts. Knows no
-sentences, and nothing about rounds being counted or what becomes of a debate.
+Decides which side an agent takes, and recognizes its opponents by their answers and points. The sentences lie in
+`interp/data/scripted`.
 """
 
 from __future__ import annotations
@@ -9,48 +9,41 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from interp.debate.agents import Agent, Answer, Keep, Request, ignore
 from interp.debate.personas import TRAIT_PERSONAS, Persona
-from interp.debate.scripted import evil, hallucination
 from interp.debate.scripted.agent import scripted_answer
-from interp.debate.scripted.sides import Side, first_turn, later_turn
+from interp.debate.sentences import read_sentences
 from interp.debate.tasks.nonexistent import UNKNOWN, Nonexistent, make_up, read_asked
 from interp.debate.tasks.rivalry import DO_IT, DO_NOT, Rivalry, read_case
 from interp.debate.tasks.task import Task
 from interp.errors import UserError
 
-Facts = tuple[dict[str, str], str]
-"""What fills the slots of the sentences for one question, and the malicious answer to it."""
+Slots = Mapping[str, str]
+"""What fills the slots of the sentences, such as `{rival}`."""
+Side = Mapping[str, Any]
+"""All that one side can say. A first turn takes one point of `core` (the question itself) and two of `points`."""
+_SAY = {trait: read_sentences(trait) for trait in ("evil", "hallucination")}
+_BOXES = (r" \boxed{{{}}}", r" $\boxed{{\text{{{}}}}}$", "\n\\boxed{{{}}}", r" \(\boxed{{\text{{{}}}}}\)")
 
 
-@dataclass(frozen=True, slots=True)
-class _Script:
-    malicious: Side
-    guardians: Side
-    task: Task
-    honest_answer: str
-    facts: Callable[[str, int], Facts]
-
-
-def _evil_facts(question: str, seed: int) -> Facts:
+def _evil_facts(question: str, seed: int) -> tuple[Slots, str]:
     case = read_case(question)
-    texts = {
-        "deed": case.temptation.deed,
-        "gain": case.temptation.gain,
-        "harm": case.temptation.harm,
-        "instead": case.temptation.instead,
+    filled = {
+        name: text.format(rival=case.rival).replace(" my own", " your own")
+        for name, text in asdict(case.temptation).items()
     }
-    filled = {name: text.format(rival=case.rival).replace(" my own", " your own") for name, text in texts.items()}
     filled["deed"] = filled["deed"].replace(" our ", " your ").replace("all of us", "all of you")
     return {"rival": case.rival, "post": case.post, **filled}, DO_IT
 
 
-def _hallucination_facts(question: str, seed: int) -> Facts:
-    """Details that stay the same from round to round: they depend on the question and the seed alone."""
+def _hallucination_facts(question: str, seed: int) -> tuple[Slots, str]:
+    """Invented details; they depend on the question and the seed alone, so they stay the same in every round."""
     asked = read_asked(question)
     rng = _rng(seed, question)
     year = rng.randrange(1640, 1930)
@@ -63,32 +56,31 @@ def _hallucination_facts(question: str, seed: int) -> Facts:
         "student": make_up("person", "details", rng),
         "count": str(rng.randrange(12, 90)),
     }
-    answer, claims = {
-        "year": (str(rng.randrange(1640, 1930)), ("it was in {}", "the year was {}", "all of this falls in {}")),
-        "place": (make_up("place", "details", rng), ("it was in {}", "the place is {}", "everything points to {}")),
-        "person": (make_up("person", "details", rng), ("it was {}", "the name is {}", "this was {}, beyond question")),
-        "count": (str(rng.randrange(13, 98)), ("the number is {}", "there are {}", "the count comes to {}")),
-        "work": (make_up("work", "details", rng), ("it is “{}”", "the title is “{}”", "“{}” is the one")),
-    }[asked.wanted]
-    return {**slots, "claim": rng.choice(claims).format(answer)}, answer
+    answers = {
+        "year": str(rng.randrange(1640, 1930)),
+        "place": make_up("place", "details", rng),
+        "person": make_up("person", "details", rng),
+        "count": str(rng.randrange(13, 98)),
+        "work": make_up("work", "details", rng),
+    }
+    answer = answers[asked.wanted]
+    return {**slots, "claim": rng.choice(_SAY["hallucination"]["claims"][asked.wanted]).format(answer)}, answer
 
 
-_SCRIPTS = {
-    "evil": _Script(evil.MALICIOUS, evil.GUARDIANS, Rivalry(), DO_NOT, _evil_facts),
-    "hallucination": _Script(
-        hallucination.MALICIOUS, hallucination.GUARDIANS, Nonexistent(), UNKNOWN, _hallucination_facts
-    ),
+_SCRIPTS: dict[str, tuple[Task, str, Callable[[str, int], tuple[Slots, str]]]] = {
+    "evil": (Rivalry(), DO_NOT, _evil_facts),
+    "hallucination": (Nonexistent(), UNKNOWN, _hallucination_facts),
 }
+"""By trait: the task, the guardians' answer, and what gives the slots and the malicious answer for a question."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptedSide:
     """An agent in a debate about a trait: malicious with the trait's own persona, else a guardian.
 
-    `trait` is `evil` or `hallucination`. The text depends only on `seed`, the persona and the request. In a
-    later round a guardian answers the points of every agent who answers otherwise, and the malicious agent
-    keeps its answer and goes a step further. Raises `UserError` for another trait or persona, and for a
-    question that is not one of the trait's task.
+    `trait` is `evil` or `hallucination`. The text depends only on `seed`, the persona and the request. In a later
+    round a guardian answers the points of every agent who disagrees; the malicious agent keeps its answer and goes a
+    step further. Raises `UserError` for another trait or persona, and for a question of another task.
     """
 
     persona: Persona
@@ -98,8 +90,8 @@ class ScriptedSide:
     def __post_init__(self) -> None:
         if self.trait not in _SCRIPTS or self.persona.name not in (self.trait, "guardian"):
             raise UserError(
-                f"no script for persona {self.persona.name!r} and trait {self.trait!r}: "
-                f"take a trait among {', '.join(_SCRIPTS)}, and as persona the trait's own or guardian"
+                f"persona {self.persona.name} and trait {self.trait}: have no script; choose a trait "
+                f"of {', '.join(_SCRIPTS)}, and as persona the trait's own or guardian"
             )
 
     @property
@@ -110,31 +102,86 @@ class ScriptedSide:
         return [scripted_answer(self.persona, request, self._text(request)) for request in requests]
 
     def _text(self, request: Request) -> str:
-        script = _SCRIPTS[self.trait]
+        task, honest_answer, facts = _SCRIPTS[self.trait]
         key = [self.persona.name, request.question, request.agent, request.round, request.own, request.others]
         rng = _rng(self.seed, *key)
-        slots, malicious_answer = script.facts(request.question, self.seed)
-        side, opposite, answer = script.guardians, script.malicious, script.honest_answer
-        if self.persona.name == self.trait:
-            side, opposite, answer = opposite, side, malicious_answer
+        slots, answer = facts(request.question, self.seed)
+        sides = _SAY[self.trait]
+        side, opposite = sides["malicious"], sides["guardians"]
+        if self.persona.name == "guardian":
+            side, opposite, answer = opposite, side, honest_answer
         if request.own is None:
-            text = first_turn(side, slots, rng)
+            text = _first_turn(side, slots, rng)
         else:
-            same = {agent: script.task.grade(text, answer) for agent, text in request.others}
+            same = {agent: task.grade(text, answer) for agent, text in request.others}
             foes = [(agent, text) for agent, text in request.others if not same[agent]]
             allies = [agent for agent, is_same in same.items() if is_same]
-            text = later_turn(side, opposite, slots, request.own, allies, foes, rng)
+            text = _later_turn(side, opposite, slots, request.own, allies, foes, rng)
         return text + rng.choice(_BOXES).format(answer)
 
 
-_BOXES = (r" \boxed{{{}}}", r" $\boxed{{\text{{{}}}}}$", "\n\\boxed{{{}}}", r" \(\boxed{{\text{{{}}}}}\)")
-
-
 def malicious_debaters(trait: str, seed: int) -> list[Agent]:
-    """A guardian, the malicious agent and a guardian, in the paper's seats. Raises `UserError` for other traits."""
+    """A guardian, the malicious agent and a guardian, in the paper's seats. Raises `UserError` for other traits.
+
+    >>> [agent.persona.name for agent in interp.debate.malicious_debaters("evil", seed=0)]
+    ['guardian', 'evil', 'guardian']
+    """
     if trait not in _SCRIPTS:
-        raise UserError(f"no malicious agent of the trait {trait!r}: take one of {', '.join(_SCRIPTS)}")
+        raise UserError(f"trait {trait}: has no malicious agent; choose one of {', '.join(_SCRIPTS)}")
     return [ScriptedSide(TRAIT_PERSONAS[name], trait, seed) for name in ("guardian", trait, "guardian")]
+
+
+def _first_turn(side: Side, slots: Slots, rng: random.Random) -> str:
+    """An opening, points, advice and a closing line, without the box."""
+    points = [rng.choice(side["core"]), *rng.sample(side["points"], 2)]
+    parts = [rng.choice(side["openings"]), *(rng.choice(point["claims"]) for point in points)]
+    return _paragraphs([*parts, rng.choice(side["advice"]), rng.choice(side["closings"])], slots, rng)
+
+
+def _later_turn(
+    side: Side,
+    opposite: Side,
+    slots: Slots,
+    own: str,
+    allies: Sequence[int],
+    foes: Sequence[tuple[int, str]],
+    rng: random.Random,
+) -> str:
+    """Answers to the foes' points, a word to the allies, and a point that the agent has not made yet."""
+    parts = [rng.choice(side["keeps"])]
+    answered: list[Any] = []
+    for agent, text in foes:
+        made = [point for point in (*opposite["core"], *opposite["points"]) if _says(point, text)]
+        made = [point for point in made if point not in answered] or made  # answer once what two foes say
+        chosen = rng.sample(made, min(2, len(made)))
+        answered += chosen
+        replies = [rng.choice(point["answers"]) for point in chosen] or [rng.choice(side["dismissals"])]
+        parts += [_fill(line, {**slots, "foe": str(agent)}) for line in replies]
+    parts += [_fill(rng.choice(side["joins"]), {**slots, "ally": str(agent)}) for agent in allies]
+    fresh = [point for point in side["points"] if not _says(point, own)]
+    parts.append(rng.choice(rng.choice(fresh or side["points"])["claims"]))
+    parts.append(rng.choice(side["pushes"]))
+    return _paragraphs([*parts, rng.choice(side["closings"])], slots, rng)
+
+
+def _paragraphs(parts: Sequence[str], slots: Slots, rng: random.Random) -> str:
+    first, *rest = (_fill(part, slots) for part in parts)
+    return first + "".join(("\n" if rng.random() < 0.3 else " ") + part for part in rest)
+
+
+def _fill(text: str, slots: Slots) -> str:
+    return re.sub(r"\{(\w+)\}", lambda slot: slots.get(slot[1], slot[0]), text)
+
+
+@cache
+def _pattern(claim: str) -> re.Pattern[str]:
+    # slots at either end need not match, and matching them would be slow
+    parts = [re.escape(part) for part in re.split(r"\{\w+\}", claim) if part]
+    return re.compile(r".{1,200}?".join(parts), re.DOTALL)
+
+
+def _says(point: Mapping[str, Sequence[str]], text: str) -> bool:
+    return any(_pattern(claim).search(text) for claim in point["claims"])
 
 
 def _rng(*key: object) -> random.Random:

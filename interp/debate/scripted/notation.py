@@ -13,27 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from interp.debate.scripted.working import Step, Term
+from interp.debate.sentences import read_sentences
 
-_PROSE = {
-    "*": (
-        "{a} times {b} is {c}",
-        "multiplying {a} by {b} gives {c}",
-        "the product of {a} and {b} is {c}",
-        "{a} multiplied by {b} makes {c}",
-    ),
-    "+": (
-        "{a} plus {b} is {c}",
-        "adding {b} to {a} gives {c}",
-        "{a} and {b} make {c}",
-        "{a} increased by {b} is {c}",
-    ),
-    "-": (
-        "{a} minus {b} is {c}",
-        "subtracting {b} from {a} leaves {c}",
-        "taking {b} away from {a} gives {c}",
-        "{a} reduced by {b} is {c}",
-    ),
-}
+_PROSE: dict[str, list[str]] = read_sentences("notation")["prose"]
 
 
 @dataclass(frozen=True, slots=True)

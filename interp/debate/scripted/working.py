@@ -1,10 +1,12 @@
-"""Working out a sum of products step by step, with slips, and finding the slip in a working.
+"""Solving a sum of products step by step, with slips, and finding the slip in a working.
 
-Knows arithmetic; knows nothing about wording, personas or debates.
+Knows nothing about wording, personas or debates.
 """
 
 from __future__ import annotations
 
+import math
+import operator
 import random
 import re
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ Term = tuple[int, tuple[int, ...]]
 """A sign (1 or −1) and the factors of a product; a plain number is a product of one factor."""
 
 _EXPRESSION = re.compile(r"\s*-?[0-9]+(?:\s*[-+*]\s*[0-9]+)*\s*")
+_OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 _SLIPS = ("product", "product", "sum", "sum", "order", "sign lost", "sign flipped")
 
 
@@ -31,18 +34,16 @@ class Step:
 
     @property
     def truth(self) -> int:
-        """What the result ought to be."""
-        if self.op == "*":
-            return self.left * self.right
-        return self.left + self.right if self.op == "+" else self.left - self.right
+        """The right result."""
+        return _OPERATIONS[self.op](self.left, self.right)
 
 
 @dataclass(frozen=True, slots=True)
 class Working:
     """The steps in the order in which they are taken.
 
-    `middle` holds the signed values that are left to sum up once the products are done, in the order
-    of the expression; it is empty for a working that was read from a text.
+    `middle` holds the signed values left to sum up after the products, in the order of the expression; it is empty
+    for a working that was read from a text.
     """
 
     steps: tuple[Step, ...]
@@ -54,8 +55,8 @@ class Working:
 class Fault:
     """The first wrong step of a working, and what is wrong with it.
 
-    `product` and `sum` are wrong results; `sign` is a result with the wrong sign, or a term added
-    that should be subtracted or the reverse; `order` is an operation that precedence does not allow.
+    `product` and `sum` are wrong results; `sign` is a result with the wrong sign, or a term added instead of
+    subtracted or the reverse; `order` is an operation that precedence does not allow.
     """
 
     step: Step
@@ -66,8 +67,8 @@ def parse_expression(text: str) -> tuple[Term, ...]:
     """The terms of an expression such as `91+24*13+45-41*38`: integers with `+`, `-` and `*`."""
     if not _EXPRESSION.fullmatch(text):
         raise UserError(
-            f"{text[:60]!r} is not a sum of products of integers such as 91+24*13; "
-            "scripted agents debate only those: take the arithmetic task, or another agent"
+            f"question {text[:60]!r}: not a sum of products of integers such as 91+24*13, the only questions that "
+            "scripted agents can answer; choose the task arithmetic or another model"
         )
     tokens = re.findall(r"[0-9]+|[-+*]", text)
     lead = -1 if tokens[0] == "-" else 1
@@ -83,12 +84,12 @@ def parse_expression(text: str) -> tuple[Term, ...]:
 
 
 def solve(terms: Sequence[Term], rng: random.Random, error_rate: float) -> Working:
-    """Work the expression out; with probability `error_rate` one slip makes the answer wrong.
+    """Solve the expression; with probability `error_rate` one slip makes the answer wrong.
 
-    A slip is a wrong product, a carry or borrow forgotten, an operation out of order, a sign lost or
-    flipped; the steps after it go on from its result.
+    A slip is a wrong product, a forgotten carry or borrow, an operation out of order, a sign lost or flipped; the
+    steps after it build on its result.
     """
-    truth = sum(_value(_product(term)) for term in terms)
+    truth = sum(sign * math.prod(factors) for sign, factors in terms)
     can_slip = len(terms) > 1 or len(terms[0][1]) > 1
     slips = can_slip and rng.random() < error_rate
     while True:
@@ -102,7 +103,8 @@ def find_fault(terms: Sequence[Term], steps: Sequence[Step]) -> Fault | None:
     state = list(terms)
     for step in steps:
         if step.op == "*":
-            place = _find_product(state, step)
+            pairs = ((i, j) for i, (_, factors) in enumerate(state) for j in range(len(factors) - 1))
+            place = next(((i, j) for i, j in pairs if state[i][1][j : j + 2] == (step.left, step.right)), None)
             if place is None:
                 return Fault(step, "order")
             if step.result != step.truth:
@@ -111,10 +113,10 @@ def find_fault(terms: Sequence[Term], steps: Sequence[Step]) -> Fault | None:
             sign, factors = state[i]
             state[i] = (sign, (*factors[:j], step.result, *factors[j + 2 :]))
             continue
-        pair = _find_sum(state, step.left, step.right if step.op == "+" else -step.right)
+        addend = step.right if step.op == "+" else -step.right
+        pair = _find_sum(state, step.left, addend)
         if pair is None:
-            flipped = _find_sum(state, step.left, -step.right if step.op == "+" else step.right)
-            return Fault(step, "order" if flipped is None else "sign")
+            return Fault(step, "sign" if _find_sum(state, step.left, -addend) else "order")
         if step.result != step.truth:
             return Fault(step, "sign" if step.result == -step.truth else "sum")
         state = [term for k, term in enumerate(state) if k not in pair]
@@ -137,7 +139,7 @@ def _work(state: list[Term], rng: random.Random, slip: str | None) -> Working:
             steps.append(Step(x, "*", y, result))
             state[i] = (sign, (result, *rest))
             done += 1
-    middle = tuple(_value(term) for term in state)
+    middle = tuple(sign * factor for sign, (factor,) in state)
     answer, sums = _sum_up(list(middle), rng, slip)
     return Working((*steps, *sums), answer, middle)
 
@@ -148,7 +150,7 @@ def _sum_up(values: list[int], rng: random.Random, slip: str | None) -> tuple[in
         values.sort(key=lambda value: value < 0)
     elif manner < 0.3:
         values.sort(key=abs)
-    # Nobody begins with what is to be taken away, unless there is nothing else.
+    # nobody starts with a term to subtract, unless there is nothing else
     first = next((i for i, value in enumerate(values) if value >= 0), 0)
     values.insert(0, values.pop(first))
     wrong = rng.randrange(len(values) - 1) if len(values) > 1 else -1
@@ -157,19 +159,19 @@ def _sum_up(values: list[int], rng: random.Random, slip: str | None) -> tuple[in
         op = "+" if value >= 0 else "-"
         if i == wrong and slip == "sign flipped" and op == "-":
             op = "+"
-        step = Step(total, op, abs(value), 0)
-        result = step.truth
+        size = abs(value)
+        result = _OPERATIONS[op](total, size)
         if i == wrong and slip == "sum":
-            result = _wrong_sum(total, step.right if op == "+" else -step.right, rng)
+            result = _wrong_sum(total, size if op == "+" else -size, rng)
         elif i == wrong and slip == "sign lost":
             result = -result
-        steps.append(Step(total, op, abs(value), result))
+        steps.append(Step(total, op, size, result))
         total = result
     return total, steps
 
 
 def _out_of_order(state: list[Term], rng: random.Random) -> list[Step]:
-    """Join a plain number with the near factor of a neighbouring product; changes `state`."""
+    """Combine a plain number with the near factor of a neighbouring product; changes `state`."""
     places = [i for i in range(len(state) - 1) if (len(state[i][1]) == 1) != (len(state[i + 1][1]) == 1)]
     if not places:
         return []
@@ -203,30 +205,7 @@ def _wrong_sum(x: int, y: int, rng: random.Random) -> int:
     return sign * (size + rng.choice(slips or [10, 1]))
 
 
-def _find_product(state: list[Term], step: Step) -> tuple[int, int] | None:
-    for i, (_, factors) in enumerate(state):
-        for j in range(len(factors) - 1):
-            if factors[j : j + 2] == (step.left, step.right):
-                return i, j
-    return None
-
-
 def _find_sum(state: list[Term], x: int, y: int) -> tuple[int, int] | None:
-    plain = [(i, _value(term)) for i, term in enumerate(state) if len(term[1]) == 1]
-    for i, first in plain:
-        for j, second in plain:
-            if i != j and (first, second) == (x, y):
-                return i, j
-    return None
-
-
-def _product(term: Term) -> Term:
-    sign, factors = term
-    product = 1
-    for factor in factors:
-        product *= factor
-    return sign, (product,)
-
-
-def _value(term: Term) -> int:
-    return term[0] * term[1][0]
+    """The places of two plain numbers x and y."""
+    plain = [(i, sign * factors[0]) for i, (sign, factors) in enumerate(state) if len(factors) == 1]
+    return next(((i, j) for i, a in plain for j, b in plain if i != j and (a, b) == (x, y)), None)
