@@ -27,7 +27,6 @@ from interp.directions.directions import Direction
 from interp.generation.sampling import generate
 from interp.models.model import Model, load_model
 from interp.models.tokens import prompt_tokens
-from interp.steering.changes import writing
 from interp.steering.steering import Steering, add
 
 
@@ -66,10 +65,10 @@ def measure(model: Model, n_prompts: int, n_tokens: int, n_coefficients: int, n_
     questions = Arithmetic().questions(n_prompts, seed=0)
     prompts = [prompt_tokens(model.tokenizer, chat_messages(persona, Request(q.text, 1))) for q in questions]
     direction = some_direction(model, model.n_layers // 2)
-    steering = add(direction, 30, at=writing)
+    steering = add(direction, 30, units="unit", tokens="writing")
     few = prompts[: max(1, n_prompts // n_coefficients)]
     coefficients = np.linspace(-50, 50, n_coefficients)
-    swept = [(prompt, add(direction, float(c), at=writing)) for c in coefficients for prompt in few]
+    swept = [(prompt, add(direction, float(c), units="unit", tokens="writing")) for c in coefficients for prompt in few]
     many: list[list[int]] = (prompts * n_coefficients)[: len(swept)]
     texts: dict[str, list[list[int]]] = {}
 

@@ -38,7 +38,7 @@ def test_it_is_the_mean_difference(architecture: str, tmp_path: Path) -> None:
     again = Directions.load(tmp_path / "d.safetensors")
     require_made_on(again, model)
     assert again.facts["question_hashes"] == [question_hash(q) for q in QUESTIONS]
-    assert add(again["evil", 1], -4).summary == "add evil -4, layer 1"
+    assert add(again["evil", 1], -4).summary == "add evil -4 residual, layer 1"
     assert (again.residual_norm > 0).all()
 
 

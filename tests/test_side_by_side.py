@@ -43,19 +43,19 @@ def test_prompts_come_one_a_line_or_as_records(tmp_path: Path) -> None:
 
 
 def test_the_turns_of_a_seat_alone(found: Directions, tiny: Model) -> None:
-    steering = make_steering(found, ["2"], [3.0], at=3, model=tiny)
-    assert steering.facts[0]["at"] == {"agent": 3, "round": None}
+    steering = make_steering(found, ["2"], [3.0], tokens=3, model=tiny)
+    assert steering.facts[0]["tokens"] == {"agent": 3, "round": None}
 
 
 def test_steerings_in_the_words_of_the_command_line(found: Directions) -> None:
     one = make_steering(found, ["2"], [3.0])
-    assert one.summary == "add agent 2 +3, layer 2", "the best layer"
-    np.testing.assert_allclose(one.changes[0].offset, 3 * found["agent 2", 2].unit.vector, rtol=1e-5)
-    two = make_steering(found, ["1", "agent 3"], [0.5, -1.0], layers=(0, 2), units="residual", at="everywhere")
+    assert one.summary == "add agent 2 +3 residual, layer 2", "the best layer"
+    np.testing.assert_allclose(one.changes[0].offset, 12 * found["agent 2", 2].unit.vector, rtol=1e-5)
+    two = make_steering(found, ["1", "agent 3"], [0.5, -1.0], layers=(0, 2), units="residual", tokens="everywhere")
     assert two.summary == "add agent 1 +0.5 residual, layer 0, 2; add agent 3 -1 residual, layer 0, 2"
     assert [round(float(np.linalg.norm(c.offset)), 4) for c in two.changes] == [1, 2, 2, 4]
-    assert make_steering(found, ["1", "2"], [8.0], do="ablate", layers=(0,)).changes[0].basis.shape == (2, 32)
-    assert make_steering(found, ["1"], [8.0], do="clamp").summary == "clamp agent 1 8, layer 2"
+    assert make_steering(found, ["1", "2"], [8.0], operation="ablate", layers=(0,)).changes[0].basis.shape == (2, 32)
+    assert make_steering(found, ["1"], [8.0], operation="clamp").summary == "clamp agent 1 8 residual, layer 2"
     for bad, said in (
         ({"agents": ["9"]}, "agent 9: the directions are of agent 1, agent 2, agent 3"),
         ({"layers": (1,)}, "layer 1: the directions are at layers 0, 2"),
@@ -68,7 +68,7 @@ def test_steerings_in_the_words_of_the_command_line(found: Directions) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_pairs_are_what_the_prompts_give_alone(tiny: Model, found: Directions, form: Any) -> None:
-    steering = add(found["agent 1", 2], 60, at=writing)
+    steering = add(found["agent 1", 2], 60, tokens=writing)
     asked = ["What is 2+2?", "Hello", "12*3 and so on"]
     pairs = side_by_side(tiny, asked, steering, form=form, sampling=SHORT)
     assert [pair.prompt for pair in pairs] == asked
@@ -117,7 +117,7 @@ def test_the_command(interp: Any, model_folder: Path, tmp_path: Path, found: Dir
     code, said, _ = interp(*common, "--agent", 2, "--coefficient", "-30", "--prompt", "Ask [me]", "--out", out)
     assert code == 0
     assert "unsteered (6 tokens)" in said
-    assert "add agent 2 -30, layer 2" in " ".join(said.split())
+    assert "add agent 2 -30 residual, layer 2" in " ".join(said.split())
     assert "Ask [me]" in said
     [record] = map(json.loads, out.read_text().splitlines())
     assert record["prompt"] == "Ask [me]"

@@ -58,10 +58,16 @@ def test_a_trained_model_is_steered_the_same_in_any_batch_and_without_a_cache(na
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((3, model.d_model)).astype(np.float32)
     one, two, three = (
-        Direction(v / np.linalg.norm(v), f"agent {i}", layer, model.hook_name("resid_post", layer))
+        Direction(v / np.linalg.norm(v), f"agent {i}", layer, model.hook_name("resid_post", layer), 1.0)
         for i, v in enumerate(vectors, start=1)
     )
-    steerings = [Steering(), add(one, c), add(two, -c, at=writing), ablate(one, three, at=after_first), clamp(three, c)]
+    steerings = [
+        Steering(),
+        add(one, c),
+        add(two, -c, tokens=writing),
+        ablate([one, three], tokens=after_first),
+        clamp(three, c),
+    ]
     texts = ["Problem: 3+4*5", "Problem: 3+4*5+2-1*6\n\n"]
     rows = [(model.tokenizer(text).input_ids, steering) for steering in steerings for text in texts]
     asked, how = zip(*rows, strict=True)

@@ -51,7 +51,7 @@ def until_end(row: list[int]) -> list[int]:
 def direction(seed: int, layer: int = 1, site: str = "resid_post", length: float = 1.0) -> Direction:
     vector = np.random.default_rng(seed).standard_normal(32)
     vector *= length / np.linalg.norm(vector)
-    return Direction(vector.astype(np.float32), f"agent {seed}", layer, SITES[site].format(layer=layer))  # type: ignore[index]
+    return Direction(vector.astype(np.float32), f"agent {seed}", layer, SITES[site].format(layer=layer), 1.0)  # type: ignore[index]
 
 
 def prompts(n: int) -> list[list[int]]:
@@ -61,14 +61,14 @@ def prompts(n: int) -> list[list[int]]:
 
 STEERINGS: dict[str, Steering] = {
     "added": add(direction(1), 30),
-    "subtracted, two layers": add([direction(1, 0), direction(2, 2)], -40, at=writing),
-    "in the prompt": add(direction(3), 60, at=prompt),
-    "everywhere, two agents": add(direction(1), 20, at=everywhere) + add(direction(2), -30, at=everywhere),
-    "ablated": ablate(direction(1), direction(4), direction(2, 2), at=everywhere),
-    "clamped": clamp(direction(5), 40, at=writing),
-    "turns": add(direction(6, 0), 90, at=Ranges(((1, 3), (6, 9)))),
-    "attention": add(direction(7, 1, "attn_out"), 50, at=everywhere),
-    "mixed": ablate(direction(1), at=everywhere) + add(direction(1), 25) + clamp(direction(8, 2, "mlp_out"), 9),
+    "subtracted, two layers": add([direction(1, 0), direction(2, 2)], -40, tokens=writing),
+    "in the prompt": add(direction(3), 60, tokens=prompt),
+    "everywhere, two agents": add(direction(1), 20, tokens=everywhere) + add(direction(2), -30, tokens=everywhere),
+    "ablated": ablate([direction(1), direction(4), direction(2, 2)], tokens=everywhere),
+    "clamped": clamp(direction(5), 40, tokens=writing),
+    "turns": add(direction(6, 0), 90, tokens=Ranges(((1, 3), (6, 9)))),
+    "attention": add(direction(7, 1, "attn_out"), 50, tokens=everywhere),
+    "mixed": ablate(direction(1), tokens=everywhere) + add(direction(1), 25) + clamp(direction(8, 2, "mlp_out"), 9),
 }
 
 
@@ -128,10 +128,10 @@ def test_coefficient_0_and_the_time_after_change_nothing(architecture: str, do: 
     model, asked = sharp(architecture), prompts(6)
     plain = tokens(model, asked, None)
     if do is add:
-        assert tokens(model, asked, add(direction(1), 0, at=everywhere)) == plain
-    assert tokens(model, asked, do(direction(1), 60, at=everywhere)) != plain
+        assert tokens(model, asked, add(direction(1), 0, tokens=everywhere)) == plain
+    assert tokens(model, asked, do(direction(1), 60, tokens=everywhere)) != plain
     assert tokens(model, asked, None) == plain
-    with pytest.raises(RuntimeError, match="inside"), do(direction(1), 60, at=everywhere).on(model):
+    with pytest.raises(RuntimeError, match="inside"), do(direction(1), 60, tokens=everywhere).on(model):
         fail(tokens(model, asked, None) != plain)
     assert tokens(model, asked, None) == plain
     assert model.steered == []
@@ -161,7 +161,7 @@ def test_the_very_vector_is_added_at_the_very_tokens(
     d = direction(1, 1, site)
     before, there = SITES["resid_post"].format(layer=0), d.hook_point  # type: ignore[index]
     plain = residuals(model, ids, [before, there], use_cache=False)
-    steering = add(d, 3, at=at)
+    steering = add(d, 3, tokens=at)
     with steering.on(model, n_prompt=[5, 5]):
         steered = residuals(model, ids, [before, there], use_cache=False)
     assert torch.equal(steered[before], plain[before])
@@ -177,13 +177,13 @@ def test_ablation_leaves_no_projection_and_clamping_leaves_the_value(architectur
     name = a.hook_point
     plain = residuals(model, ids, [name])[name]
     span = np.linalg.qr(np.stack([a.vector, b.vector]).T)[0].T.astype(np.float32)
-    with ablate(a, b, at=everywhere).on(model):
+    with ablate([a, b], tokens=everywhere).on(model):
         out = residuals(model, ids, [name])[name]
     assert (plain @ torch.from_numpy(span.T)).abs().mean() > 0.5
     assert (out @ torch.from_numpy(span.T)).abs().max() < 1e-4 * plain.norm(dim=-1).max()
     others = torch.eye(32) - torch.from_numpy(span.T @ span)
     torch.testing.assert_close(out @ others, plain @ others, atol=1e-3, rtol=1e-4)
-    with clamp(a, 12.5, at=everywhere).on(model):
+    with clamp(a, 12.5, tokens=everywhere).on(model):
         out = residuals(model, ids, [name])[name]
     unit = torch.from_numpy(a.unit.vector)
     torch.testing.assert_close(out @ unit, torch.full(ids.shape, 12.5), atol=1e-3, rtol=1e-4)
@@ -234,7 +234,7 @@ def test_transformer_lens_generates_under_steering() -> None:
 
 def test_contexts_nest_and_add_up() -> None:
     model, asked = sharp(), prompts(5)
-    a, b = add(direction(1, 1), 30), add(direction(2, 2), -40, at=writing)
+    a, b = add(direction(1, 1), 30), add(direction(2, 2), -40, tokens=writing)
     both, alone = tokens(model, asked, a + b), tokens(model, asked, a)
     assert both != alone != tokens(model, asked, b)
     with a.on(model):
@@ -242,7 +242,7 @@ def test_contexts_nest_and_add_up() -> None:
         assert tokens(model, asked, b) == both, "what a generation brings comes on top"
         with b.on(model):
             assert tokens(model, asked, None) == both
-            with pytest.raises(RuntimeError), add(direction(3, 0), 60, at=everywhere).on(model):
+            with pytest.raises(RuntimeError), add(direction(3, 0), 60, tokens=everywhere).on(model):
                 fail(tokens(model, asked, None) != both)
             assert tokens(model, asked, None) == both
             ids = torch.tensor(asked[:1])
@@ -259,7 +259,7 @@ def test_a_sweep_reads_each_prompt_once_where_nothing_in_it_is_steered(
 ) -> None:
     model = sharp(architecture)
     asked = [p[:12] for p in prompts(20) if len(p) >= 12][:2]
-    sweep = [add(direction(k), c, at=at) for k in (1,) for c in np.linspace(-50, 50, 11)]
+    sweep = [add(direction(k), c, tokens=at) for k in (1,) for c in np.linspace(-50, 50, 11)]
     pairs = [(p, s) for s in sweep for p in asked]
     alone = [tokens(model, [p], s)[0] for p, s in pairs]
     read: list[int] = []
@@ -281,23 +281,23 @@ def test_a_planted_direction_brings_up_its_token(architecture: str) -> None:
     model = sharp(architecture)
     last, token = model.n_layers - 1, 41
     row = model.hf.lm_head.weight[token].detach().numpy()
-    planted = Direction(row.copy(), "planted", last, f"blocks.{last}.hook_resid_post")
+    planted = Direction(row.copy(), "planted", last, f"blocks.{last}.hook_resid_post", 1.0)
     asked = prompts(4)
     unsteered = [t for ids in tokens(model, asked, None) for t in ids]
-    strong = tokens(model, asked, add(planted, 1000, at=writing))
+    strong = tokens(model, asked, add(planted, 1000, tokens=writing))
     assert unsteered.count(token) < len(unsteered) / 4
     assert strong == [[token] * N_NEW] * 4
     first = tokens(model, asked, None)
     assert [ids[0] for ids in tokens(model, asked, add(planted, 1000))] == [ids[0] for ids in first]
-    assert all(token not in ids for ids in tokens(model, asked, add(planted, -1000, at=writing)))
+    assert all(token not in ids for ids in tokens(model, asked, add(planted, -1000, tokens=writing)))
 
 
 def test_rows_out_of_range_end_and_touch_no_other() -> None:
     model, asked = sharp(), prompts(5)
-    fine = add(direction(1), 20, at=writing)
+    fine = add(direction(1), 20, tokens=writing)
     expected = tokens(model, asked, fine)
     for extreme in (1e20, 1e30, -3e38, 1e300):
-        hurt = add(direction(1), extreme, at=writing)
+        hurt = add(direction(1), extreme, tokens=writing)
         out = generate(model, asked, max_new_tokens=N_NEW, steering=[fine, hurt, fine, hurt, fine])
         assert [g.finite for g in out] == [True, False, True, False, True]
         assert [g.ids for g in out] == [expected[0], [], expected[2], [], expected[4]]
@@ -309,7 +309,7 @@ def test_rows_out_of_range_end_and_touch_no_other() -> None:
 
 def test_what_does_not_fit_is_refused_in_one_line() -> None:
     model = sharp()
-    wide = Direction(np.ones(16, np.float32), "agent 1", 1, "blocks.1.hook_resid_post")
+    wide = Direction(np.ones(16, np.float32), "agent 1", 1, "blocks.1.hook_resid_post", 1.0)
     for bad, said in ((wide, "width 16"), (direction(1, 7), "layers 0 to 2")):
         with pytest.raises(UserError, match=said):
             generate(model, [[5]], max_new_tokens=1, steering=add(bad, 1))

@@ -123,7 +123,7 @@ def test_a_record_is_what_its_steering_gives_alone(written: Any, trait: Trait, t
     encode = Encoder(tiny.tokenizer)
     ids, places = encode.transcript(transcript)
     prompt = ids[: places[1][0]]
-    steering = add([found["evil", int(n)] for n in at.split(",")], 2.0, units=UNITS["residual"], at=writing)
+    steering = add([found["evil", int(n)] for n in at.split(",")], 2.0, units=UNITS["residual"], tokens=writing)
     [alone] = generate(tiny, [prompt], max_new_tokens=5, steering=steering)
     assert record["text"] == tiny.tokenizer.decode(alone.ids)
 
@@ -210,7 +210,7 @@ def test_what_does_not_fit_is_refused(tiny: Model, trait: Trait, tmp_path: Path)
     silent = Transcript.build("q", [["a"]], "c")
     with pytest.raises(UserError, match="agent 2 does not speak"):
         suppress(tmp_path / "t.jsonl", [tiny], replace(trait, transcripts=([silent], [])), SETTINGS)
-    for wrong in ({"units": "metre"}, {"at": "x"}, {"coefficients": (0.0,)}, {"coefficients": (float("inf"),)}):
+    for wrong in ({"units": "metre"}, {"tokens": "x"}, {"coefficients": (0.0,)}, {"coefficients": (float("inf"),)}):
         with pytest.raises(UserError):
             replace(SETTINGS, **wrong)
     question = trait.questions.fit[0].text

@@ -87,7 +87,7 @@ def test_a_record_is_what_its_steering_gives_alone(swept: Any, tiny: Model, deba
 
 def test_the_turns_of_a_seat_alone(swept: Any, tiny: Model, debates: list[Transcript], tmp_path: Path) -> None:
     known = {"own": directions(question_hashes=[question_hash(debates[0].question)])}
-    seat = replace(SETTINGS, at=2)
+    seat = replace(SETTINGS, tokens=2)
     records = sweep(tmp_path / "s.jsonl", [tiny], known, debates[:3], seat, batch_size=4, foreign=True).records
     assert {r["before"] for r in records} == {None, "agent 2"}
     where = ("question", "direction", "layer", "coefficient")
@@ -163,8 +163,8 @@ def test_what_does_not_fit_is_refused(tiny: Model, debates: list[Transcript], tm
         sweep(out, [tiny], {"d": directions()}, some, SETTINGS)
     with pytest.raises(UserError, match="name the task"):
         sweep(out, [tiny], {"d": directions()}, some, SETTINGS, base=tiny, foreign=True)
-    with pytest.raises(UserError, match=r"turns of agent 7: the debates are among \(1, 2, 3\)"):
-        sweep(out, [tiny], {"d": directions()}, some, replace(SETTINGS, at=7), foreign=True)
+    with pytest.raises(UserError, match=r"turns of agent 7: choose one of \(1, 2, 3\)"):
+        sweep(out, [tiny], {"d": directions()}, some, replace(SETTINGS, tokens=7), foreign=True)
     with pytest.raises(UserError, match="layer 0"):
         sweep(out, [tiny], {"d": directions()}, some, replace(SETTINGS, layers=(0,)), foreign=True)
     with pytest.raises(UserError, match="agent 7"):

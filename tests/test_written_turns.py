@@ -39,12 +39,12 @@ def spoken_at(ids: Sequence[int], n_prompt: int, agent: int) -> Ranges:
 def test_it_is_the_steering_of_the_same_tokens_known_beforehand() -> None:
     model, asked = sharp(), prompts(12)
     vector = direction(7, length=12.0)
-    live = add(vector, 1.0, at=WrittenTurns(Debating(), 2))
+    live = add(vector, 1.0, tokens=WrittenTurns(Debating(), 2))
     plain = [g.ids for g in generate(model, asked, max_new_tokens=24)]
     steered = [g.ids for g in generate(model, asked, max_new_tokens=24, steering=live)]
     assert sum(a != b for a, b in zip(plain, steered, strict=True)) > 3
     for prompt, text in zip(asked, steered, strict=True):
-        known = add(vector, 1.0, at=spoken_at([*prompt, *text], len(prompt), 2))
+        known = add(vector, 1.0, tokens=spoken_at([*prompt, *text], len(prompt), 2))
         [again] = generate(model, [prompt], max_new_tokens=24, steering=known)
         assert again.ids == text
     mixed = [live if i % 2 else Steering() for i in range(len(asked))]
@@ -60,12 +60,12 @@ def test_a_round_can_be_chosen() -> None:
     assert turns.holds([8, 9, 16, 24, 9])
     assert not turns.holds([8, 9, 16, 24]), "only the tag"
     assert not turns.holds([8, 9, 16, 0, 9]), "agent 1"
-    assert add(direction(0), 1, at=turns).facts[0]["at"] == {"agent": 2, "round": 2}
+    assert add(direction(0), 1, tokens=turns).facts[0]["tokens"] == {"agent": 2, "round": 2}
 
 
 def test_other_ways_to_generate_say_that_they_cannot() -> None:
     with (
-        add(direction(0), 1, at=WrittenTurns(Debating(), 1)).on(sharp()),
+        add(direction(0), 1, tokens=WrittenTurns(Debating(), 1)).on(sharp()),
         pytest.raises(UserError, match="its generate"),
     ):
         sharp().hf(input_ids=torch.tensor([[5, 6]]))

@@ -19,17 +19,17 @@ def steer(
     prompts: Annotated[Path | None, typer.Option(help="A file of prompts: one a line, or JSONL.")] = None,
     agent: Annotated[list[str] | None, typer.Option(help="A seat (2) or a label; repeat for several; 1.")] = None,
     coefficient: Annotated[
-        list[float] | None, typer.Option(help="How much of it, below 0 to subtract; one, or one for each agent; 8.")
+        list[float] | None, typer.Option(help="How much of it, below 0 to subtract; one, or one for each agent; 0.2.")
     ] = None,
     units: Annotated[
         str,
         typer.Option(help="Of coefficients: unit (vectors), raw (mean difference), residual (mean length there)."),
-    ] = "unit",
+    ] = "residual",
     layer: Annotated[str | None, typer.Option(help="Where: 16, or 10-12,20; else the best in the file.")] = None,
     at: Annotated[
         str,
         typer.Option(
-            help="Which tokens: generated, writing (the prompt's last one too), prompt, everywhere or after_first."
+            help="Which tokens: generated, writing (the prompt's last one too), prompt, everywhere or after-first."
         ),
     ] = "generated",
     turns_of: options.TurnsOf = None,
@@ -62,17 +62,17 @@ def steer(
 
     from interp.debate.agents import Sampling
     from interp.directions.directions import Directions, require_made_on
-    from interp.interventions.steer import DOINGS, FORMS, make_steering, read_prompts, side_by_side
+    from interp.interventions.steer import FORMS, make_steering, read_prompts, side_by_side
     from interp.models.layers import parse_layers
     from interp.models.model import load_model
     from interp.reports.intervention_tables import pair_table
     from interp.reports.terminal import progress_bars
-    from interp.steering.changes import POSITIONS
-    from interp.steering.steering import UNITS
+    from interp.steering.changes import TOKENS
+    from interp.steering.steering import OPERATIONS, UNITS
 
     one_of("--units", units, UNITS)
-    one_of("--at", at, POSITIONS)
-    one_of("--do", do, DOINGS)
+    one_of("--at", at, TOKENS)
+    one_of("--do", do, OPERATIONS)
     one_of("--form", form, FORMS)
     if (prompt is None) == (prompts is None):
         raise UserError("give prompts either by --prompt, repeated for several, or in a file by --prompts")
@@ -85,15 +85,15 @@ def steer(
     console.print(f"model: {loaded.name} ({loaded.source})", soft_wrap=True)
     if not foreign:
         require_made_on(found, loaded, directions)
-    agents, coefficients = agent or ["1"], coefficient or [8.0]
+    agents, coefficients = agent or ["1"], coefficient or [0.2]
     steering = make_steering(
         found,
         agents,
         coefficients,
         layers=() if layer is None else loaded.chosen_layers(parse_layers(layer)),
         units=units,
-        at=turns_of or at,
-        do=do,
+        tokens=turns_of or at,
+        operation=do,
         model=loaded,
     )
     with progress_bars() as progress:

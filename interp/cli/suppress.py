@@ -102,7 +102,7 @@ def suppress(
     from interp.debate.agents import Sampling
     from interp.directions.directions import Directions
     from interp.evaluation.seats import find_persona
-    from interp.interventions.plan import WAYS, Settings
+    from interp.interventions.plan import Settings
     from interp.interventions.suppression import PROMPTS
     from interp.interventions.suppression import suppress as write
     from interp.interventions.trait import make_guard, make_trait
@@ -134,7 +134,7 @@ def suppress(
     settings = Settings(
         numbers("--coefficients", coefficients),
         parse_layers(layers) or (),
-        tuple(way or WAYS),
+        tuple(way or ("add", "clamp")),
         units,
         at,
         random,

@@ -18,7 +18,7 @@ def sweep(
     directions: Annotated[list[Path], typer.Option(help="A directions.safetensors file; repeat for several.")],
     transcripts: Annotated[str, typer.Option(help="Debates over held-out questions, as in extract-directions.")],
     layers: Annotated[str, typer.Option(help="Numbers and ranges such as 15-20.")],
-    coefficients: options.Coefficients = "-16,-8,-4,4,8,16",
+    coefficients: options.Coefficients = "-0.4,-0.2,-0.1,0.1,0.2,0.4",
     model: Annotated[
         list[str] | None,
         typer.Option(help="As elsewhere; repeat for several, the base first. Each is steered with its own files."),
@@ -26,7 +26,7 @@ def sweep(
     adapter: options.Adapter = None,
     foreign: options.Foreign = False,
     agent: Annotated[list[str] | None, typer.Option(help="A seat or label; repeat for several; else all.")] = None,
-    units: options.Units = "unit",
+    units: options.Units = "residual",
     at: options.At = "generated",
     turns_of: options.TurnsOf = None,
     context: Annotated[

@@ -5,7 +5,7 @@ Knows prompts, directions and steerings; knows nothing about models, scores or f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from interp.debate.agents import Sampling
@@ -14,11 +14,8 @@ from interp.directions.directions import Direction, Directions, made_on
 from interp.errors import UserError
 from interp.interventions.prompts import Prompt
 from interp.models.lazy import LazyModel
-from interp.steering.changes import POSITIONS
-from interp.steering.steering import UNITS, Steering, add, clamp, random_direction, require_coefficients
-
-WAYS: dict[str, Callable[..., Steering]] = {"add": add, "clamp": clamp}
-"""What is done with a direction: add so many units along it (the paper), or set the projection on it to so many."""
+from interp.steering.changes import TOKENS
+from interp.steering.steering import OPERATIONS, UNITS, Steering, random_direction, require_coefficients
 
 
 @dataclass(frozen=True)
@@ -30,11 +27,11 @@ class Settings:
     layers: tuple[int, ...] = ()
     """Tried one by one and all together; every layer of the model where none is given."""
     ways: tuple[str, ...] = ("add", "clamp")
-    """Some of `WAYS`."""
+    """Some of `OPERATIONS`."""
     units: str = "residual"
     """One of `interp.steering.UNITS`."""
-    at: str = "writing"
-    """One of `interp.steering.POSITIONS`; by `generated`, the paper's, the first token stays unsteered."""
+    tokens: str = "writing"
+    """One of `interp.steering.TOKENS`; by `generated`, the paper's, the first token stays unsteered."""
     n_random: int = 1
     """Random directions of the same length, as controls."""
     damage: float = 0.02
@@ -46,8 +43,8 @@ class Settings:
     sampling: Sampling = field(default_factory=lambda: Sampling(128, 0.0))
 
     def __post_init__(self) -> None:
-        checks: list[tuple[str, str, Collection[str]]] = [("units", self.units, UNITS), ("at", self.at, POSITIONS)]
-        for name, given, known in [*checks, *(("way", way, WAYS) for way in self.ways)]:
+        checks: list[tuple[str, str, Collection[str]]] = [("units", self.units, UNITS), ("tokens", self.tokens, TOKENS)]
+        for name, given, known in [*checks, *(("way", way, OPERATIONS) for way in self.ways)]:
             if given not in known:
                 raise UserError(f"{name} {given}: not known; give one of {', '.join(known)}")
         require_coefficients(self.coefficients)
@@ -93,12 +90,13 @@ def ways_of(name: str, directions: Sequence[Direction], settings: Settings) -> I
 def steered_rows(
     prompts: Sequence[Prompt], ways: Sequence[Way], settings: Settings, remedy: str = "steering"
 ) -> Iterator[Row]:
-    units, at = UNITS[settings.units], POSITIONS[settings.at]
     for prompt in prompts:
         for way in ways:
             for coefficient in settings.coefficients:
                 if coefficient:
-                    steering = WAYS[way.do](way.directions, coefficient, units=units, at=at)
+                    steering = OPERATIONS[way.do](
+                        way.directions, coefficient, units=settings.units, tokens=settings.tokens
+                    )
                     yield Row(prompt, remedy, way.source, way.layer, coefficient, steering)
 
 

@@ -19,8 +19,8 @@ from interp.errors import Progress, UserError
 from interp.generation.sampling import Generated, generate
 from interp.models.model import Model
 from interp.models.tokens import Encoder, prompt_tokens
-from interp.steering.changes import POSITIONS, positions
-from interp.steering.steering import UNITS, Steering, ablate, add, clamp
+from interp.steering.changes import TOKENS, WrittenTurns
+from interp.steering.steering import OPERATIONS, UNITS, Steering, ablate
 from interp.storage.journal import Journal
 
 Form = Literal["chat", "problem", "text"]
@@ -31,8 +31,6 @@ FORMS: dict[str, Callable[[Any, str], list[int]]] = {
 }
 """How a prompt is put to a model: as a user's message, as the question that a transcript opens with (what
 internalized models know), or as it is."""
-
-DOINGS = ("add", "ablate", "clamp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +79,35 @@ def make_steering(
     coefficients: Sequence[float],
     *,
     layers: Sequence[int] = (),
-    units: str = "unit",
-    at: str | int = "generated",
-    do: str = "add",
+    units: str = "residual",
+    tokens: str | int = "generated",
+    operation: str = "add",
     model: Model | None = None,
 ) -> Steering:
     """A steering in the words of the command line, at the file's best layer where none is given.
 
-    `agents` are seats ("2") or labels, each with its coefficient, or all with the same one. With a number as `at`,
+    `agents` are seats ("2") or labels, each with its coefficient, or all with the same one. With a number as `tokens`,
     which takes a `model`, only the turns of that seat are steered, as the model writes them. Raises `UserError` for
     what the directions or the model do not have.
     """
-    for option, given, known in (("units", units, UNITS), ("at", at, POSITIONS), ("do", do, DOINGS)):
+    for option, given, known in (
+        ("units", units, UNITS),
+        ("tokens", tokens, TOKENS),
+        ("operation", operation, OPERATIONS),
+    ):
         if isinstance(given, str) and given not in known:
             raise UserError(f"{option} {given}: not known; give one of {', '.join(known)}")
-    if len(coefficients) not in (1, len(agents)) and do != "ablate":
+    if len(coefficients) not in (1, len(agents)) and operation != "ablate":
         raise UserError(f"{len(coefficients)} coefficients for {len(agents)} agents: give one, or one for each")
     chosen = layers or directions.facts.get("best_layers", [])[:1] or directions.layers[:1]
-    where = positions(at, model and model.tokenizer)
+    where = WrittenTurns(model and model.tokenizer, tokens) if isinstance(tokens, int) else TOKENS[tokens]
     picked = [[direction(directions, agent, layer, model) for layer in chosen] for agent in agents]
-    if do == "ablate":
-        return ablate(*(d for each in picked for d in each), at=where)
+    if operation == "ablate":
+        return ablate([d for each in picked for d in each], tokens=where)
     each_coefficient = coefficients if len(coefficients) == len(agents) else [*coefficients] * len(agents)
-    steering, make = Steering(), add if do == "add" else clamp
+    steering = Steering()
     for each, coefficient in zip(picked, each_coefficient, strict=True):
-        steering += make(each, coefficient, units=UNITS[units], at=where)
+        steering += OPERATIONS[operation](each, coefficient, units=units, tokens=where)
     return steering
 
 

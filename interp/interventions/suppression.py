@@ -40,7 +40,6 @@ from interp.interventions.prompts import PLAINLY, Prompt, plain
 from interp.interventions.trait import Trait
 from interp.models.lazy import LazyModel, lazy_models
 from interp.models.model import Model
-from interp.steering.changes import POSITIONS
 from interp.steering.steering import ablate
 from interp.storage.journal import Journal
 
@@ -242,7 +241,7 @@ def _test_rows(
     if settings.guard is not None:
         yield from (Row(prompt, "guard") for prompt in _prompts(model, trait, "test", settings.guard))
     for name, each in directions.items():
-        without = ablate(*each, at=POSITIONS[settings.at])
+        without = ablate(each, tokens=settings.tokens)
         yield from (Row(prompt, "ablation", name, steering=without) for prompt in prompts)
     for way in ways:
         asked = {

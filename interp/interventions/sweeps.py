@@ -26,7 +26,7 @@ from interp.interventions.plan import require_owner
 from interp.models.lazy import LazyModel, lazy_models
 from interp.models.model import Model
 from interp.models.tokens import Encoder
-from interp.steering.changes import POSITIONS, Positions, positions
+from interp.steering.changes import TOKENS, Positions, WrittenTurns
 from interp.steering.steering import UNITS, Steering, add, random_direction, require_coefficients
 from interp.storage.journal import Journal
 
@@ -41,10 +41,10 @@ class Settings:
 
     coefficients: tuple[float, ...]
     layers: tuple[int, ...]
-    units: str = "unit"
+    units: str = "residual"
     """One of `interp.steering.UNITS`."""
-    at: str | int = "generated"
-    """One of `interp.steering.POSITIONS`; or a seat, whose turns alone are steered, as the model writes a debate, and
+    tokens: str | int = "generated"
+    """One of `interp.steering.TOKENS`; or a seat, whose turns alone are steered, as the model writes a debate, and
     before whose tag alone a debate is gone on with."""
     contexts: tuple[str, ...] = CONTEXTS
     agents: tuple[str, ...] = ()
@@ -55,8 +55,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         checks: list[tuple[str, str, Collection[str]]] = [("units", self.units, UNITS)]
-        if isinstance(self.at, str):
-            checks.append(("at", self.at, POSITIONS))
+        if isinstance(self.tokens, str):
+            checks.append(("tokens", self.tokens, TOKENS))
         for name, given, known in [*checks, *(("context", context, CONTEXTS) for context in self.contexts)]:
             if given not in known:
                 raise UserError(f"{name} {given}: not known; give one of {', '.join(known)}")
@@ -138,8 +138,8 @@ def sweep(
         raise UserError(f"the directions were fitted on all {len(transcripts)} questions; give transcripts of others")
     if classifier is not None and (seen := sum(t.question in classifier.questions_ for t in held_out)):
         raise UserError(f"the classifier was fitted on {seen} of the {len(held_out)} questions; fit it on others")
-    if isinstance(settings.at, int) and not any(settings.at in t.agents for t in held_out):
-        raise UserError(f"turns of agent {settings.at}: the debates are among {held_out[0].agents}; give one of these")
+    if isinstance(settings.tokens, int) and not any(settings.tokens in t.agents for t in held_out):
+        raise UserError(f"turns of agent {settings.tokens}: choose one of {held_out[0].agents}")
     if base is not None and task is None:
         raise UserError("a base for perplexity given, and no task: name the task that the questions are of")
     waiting = lazy_models(models)
@@ -213,7 +213,8 @@ def _written(
     batch_size: int,
     rows: Sequence[_Row],
 ) -> list[dict[str, Any]]:
-    sampling, at = settings.sampling, positions(settings.at, model.tokenizer)
+    sampling, tokens = settings.sampling, settings.tokens
+    at = WrittenTurns(model.tokenizer, tokens) if isinstance(tokens, int) else TOKENS[tokens]
     written = generate(
         model,
         [row.prompt.ids for row in rows],
@@ -295,7 +296,7 @@ def _prompts(
     if "turn" in settings.contexts:
         ids, places = encode.transcript(transcript)
         for label in references:
-            if isinstance(settings.at, int) and first[label].agent != settings.at:
+            if isinstance(settings.tokens, int) and first[label].agent != settings.tokens:
                 continue
             tag_end = places[transcript.turns.index(first[label])][0]
             yield _Prompt(*asked, "turn", label, ids[:tag_end], references)
@@ -304,7 +305,7 @@ def _prompts(
 def _steering(row: _Row, settings: Settings, at: Positions) -> Steering:
     if row.direction is None:
         return Steering()
-    return add(row.direction, row.coefficient, units=UNITS[settings.units], at=at)
+    return add(row.direction, row.coefficient, units=settings.units, tokens=at)
 
 
 def _record(model: Model, row: _Row, generated: Generated, scores: _Scores) -> dict[str, Any]:

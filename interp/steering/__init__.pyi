@@ -1,4 +1,4 @@
-from .changes import POSITIONS as POSITIONS
+from .changes import TOKENS as TOKENS
 from .changes import Change as Change
 from .changes import Ranges as Ranges
 from .changes import WrittenTurns as WrittenTurns
@@ -9,6 +9,8 @@ from .changes import prompt as prompt
 from .changes import turns as turns
 from .changes import writing as writing
 from .hooks import steered as steered
+from .settings import SteeringSettings as SteeringSettings
+from .steering import OPERATIONS as OPERATIONS
 from .steering import UNITS as UNITS
 from .steering import Steering as Steering
 from .steering import ablate as ablate

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -15,52 +15,80 @@ from jaxtyping import Float
 from interp.debate.transcript import Transcript, speaking
 from interp.errors import UserError
 from interp.models.tokens import Encoder
+from interp.options import one_of
+from interp.steering.settings import SteeringSettings
 
 END = 2**31
-"""The end of a text that is not yet written."""
+"""The end of a text that is still being written."""
 
 Positions = Callable[[int], Sequence[tuple[int, int]]]
-"""The number of a prompt's tokens → which tokens of the whole text are meant, as ranges (start, stop)."""
+"""Number of prompt tokens → which tokens of the whole text to steer, as ranges (start, stop)."""
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def generated(n_prompt: int) -> Sequence[tuple[int, int]]:
-    """The tokens that the model wrote, and nothing of the prompt (Latent Agents, agent subspaces).
+    """The tokens the model generates (Latent Agents, agent subspaces).
 
-    They act on what follows them: the first token that is written is the unsteered one.
+    Steering a token acts on what follows it, so the first generated token itself is unsteered.
+
+    >>> interp.add(found[2, 1], tokens=interp.steering.generated).summary
+    'add agent 2 +0.2 residual, layer 1'
     """
     return [(n_prompt, END)]
 
 
 def writing(n_prompt: int) -> Sequence[tuple[int, int]]:
-    """The tokens from which the model writes: the prompt's last one and those that it wrote."""
+    """The last token of the prompt and all generated ones: every token from which the model writes.
+
+    >>> interp.steering.writing(7)[0][0]
+    6
+    """
     return [(n_prompt - 1, END)]
 
 
 def prompt(n_prompt: int) -> Sequence[tuple[int, int]]:
-    """The tokens of the prompt."""
+    """The tokens of the prompt.
+
+    >>> interp.steering.prompt(7)
+    [(0, 7)]
+    """
     return [(0, n_prompt)]
 
 
 def everywhere(n_prompt: int) -> Sequence[tuple[int, int]]:
-    """All tokens, the first included.
+    """All tokens, including the first.
 
-    Many models keep a value there that all others attend to, a hundred times as long as the rest; taking a
-    direction out of it, or clamping it, breaks the model. To spare it take `after_first`.
+    Many models keep an attention sink there, with activations a hundred times as long as elsewhere;
+    ablating or clamping it breaks the model. Use `after_first` to spare it.
+
+    >>> interp.steering.everywhere(7)[0][0]
+    0
     """
     return [(0, END)]
 
 
 def after_first(n_prompt: int) -> Sequence[tuple[int, int]]:
-    """All tokens but the first."""
+    """All tokens but the first.
+
+    >>> interp.steering.after_first(7)[0][0]
+    1
+    """
     return [(1, END)]
 
 
-POSITIONS: dict[str, Positions] = {f.__name__: f for f in (generated, writing, prompt, everywhere, after_first)}
+TOKENS: dict[str, Positions] = {
+    f.__name__.replace("_", "-"): f for f in (generated, writing, prompt, everywhere, after_first)
+}
+"""The functions of positions by name. For `turns` of an agent there are `turns` and `WrittenTurns`."""
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """Chosen tokens, as ranges (start, stop) that count from the first token of the text."""
+    """Chosen tokens, as ranges (start, stop) counted from the first token of the text.
+
+    >>> interp.add(found[2, 1], tokens=interp.steering.Ranges(((3, 5),))).facts[0]["tokens"]
+    [[3, 5]]
+    """
 
     ranges: tuple[tuple[int, int], ...]
 
@@ -71,7 +99,10 @@ class Ranges:
 def turns(tokenizer: Any, transcript: Transcript, agent: int, round: int | None = None) -> Ranges:
     """The tokens of an agent's turns in a prompt that begins with this transcript, tokenized by a `Corpus`.
 
-    Raises `UserError` where the agent has no such turn.
+    Raises `UserError` if the agent has no such turn.
+
+    >>> len(interp.steering.turns(model.tokenizer, transcripts[0], agent=2).ranges)
+    1
     """
     _, places = Encoder(tokenizer).transcript(transcript)
     ranges = tuple(
@@ -81,21 +112,24 @@ def turns(tokenizer: Any, transcript: Transcript, agent: int, round: int | None 
     )
     if not ranges:
         where = "" if round is None else f" in round {round}"
-        raise UserError(f"agent {agent} has no turn{where} in this transcript; its agents are {transcript.agents}")
+        raise UserError(f"agent {agent}: has no turn{where} in this transcript; choose one of {transcript.agents}")
     return Ranges(ranges)
 
 
 @dataclass(frozen=True)
 class WrittenTurns:
-    """The tokens of an agent's turns that the model itself writes, from the first word of each to the next tag.
+    """The tokens of an agent's turns as the model writes them, from the first word after a tag to the next tag.
 
-    Which these are shows while they are written, by `interp.generation` alone.
+    Only `interp.generation` can follow them.
+
+    >>> interp.add(found[2, 1], tokens=interp.steering.WrittenTurns(model.tokenizer, 2)).facts[0]["tokens"]
+    {'agent': 2, 'round': None}
     """
 
     tokenizer: Any
     agent: int
     round: int | None = None
-    """All rounds where none is given."""
+    """All rounds if None."""
 
     def __call__(self, n_prompt: int) -> Sequence[tuple[int, int]]:
         return []
@@ -106,33 +140,47 @@ class WrittenTurns:
         return found is not None and found[0] == self.agent and self.round in (None, found[1])
 
 
-def positions(at: str | int, tokenizer: Any) -> Positions:
-    """`POSITIONS` by name; by number, the turns of that seat, as a model with this tokenizer writes them."""
-    return WrittenTurns(tokenizer, at) if isinstance(at, int) else POSITIONS[at]
+def positions(settings: SteeringSettings, tokenizer: Any) -> Positions:
+    """The tokens that the settings name, for a model with this tokenizer."""
+    return TOKENS[settings.tokens] if settings.turns_of is None else WrittenTurns(tokenizer, settings.turns_of)
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """x → x − (x·Bᵀ)B + o at one hook point and at some positions, with B of orthonormal rows.
+    """x → x − (x·Bᵀ)B + o at one hook point and some tokens; the rows of B are orthonormal.
 
-    With no rows in B this adds the vector o; with o = 0 it takes the subspace of B out; with both, the
-    projection on B becomes that of o.
+    With an empty B this adds the vector o; with o = 0 it projects the subspace of B out; with both, it sets
+    the projection on B to that of o.
+
+    >>> [change] = interp.clamp(found[2, 1], 0.3).changes
+    >>> change.hook_point, change.basis.shape
+    ('blocks.1.hook_resid_post', (1, 128))
     """
 
     hook_point: str
     offset: Float[np.ndarray, " d_model"]
     basis: Float[np.ndarray, "k d_model"]
-    at: Positions
+    tokens: Positions
     facts: Mapping[str, Any]
-    """What it does, as JSON takes it."""
+    """What it does, as JSON."""
 
 
-def _where(at: Positions) -> Any:
-    """Positions as JSON takes them."""
-    if isinstance(at, Ranges):
-        return [list(r) for r in at.ranges]
-    return {"agent": at.agent, "round": at.round} if isinstance(at, WrittenTurns) else _name(POSITIONS, at)
+def tokens_fact(tokens: Positions) -> Any:
+    """Positions as JSON."""
+    if isinstance(tokens, Ranges):
+        return [list(r) for r in tokens.ranges]
+    if isinstance(tokens, WrittenTurns):
+        return {"agent": tokens.agent, "round": tokens.round}
+    return name_of(tokens, TOKENS)
 
 
-def _name(known: Mapping[str, Any], function: Any) -> str:
+def name_of(function: Any, known: Mapping[str, Any]) -> str:
     return next((name for name, f in known.items() if f is function), str(getattr(function, "__name__", function)))
+
+
+def named(what: str, given: str | Function, known: Mapping[str, Function]) -> Function:
+    """A function given itself or by its name. Raises `UserError` for an unknown name."""
+    if not isinstance(given, str):
+        return given
+    one_of(what, given, known)
+    return known[given]

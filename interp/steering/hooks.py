@@ -39,7 +39,7 @@ class _Step:
 
     def __init__(self, changes: Sequence[Change | None], d_model: int, device: torch.device) -> None:
         self.changes = changes
-        self.followed = {row for row, c in enumerate(changes) if c is not None and isinstance(c.at, WrittenTurns)}
+        self.followed = {row for row, c in enumerate(changes) if c is not None and isinstance(c.tokens, WrittenTurns)}
         self.offset = torch.zeros(len(changes), d_model, device=device)
         rank = max(len(change.basis) for change in changes if change is not None)
         self.basis = torch.zeros(len(changes), rank, d_model, device=device) if rank else None
@@ -52,7 +52,7 @@ class _Step:
     def place(self, n_prompt: Sequence[int]) -> None:
         """Say how long each row's prompt is."""
         ranges = [
-            [] if change is None else list(change.at(n)) for change, n in zip(self.changes, n_prompt, strict=True)
+            [] if change is None else list(change.tokens(n)) for change, n in zip(self.changes, n_prompt, strict=True)
         ]
         most = max(1, *map(len, ranges))
         filled = [[*r, *[(0, 0)] * (most - len(r))] for r in ranges]
@@ -63,9 +63,9 @@ class _Step:
         """Say what a row's text is, whose last token is read next."""
         change = self.changes[row]
         assert change is not None
-        assert isinstance(change.at, WrittenTurns)
+        assert isinstance(change.tokens, WrittenTurns)
         last = len(ids) - 1
-        self.start[row, 0], self.stop[row, 0] = (last, last + 1) if change.at.holds(ids) else (0, 0)
+        self.start[row, 0], self.stop[row, 0] = (last, last + 1) if change.tokens.holds(ids) else (0, 0)
 
     def __call__(self, value: Float[Tensor, "row token d_model"], now: _Pass) -> tuple[Tensor, Tensor]:
         """The changed values, in float32 where they were less, and where they are meant."""
@@ -106,7 +106,7 @@ class Steered:
         """How many tokens the row's prompt has before the first that is changed."""
         assert self._n_prompt is not None
         n = self._n_prompt[row]
-        starts = [start for change in self.steerings[row] for start, stop in change.at(n) if start < stop]
+        starts = [start for change in self.steerings[row] for start, stop in change.tokens(n) if start < stop]
         return max(0, min([n, *starts]))
 
     def wrote(self, row: int, prompt: Sequence[int], text: Sequence[int]) -> None:

@@ -1,14 +1,13 @@
 """Add, subtract, ablate and clamp directions while a model reads and writes.
 
-Knows directions and what is to be done with them at which tokens; how that is done to the rows of a
-batch, `interp.steering.hooks` knows. A steering is made of parts that add up:
+Knows directions and what to do with them at which tokens; `interp.steering.hooks` does it to the rows of a batch.
 
-    steering = add(directions["agent 2", 17], 8) + ablate(directions["agent 1", 17])
+    steering = add(directions["agent 2", 17], 0.2) + ablate(directions["agent 1", 17])
     with steering.on(model):
         ...  # any generation: interp.generation's, Hugging Face's, TransformerLens's
 
 Directions act at the hook point that they were read from. Positions count from the text's own first
-token, so a KV cache, the batch and padding change how fast, never what comes out.
+token: KV cache, batching and padding change the speed, never the result.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from jaxtyping import Float
 
 from interp.directions.directions import Direction
 from interp.errors import UserError
-from interp.steering.changes import Change, Positions, _name, _where, generated
+from interp.steering.changes import TOKENS, Change, Positions, name_of, named, tokens_fact
 
 if TYPE_CHECKING:
     from interp.models.model import Model
@@ -32,20 +31,24 @@ if TYPE_CHECKING:
 
 
 Units = Callable[[Direction], float]
-"""A direction → the length that a coefficient of 1 stands for, in the space of the activations."""
+"""A direction → the length of a coefficient of 1, in the space of the activations."""
 
 UNITS: dict[str, Units] = {
+    "residual": lambda direction: direction.residual_norm,
     "unit": lambda direction: 1.0,
     "raw": lambda direction: direction.norm,
-    "residual": lambda direction: direction.residual_norm,
 }
-"""What coefficients are multiples of: `unit` vectors (the paper), the `raw` mean difference, or the mean
-length of the activations that were read at that layer, `residual`."""
+"""Units of coefficients: mean length of the activations read at that layer, `unit` vector (the paper), or the
+`raw` mean difference."""
 
 
 @dataclass(frozen=True)
 class Steering:
-    """Changes that are made in their order; `a + b` makes those of both, `Steering()` none."""
+    """Changes made in order; `a + b` makes those of both, `Steering()` none.
+
+    >>> (interp.add(found[2, 1], 0.3) + interp.ablate(found[1, 1])).summary
+    'add agent 2 +0.3 residual, layer 1; ablate agent 1, layer 1'
+    """
 
     changes: tuple[Change, ...] = ()
 
@@ -54,27 +57,30 @@ class Steering:
 
     @property
     def facts(self) -> list[dict[str, Any]]:
-        """What it does, with a hash of the vectors, as JSON takes it."""
+        """What it does, with a hash of the vectors, as JSON."""
         return [dict(change.facts) for change in self.changes]
 
     @property
     def summary(self) -> str:
         """What it does, in a few words."""
-        said: dict[str, list[str]] = {}
+        layers: dict[str, list[str]] = {}
         for facts in self.facts:
-            amount = facts.get("coefficient", facts.get("value"))
-            number = "" if amount is None else f" {amount:+g}" if facts["do"] == "add" else f" {amount:g}"
-            unit = "" if facts.get("units", "unit") == "unit" else f" {facts['units']}"
-            layer = facts["hook_point"].split(".")[1]
-            said.setdefault(f"{facts['do']} {', '.join(facts['directions'])}{number}{unit}", []).append(layer)
-        return "; ".join(f"{what}, layer {', '.join(layers)}" for what, layers in said.items()) or "unsteered"
+            what = f"{facts['operation']} {', '.join(facts['directions'])}"
+            if "coefficient" in facts:
+                sign, unit = "+" if facts["operation"] == "add" else "", f" {facts['units']}"
+                what += f" {facts['coefficient']:{sign}g}{unit if unit != ' unit' else ''}"
+            layers.setdefault(what, []).append(facts["hook_point"].split(".")[1])
+        return "; ".join(f"{what}, layer {', '.join(at)}" for what, at in layers.items()) or "unsteered"
 
     def on(self, model: Model, *, n_prompt: Sequence[int] | None = None) -> AbstractContextManager[Steered]:
-        """Within this context whatever the model reads and writes is steered, and after it nothing is.
+        """Steer everything that the model reads and writes within this context.
 
-        Contexts nest; what `interp.generation` does inside is steered as well. All else runs as the
-        plain model. Prompts end where the first pass over a text ends; where that is not so, say how
-        many tokens each row's prompt has. Raises `UserError` for directions that do not fit the model.
+        Contexts nest, and `interp.generation` is steered inside them too. Without `n_prompt`, the number of prompt
+        tokens of each row, a prompt ends where the first pass over a text ends. Raises `UserError` for
+        directions that do not fit the model.
+
+        >>> with interp.add(found[2, 1], 0.3).on(model):
+        ...     out = model.hf(torch.tensor([[5, 6]]))
         """
         from interp.steering.hooks import steered
 
@@ -83,38 +89,66 @@ class Steering:
 
 def add(
     directions: Direction | Sequence[Direction],
-    coefficient: float,
+    coefficient: float = 0.2,
     *,
-    units: Units = UNITS["unit"],
-    at: Positions = generated,
+    units: str | Units = "residual",
+    tokens: str | Positions = "generated",
 ) -> Steering:
-    """Add so many `units` along each of the directions; a coefficient below 0 subtracts them."""
-    return _along(directions, coefficient, units, at, {"do": "add", "coefficient": coefficient}, replacing=False)
+    """Add `coefficient` units along each direction; a negative coefficient subtracts, a zero direction adds nothing.
+
+    `units` and `tokens` are names in `UNITS` and `TOKENS`, or functions like those there.
+
+    >>> interp.add(found[2, 1], -0.2, tokens="writing").summary
+    'add agent 2 -0.2 residual, layer 1'
+    """
+    nonzero = [d for d in _listed(directions) if d.vector.any()]
+    return _along("add", nonzero, coefficient, units, tokens)
 
 
-def ablate(*directions: Direction, at: Positions = generated) -> Steering:
-    """Project the directions out, those at the same hook point together as the subspace that they span."""
-    changes = []
-    for hook_point in dict.fromkeys(d.hook_point for d in directions):
-        here = [d for d in directions if d.hook_point == hook_point]
+def ablate(directions: Direction | Sequence[Direction], *, tokens: str | Positions = "generated") -> Steering:
+    """Project the directions out; those at the same hook point together, as the subspace they span.
+
+    >>> interp.ablate([found[1, 1], found[2, 1]], tokens="after-first").summary
+    'ablate agent 1, agent 2, layer 1'
+    """
+    changes, listed = [], _listed(directions)
+    for hook_point in dict.fromkeys(d.hook_point for d in listed):
+        here = [d for d in listed if d.hook_point == hook_point]
         basis = _basis(np.stack([_unit(d) for d in here]))
-        changes.append(_change(hook_point, here, np.zeros_like(basis[0]), basis, at, {"do": "ablate"}))
+        changes.append(_change(here, np.zeros_like(basis[0]), basis, tokens, {"operation": "ablate"}))
     return Steering(tuple(changes))
 
 
 def clamp(
     directions: Direction | Sequence[Direction],
-    value: float,
+    coefficient: float = 0.2,
     *,
-    units: Units = UNITS["unit"],
-    at: Positions = generated,
+    units: str | Units = "residual",
+    tokens: str | Positions = "generated",
 ) -> Steering:
-    """Set the projection on each of the directions' unit vectors to so many `units`."""
-    return _along(directions, value, units, at, {"do": "clamp", "value": value}, replacing=True)
+    """Set the projection on each direction's unit vector to `coefficient` units.
+
+    >>> interp.clamp(found[2, 1], 0.3).summary
+    'clamp agent 2 0.3 residual, layer 1'
+    """
+    return _along("clamp", _listed(directions), coefficient, units, tokens)
+
+
+OPERATIONS: dict[str, Callable[..., Steering]] = {
+    "add": add,
+    "ablate": lambda directions, coefficient, *, units, tokens: ablate(directions, tokens=tokens),
+    "clamp": clamp,
+}
+"""The three operations by name, all called as `add` is; `ablate` ignores coefficient and units."""
 
 
 def random_direction(like: Direction, seed: int) -> Direction:
-    """A direction without meaning at the same hook point, of the same length: a control."""
+    """A random direction at the same hook point and of the same length: a control.
+
+    >>> control = interp.steering.random_direction(found[2, 1], seed=0)
+    >>> control.label, bool(np.isclose(control.norm, found[2, 1].norm))
+    ('random 0', True)
+    """
     drawn = np.random.default_rng(seed).standard_normal(len(like.vector))
     vector = (drawn * (like.norm / np.linalg.norm(drawn))).astype(np.float32)
     return replace(like, vector=vector, label=f"random {seed}")
@@ -129,64 +163,54 @@ def require_coefficients(coefficients: Sequence[float]) -> None:
 
 
 def _along(
-    directions: Direction | Sequence[Direction],
-    number: float,
-    units: Units,
-    at: Positions,
-    facts: Mapping[str, Any],
-    *,
-    replacing: bool,
+    operation: str, directions: Sequence[Direction], coefficient: float, units: str | Units, tokens: str | Positions
 ) -> Steering:
-    """A change for each direction, by so many `units` along it; `replacing` takes out what was there."""
+    """A change for each direction, `coefficient` units along it; to clamp takes out what was there."""
+    length_of = named("units", units, UNITS)
+    facts = {"operation": operation, "coefficient": coefficient, "units": name_of(length_of, UNITS)}
     changes = []
-    for direction in _listed(directions):
-        unit = _unit(direction)
-        offset, basis = unit * _amount(direction, number, units), unit[None] if replacing else unit[None][:0]
-        said = {**facts, "units": _name(UNITS, units)}
-        changes.append(_change(direction.hook_point, [direction], offset, basis, at, said))
+    for direction in directions:
+        unit, length = _unit(direction), length_of(direction)
+        if not np.isfinite([coefficient, length]).all():
+            raise UserError(
+                f"coefficient {coefficient} in units of {length}, {direction.label}: both must be finite numbers"
+            )
+        basis = unit[None] if operation == "clamp" else unit[None][:0]
+        changes.append(_change([direction], unit * (coefficient * length), basis, tokens, facts))
     return Steering(tuple(changes))
 
 
 def _change(
-    hook_point: str,
     directions: Sequence[Direction],
     offset: Float[np.ndarray, " d_model"],
     basis: Float[np.ndarray, "k d_model"],
-    at: Positions,
+    tokens: str | Positions,
     facts: Mapping[str, Any],
 ) -> Change:
-    with np.errstate(over="ignore"):  # what is too long shows in the rows that it steers
+    where = named("tokens", tokens, TOKENS)
+    with np.errstate(over="ignore"):  # a vector too long for float32 shows in the rows that it steers
         offset, basis = offset.astype(np.float32), basis.astype(np.float32)
     digest = hashlib.sha256(offset.tobytes() + np.ascontiguousarray(basis).tobytes())
-    said = {
+    facts = {
         **facts,
         "directions": [d.label for d in directions],
-        "hook_point": hook_point,
-        "at": _where(at),
+        "hook_point": directions[0].hook_point,
+        "tokens": tokens_fact(where),
         "sha256": digest.hexdigest(),
     }
-    return Change(hook_point, offset, basis, at, said)
+    return Change(directions[0].hook_point, offset, basis, where, facts)
 
 
 def _unit(direction: Direction) -> Float[np.ndarray, " d_model"]:
     vector = direction.vector.astype(np.float64)
     norm = float(np.linalg.norm(vector))
     if not 0 < norm < np.inf:
-        raise UserError(f"the direction of {direction.label} at {direction.hook_point} has length {norm}: no use here")
+        raise UserError(f"{direction.label} at {direction.hook_point}: has length {norm}; give another direction")
     return np.asarray(vector / norm)
 
 
-def _amount(direction: Direction, number: float, units: Units) -> float:
-    length = units(direction)
-    if not np.isfinite([number, length]).all():
-        raise UserError(
-            f"coefficient {number} given, in units of {length} for {direction.label}: both must be finite numbers"
-        )
-    return number * length
-
-
 def _basis(vectors: Float[np.ndarray, "n d_model"]) -> Float[np.ndarray, "k d_model"]:
-    """Orthonormal rows that span the same; vectors that depend on others add none."""
+    """Orthonormal rows with the same span; dependent vectors add none."""
     _, sizes, rows = np.linalg.svd(vectors, full_matrices=False)
     return np.asarray(rows[sizes > 1e-6 * sizes[0]])
 

@@ -17,7 +17,6 @@ from interp.probing.fitting import Examples
 from interp.probing.outcome import Outcome
 from interp.probing.probe import Probe
 from interp.statistics import resampled
-from interp.steering.changes import writing
 from interp.steering.steering import Steering, add, random_direction
 from probes.silent_agents.debated import Debated
 
@@ -67,7 +66,9 @@ def steer_toward(
             facts = {"model": name, "target": f"agent {k}", "layer": layer, "coefficient": coefficient, "seed": seed}
             after, changed = {}, {}
             for kind, directions in kinds.items():
-                steerings = [add(d, coefficient * own.residual_norm, at=writing) for d in directions]
+                steerings = [
+                    add(d, coefficient * own.residual_norm, units="unit", tokens="writing") for d in directions
+                ]
                 texts = [_answers(model, debated, rows, steering) for steering in steerings]
                 if texts:
                     after[kind] = np.mean([_given(debated, t, rows, k) for t in texts], axis=0)

@@ -1,0 +1,53 @@
+"""What a steering does, as settings. Knows names and numbers; loads nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal, get_args
+
+from interp.errors import UserError
+from interp.models.layers import parse_layers
+from interp.options import one_of, option
+
+Units = Literal["residual", "unit", "raw"]
+Operation = Literal["add", "ablate", "clamp"]
+Tokens = Literal["generated", "writing", "prompt", "everywhere", "after-first", "turns"]
+
+
+def read_coefficients(text: str) -> tuple[float, ...]:
+    """Comma-separated coefficients in the order given."""
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise UserError(f"{text}: expected comma-separated numbers, such as 0.2,-0.2") from None
+
+
+@dataclass(frozen=True)
+class SteeringSettings:
+    """What is done with directions, where and how much."""
+
+    layers: tuple[int, ...] | None = option(
+        (), parse=lambda text: parse_layers(text) if text else (), shown="the best in the file"
+    )
+    """Layers: all, or numbers and ranges such as 0,10-15."""
+    coefficients: tuple[float, ...] = option((0.2,), parse=read_coefficients)
+    """Coefficients, separated by commas; negative ones subtract."""
+    units: Units = "residual"
+    """Unit of the coefficients: mean length of the activations at the layer, unit vector, or raw mean difference."""
+    operation: Operation = "add"
+    """Add the direction, ablate it (project it out), or clamp the projection on it to the coefficient."""
+    tokens: Tokens = "generated"
+    """Tokens to steer: generated ones, those and the last of the prompt (writing), the prompt, everywhere, all
+    but the first, or an agent's turns as the model writes them."""
+    turns_of: int | None = option(None, min=1)
+    """Agent whose turns to steer, with --tokens turns."""
+
+    def __post_init__(self) -> None:
+        one_of("units", self.units, get_args(Units))
+        one_of("operation", self.operation, get_args(Operation))
+        one_of("tokens", self.tokens, get_args(Tokens))
+        if not self.coefficients or not all(map(isfinite, self.coefficients)):
+            raise UserError(f"coefficients {self.coefficients}: give finite numbers")
+        if (self.tokens == "turns") != (self.turns_of is not None):
+            raise UserError(f"tokens {self.tokens}, turns of {self.turns_of}: an agent goes with tokens turns only")
