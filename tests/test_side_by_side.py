@@ -129,7 +129,7 @@ def test_the_command(interp: Any, model_folder: Path, tmp_path: Path, found: Dir
     replace(found, vectors=found.vectors[..., :16]).save(tmp_path / "w.st")
     prompt = ("--prompt", "x")
     for arguments, expected in (
-        ((*common, *prompt, "--layer", 3), "layers '3': layer 3 is out of range; the model has 0 to 2"),
+        ((*common, *prompt, "--layer", 3), "layer 3"),
         ((*common, *prompt, "--layer", 1), "layer 1: the directions are at layers 0, 2"),
         ((*common, *prompt, "--agent", "nobody"), "agent nobody: the directions are of"),
         ((*common, *prompt, "--units", "metre"), "--units metre: not known"),
