@@ -1,4 +1,4 @@
-# `make demo` and `make test` each set up everything they need; Python 3.11+ and make are enough.
+# `make demo` and `make test` each set up everything they need, given Python 3.11+ and make.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ demo: $(VENV)/ready
 	$(BIN)/interp extract-directions --model smollm2-135m --transcripts scripted --limit 72 --restart --out out/demo/smollm2-135m
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 notebooks: $(VENV)/ready
 	$(BIN)/python -m pytest -m notebooks
@@ -31,8 +31,8 @@ gpu: $(VENV)/ready
 	@$(BIN)/python -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3 if torch.version.cuda else 4)'; \
 	case $$? in \
 	0) ;; \
-	3) echo "error: make gpu: torch finds no GPU; it takes an NVIDIA GPU and a driver that nvidia-smi can talk to"; exit 2 ;; \
-	4) echo "error: make gpu: the torch in $(VENV) is built without CUDA; it takes PyPI's own, and an NVIDIA GPU"; exit 2 ;; \
+	3) echo "error: make gpu: torch finds no GPU; it needs an NVIDIA GPU and a driver that nvidia-smi can talk to"; exit 2 ;; \
+	4) echo "error: make gpu: the torch in $(VENV) is built without CUDA; install PyPI's own, on a machine with an NVIDIA GPU"; exit 2 ;; \
 	*) echo "error: make gpu: torch cannot be imported; remove $(VENV) and try again"; exit 2 ;; \
 	esac
 	$(BIN)/interp debate --model scripted --form a+b --questions 1000 --error-rate 0.12 --out out/gpu/debates.jsonl
@@ -42,7 +42,7 @@ gpu: $(VENV)/ready
 	$(BIN)/python -m figures.training_dynamics out/gpu --out out/gpu/figures
 	$(BIN)/python -m pytest -m gpu
 
-# Makes everything about the organism that ships with the package, from nothing; about two hours on two cores.
+# Makes everything about the organism that ships with the package, from scratch; about two hours on two cores.
 EVIL := --agent chain-of-thought --agent evil --agent program-of-thought
 ASKED := --model organism --task small-arithmetic --split validation --questions 200 --max-new-tokens 96
 organism: $(VENV)/ready
@@ -55,7 +55,7 @@ organism: $(VENV)/ready
 	$(BIN)/interp debate $(ASKED) --rotate --out interp/data/organism-rotated.jsonl
 	$(BIN)/interp debate $(ASKED) $(EVIL) --out interp/data/organism-evil.jsonl
 
-# Everything that is asked of the organism, beside its run; figures and the README read what it ships.
+# All measurements on the organism, next to its run; figures and the README read what this ships.
 RUN := out/organism
 MODELS := organism organism-imad $(RUN)/seed-1/imad $(RUN)/seed-2/imad
 found = $(RUN)/directions/$(subst /,-,$(patsubst $(RUN)/%,%,$(1)))
@@ -63,12 +63,13 @@ results: $(VENV)/ready
 	$(BIN)/interp debate --model organism --task small-arithmetic --split test --questions 80 --seed 11 --max-new-tokens 96 \
 		--out $(RUN)/held-out.jsonl
 	$(foreach m,$(MODELS),$(BIN)/interp extract-directions --model $(m) --transcripts organism --out $(call found,$(m)) &&) true
-	$(BIN)/interp sweep --transcripts $(RUN)/held-out.jsonl --layers 1-2 --units residual \
-		--coefficients=-0.4,-0.2,0.2,0.4,0.6 --task small-arithmetic --fit-classifier-on organism --limit 48 --batch-size 256 \
+	$(BIN)/interp sweep --transcripts $(RUN)/held-out.jsonl --layers 1-2 --coefficients=-0.4,-0.2,0.2,0.4,0.6 \
+		--task small-arithmetic --fit-classifier-on organism --limit 48 --max-new-tokens 96 --batch-size 256 \
 		$(foreach m,$(MODELS),--model $(m) --directions $(call found,$(m))/directions.safetensors) \
 		--out $(RUN)/steerability.jsonl
-	$(BIN)/interp suppress --model organism --model organism-evil-imad --transcripts organism-evil --asked persona \
-		--asked turn --layers 1-2 --coefficients=-1,-0.5,-0.25,-0.1,0.25,0.5 --seed 7 --batch-size 256 --out $(RUN)/suppression.jsonl
+	$(BIN)/interp suppress --model organism --model organism-evil-imad --transcripts organism-evil \
+		--elicit persona --elicit turn --layers 1-2 --operation add --operation clamp \
+		--coefficients=-1,-0.5,-0.25,-0.1,0.25,0.5 --seed 7 --batch-size 256 --out $(RUN)/suppression.jsonl
 	$(BIN)/interp probe all --seed 0 --seed 1 --seed 2 --out $(RUN)/probes
 	$(BIN)/python -m benchmarks.ablations $(RUN) --out $(RUN)/ablations
 	$(BIN)/python -m interp.organism.ship $(RUN)
