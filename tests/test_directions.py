@@ -19,6 +19,7 @@ from interp.debate.transcript import Transcript
 from interp.directions.contrast import Contrast, MeanDifference, differences
 from interp.directions.directions import Direction, Directions
 from interp.directions.extract import measure
+from interp.directions.settings import ExtractionSettings
 from interp.errors import UserError
 from interp.models.model import Model
 from interp.storage.arrays import read_arrays, write_arrays
@@ -97,7 +98,8 @@ def test_planted_directions_come_back_from_the_command_s_own_path(tmp_path: Path
         provenance={},
     )
     writer.append(Readings(np.arange(len(turns)), values[:, None], tuple(range(n))))
-    found = measure(writer.finish(), by_round=True).directions
+    contrast = Contrast.build(turns, questions(n))
+    found = measure(writer.finish(), contrast, ExtractionSettings(by_round=True)).directions
     for k in (1, 2, 3):
         truth = planted[k - 1] - np.delete(planted, k - 1, axis=0).mean(axis=0)
         vector = found[k, 1].vector
@@ -110,7 +112,7 @@ def test_planted_directions_come_back_from_the_command_s_own_path(tmp_path: Path
     assert abs(np.array(evidence["reliability"]["mean"])[:, 0]).max() < 0.4
     assert evidence["chosen_layer"]["layers"] == [1]
     assert found.facts["best_layers"] == [1, 0]
-    streamed = MeanDifference(Contrast.build(turns, questions(n))).partial_fit(np.arange(len(turns)), values)
+    streamed = MeanDifference(contrast).partial_fit(np.arange(len(turns)), values)
     np.testing.assert_allclose(streamed.vectors_, found.vectors[0], atol=1e-5)
 
 

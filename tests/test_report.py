@@ -78,7 +78,7 @@ def make_facts(n_labels: int = 3, separation: float = 0.9) -> dict[str, Any]:
                 "device": "cpu",
             },
             "transcripts": {"source": "debates.jsonl", "sha256": "beef"},
-            "seed": 7,
+            "settings": {"seed": 7},
             "versions": {"interp": "0.1.0", "torch": "2.9.0"},
             "created": "2026-01-02T03:04:05+00:00",
         },

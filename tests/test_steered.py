@@ -16,7 +16,8 @@ from torch import Tensor
 from interp.directions.directions import Direction
 from interp.errors import UserError
 from interp.generation.sampling import generate
-from interp.models.model import SITES, Model, wrap
+from interp.models.layers import SITES
+from interp.models.model import Model, wrap
 from interp.steering.changes import Positions, Ranges, everywhere, generated, prompt, writing
 from interp.steering.hooks import steered
 from interp.steering.steering import Steering, ablate, add, clamp

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from interp.activations.corpus import Corpus, TurnTable
 from interp.errors import UserError
-from interp.models.model import Model, Site
+from interp.models.layers import Site
+from interp.models.model import Model
 
 Ranges = tuple[Int[np.ndarray, " turn"], Int[np.ndarray, " turn"]]
 

@@ -22,7 +22,8 @@ from jaxtyping import Float
 from interp.activations.corpus import COLUMNS, Corpus, TurnTable
 from interp.activations.reading import Readings, stream
 from interp.errors import Progress, UserError
-from interp.models.model import SITES, Model, Site
+from interp.models.layers import SITES, Site
+from interp.models.model import Model
 from interp.storage.files import write_json
 from interp.storage.provenance import package_versions
 

@@ -7,92 +7,51 @@ from typing import Annotated
 
 import typer
 
-from interp.cli import options
-from interp.cli.options import one_of
 from interp.debate.embedded import find_transcripts
+from interp.directions.settings import ExtractionSettings
+from interp.models.settings import ModelSettings
+from interp.options import TRANSCRIPTS, Limit, Restart, verb
 from interp.reports.terminal import quiet_libraries
 
 _MOST_SKIPPED = 20
 
 
+@verb
 def extract_directions(
-    model: options.Model = "smollm2-135m",
-    adapter: options.Adapter = None,
-    transcripts: Annotated[
-        str,
-        typer.Option(
-            help="JSON or JSONL file of debates, or an embedded set: scripted, scripted-rotated, organism, "
-            "organism-rotated, organism-evil."
-        ),
-    ] = "scripted",
-    limit: options.Limit = None,
-    layers: options.Layers = "all",
-    site: Annotated[str, typer.Option(help="Where to read: resid_post, attn_out or mlp_out.")] = "resid_post",
-    position: Annotated[
-        str, typer.Option(help="Which token of a turn: last, mean (over the turn) or tag (before it speaks).")
-    ] = "last",
-    by: Annotated[str, typer.Option(help="Contrast the seats (agent) or the characters in them (persona).")] = "agent",
-    by_round: Annotated[bool, typer.Option("--by-round", help="Also keep a direction for each round.")] = False,
+    *,
+    model: ModelSettings,
+    transcripts: Annotated[str, typer.Option(help=TRANSCRIPTS)] = "scripted",
+    limit: Limit = None,
+    settings: ExtractionSettings,
     out: Annotated[Path, typer.Option(help="Folder for directions.safetensors, .json and report.html.")] = Path("out"),
-    dtype: options.Dtype = "auto",
-    device: options.Device = "auto",
-    revision: options.Revision = None,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Most tokens read at once; raise it on a GPU.")] = 2048,
-    skip_long: Annotated[
-        bool, typer.Option("--skip-long", help="Leave out transcripts longer than the model's context.")
-    ] = False,
-    keep_activations: Annotated[
-        bool,
-        typer.Option("--keep-activations", help="Keep activations.safetensors: every turn at every layer."),
-    ] = False,
-    restart: options.Restart = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of folds, shuffles and resamples.")] = 0,
+    restart: Restart = False,
 ) -> None:
     """Find each agent's direction in the residual stream, with the evidence for it.
 
     Every transcript goes through the model once. For each agent and layer the direction is the mean
     difference between its turns and the other agents' in the same question and round; separation and
-    reliability on held-out questions say how far to trust it. A killed run goes on when run again.
+    reliability on held-out questions say how far to trust it. A killed run resumes where it stopped.
 
     Example: `interp extract-directions --transcripts debates.jsonl --layers 10-20 --out found`
     """
     from rich.console import Console
 
-    from interp.activations.reading import POSITIONS
-    from interp.directions import extract as extraction
-    from interp.models.layers import parse_layers
-    from interp.models.model import SITES, load_model
+    from interp.directions import extract
+    from interp.models.model import load_model
     from interp.reports.page import write_report
     from interp.reports.tables import best_layers_table
     from interp.reports.terminal import progress_bars
 
-    one_of("--site", site, SITES)
-    one_of("--position", position, POSITIONS)
-    one_of("--by", by, ("agent", "persona"))
     debates = find_transcripts(transcripts)[:limit]
     console = Console(soft_wrap=True, highlight=False)
     quiet_libraries()
-    loaded = load_model(model, adapters=adapter or (), revision=revision, dtype=dtype, device=device)
+    loaded = load_model(**model.arguments)
     facts = loaded.provenance
     console.print(f"model: {loaded.name} ({loaded.source}), {facts['dtype']} on {facts['device']}")
     console.print(f"transcripts: {len(debates)} from {transcripts}")
     with progress_bars() as progress:
-        found = extraction.extract_directions(
-            loaded,
-            debates,
-            out,
-            source=transcripts,
-            layers=parse_layers(layers),
-            site=site,  # type: ignore[arg-type]  # checked above
-            position=position,
-            by=by,  # type: ignore[arg-type]
-            by_round=by_round,
-            batch_tokens=batch_tokens,
-            skip_long=skip_long,
-            keep_activations=keep_activations,
-            restart=restart,
-            seed=seed,
-            progress=progress,
+        found = extract.extract_directions(
+            loaded, debates, out, settings, source=transcripts, restart=restart, progress=progress
         )
     write_report(out / "report.html", dict(found.directions.facts), found.projections)
     console.print(best_layers_table(found.directions))

@@ -10,6 +10,7 @@ from .extract import Extraction as Extraction
 from .extract import Projections as Projections
 from .extract import extract_directions as extract_directions
 from .extract import measure as measure
+from .settings import ExtractionSettings as ExtractionSettings
 from .subspaces import Subspace as Subspace
 from .subspaces import compare_subspaces as compare_subspaces
 from .subspaces import effects as effects

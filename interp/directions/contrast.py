@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from interp.activations.corpus import Skip, TurnTable
 from interp.activations.reading import Readings
+from interp.directions.settings import By
 from interp.errors import UserError
-
-By = Literal["agent", "persona"]
+from interp.options import one_of
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ class Contrast:
         A group in which a label is missing, occurs twice or (with `text_needed`) has no text is
         skipped and named. Raises `UserError` when no group is left or personas are not known.
         """
-        if by not in ("agent", "persona"):
-            raise UserError(f"by {by}: not known; give agent or persona")
+        one_of("by", by, get_args(By))
         if by == "persona" and not all(turns.persona):
             raise UserError("the transcripts do not say which persona sits where; add personas, or use --by agent")
         names = [f"agent {a}" for a in turns.agent] if by == "agent" else list(turns.persona)

@@ -1,13 +1,9 @@
-"""From a model and transcripts to directions with their evidence: the whole of `interp extract-directions`.
-
-Knows the order of the steps and the layout of the output folder; each step is elsewhere.
-"""
+"""From a model and transcripts to directions with their evidence: what `interp extract-directions` runs."""
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -21,20 +17,42 @@ from jaxtyping import Float, Int
 from interp.activations.corpus import Corpus, Skip
 from interp.activations.store import ActivationStore, discard, read_activations
 from interp.debate.transcript import Transcript, fingerprint
-from interp.directions.contrast import By, Contrast, differences
+from interp.directions.contrast import Contrast, differences
 from interp.directions.directions import Directions, question_hash
-from interp.directions.evidence import Design, Estimate, Evidence, chosen_layer, evaluate
+from interp.directions.evidence import Design, Evidence, chosen_layer, evaluate
+from interp.directions.settings import ExtractionSettings
 from interp.errors import Progress, UserError
-from interp.models.model import SITES, Model, Site
+from interp.models.model import Model
 from interp.storage.files import write_json
 from interp.storage.provenance import differing
 
 DIRECTIONS_FILE = "directions.safetensors"
+_HARMLESS = ("batch_tokens", "skip_long", "keep_activations")
+"""Settings that change nothing in the directions."""
+
+
+@dataclass(frozen=True)
+class Projections:
+    """Every turn used, along two labels' directions at each layer.
+
+    Cross-fitted: a turn is projected onto unit directions fitted without its question, and centred within its
+    question and round. In units of the activations.
+    """
+
+    axes: tuple[str, str]
+    """The labels of the two directions."""
+    layers: Sequence[int]
+    x: Float[np.ndarray, "layer turn"]
+    y: Float[np.ndarray, "layer turn"]
+    label: Int[np.ndarray, " turn"]
+    """The turn's label, as an index into the directions' labels."""
+    round: Int[np.ndarray, " turn"]
+    question: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """Directions and the held-out projections that their report draws."""
+    """Directions, and the held-out projections that their report draws."""
 
     directions: Directions
     projections: Projections
@@ -44,120 +62,88 @@ def extract_directions(
     model: Model,
     transcripts: Sequence[Transcript],
     out: str | Path | None = None,
+    settings: ExtractionSettings | None = None,
     *,
     source: str = "memory",
-    layers: Sequence[int] | None = None,
-    site: Site = "resid_post",
-    position: str = "last",
-    by: By = "agent",
-    by_round: bool = False,
-    batch_tokens: int = 2048,
-    skip_long: bool = False,
-    keep_activations: bool = False,
     restart: bool = False,
-    seed: int = 0,
     progress: Progress = lambda *_: None,
+    **changes: Any,
 ) -> Extraction:
-    """Read every turn in one pass a transcript, contrast the agents, and measure what was found.
+    """Read every turn, in one pass per transcript, contrast the agents, and measure how well they separate.
 
-    Writes `directions.safetensors` and `directions.json` into `out` (nothing where it
-    is None). Activations are kept in `out` while they are being read, so that the same call after a
-    kill goes on; afterwards only with `keep_activations`. Raises `UserError` for what cannot be used, and, unless
-    `restart` says to begin anew, where `out` holds directions that were made of or with anything else.
+    Keyword arguments change fields of `ExtractionSettings`. With `out`, writes `directions.safetensors` and
+    `directions.json` there; a killed call resumes from the activations it kept there. Raises `UserError` for unusable
+    input, and, without `restart`, where `out` holds directions made from anything else.
+
+    >>> interp.extract_directions(model, transcripts[:4], layers=[2, 3]).directions.layers
+    (2, 3)
     """
+    settings = replace(settings or ExtractionSettings(), **changes)
+    settings = replace(settings, layers=model.chosen_layers(settings.layers))
     data = {"source": source, "sha256": fingerprint(transcripts)}
     with ExitStack() as stack:
         folder = Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if not restart:
-            made_by = {
-                "model": model.provenance,
-                "transcripts": data["sha256"],
-                "layers": list(model.chosen_layers(layers)),
-                "hook_point": SITES[site],
-                "position": position,
-                "by": by,
-                "by_round": by_round,
-                "seed": seed,
-            }
-            _require_same(folder, made_by)
-        corpus = Corpus.build(transcripts, model.tokenizer, model.context_length, skip_long=skip_long)
-        # found out before anything is read: a corpus without a single usable group
-        Contrast.build(corpus.turns, corpus.questions, by, text_needed=position != "tag")
+        if not restart and (folder / DIRECTIONS_FILE).exists():
+            _require_same(folder, model, data["sha256"], settings)
+        corpus = Corpus.build(transcripts, model.tokenizer, model.context_length, skip_long=settings.skip_long)
+        contrast = Contrast.build(corpus.turns, corpus.questions, settings.by, text_needed=settings.position != "tag")
         activations = folder / "activations.safetensors"
-        keep_activations |= activations.exists() and not restart  # they were kept before
+        keep = settings.keep_activations or (activations.exists() and not restart)
         store = read_activations(
             model,
             corpus,
             activations,
-            layers=layers,
-            site=site,
-            positions=(position,),
-            batch_tokens=batch_tokens,
+            layers=settings.layers,
+            site=settings.site,
+            positions=(settings.position,),
+            batch_tokens=settings.batch_tokens,
             restart=restart,
             data=data,
             progress=progress,
         )
-        found = measure(
-            store,
-            position=position,
-            by=by,
-            by_round=by_round,
-            skipped=corpus.skipped,
-            seed=seed,
-            progress=progress,
-        )
+        found = measure(store, contrast, settings, skipped=corpus.skipped, progress=progress)
         if out:
             found.directions.save(folder / DIRECTIONS_FILE)
             write_json(folder / "directions.json", found.directions.facts)
-        if not keep_activations:
+        if not keep:
             discard(activations)
         return found
 
 
-def _require_same(folder: Path, made_by: Mapping[str, Any]) -> None:
-    """Raises `UserError` where a folder holds directions that a run made by this would not write again."""
-    if not (folder / DIRECTIONS_FILE).exists():
-        return
+def _require_same(folder: Path, model: Model, transcripts: str, settings: ExtractionSettings) -> None:
+    """Raises `UserError` where a folder holds directions that these settings would not give again."""
     facts = Directions.load(folder / DIRECTIONS_FILE).facts
     provenance = facts["provenance"]
-    before = {
-        "model": provenance["model"],
-        "transcripts": provenance.get("transcripts", {}).get("sha256"),
-        **{name: facts.get(name) for name in ("layers", "hook_point", "position", "by")},
-        "by_round": len(facts.get("evidence", ())) > 1,
-        "seed": provenance.get("seed"),
-    }
-    if names := differing(before, json.loads(json.dumps(made_by))):
-        settings = ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
+    sha256 = provenance.get("transcripts", {}).get("sha256")
+    before = {"model": provenance["model"], "transcripts": sha256, **provenance.get("settings", {})}
+    now = {"model": model.provenance, "transcripts": transcripts, **asdict(settings)}
+    names = dict.fromkeys(name.partition(".")[0] for name in differing(before, now))
+    if different := [name for name in names if name not in _HARMLESS]:
         raise UserError(
             f"{folder}: holds directions of {provenance['model']['name']} from {facts['questions']:,} questions, made "
-            f"with other settings ({settings}); give another --out, or replace them by --restart"
+            f"with other settings ({', '.join(different)}); give another --out, or replace them with --restart"
         )
 
 
 def measure(
     store: ActivationStore,
+    contrast: Contrast,
+    settings: ExtractionSettings,
     *,
-    position: str = "last",
-    by: By = "agent",
-    by_round: bool = False,
     skipped: Sequence[Skip] = (),
-    seed: int = 0,
     progress: Progress = lambda *_: None,
 ) -> Extraction:
-    """Directions and their evidence from stored activations, one layer in memory at a time."""
-    if position not in store.positions:
-        raise UserError(f"position {position}: the store holds {', '.join(store.positions)}")
-    contrast = Contrast.build(store.turns, store.questions, by, text_needed=position != "tag")
-    design = Design.draw(contrast.question, len(contrast.labels), seed)
+    """Directions and their evidence from stored activations, with one layer in memory at a time."""
+    design = Design.draw(contrast.question, len(contrast.labels), settings.seed)
     rounds = {"all": np.full(len(contrast.rows), True)}
-    if by_round:
+    if settings.by_round:
         rounds |= {str(r): contrast.round == r for r in contrast.rounds}
     vectors: list[list[np.ndarray]] = []
     norms: list[float] = []
     evidence: dict[str, list[Evidence]] = {name: [] for name in rounds}
+    position = store.positions.index(settings.position)
     for i, layer in enumerate(store.layers):
-        values = np.array(store[layer][:, store.positions.index(position)])[contrast.rows]
+        values = np.array(store[layer][:, position])[contrast.rows]
         norms.append(float(np.linalg.norm(values, axis=-1).mean()))
         difference = differences(values)
         vectors.append([])
@@ -186,10 +172,10 @@ def measure(
         for name, groups in rounds.items()
     }
     facts = {
-        "by": by,
+        "by": settings.by,
         "labels": list(contrast.labels),
         "layers": list(store.layers),
-        "position": position,
+        "position": settings.position,
         "hook_point": store.facts["hook_point"],
         "transcripts": len(np.unique(store.turns.transcript)),
         "questions": len(store.questions),
@@ -202,7 +188,7 @@ def measure(
         "best_layers": _best_layers(store.layers, evidence["all"]),
         "provenance": {
             **store.facts["provenance"],
-            "seed": seed,
+            "settings": asdict(settings) | {"layers": list(store.layers)},
             "created": datetime.now(UTC).isoformat("T", "seconds"),
         },
     }
@@ -228,13 +214,13 @@ def _projections(store: ActivationStore, contrast: Contrast, evidence: Sequence[
 def _curves(evidence: Sequence[Evidence]) -> dict[str, Any]:
     """Every estimate of every layer as plain lists [label][layer]."""
     names = ("reliability", "reliability_shuffled", "separation", "separation_shuffled", "separation_random")
-    curves = {}
-    for name in names:
-        estimates: list[Estimate] = [getattr(e, name) for e in evidence]
-        curves[name] = {
-            part: _plain(np.stack([getattr(e, part) for e in estimates], axis=1)) for part in ("mean", "low", "high")
+    return {
+        name: {
+            part: _plain(np.stack([getattr(getattr(e, name), part) for e in evidence], axis=1))
+            for part in ("mean", "low", "high")
         }
-    return curves
+        for name in names
+    }
 
 
 def _chosen(layers: Sequence[int], evidence: Sequence[Evidence], design: Design) -> dict[str, Any]:
@@ -257,22 +243,3 @@ def _plain(values: np.ndarray) -> Any:
     rounded = np.round(values.astype(np.float64), 6).astype(object)
     rounded[~np.isfinite(values)] = None
     return rounded.tolist()
-
-
-@dataclass(frozen=True)
-class Projections:
-    """Turns seen along two directions, at every layer.
-
-    Cross-fitted: each turn is projected onto unit directions that were fitted without its question,
-    and centred within its question and round. In units of the activations read.
-    """
-
-    axes: tuple[str, str]
-    """The labels of the two directions."""
-    layers: Sequence[int]
-    x: Float[np.ndarray, "layer turn"]
-    y: Float[np.ndarray, "layer turn"]
-    label: Int[np.ndarray, " turn"]
-    """Which of the facts' labels the turn has, counted from 0."""
-    round: Int[np.ndarray, " turn"]
-    question: Sequence[str]

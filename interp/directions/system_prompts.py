@@ -21,7 +21,8 @@ from interp.debate.agents import Request, chat_messages
 from interp.debate.personas import Persona
 from interp.directions.directions import Directions, question_hash
 from interp.errors import UserError
-from interp.models.model import SITES, Model, Site
+from interp.models.layers import SITES, Site
+from interp.models.model import Model
 from interp.models.tokens import prompt_tokens
 from interp.storage.provenance import package_versions
 

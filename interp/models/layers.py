@@ -1,8 +1,18 @@
-"""Layers as users write them. Knows numbers; loads nothing."""
+"""Layers and hook points as users name them. Knows names and numbers; loads nothing."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from interp.errors import UserError
+
+Site = Literal["resid_post", "attn_out", "mlp_out"]
+SITES: dict[str, str] = {
+    "resid_post": "blocks.{layer}.hook_resid_post",
+    "attn_out": "blocks.{layer}.hook_attn_out",
+    "mlp_out": "blocks.{layer}.hook_mlp_out",
+}
+"""TransformerLens's hook points, at which activations are read and directions are added."""
 
 _MOST = 10_000
 """More layers than any model has: a range is not written out beyond them."""
@@ -20,8 +30,8 @@ def parse_layers(text: str) -> tuple[int, ...] | None:
     for part in text.split(","):
         low, _, high = part.strip().partition("-")
         if not low.isdecimal() or (high and not high.isdecimal()) or (high and int(high) < int(low)):
-            raise UserError(f"layers {text!r}: cannot read {part!r}; give all, or numbers and ranges such as 0,10-15")
+            raise UserError(f"{text!r}: cannot read {part!r}; give all, or numbers and ranges such as 0,10-15")
         if (last := int(high or low)) >= _MOST:
-            raise UserError(f"layer {last}: no model has so many layers")
+            raise UserError(f"{text!r}: no model has a layer {last}")
         chosen |= set(range(int(low), last + 1))
     return tuple(sorted(chosen))

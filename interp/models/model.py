@@ -10,21 +10,14 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from interp.errors import UserError
+from interp.models.layers import SITES, Site
 from interp.models.loading import _first_line, load_plain
-
-Site = Literal["resid_post", "attn_out", "mlp_out"]
-SITES: dict[str, str] = {
-    "resid_post": "blocks.{layer}.hook_resid_post",
-    "attn_out": "blocks.{layer}.hook_attn_out",
-    "mlp_out": "blocks.{layer}.hook_mlp_out",
-}
-"""Where activations are read and directions are added: TransformerLens's hook points."""
 
 # How far the logits with hooks may be from the plain model's, relative to the largest logit: room for
 # another order of summation, nothing more.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from interp.options import option
+
+Dtype = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
 class Loading:
     """How models are loaded."""
 
-    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    dtype: Dtype = "auto"
     """Precision; auto is fp32 on a CPU and bf16 on a GPU."""
     device: str = option("auto")
     """Device: cpu, cuda, cuda:1 …; auto takes a GPU where there is one."""
@@ -29,3 +31,8 @@ class ModelSettings:
     adapters: tuple[str, ...] = option((), name="adapter")
     """LoRA adapter for --model; repeat to apply several in order."""
     loading: Loading = Loading()
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Those of `load_model` and of `LazyModel.named`."""
+        return {"name": self.model, "adapters": self.adapters, **vars(self.loading)}

@@ -126,7 +126,7 @@ def _made(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("transcripts", transcripts["source"]),
         ("SHA-256 of the transcripts", transcripts["sha256"]),
         ("read at", f"{facts['hook_point']}, {_read_at(facts)}"),
-        ("seed", provenance["seed"]),
+        ("seed", provenance["settings"]["seed"]),
         ("versions", ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())),
         ("created", provenance["created"]),
     ]

@@ -1,0 +1,44 @@
+"""How directions are extracted, as settings. Knows names and numbers; loads nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from interp.models.layers import Site, parse_layers
+from interp.options import LARGEST_SEED, one_of, option
+
+By = Literal["agent", "persona"]
+Position = Literal["last", "mean", "tag"]
+
+
+@dataclass(frozen=True)
+class ExtractionSettings:
+    """What `extract_directions` reads, contrasts and keeps.
+
+    >>> interp.directions.ExtractionSettings(layers=(1, 2)).position
+    'last'
+    """
+
+    layers: tuple[int, ...] | None = option(None, parse=parse_layers, shown="all")
+    """Layers: all, or numbers and ranges such as 0,10-15."""
+    site: Site = "resid_post"
+    """Hook point to read in each layer."""
+    position: Position = "last"
+    """Token of a turn to read: its last, the mean over the turn, or its tag (before the agent speaks)."""
+    by: By = "agent"
+    """Contrast the seats (agent) or the characters in them (persona)."""
+    by_round: bool = False
+    """Also keep a direction for each round."""
+    batch_tokens: int = option(2048, min=1)
+    """Tokens read at once; raise it on a GPU."""
+    skip_long: bool = False
+    """Leave out transcripts longer than the model's context."""
+    keep_activations: bool = False
+    """Keep activations.safetensors: every turn at every layer."""
+    seed: int = option(0, min=0, max=LARGEST_SEED)
+    """Random seed."""
+
+    def __post_init__(self) -> None:
+        for name, kind in (("site", Site), ("position", Position), ("by", By)):
+            one_of(name, getattr(self, name), get_args(kind))
