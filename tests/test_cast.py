@@ -108,7 +108,7 @@ def test_make_task() -> None:
     assert make_task("arithmetic", digits=3, terms=None, source=None).provenance()["high"] == 999
     assert make_task("gsm8k", split="train", source="x.jsonl").split == "train"  # type: ignore[attr-defined]
     assert make_task("bbh-web_of_lies", split="test").name == "bbh-web_of_lies"
-    with pytest.raises(UserError, match="task chess: not known; give one of arithmetic"):
+    with pytest.raises(UserError, match="task chess: unknown; choose one of arithmetic"):
         make_task("chess")
     with pytest.raises(UserError, match="task arithmetic: has no source; it takes digits, terms, form"):
         make_task("arithmetic", source="x")

@@ -167,7 +167,7 @@ def bad_inputs(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
     long["debate_trace"] = long["debate_trace"].replace("<|Consensus|>", "very long " * 9000 + "<|Consensus|>")
     (tmp_path / "long.jsonl").write_text(json.dumps(long))
     return {
-        "missing": (["--transcripts", "nowhere.jsonl"], "nowhere.jsonl: no such transcripts file"),
+        "missing": (["--transcripts", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
         "malformed": (["--transcripts", str(tmp_path / "broken.jsonl")], "broken.jsonl, line 4"),
         "empty": (["--transcripts", str(tmp_path / "empty.jsonl")], "the file is empty"),
         "model": (["--model", "./nowhere"], "no such folder"),

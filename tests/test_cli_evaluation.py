@@ -125,7 +125,7 @@ def test_evaluate_against_a_server_that_does_everything_wrong(
 
 
 MISTAKES = {
-    "task": (["--task", "chess"], "task chess: not known"),
+    "task": (["--task", "chess"], "task chess: unknown"),
     "agent": (["--agent", "pirate"], "persona pirate: unknown"),
     "one agent": (["--agent", "self-critique"], "a debate takes at least 2 agents"),
     "script": (["--agent", "plain=scripted", "--agent", "plain=scripted"], "no script for persona 'plain'"),

@@ -129,7 +129,7 @@ def test_build_follows_the_published_layout() -> None:
 
 def test_a_tag_inside_a_turn_is_refused_and_can_be_taken_out() -> None:
     hostile = f"so {agent_tag(2, 1)} says<|Cons{END_TAG}ensus|>"
-    with pytest.raises(UserError, match="take tags out"):
+    with pytest.raises(UserError, match="remove tags"):
         Transcript.build("q", [[hostile, "b"]], None)
     assert without_tags(hostile) == "so  says"
     assert len(Transcript.build("q", [[without_tags(hostile), "b"]], None).turns) == 2
@@ -138,11 +138,11 @@ def test_a_tag_inside_a_turn_is_refused_and_can_be_taken_out() -> None:
 @pytest.mark.parametrize(
     ("trace", "message"),
     [
-        ("", "no turn found"),
-        ("plain text", "no turn found"),
-        (round_tag(1) + END_TAG, "no turn found"),
-        (agent_tag(1, 1) + "a" + agent_tag(1, 1) + "b", "agent 1 speaks twice in round 1"),
-        (round_tag(2) + agent_tag(3, 2) + "a" + agent_tag(3, 2), "agent 3 speaks twice in round 2"),
+        ("", "has no turn"),
+        ("plain text", "has no turn"),
+        (round_tag(1) + END_TAG, "has no turn"),
+        (agent_tag(1, 1) + "a" + agent_tag(1, 1) + "b", "agent 1: speaks twice in round 1"),
+        (round_tag(2) + agent_tag(3, 2) + "a" + agent_tag(3, 2), "agent 3: speaks twice in round 2"),
     ],
 )
 def test_what_is_no_debate_is_refused(trace: str, message: str) -> None:
@@ -151,7 +151,7 @@ def test_what_is_no_debate_is_refused(trace: str, message: str) -> None:
 
 
 def test_more_agents_than_personas_are_refused() -> None:
-    with pytest.raises(UserError, match="agent 3 speaks but only 2 personas"):
+    with pytest.raises(UserError, match="too few; agent 3 speaks too"):
         parse(SETTLED.render(), "q", personas=["x", "y"])
 
 
@@ -186,22 +186,22 @@ GOOD = json.dumps(whole_record(SETTLED))
     [
         (f"{GOOD}\n\n{{oops\n{GOOD}\n", "line 3: not valid JSON"),
         (f"{GOOD}\n{GOOD[:-1]}", "line 2: not valid JSON"),
-        (f"{GOOD}\n3\n", "line 2: expected an object"),
-        (f'{GOOD}\n{{"question": "q"}}\n', "line 2: the key 'debate_trace' is missing"),
-        ('{"debate_trace": "x"}', "line 1: the key 'question' is missing"),
-        ('{"question": 3, "debate_trace": "x"}', "line 1: the key 'question' is missing or not a string"),
-        (f"{GOOD}\n" + '{"question": "q", "debate_trace": "x"}', "line 2: no turn found"),
+        (f"{GOOD}\n3\n", "line 2: not a JSON object"),
+        (f'{GOOD}\n{{"question": "q"}}\n', "line 2: debate_trace is missing"),
+        ('{"debate_trace": "x"}', "line 1: question is missing"),
+        ('{"question": 3, "debate_trace": "x"}', "line 1: question is missing or not a string"),
+        (f"{GOOD}\n" + '{"question": "q", "debate_trace": "x"}', "line 2: debate 'x': has no turn"),
         (f"[{GOOD},\n{{]", "line 2: not valid JSON"),
-        (f"[{GOOD}, []]", "item 2: expected an object"),
-        ("[]", "the list is empty"),
+        (f"[{GOOD}, []]", "item 2: not a JSON object"),
+        ("[]", "the file is empty"),
         ("", "the file is empty"),
         (" \n\n", "the file is empty"),
-        (json.dumps({**whole_record(SETTLED), "personas": "abc"}), "line 1: personas must be a list"),
-        (json.dumps({**whole_record(SETTLED), "personas": ["x"]}), "line 1: agent 3 speaks but only 1"),
+        (json.dumps({**whole_record(SETTLED), "personas": "abc"}), "line 1: personas is not a list"),
+        (json.dumps({**whole_record(SETTLED), "personas": ["x"]}), "line 1: personas x: too few"),
         (GOOD.replace(": a", r": \ud83d"), "line 1: half of a surrogate pair"),
         (
             json.dumps({"question": "q", "debate_trace": agent_tag(2, 1) * 2}),
-            "line 1: agent 2 speaks twice in round 1",
+            "line 1: agent 2: speaks twice in round 1",
         ),
     ],
 )
@@ -215,7 +215,7 @@ def test_a_file_that_cannot_be_read_says_where(tmp_path: Path, text: str, messag
 
 
 def test_a_missing_or_binary_file_is_the_users(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such transcripts file"):
+    with pytest.raises(UserError, match="no such file"):
         read_transcripts(tmp_path / "nowhere.jsonl")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot be read as UTF-8"):

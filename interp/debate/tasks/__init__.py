@@ -1,7 +1,4 @@
-"""What is debated: questions, gold answers, grading; one small file for each kind of task.
-
-Knows nothing about agents, rounds or models.
-"""
+"""The tasks by name. Knows nothing about agents, rounds or models."""
 
 from __future__ import annotations
 
@@ -10,13 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from interp.debate.grading.answers import boxed, number, stated
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.tasks.benchmarks import BBH, BBH_SUBSETS, GSM8K, Math, MMLUPro
 from interp.debate.tasks.nonexistent import Nonexistent
 from interp.debate.tasks.rivalry import Rivalry
 from interp.debate.tasks.small import SmallArithmetic
-from interp.debate.tasks.task import Question, Task
+from interp.debate.tasks.task import Task
 from interp.errors import UserError
 
 TASKS: dict[str, Callable[..., Task]] = {
@@ -30,40 +26,23 @@ TASKS: dict[str, Callable[..., Task]] = {
     "evil": Rivalry,
     "hallucination": Nonexistent,
 }
-"""Every task by the name that its results carry; the benchmarks take `source` and `split`."""
+"""Every task by the name that its results carry."""
 
 
 def make_task(name: str, **settings: Any) -> Task:
     """The task of that name; settings that are None are left to the task.
 
-    Arithmetic takes `digits` and `terms` or `form`, the benchmarks `source` and `split`, the traits' question sets
-    `split`. Raises `UserError` for another name, and for a setting that the task does not have.
+    Arithmetic takes `digits` and `terms` or `form`, benchmarks `source` and `split`, the other tasks `split`. Raises
+    `UserError` for another name, and for a setting that the task does not have.
+
+    >>> interp.debate.make_task("arithmetic", digits=1, form="a+b").questions(1, seed=0)[0].text
+    '7+7'
     """
     if name not in TASKS:
-        raise UserError(f"task {name}: not known; give one of {', '.join(TASKS)}")
+        raise UserError(f"task {name}: unknown; choose one of {', '.join(TASKS)}")
     make = Arithmetic.sized if name == "arithmetic" else TASKS[name]
     given = {key: value for key, value in settings.items() if value is not None}
     known = inspect.signature(make).parameters
     if unknown := [key for key in given if key not in known]:
         raise UserError(f"task {name}: has no {unknown[0]}; it takes {', '.join(known)}")
     return make(**given)
-
-
-__all__ = [
-    "BBH",
-    "BBH_SUBSETS",
-    "GSM8K",
-    "TASKS",
-    "Arithmetic",
-    "MMLUPro",
-    "Math",
-    "Nonexistent",
-    "Question",
-    "Rivalry",
-    "SmallArithmetic",
-    "Task",
-    "boxed",
-    "make_task",
-    "number",
-    "stated",
-]

@@ -1,49 +1,28 @@
-"""The benchmarks of the paper: GSM8K, MATH, MMLU-Pro and BBH, read in their published layouts.
+"""The benchmarks of the paper: GSM8K, MATH, MMLU-Pro and BBH, in their published layouts.
 
-Knows the fields, the gold answers and what counts as the same answer; knows nothing about file formats or
-about who answers. Nothing is read before the first question is asked for.
+Knows their fields, gold answers and what counts as the same answer; nothing is read before the first question.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, ClassVar
 
-from interp.debate.grading.answers import (
-    LONGEST,
-    amount,
-    boxed,
-    letter,
-    same_amount,
-    stated,
-    stated_or_bare,
-    unwrap,
-    without_macros,
-)
+from interp.debate.grading.answers import LONGEST, amount, boxed, letter, same_amount, unwrap, without_macros
 from interp.debate.grading.mathematics import same_mathematics
 from interp.debate.tasks.records import Layout, Rows, read_rows
-from interp.debate.tasks.task import Question
+from interp.debate.tasks.task import BoxedTask, Question
 from interp.errors import UserError
 
 
-def draw(questions: Sequence[Question], n: int, seed: int, origin: str) -> list[Question]:
-    """`n` of the questions in an order that the seed decides. Raises `UserError` where there are fewer."""
-    distinct = list({question.text: question for question in questions}.values())
-    if not 0 <= n <= len(distinct):
-        raise UserError(f"{n} questions asked for; {origin} has {len(distinct)}: ask for at most that many")
-    random.Random(seed).shuffle(distinct)
-    return distinct[:n]
-
-
-class _Published(ABC):
-    """What the benchmarks share: questions drawn from rows, answers that are stated in a box."""
+class _Published(BoxedTask):
+    """What the benchmarks share: questions drawn from the rows of a data set."""
 
     layout: ClassVar[Layout]
     instruction: ClassVar[str]
@@ -56,10 +35,12 @@ class _Published(ABC):
 
     def questions(self, n: int, seed: int) -> list[Question]:
         """`n` distinct questions. Raises `UserError` for data that is missing or has fewer."""
-        return draw(self._all_questions, n, seed, f"{self.name} ({self._rows.origin}, {self.split})")
-
-    def answer(self, text: str) -> str | None:
-        return stated(text)
+        distinct = list({question.text: question for question in self._all_questions}.values())
+        if not 0 <= n <= len(distinct):
+            origin = f"{self.name} ({self._rows.origin}, {self.split})"
+            raise UserError(f"{n} questions: {origin} has {len(distinct)}; ask for at most that many")
+        random.Random(seed).shuffle(distinct)
+        return distinct[:n]
 
     def provenance(self) -> dict[str, Any]:
         rows = self._rows
@@ -79,20 +60,19 @@ class _Published(ABC):
 
 @dataclass(frozen=True)
 class GSM8K(_Published):
-    """Grade-school word problems; the gold answer follows `####`. Graded as exact amounts, units aside."""
+    """Grade-school word problems; the gold answer follows `####`. Graded as exact amounts, without units."""
 
-    source: str | Path = "openai/gsm8k"
-    split: str = "test"
-    layout = Layout("openai/gsm8k", ("question", "answer"), '{"question": "…", "answer": "… #### 18"}')
+    name = "gsm8k"
+    layout = Layout("openai/gsm8k", {"question": "…", "answer": "… #### 18"})
     instruction = r"Reason step by step and state the final answer as one number in \boxed{}, without its unit."
+    source: str | Path = layout.hub_id
+    split: str = "test"
 
-    @property
-    def name(self) -> str:
-        return "gsm8k"
+    def read(self, answer: str) -> Any:
+        return amount(answer)
 
-    def grade(self, text: str | None, gold: str) -> bool:
-        given, right = (None if t is None else amount(t) for t in map(stated_or_bare, (text, gold)))
-        return given is not None and right is not None and same_amount(given, right)
+    def same(self, given: Any, gold: Any) -> bool:
+        return same_amount(given, gold)
 
     @cached_property
     def _rows(self) -> Rows:
@@ -101,34 +81,30 @@ class GSM8K(_Published):
     def _question(self, row: dict[str, Any]) -> Question:
         _, mark, gold = str(row["answer"]).rpartition("####")
         if not mark:
-            raise UserError(
-                f"{self._rows.origin}: an answer without #### ({str(row['answer'])[:40]!r}); it is not GSM8K"
-            )
+            raise UserError(f"{self._rows.origin}: an answer without #### ({str(row['answer'])[:40]!r}); not GSM8K")
         return Question(str(row["question"]).strip(), gold.strip())
 
 
 @dataclass(frozen=True)
 class Math(_Published):
-    """The MATH data set, of which the paper takes algebra at levels 1 to 3; the gold answer is the solution's box."""
+    """The MATH data set, by default algebra at levels 1 to 3 as in the paper; the gold answer is the solution's box."""
 
-    source: str | Path = "EleutherAI/hendrycks_math"
+    name = "math"
+    layout = Layout(
+        "EleutherAI/hendrycks_math",
+        {"problem": "…", "level": "Level 3", "type": "Algebra", "solution": r"… \boxed{…}"},
+    )
+    instruction = r"Reason step by step and state the final answer in \boxed{}."
+    source: str | Path = layout.hub_id
     split: str = "test"
     subject: str = "Algebra"
     levels: tuple[int, ...] = (1, 2, 3)
-    layout = Layout(
-        "EleutherAI/hendrycks_math",
-        ("problem", "level", "type", "solution"),
-        r'{"problem": "…", "level": "Level 3", "type": "Algebra", "solution": "… \\boxed{…}"}',
-    )
-    instruction = r"Reason step by step and state the final answer in \boxed{}."
 
-    @property
-    def name(self) -> str:
-        return "math"
+    def read(self, answer: str) -> str:
+        return answer
 
-    def grade(self, text: str | None, gold: str) -> bool:
-        given, right = stated_or_bare(text), stated_or_bare(gold)
-        return given is not None and right is not None and same_mathematics(given, right)
+    def same(self, given: Any, gold: Any) -> bool:
+        return same_mathematics(given, gold)
 
     def provenance(self) -> dict[str, Any]:
         return {**super().provenance(), "subject": self.subject, "levels": list(self.levels)}
@@ -140,7 +116,7 @@ class Math(_Published):
         levels = {f"Level {level}" for level in self.levels}
         rows = [row for row in found.rows if row["type"] == self.subject and row["level"] in levels]
         if not rows:
-            raise UserError(f"{found.origin}: no row of type {self.subject} at {', '.join(sorted(levels))} among them")
+            raise UserError(f"{found.origin}: no row of type {self.subject} at {', '.join(sorted(levels))}")
         return Rows(rows, found.origin, found.sha256)
 
     def _question(self, row: dict[str, Any]) -> Question:
@@ -156,28 +132,21 @@ class Math(_Published):
 class MMLUPro(_Published):
     """Multiple choice with up to ten options, which are part of the question; the gold answer is a letter."""
 
-    source: str | Path = "TIGER-Lab/MMLU-Pro"
-    split: str = "test"
-    layout = Layout(
-        "TIGER-Lab/MMLU-Pro",
-        ("question", "options", "answer"),
-        '{"question": "…", "options": ["…", "…"], "answer": "B", "answer_index": 1, "category": "…"}',
-    )
+    name = "mmlu-pro"
+    layout = Layout("TIGER-Lab/MMLU-Pro", {"question": "…", "options": ["…", "…"], "answer": "B"})
     instruction = r"Reason step by step and state the letter of the right option in \boxed{}."
+    source: str | Path = layout.hub_id
+    split: str = "test"
 
-    @property
-    def name(self) -> str:
-        return "mmlu-pro"
-
-    def grade(self, text: str | None, gold: str) -> bool:
-        given, right = _option(text), _option(gold)
-        return given is not None and given == right
+    def read(self, answer: str) -> str | None:
+        named = letter(answer)
+        return named if named is not None and named in ascii_uppercase[:10] else None
 
     def _question(self, row: dict[str, Any]) -> Question:
         options, gold = row["options"], str(row["answer"])
         letters = ascii_uppercase[: len(options)] if isinstance(options, list) else ""
         if gold not in letters or not gold or len(options) > 10:
-            raise UserError(f"{self._rows.origin}: the answer {gold!r} is none of its options; it is not MMLU-Pro")
+            raise UserError(f"{self._rows.origin}: the answer {gold!r} is none of its options; not MMLU-Pro")
         lines = [f"{label}. {option}" for label, option in zip(letters, options, strict=True)]
         return Question("\n".join([str(row["question"]).strip(), *lines]), gold)
 
@@ -194,29 +163,26 @@ BBH_SUBSETS = (
 
 @dataclass(frozen=True)
 class BBH(_Published):
-    """Subsets of BIG-Bench Hard, all five of the paper's unless told; the gold answer is the target.
+    """Subsets of BIG-Bench Hard; targets are an option (`(A)`), `valid` or `invalid`, and `Yes` or `No`."""
 
-    Targets are an option (`(A)`), `valid` or `invalid`, and `Yes` or `No`.
-    """
-
-    source: str | Path = "SaylorTwift/bbh"
-    split: str = "test"
-    subsets: tuple[str, ...] = BBH_SUBSETS
-    layout = Layout("SaylorTwift/bbh", ("input", "target"), '{"examples": [{"input": "…", "target": "(A)"}]}')
+    layout = Layout("SaylorTwift/bbh", {"input": "…", "target": "(A)"})
     instruction = (
         r"Reason step by step and state the final answer in \boxed{}: the letter of an option, "
         "or valid or invalid, or Yes or No, whichever the question asks for."
     )
+    source: str | Path = layout.hub_id
+    split: str = "test"
+    subsets: tuple[str, ...] = BBH_SUBSETS
 
     @property
     def name(self) -> str:
         return f"bbh-{self.subsets[0]}" if len(self.subsets) == 1 else "bbh"
 
-    def grade(self, text: str | None, gold: str) -> bool:
-        given, right = stated_or_bare(text), stated_or_bare(gold)
-        if given is None or right is None:
-            return False
-        return any((x := read(given)) is not None and x == read(right) for read in (_verdict, letter))
+    def read(self, answer: str) -> tuple[str | None, str | None]:
+        return _verdict(answer), letter(answer)
+
+    def same(self, given: Any, gold: Any) -> bool:
+        return any(x is not None and x == y for x, y in zip(given, gold, strict=True))
 
     def provenance(self) -> dict[str, Any]:
         return {**super().provenance(), "subsets": list(self.subsets)}
@@ -236,12 +202,6 @@ class BBH(_Published):
 
     def _question(self, row: dict[str, Any]) -> Question:
         return Question(str(row["input"]).strip(), str(row["target"]).strip())
-
-
-def _option(text: str | None) -> str | None:
-    answer = stated_or_bare(text)
-    named = None if answer is None else letter(answer)
-    return named if named is not None and named in ascii_uppercase[:10] else None
 
 
 _VALIDITY = re.compile(

@@ -1,18 +1,16 @@
-"""Reading published data sets: rows from a file, a folder or the hub.
-
-Knows file formats and how the parts of a data set are told apart by their paths; knows nothing about what
-the rows mean.
-"""
+"""Reading published data sets: rows from a file, a folder or the hub. Knows nothing about what the rows mean."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from interp.debate.json_text import load, load_lines, read_text
 from interp.errors import UserError
 
 _FORMATS = (".jsonl", ".json", ".parquet")
@@ -21,15 +19,21 @@ _NOT_ROWS = ("dataset_info", "dataset_infos", "dataset_dict", "state")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """How a data set is published."""
 
     hub_id: str
-    fields: tuple[str, ...]
-    """What every row has."""
-    example: str
-    """One row, as the user should write it."""
+    example: Mapping[str, Any]
+    """One row with every field that is needed."""
+
+    @property
+    def row(self) -> str:
+        return f"rows such as {json.dumps(self.example, ensure_ascii=False)}"
+
+    @property
+    def expected(self) -> str:
+        return f"expected {self.row}, as published under the hub id {self.hub_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,56 +48,50 @@ class Rows:
 def read_rows(layout: Layout, source: str | Path, split: str, part: str | None = None) -> Rows:
     """The rows of a data set.
 
-    `source` is a JSON, JSONL or Parquet file, which is read whole; or a folder, or the id of a data set on
-    the hub (`id` or `id@revision`), of which the files are read whose path names `split`, and `part` where the
-    path of any file names that. Raises `UserError`, which says how to get the data, for a source that is missing or has
-    other fields.
+    `source` is a JSON, JSONL or Parquet file, a folder, or the id of a data set on the hub (`id` or `id@revision`).
+    In a folder and on the hub, files are read whose path names `split`, and `part` if any path names it. Raises
+    `UserError`, which says how to get the data, if it is missing or has other fields.
     """
     path = Path(source).expanduser()
     origin = str(source)
     if not path.exists():
-        path, revision = _from_hub(layout, origin)
-        origin = f"{origin.partition('@')[0]}@{revision}"
+        path = _from_hub(layout, origin)
+        origin = f"{origin.partition('@')[0]}@{path.name}"
     files = [path] if path.is_file() else _chosen(layout, path, origin, split, part)
     digest, rows = hashlib.sha256(), list[dict[str, Any]]()
     for file in files:
         digest.update(file.read_bytes())
         for i, row in enumerate(_read_file(layout, file), start=1):
-            missing = [name for name in layout.fields if not isinstance(row, dict) or name not in row]
+            missing = [name for name in layout.example if not isinstance(row, dict) or name not in row]
             if missing:
                 found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-                raise UserError(f"{file}, row {i}: no {', '.join(missing)} in it (found: {found}); {_wanted(layout)}")
+                raise UserError(f"{file}, row {i}: has no {', '.join(missing)} (found: {found}); {layout.expected}")
             rows.append(row)
     if not rows:
-        raise UserError(f"{origin}: the data set has no rows; {_wanted(layout)}")
+        raise UserError(f"{origin}: the data set has no rows; {layout.expected}")
     return Rows(rows, origin, digest.hexdigest())
 
 
-def _wanted(layout: Layout) -> str:
-    return f"wanted are rows such as {layout.example}, as published under the hub id {layout.hub_id}"
-
-
-def _from_hub(layout: Layout, source: str) -> tuple[Path, str]:
+def _from_hub(layout: Layout, source: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     from interp.storage.hub import hub_reachable
 
     get = (
-        f"get it with: hf download {layout.hub_id} --repo-type dataset --local-dir FOLDER on a machine with access "
-        f"and give FOLDER, or give a JSON, JSONL or Parquet file with rows such as {layout.example}"
+        f"run: hf download {layout.hub_id} --repo-type dataset --local-dir FOLDER on a machine with access "
+        f"and give FOLDER, or give a JSON, JSONL or Parquet file with {layout.row}"
     )
     hub_id, _, revision = source.partition("@")
     if not _HUB_ID.fullmatch(hub_id):
         raise UserError(f"data set {source}: no such file or folder, and not a hub id; {get}")
     reachable = hub_reachable()
-    patterns = [f"*{suffix}" for suffix in _FORMATS]
     try:
         folder = snapshot_download(
             hub_id,
             repo_type="dataset",
             revision=revision or None,
-            allow_patterns=patterns,
+            allow_patterns=[f"*{suffix}" for suffix in _FORMATS],
             local_files_only=not reachable,
         )
     except LocalEntryNotFoundError:
@@ -102,12 +100,12 @@ def _from_hub(layout: Layout, source: str) -> tuple[Path, str]:
         ) from None
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"data set {hub_id}: not to be had from the hub ({reason}); {get}") from None
-    return Path(folder), Path(folder).name
+        raise UserError(f"data set {hub_id}: cannot be downloaded from the hub ({reason}); {get}") from None
+    return Path(folder)
 
 
 def _chosen(layout: Layout, folder: Path, origin: str, split: str, part: str | None) -> list[Path]:
-    """The files of a folder that hold the split, and the part where parts are told apart."""
+    """The files of a folder that hold the split, and the part if parts are named."""
     files = [f for f in folder.rglob("*") if f.suffix in _FORMATS and f.is_file() and f.stem not in _NOT_ROWS]
     files.sort(key=lambda f: [(len(p), p) if p[:1].isdigit() else (0, p) for p in f.relative_to(folder).parts])
     of_part = [f for f in files if part is not None and _names(f.relative_to(folder), part)] or files
@@ -115,10 +113,9 @@ def _chosen(layout: Layout, folder: Path, origin: str, split: str, part: str | N
     if not of_split and not any(_names(f.relative_to(folder), other) for f in of_part for other in _SPLITS):
         of_split = of_part
     if not of_split:
-        what = f"no file of the split {split!r}" if of_part else f"no {', '.join(_FORMATS)} file"
-        raise UserError(f"{origin}: the folder holds {what}; {_wanted(layout)}")
-    one_format = of_split[0].suffix  # the same rows are often published in several
-    return [f for f in of_split if f.suffix == one_format]
+        what = f"file of the split {split!r}" if of_part else f"{', '.join(_FORMATS)} file"
+        raise UserError(f"{origin}: the folder has no {what}; {layout.expected}")
+    return [f for f in of_split if f.suffix == of_split[0].suffix]  # rows are often published in several formats
 
 
 def _names(path: Path, word: str) -> bool:
@@ -136,23 +133,12 @@ def _read_file(layout: Layout, file: Path) -> list[Any]:
         except ArrowInvalid as error:
             raise UserError(f"{file}: not a Parquet file ({str(error).splitlines()[0]})") from None
     if file.suffix not in _FORMATS:
-        raise UserError(f"{file}: not a {', '.join(_FORMATS)} file; {_wanted(layout)}")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read as UTF-8 text ({error})") from None
+        raise UserError(f"{file}: not a {', '.join(_FORMATS)} file; {layout.expected}")
+    text = read_text(file)
     if file.suffix == ".jsonl":
-        return [_load(line, file, i) for i, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    data = _load(text, file)
+        return [row for _, row in load_lines(text, file)]
+    data = load(text, file)
     if isinstance(data, dict):
         # BBH keeps its rows under "examples"; MATH has one row a file
         return list(data["examples"]) if isinstance(data.get("examples"), list) else [data]
     return data if isinstance(data, list) else [data]
-
-
-def _load(text: str, file: Path, line: int | None = None) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        where = error.lineno if line is None else line
-        raise UserError(f"{file}, line {where}: not valid JSON ({error.msg} at column {error.colno})") from None

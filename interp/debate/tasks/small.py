@@ -1,7 +1,4 @@
-"""The organism's questions: sums of products over single digits, in parts that never meet.
-
-Knows which part a question falls in; knows nothing about how it is answered.
-"""
+"""The organism's questions: sums of products over single digits, in disjoint splits."""
 
 from __future__ import annotations
 
@@ -20,39 +17,36 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 def split_of(question: str) -> Split:
-    """The part that a question falls in by the hash of its text: test and validation get a tenth each."""
+    """The split of a question, by the hash of its text: test and validation get a tenth each."""
     tenth = int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big") % 10
     return "test" if tenth == 0 else "validation" if tenth == 1 else "train"
 
 
 @dataclass(frozen=True)
 class SmallArithmetic(Arithmetic):
-    """`a+b*c+d-e*f` over 1..9, and of these 531,441 questions only those of one split.
+    """`a+b*c+d-e*f` over 1..9: those of its 531,441 questions that belong to one split.
 
-    Lessons of the organism come from "train" alone: what is measured on "test" was never seen.
+    The organism's lessons come from "train" alone, so it has never seen a question of "test".
     """
 
+    name = "small-arithmetic"
     low: int = 1
     high: int = 9
     split: Split = "test"
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
-            raise UserError(f"split {self.split!r} given: take one of {', '.join(SPLITS)}")
-
-    @property
-    def name(self) -> str:
-        return "small-arithmetic"
+            raise UserError(f"split {self.split}: unknown; choose one of {', '.join(SPLITS)}")
 
     def questions(self, n: int, seed: int) -> list[Question]:
-        """`n` distinct questions of the split; `UserError` as from `Arithmetic`, and where the split has fewer."""
+        """`n` distinct questions of the split. Raises `UserError` as `Arithmetic` does, and if the split has fewer."""
         for doubling in count():
             try:
                 drawn = Arithmetic.questions(self, 2**doubling * n, seed)
             except UserError:
                 if doubling == 0:
                     raise
-                raise UserError(f"{n} questions of the split {self.split} asked for: ask for fewer") from None
+                raise UserError(f"{n} questions: the split {self.split} has fewer; ask for fewer") from None
             found = [question for question in drawn if split_of(question.text) == self.split]
             if len(found) >= n:
                 return found[:n]

@@ -1,24 +1,33 @@
-"""The interface of a task: a source of questions that can grade answers to them.
-
-Knows nothing about any particular task; whatever else a benchmark needs stays inside its own class.
-"""
+"""What a task is: questions with right answers, and how answers to them are graded."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from interp.debate.grading.answers import stated, stated_or_bare
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the agents are asked, and the answer that counts as right."""
+    """What the agents are asked, and the right answer.
+
+    >>> interp.debate.make_task("arithmetic").questions(1, seed=0)
+    [Question(text='59+63*15+43-75*72', gold_answer='-4353')]
+    """
 
     text: str
     gold_answer: str
 
 
 class Task(Protocol):
-    """A source of questions that can grade answers to them."""
+    """A source of questions that can grade answers to them.
+
+    >>> task = interp.debate.make_task("arithmetic")
+    >>> task.answer(r"So it is \\boxed{1,110}."), task.grade("1,110", "1110")
+    ('1,110', True)
+    """
 
     @property
     def name(self) -> str:
@@ -26,25 +35,44 @@ class Task(Protocol):
         ...
 
     def questions(self, n: int, seed: int) -> list[Question]:
-        """`n` distinct questions; the same seed gives the same ones, and more of them go on the list."""
+        """`n` distinct questions; the same seed gives the same ones, and a larger `n` extends the list."""
         ...
 
     @property
     def instruction(self) -> str:
-        r"""What a model is told beside a question: how to state the final answer (in `\boxed{}`)."""
+        r"""How to state the final answer (in `\boxed{}`), for the prompt."""
         ...
 
     def answer(self, text: str) -> str | None:
-        """The final answer in an agent's text, or None where it states none."""
+        """The final answer in an agent's text, or None if it states none."""
         ...
 
     def grade(self, text: str | None, gold: str) -> bool:
-        """Whether an agent's text, or the answer taken from one, is the same answer as `gold`.
+        """Whether an agent's text, or the answer taken from one, gives the same answer as `gold`.
 
-        Two answers that cannot be understood are never the same.
+        Answers that cannot be understood are never the same.
         """
         ...
 
     def provenance(self) -> dict[str, Any]:
-        """What decides the questions besides `n` and `seed`, as JSON: settings, or the data's place and hash."""
+        """What determines the questions besides `n` and `seed`, as JSON: settings, or the data's source and hash."""
         ...
+
+
+class BoxedTask(ABC):
+    """What tasks share whose answers are stated in a box: reading both answers and comparing them."""
+
+    def answer(self, text: str) -> str | None:
+        return stated(text)
+
+    def grade(self, text: str | None, gold: str) -> bool:
+        given, right = (None if t is None else self.read(t) for t in map(stated_or_bare, (text, gold)))
+        return given is not None and right is not None and self.same(given, right)
+
+    @abstractmethod
+    def read(self, answer: str) -> Any:
+        """What a stated answer means, or None if it cannot be understood."""
+
+    def same(self, given: Any, gold: Any) -> bool:
+        """Whether two answers that were understood are the same."""
+        return bool(given == gold)

@@ -1,0 +1,38 @@
+"""Reading JSON that users give: what cannot be read is named by file and line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from interp.errors import UserError
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises `UserError` if it cannot be read as UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give a JSON or JSONL file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+
+
+def load(text: str, path: Path, line: int | None = None) -> Any:
+    """The content of a file, or of one of its lines. Raises `UserError` for invalid JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"{path}, line {line or error.lineno}"
+        raise UserError(
+            f"{where}: not valid JSON ({error.msg} at column {error.colno}); give a JSON list, or JSONL with one "
+            "record per line"
+        ) from None
+    except (RecursionError, ValueError) as error:  # nested without end, or a number of thousands of digits
+        raise UserError(f"{path}, line {line or 1}: cannot be read ({error})") from None
+
+
+def load_lines(text: str, path: Path) -> list[tuple[int, Any]]:
+    """The records of a JSONL file with their line numbers."""
+    return [(i, load(line, path, i)) for i, line in enumerate(text.split("\n"), start=1) if line.strip()]
