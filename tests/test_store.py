@@ -43,15 +43,16 @@ def test_store_holds_what_was_read(tiny: Model, corpus: Corpus, tmp_path: Path) 
     for batch in read(tiny, corpus):
         for i, layer in enumerate(store.layers):
             np.testing.assert_array_equal(store[layer][batch.rows], batch.values[:, :, i])
-    assert isinstance(store[0], np.memmap)
+    np.testing.assert_array_equal(store[0, "mean"], store[0][:, 1])
     assert store.turns.persona == corpus.turns.persona
     np.testing.assert_array_equal(store.turns.stop, corpus.turns.stop)
     with safe_open(tmp_path / "a.safetensors", framework="numpy") as file:  # an ordinary safetensors file
         np.testing.assert_array_equal(file.get_tensor("blocks.2.hook_resid_post"), store[2])
-    with pytest.raises(KeyError):
-        store[1]
+    for key in (1, (0, "tag")):
+        with pytest.raises(UserError, match="layers 0, 2 and positions last, mean"):
+            store[key]  # type: ignore[index]
     (tmp_path / "a.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:-8])
-    with pytest.raises(UserError, match="not a whole store"):
+    with pytest.raises(UserError, match="not a complete store"):
         ActivationStore(tmp_path / "a.safetensors")
 
 
@@ -102,5 +103,5 @@ def test_no_space_is_found_out_at_once(corpus: Corpus, tmp_path: Path, monkeypat
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 64, (9).to_bytes(8, "little") + b'{"a": 1} '])
 def test_what_is_not_a_store(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(UserError, match="not a whole store"):
+    with pytest.raises(UserError, match="not a complete store"):
         ActivationStore(tmp_path / "a")

@@ -1,8 +1,8 @@
-"""Activations on disk: one safetensors file that opens as memory-mapped arrays.
+"""Activations on disk, in one safetensors file.
 
-Knows nothing about models. The file is laid out before the first reading (so a full disk is found
-out at once) and filled in place, transcript by transcript; until it is whole it carries another name
-and a note of what is done, so that a killed run goes on where it was.
+Knows nothing about models. The file gets its full size before the first reading (so a full disk shows at once) and is
+filled in place, transcript by transcript. Until complete it has another name, and a note of what is done beside it,
+from which a killed run resumes.
 """
 
 from __future__ import annotations
@@ -13,63 +13,85 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
 
 from interp.activations.corpus import COLUMNS, Corpus, TurnTable
 from interp.activations.reading import Readings, stream
 from interp.errors import Progress, UserError
 from interp.models.layers import SITES, Site
 from interp.models.model import Model
-from interp.storage.files import write_json
+from interp.storage.files import checked, read_json, write_json
 from interp.storage.provenance import package_versions
 
-_FORMAT = "interp.activations/1"
+
+@dataclass(frozen=True)
+class _Header:
+    """What a store says about itself."""
+
+    format: Literal["interp.activations/1"]
+    layers: tuple[int, ...]
+    positions: tuple[str, ...]
+    hook_point: str
+    questions: tuple[str, ...]
+    personas: tuple[str, ...]
+    provenance: dict[str, Any]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class _Note:
+    """How far an unfinished store has come."""
+
+    fingerprint: str
+    done: set[int]
 
 
 class ActivationStore:
-    """A whole store, for reading.
+    """A complete store, for reading; its file is an ordinary safetensors file with one tensor per hook point.
 
-    `store[layer]` is a memory-mapped float32 array of shape [turn, position, d_model] whose rows are
-    those of `turns`; the file is also an ordinary safetensors file with one tensor a hook point.
+    `store[layer]` is a float32 array of shape [turn, position, d_model], `store[layer, "last"]` reads one position
+    only; rows are those of `turns`.
+
+    >>> corpus = interp.activations.Corpus.build(transcripts[:2], model.tokenizer)
+    >>> store = interp.activations.read_activations(model, corpus, tmp_path / "a.safetensors", layers=[2])
+    >>> store[2].shape, store[2, "last"].shape
+    ((9, 1, 128), (9, 128))
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            size = self.path.stat().st_size
-            with self.path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(min(length, size)))
-            self.facts: dict[str, Any] = json.loads(header["__metadata__"]["interp"])
-            tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-            whole = size == 8 + length + max(entry["data_offsets"][1] for entry in tensors)
-        except (OSError, ValueError, KeyError, TypeError):
-            whole = False
-        if not whole:
-            raise UserError(f"{path}: not a whole store of activations; remove it, or give --restart to make it anew")
-        self._header, self._data_start = header, 8 + length
-        self.layers: tuple[int, ...] = tuple(self.facts["layers"])
-        self.positions: tuple[str, ...] = tuple(self.facts["positions"])
-        self.questions: tuple[str, ...] = tuple(self.facts["questions"])
-        columns = {name: np.array(self._map(name)) for name in COLUMNS}
-        self.turns = TurnTable(**columns, persona=tuple(self.facts["personas"]))
+            with safe_open(str(path), framework="numpy") as file:
+                header = checked(_Header, json.loads((file.metadata() or {}).get("interp", "null")))
+                columns = {name: file.get_tensor(name) for name in COLUMNS}
+        except (OSError, SafetensorError, ValueError) as error:
+            raise UserError(
+                f"{path}: not a complete store of activations ({error}); remove it, or replace it with --restart"
+            ) from None
+        self.layers, self.positions, self.questions = header.layers, header.positions, header.questions
+        self.hook_point, self.provenance, self.fingerprint = header.hook_point, header.provenance, header.fingerprint
+        self.turns = TurnTable(**columns, persona=header.personas)
 
-    def __getitem__(self, layer: int) -> Float[np.ndarray, "turn position d_model"]:
-        return self._map(self.facts["hook_point"].format(layer=layer))
-
-    def _map(self, name: str) -> np.ndarray:
-        entry = self._header[name]
-        dtype = {"F32": np.float32, "I64": np.int64}[entry["dtype"]]
-        offset = self._data_start + entry["data_offsets"][0]
-        return np.memmap(self.path, dtype=dtype, mode="r", offset=offset, shape=tuple(entry["shape"]))
+    def __getitem__(self, key: int | tuple[int, str]) -> Float[np.ndarray, "turn *position d_model"]:
+        layer, position = key if isinstance(key, tuple) else (key, None)
+        if layer not in self.layers or position not in (None, *self.positions):
+            raise UserError(
+                f"{layer}, {position}: not in {self.path}; it has layers {', '.join(map(str, self.layers))} "
+                f"and positions {', '.join(self.positions)}"
+            )
+        with safe_open(str(self.path), framework="numpy") as file:
+            values = file.get_slice(self.hook_point.format(layer=layer))
+            return values[:] if position is None else values[:, self.positions.index(position)]
 
 
 class StoreWriter:
-    """A store in the making; `append` readings until `missing` is empty, then `finish`."""
+    """A store in the making: `append` readings until nothing is `missing`, then `finish`."""
 
     def __init__(
         self,
@@ -82,15 +104,15 @@ class StoreWriter:
         d_model: int,
         provenance: Mapping[str, Any],
     ) -> None:
-        """Begin a store at `path`, or go on with one that was begun with exactly these arguments.
+        """Start a store at `path`, or resume one that was started with exactly these arguments.
 
-        Raises `UserError` when the disk has no room, or when another extraction was begun there.
+        Raises `UserError` when the disk is full, or when `path` holds anything else.
         """
         self.path = Path(path)
         self._part, self._note = _unfinished(self.path)
         self._transcripts = set(corpus.usable)
         facts: dict[str, Any] = {
-            "format": _FORMAT,
+            "format": "interp.activations/1",
             "layers": list(layers),
             "positions": list(positions),
             "hook_point": hook_point,
@@ -102,24 +124,23 @@ class StoreWriter:
         self._fingerprint = facts["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()
         self._names = [hook_point.format(layer=layer) for layer in layers]
         n_turns = len(corpus.turns)
-        shapes = {name: ("I64", [n_turns]) for name in corpus.turns.columns()}
+        shapes = {name: ("I64", [n_turns]) for name in COLUMNS}
         shapes |= {name: ("F32", [n_turns, len(positions), d_model]) for name in self._names}
         self._row_bytes = 4 * len(positions) * d_model
         header, self._offsets, size = _layout(shapes, {"interp": json.dumps(facts)})
         self.done: set[int] = set()
         if self.path.exists():
-            self._require(ActivationStore(self.path).facts["fingerprint"])
+            self._require(ActivationStore(self.path).fingerprint)
             self.done = set(self._transcripts)
         elif self._note.exists() and self._part.exists():
             try:
-                note = json.loads(self._note.read_text())
-                begun, done = note["fingerprint"], set(note["done"])
-            except (ValueError, KeyError, TypeError):
-                raise UserError(f"{self._note}: is damaged; give --restart to begin anew") from None
-            self._require(begun)
-            self.done = done
+                note = read_json(self._note, _Note)
+            except ValueError:
+                raise UserError(f"{self._note}: damaged; start over with --restart") from None
+            self._require(note.fingerprint)
+            self.done = note.done
         else:
-            self._begin(header, size, corpus)
+            self._start(header, size, corpus)
 
     @property
     def missing(self) -> int:
@@ -148,7 +169,7 @@ class StoreWriter:
         self._note.unlink(missing_ok=True)
         return ActivationStore(self.path)
 
-    def _begin(self, header: bytes, size: int, corpus: Corpus) -> None:
+    def _start(self, header: bytes, size: int, corpus: Corpus) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._part.open("wb") as file:
@@ -172,27 +193,27 @@ class StoreWriter:
     def _require(self, fingerprint: str) -> None:
         if fingerprint != self._fingerprint:
             raise UserError(
-                f"{self.path.parent}: holds activations begun with another model, transcripts or settings; "
-                f"give --restart to drop them, or another --out"
+                f"{self.path.parent}: holds activations of another model, other transcripts or other settings; "
+                "replace them with --restart, or give another --out"
             )
 
 
 def discard(path: str | Path) -> None:
-    """Remove a store, whole or begun."""
+    """Remove a store, complete or not."""
     for part in (Path(path), *_unfinished(Path(path))):
         part.unlink(missing_ok=True)
 
 
 def _allocate(descriptor: int, size: int) -> None:
-    """Take the room for a file; raises `OSError` where there is none."""
+    """Reserve space for a file; raises `OSError` on a full disk."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
-    else:  # macOS: a file with a hole, so that a full disk is found out only while filling it
+    else:  # macOS: a sparse file, so a full disk shows only while it is filled
         os.ftruncate(descriptor, size)
 
 
 def _unfinished(path: Path) -> tuple[Path, Path]:
-    """The data and the note of a store in the making."""
+    """The data and the note of an unfinished store."""
     return path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
 
 
@@ -225,30 +246,30 @@ def read_activations(
     data: dict[str, Any] | None = None,
     progress: Progress = lambda *_: None,
 ) -> ActivationStore:
-    """Stream the corpus through the model into a store on disk, going on where a killed call left off."""
+    """Stream the corpus through the model into a store on disk, resuming where a killed call stopped.
+
+    `data` says where the transcripts came from.
+
+    >>> corpus = interp.activations.Corpus.build(transcripts[:2], model.tokenizer)
+    >>> interp.activations.read_activations(model, corpus, tmp_path / "a.safetensors").layers
+    (0, 1, 2, 3)
+    """
     chosen = model.chosen_layers(layers)
-    settings: dict[str, Any] = {
-        "layers": chosen,
-        "positions": positions,
-        "hook_point": SITES[site],
-        "d_model": model.d_model,
-        "provenance": {"model": model.provenance, "transcripts": data or {}, "versions": package_versions()},
-    }
     if restart:
         discard(path)
-    writer = StoreWriter(path, corpus, **settings)
-    total = len(corpus.usable)
-    progress("reading activations", total - writer.missing, total)
-    readings = stream(
-        model,
+    writer = StoreWriter(
+        path,
         corpus,
         layers=chosen,
-        site=site,
         positions=positions,
-        batch_tokens=batch_tokens,
-        done=writer.done,
+        hook_point=SITES[site],
+        d_model=model.d_model,
+        provenance={"model": model.provenance, "transcripts": data or {}, "versions": package_versions()},
     )
-    for batch in readings:
+    total = len(corpus.usable)
+    progress("reading activations", total - writer.missing, total)
+    settings: dict[str, Any] = {"site": site, "positions": positions, "batch_tokens": batch_tokens}
+    for batch in stream(model, corpus, layers=chosen, **settings, done=writer.done):
         writer.append(batch)
         progress("reading activations", total - writer.missing, total)
     return writer.finish()

@@ -96,8 +96,8 @@ class Directions:
     Index by label, layer and round. An agent may be given by its seat, negative layers count from the last
     one held, a label alone gives all its layers, and a round is one of `rounds` (default "all"):
 
-    >>> found["agent 1", -1]
-    Direction(label='agent 1', layer=3, hook_point='blocks.3.hook_resid_post', residual_norm=4.3...)
+    >>> found["agent 1", -1].layer
+    3
     >>> [direction.layer for direction in found[2]]
     [0, 1, 2, 3]
     """
@@ -141,14 +141,15 @@ class Directions:
             f"{a} {m:.2f}" for a, m in zip(self.labels, chosen.get("mean", ()), strict=False) if m is not None
         ]
         site, width = self.hook_point.partition("hook_")[2], self.vectors.shape[-1]
-        adapters = "".join(f" + {adapter['name']}" for adapter in model.get("adapters", ()))
+        stages = model.get("lineage", {}).get("stages", ())
+        adapters = "".join(f" + {adapter['name']}" for adapter in model.get("adapters", ())[len(stages) :])
         return "\n".join(
             [
                 f"directions: {', '.join(self.labels)} at layers {_listed(self.layers)}, {site or self.hook_point}, "
                 f"width {width}",
                 f"model: {model.get('name', 'unknown')}{adapters}",
                 f"data: {self.facts.get('questions', 'unknown')} questions ({data.get('source', 'source unknown')})",
-                f"separation at layer {_listed(chosen['layers'])} (chosen on other questions): {', '.join(separation)}"
+                f"separation (layer {_listed(chosen['layers'])}, chosen on other questions): {', '.join(separation)}"
                 if separation
                 else "separation: not measured",
             ]

@@ -141,9 +141,8 @@ def measure(
     vectors: list[list[np.ndarray]] = []
     norms: list[float] = []
     evidence: dict[str, list[Evidence]] = {name: [] for name in rounds}
-    position = store.positions.index(settings.position)
     for i, layer in enumerate(store.layers):
-        values = np.array(store[layer][:, position])[contrast.rows]
+        values = store[layer, settings.position][contrast.rows]
         norms.append(float(np.linalg.norm(values, axis=-1).mean()))
         difference = differences(values)
         vectors.append([])
@@ -157,7 +156,7 @@ def measure(
         layers=store.layers,
         vectors=np.asarray(vectors, dtype=np.float32).transpose(1, 2, 0, 3),
         residual_norm=np.asarray(norms, dtype=np.float32),
-        hook_point=store.facts["hook_point"],
+        hook_point=store.hook_point,
         facts={},
         rounds=tuple(rounds),
     )
@@ -176,7 +175,7 @@ def measure(
         "labels": list(contrast.labels),
         "layers": list(store.layers),
         "position": settings.position,
-        "hook_point": store.facts["hook_point"],
+        "hook_point": store.hook_point,
         "transcripts": len(np.unique(store.turns.transcript)),
         "questions": len(store.questions),
         "question_hashes": [question_hash(question) for question in store.questions],
@@ -187,7 +186,7 @@ def measure(
         "evidence": summary,
         "best_layers": _best_layers(store.layers, evidence["all"]),
         "provenance": {
-            **store.facts["provenance"],
+            **store.provenance,
             "settings": asdict(settings) | {"layers": list(store.layers)},
             "created": datetime.now(UTC).isoformat("T", "seconds"),
         },

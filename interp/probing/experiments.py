@@ -155,8 +155,7 @@ def read_turns(setting: Setting, model: Model) -> tuple[Turns, dict[str, Layers]
             progress=setting.progress,
         )
         values: dict[str, Layers] = {
-            position: {layer: np.array(store[layer][:, i]) for layer in store.layers}
-            for i, position in enumerate(POSITIONS)
+            position: {layer: store[layer, position] for layer in store.layers} for position in POSITIONS
         }
     return turns, values
 
