@@ -157,7 +157,7 @@ def test_another_setting_is_another_evaluation(tmp_path: Path) -> None:
     run(tmp_path / "a.jsonl", "single", [Adder()])
     for changed in ({"name": "vote"}, {"agents": [Adder(wrong=(1,))]}, {"seed": 4}):
         given = {"name": "single", "agents": [Adder()], **changed}
-        with pytest.raises(UserError, match="begun with another"):
+        with pytest.raises(UserError, match="started with another"):
             run(tmp_path / "a.jsonl", **given)
     assert run(tmp_path / "a.jsonl", "single", [Adder(wrong=(1,))], restart=True).accuracy.mean == 0.9
     with pytest.raises(UserError, match="at least 1 of each"):

@@ -50,7 +50,7 @@ def test_a_file_cut_anywhere_loses_only_the_record_that_was_cut(tmp_path: Path) 
 def test_a_damaged_line_is_named(line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"n": 1}\n' + line + b'\n{"n": 3}\n')
-    with pytest.raises(UserError, match=r"a\.jsonl, line 2: is damaged"):
+    with pytest.raises(UserError, match=r"a\.jsonl, line 2: damaged"):
         Lines(path)
 
 
@@ -69,7 +69,7 @@ def test_a_journal_goes_on_only_with_what_it_was_begun_with(tmp_path: Path) -> N
         ({**made_by, "agents": [{"seed": 0}]}, "agents"),
         ({**made_by, "rounds": 3}, "rounds"),
     ):
-        with pytest.raises(UserError, match=f"begun with another {named}"):
+        with pytest.raises(UserError, match=f"started with another {named}"):
             Journal(path, changed)
     with pytest.raises(UserError, match="another run is writing it"):
         Journal(path, made_by)
@@ -93,7 +93,7 @@ def test_a_start_that_came_to_nothing_stands_in_nobodys_way(tmp_path: Path) -> N
     journal = Journal(tmp_path / "a.jsonl", {"server": "right"})
     assert json.loads((tmp_path / "a.json").read_text())["made_by"] == {"server": "right"}
     journal.pending.append({"paid": "for"})
-    with pytest.raises(UserError, match=r"begun with another server; .*delete \.a\.pending\.jsonl"):
+    with pytest.raises(UserError, match=r"started with another server; .*delete \.a\.pending\.jsonl"):
         Journal(tmp_path / "a.jsonl", {"server": "another"})
 
 

@@ -140,7 +140,7 @@ def test_the_command(interp: Any, model_folder: Path, tmp_path: Path, found: Dir
         ((*common[:4], tmp_path / "w.st", *prompt, "--foreign"), "width 16"),
         ((*common[:4], tmp_path / "none", *prompt), "no such file"),
         ((*common[:4], out, *prompt), "not a file of directions"),
-        ((*common, "--prompt", "another", "--out", out), "was begun with another"),
+        ((*common, "--prompt", "another", "--out", out), "started with another"),
     ):
         code, _, wrong = interp(*arguments)
         assert (code, expected in wrong, wrong.count("\n")) == (2, True, 1), wrong

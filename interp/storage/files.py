@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, never half of one."""
+"""Files written whole: after a kill there is the old file or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -16,28 +16,27 @@ Kind = TypeVar("Kind")
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it is synced and renamed onto `path`.
+    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`.
 
-    An exception, or a kill, leaves `path` as it was. A failure of the file system (no space left,
-    no permission) is a `UserError`.
+    An exception or a kill leaves `path` as it was. A full disk or missing permission is a `UserError`.
     """
     path = Path(path)
     if not path.name:
-        raise UserError(f"{path}: cannot be written (it is a folder); give a file")
+        raise UserError(f"{path}: cannot be written: a folder; give a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
         usual = temporary.stat().st_mode
         yield temporary
-        temporary.chmod(usual)  # not every library that writes here gives the usual permissions
+        temporary.chmod(usual)  # some libraries set other permissions
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed there") from error
     finally:
-        with suppress(OSError):  # nothing to remove, or nowhere to remove it from
+        with suppress(OSError):  # already renamed, or never made
             temporary.unlink()
 
 

@@ -1,4 +1,4 @@
-"""Whether the Hugging Face hub can be reached, decided once, and where downloads are kept."""
+"""Whether the Hugging Face hub can be reached, and where downloads are kept."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ HUB_TIMEOUT_SECONDS = 3.0
 
 @cache
 def hub_reachable() -> bool:
-    """Whether the hub answers within three seconds; asked once per process.
+    """Whether the hub answers within three seconds; checked once per process.
 
-    The hub's own client would retry for half a minute before it says no.
+    The hub's own client retries for half a minute before it gives up.
     """
     from huggingface_hub import constants
 
@@ -29,7 +29,7 @@ def hub_reachable() -> bool:
 
 
 def cache_dir() -> Path:
-    """Where converted models are kept: `INTERP_CACHE`, else the platform's cache folder."""
+    """Folder for converted models: `INTERP_CACHE`, or the platform's cache folder."""
     from platformdirs import user_cache_path
 
     return Path(os.environ.get("INTERP_CACHE") or user_cache_path("interp"))

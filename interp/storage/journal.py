@@ -1,4 +1,4 @@
-"""Records that a long run appends one by one, so that a killed run goes on where it was.
+"""Records that a long run appends one by one, so that a killed run can resume.
 
 Knows lines of JSON and the facts beside them; knows nothing about what the records mean.
 """
@@ -9,22 +9,31 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from interp.errors import UserError
-from interp.storage.files import atomic_write, write_json
+from interp.storage.files import atomic_write, read_json, write_json
 from interp.storage.provenance import differing, package_versions
 
 Row = TypeVar("Row")
 
 
-class Lines:
-    """A JSONL file for appending. What is in it when it opens is in `records`, in order.
+@dataclass(frozen=True)
+class _Facts:
+    """What stands beside the records, apart from their totals."""
 
-    A kill can leave the last line half written: it is cut off. One process at a time may have it open.
-    Raises `UserError` for a line that is no JSON object, and where the file cannot be written.
+    made_by: dict[str, Any]
+    versions: list[dict[str, str]]
+
+
+class Lines:
+    """A JSONL file for appending, open in one process at a time; `records` is what it held when opened.
+
+    A last line that a kill left half written is cut off. Raises `UserError` for a line that is not a JSON object, and
+    where the file cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -37,7 +46,7 @@ class Lines:
             content = self._file.read()
             self._file.truncate(content.rfind(b"\n") + 1)
         except BlockingIOError:
-            raise UserError(f"{path}: another run is writing it; wait for that, or give another --out") from None
+            raise UserError(f"{path}: another run is writing it; wait for it, or give another --out") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); give another place") from error
         self.records = _records(content, self.path)
@@ -49,7 +58,7 @@ class Lines:
             self._file.flush()
         except OSError as error:
             raise UserError(
-                f"{self.path}: cannot be written ({error.strerror}); make room and run it again, it goes on from here"
+                f"{self.path}: cannot be written ({error.strerror}); make room and run it again to resume"
             ) from error
 
     def close(self) -> None:
@@ -58,10 +67,10 @@ class Lines:
 
 
 class Journal:
-    """`NAME.jsonl` and beside it `NAME.json` with what made the records and, once finished, their totals.
+    """`NAME.jsonl`, and `NAME.json` with what made the records and, once finished, their totals.
 
-    `made_by` is what decides the records: a journal that was begun with anything else is left as it is,
-    and a `UserError` says what differs. `restart` removes what is there.
+    `made_by` is everything that decides the records; a journal made by anything else is left alone, and a `UserError`
+    says what differs. `restart` removes an existing journal.
     """
 
     def __init__(self, path: str | Path, made_by: Mapping[str, Any], *, restart: bool = False) -> None:
@@ -70,25 +79,25 @@ class Journal:
             raise UserError(f"{path}: give the file a name that ends in .jsonl")
         self._facts_path = self.path.with_suffix(".json")
         self._pending_path = self.path.with_name(f".{self.path.stem}.pending.jsonl")
-        self._made_by = json.loads(json.dumps(made_by))  # as it will be read again
+        self._made_by = json.loads(json.dumps(made_by))  # as it will be read back
         self._versions: list[dict[str, str]] = []
         holds = [p for p in (self.path, self._pending_path) if p.is_file() and p.stat().st_size]
         if restart:
             self._remove()
         elif holds:
-            self._go_on(holds)
+            self._resume(holds)
         versions = package_versions()
         if versions not in self._versions:
             self._versions.append(versions)
         self._lines = Lines(self.path)
         self.pending = Lines(self._pending_path)
-        """What does not yet make a whole record; it goes when the journal is finished."""
+        """Parts of unfinished records; removed when the journal is finished."""
         if restart or not holds:
             self._write_facts({})
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """The records that were there when the journal was opened."""
+        """The records that the journal held when opened."""
         return self._lines.records
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -104,11 +113,10 @@ class Journal:
         chunk: int,
         tell: Callable[[int, int], None] = lambda *_: None,
     ) -> list[dict[str, Any]]:
-        """Add the record of each row to `records`, those of all rows before; returns the new ones.
+        """Append one record per row to `records` (those of all earlier rows) and to the file; returns the new ones.
 
-        `write` makes the records of `chunk` rows at a time, and they are appended; those that were there when
-        the journal was opened are taken from there. What a kill cut is written again from its chunk's first
-        row on, so that rows stand in the same batches as before.
+        `write` makes the records of `chunk` rows at a time; records that the journal already held are reused. An
+        interrupted chunk is made again from its first row, so that rows share a batch with the same rows as before.
         """
         start = len(records)
         records += self.records[start : start + len(rows)]
@@ -123,14 +131,14 @@ class Journal:
         return records[start:]
 
     def rewrite(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Put these records in the place of all that are there; a kill leaves the old or the new ones."""
+        """Replace all records; a kill leaves the old or the new ones."""
         self._lines.close()
         with atomic_write(self.path) as temporary:
             temporary.write_bytes(b"".join(map(_line, records)))
         self._lines = Lines(self.path)
 
     def finish(self, totals: Mapping[str, Any]) -> None:
-        """Close the file and keep the totals beside it."""
+        """Close the file and write the totals beside it."""
         self._write_facts(totals)
         self._lines.close()
         self.pending.close()
@@ -145,20 +153,20 @@ class Journal:
         }
         write_json(self._facts_path, facts)
 
-    def _go_on(self, holds: Sequence[Path]) -> None:
-        """Take over what was begun, if it was begun with the same; `holds` are the files with its records."""
-        anew = f"to begin anew, delete {' and '.join(p.name for p in holds)} (--restart does, where there is one)"
+    def _resume(self, holds: Sequence[Path]) -> None:
+        """Take over the records in `holds` if the same things made them."""
+        over = f"to start over, delete {' and '.join(p.name for p in holds)} (or give --restart, where there is one)"
         try:
-            begun = json.loads(self._facts_path.read_text(encoding="utf-8"))
-            made_by, self._versions = begun["made_by"], list(begun["versions"])
-        except (OSError, ValueError, KeyError, TypeError):
+            before = read_json(self._facts_path, _Facts)
+        except (OSError, ValueError):
             raise UserError(
-                f"{self.path}: {self._facts_path.name} does not say how it was made; give another --out; {anew}"
+                f"{self.path}: {self._facts_path.name} does not say how it was made; give another --out; {over}"
             ) from None
-        if names := differing(made_by, self._made_by):
+        self._versions = before.versions
+        if names := differing(before.made_by, self._made_by):
             raise UserError(
-                f"{self.path}: was begun with another {' of '.join(reversed(names[0].split('.')[-2:]))}; "
-                f"give what it was begun with, or another --out; {anew}"
+                f"{self.path}: started with another {' of '.join(reversed(names[0].split('.')[-2:]))}; "
+                f"give what it was started with, or another --out; {over}"
             )
 
     def _remove(self) -> None:
@@ -170,7 +178,7 @@ class Journal:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole records of such a file. Raises `OSError`, and `UserError` as `Lines` does."""
+    """The complete records of a JSONL file; raises `OSError`, and `UserError` as `Lines` does."""
     return _records(path.read_bytes(), path)
 
 
@@ -179,7 +187,7 @@ def _line(record: Mapping[str, Any]) -> bytes:
 
 
 def _records(content: bytes, path: Path) -> list[dict[str, Any]]:
-    """The records in all lines but a torn last one."""
+    """The records of all complete lines."""
     records = []
     for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         try:
@@ -187,14 +195,14 @@ def _records(content: bytes, path: Path) -> list[dict[str, Any]]:
         except ValueError:
             record = None
         if not isinstance(record, dict):
-            raise UserError(f"{path}, line {number}: is damaged; remove the line, or begin anew with --restart")
+            raise UserError(f"{path}, line {number}: damaged; remove the line, or start over with --restart")
         records.append(record)
     return records
 
 
 def _lock(file: int) -> None:
-    """Until the file is closed, or its process has ended; raises `BlockingIOError` where another has it."""
-    with suppress(ImportError):  # there is none on Windows
+    """Lock until the file is closed or the process ends; raises `BlockingIOError` where another process holds it."""
+    with suppress(ImportError):  # not on Windows
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

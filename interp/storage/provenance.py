@@ -1,4 +1,4 @@
-"""What made an output: versions, hashes of files and folders, and how two records differ."""
+"""What an output was made from: versions, hashes of files and folders, and how two records differ."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-_MANIFEST = "interp-manifest.json"
+MANIFEST = "interp-manifest.json"
+"""Beside converted weights; not part of the model."""
 
 
 def file_sha256(path: Path) -> str:
@@ -17,24 +18,22 @@ def file_sha256(path: Path) -> str:
 
 
 def folder_sha256(folder: Path) -> str:
-    """SHA-256 over what makes a model in a folder (weights, configuration, tokenizer), by file name."""
+    """SHA-256 over the files of a model's folder (weights, configuration, tokenizer), by file name."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in {".safetensors", ".json", ".jinja", ".model", ".txt"} and path.name != _MANIFEST:
+        if path.suffix in {".safetensors", ".json", ".jinja", ".model", ".txt"} and path.name != MANIFEST:
             digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
-_PACKAGES = ("interp", "torch", "transformers", "transformer-lens", "peft", "numpy")
-
-
 def package_versions() -> dict[str, str]:
-    """The versions that a result depends on, for its provenance."""
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+    """Versions of the packages that a result depends on."""
+    packages = ("interp", "torch", "transformers", "transformer-lens", "peft", "numpy")
+    return {name: importlib.metadata.version(name) for name in packages}
 
 
 def differing(a: Any, b: Any, name: str = "") -> list[str]:
-    """The dotted names of the entries in which two JSON values differ, each as deep as it goes."""
+    """The dotted names of the innermost entries in which two JSON values differ."""
     if isinstance(a, dict) and isinstance(b, dict):
         names = [key for key in {**a, **b} if a.get(key) != b.get(key)]
         return [deep for key in names for deep in differing(a.get(key), b.get(key), f"{name}.{key}".lstrip("."))]
