@@ -1,4 +1,4 @@
-"""Figures of what runs left behind, one a file: each reads a folder of results and writes the figure.
+"""Figures of what runs wrote, one a file: each reads a folder of results and draws the figure.
 
 A folder of results is laid out as the commands write it:
 
@@ -12,13 +12,12 @@ A folder of results is laid out as the commands write it:
       suppression.json                interp suppress --out RESULTS/suppression.jsonl
       probes/NAME.json                interp probe NAME --out RESULTS/probes
 
-(`ablations.json`, and of a single model `directions.json`, may also lie in RESULTS itself.) Nothing else in it is
-read, and no figure needs more than its own files, which are small: directions, texts and checkpoints beside them can
-stay where they were made. `interp figures RESULTS --out DIR` makes all figures that there are results for, and one
-page with all of them; `python -m figures.NAME RESULTS --out DIR` makes one.
+`ablations.json`, and `directions.json` of a single model, may also lie in RESULTS itself. Each figure needs only
+these small files, not the checkpoints, directions or texts. `interp figures RESULTS --out DIR` draws all figures that
+there are results for on one page; `python -m figures.NAME RESULTS --out DIR` draws one.
 
 Each of `NAMES` is a module with `draw(folder)`, which returns figures with their captions and raises `UserError`
-where the results are missing. A new figure is a new file and its name here.
+if the results are missing. To add a figure, add a file and its name here.
 """
 
 NAMES = (

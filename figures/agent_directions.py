@@ -1,7 +1,7 @@
 """Agents' directions over layers, base beside internalized: `python -m figures.agent_directions RESULTS --out DIR`.
 
-Reads `directions/NAME/directions.json`, which `interp extract-directions` writes, of every model that there is; where
-there is none, RESULTS may be the --out of a single `interp extract-directions`.
+Reads `directions/NAME/directions.json`, which `interp extract-directions` writes, of every model; if there is none,
+RESULTS may be the --out of a single `interp extract-directions`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.results import main, needed, read_json
+from figures.results import main, read_results
 from interp.errors import UserError
-from interp.reports.directions import reliability_figure, separation_figure
-from interp.reports.drawn import Drawn
-from interp.reports.panels import finished, layer_ticks, level, panels
-from interp.reports.style import agent_colour, model_looks, who_is_who
+from interp.reports.directions import draw_evidence
+from interp.reports.page import Drawn
+from interp.reports.style import agent_colour, finished, fit_y, layer_ticks, level, model_looks, panels, who_is_who
 
 _MADE_BY = "interp extract-directions"
 
 
 def agent_directions(found: Mapping[str, dict[str, Any]]) -> go.Figure:
-    """Separation, reliability and the cosines between agents, below one another; models, base first, side by side.
+    """Separation, reliability and the cosines between agents, below one another; models side by side, base first.
 
     `found` has by model the facts of `directions.json`. Lines and bands are those of the report.
     """
@@ -32,16 +31,9 @@ def agent_directions(found: Mapping[str, dict[str, Any]]) -> go.Figure:
     titles = [look.label for look in looks.values()]
     y = ("separation", "reliability", "cosine")
     figure = panels(3, len(found), x="layer", y=y, titles=titles, height=125)
-    named: set[str] = set()
-    lows = [1.0, 1.0]
     for column, facts in enumerate(found.values(), start=1):
-        for row, made in enumerate((separation_figure(facts), reliability_figure(facts)), start=1):
-            for trace in made.data:
-                trace.showlegend = trace.showlegend is not False and trace.name not in named
-                named |= {trace.name} if trace.showlegend else set()
-                figure.add_trace(trace, row=row, col=column)
-            lows[row - 1] = min(lows[row - 1], made.layout.yaxis.range[0])
-            level(figure, (row, column), 0.5 if row == 1 else 0.0)
+        for row, quantity in enumerate(y[:2], start=1):
+            draw_evidence(figure, (row, column), facts, quantity)
         cosine = facts["evidence"]["all"]["cosine"]
         for a, b in combinations(range(len(facts["labels"])), 2):
             figure.add_scatter(
@@ -57,43 +49,41 @@ def agent_directions(found: Mapping[str, dict[str, Any]]) -> go.Figure:
             )
         level(figure, (3, column), 0.0)
     layer_ticks(figure, {layer for facts in found.values() for layer in facts["layers"]})
-    figure.update_yaxes(range=[lows[0], 1.03], tickformat=".0%", row=1)
-    figure.update_yaxes(range=[lows[1], 1.03], row=2)
+    fit_y(figure, 1, floor=0.4, ceiling=1.0)
+    fit_y(figure, 2, floor=-0.2, ceiling=1.0)
+    figure.update_yaxes(tickformat=".0%", row=1)
     figure.update_yaxes(range=[-1.05, 1.05], row=3)
     return finished(figure)
 
 
 def caption(found: Mapping[str, dict[str, Any]]) -> str:
-    """What the figure shows, and of how much."""
+    """What is shown, and n."""
     looks = model_looks(list(found))
-    counts = [
-        f"{f['questions']:,} questions ({f['turns']:,} turns) in {looks[name].label}" for name, f in found.items()
-    ]
+    n = [f"{f['questions']:,} questions ({f['turns']:,} turns) in {looks[name].label}" for name, f in found.items()]
     by = next(iter(found.values()))["by"]
     return (
         f"Directions of each {by} over layers ({who_is_who(looks)}). Separation: how often, on held-out questions, a "
-        f"turn lies further along its own {by}'s direction than another's of the same question and round. Reliability: "
-        "the cosine between the directions of two halves of the questions. Bands are 95 % intervals over questions; "
-        f"grey are shuffled labels and random directions. Cosine: between two {by}s' directions, the line in the "
-        f"colour of one and the marks in that of the other. n = {'; '.join(counts)}."
+        f"turn lies further along its own {by}'s direction than another {by}'s turn on the same question and round. "
+        "Reliability: the cosine between the directions from two halves of the questions. Bands are 95 % intervals "
+        f"over questions; grey: shuffled labels and random directions. Cosine: between two {by}s' directions, the line "
+        f"in the colour of one and the marks in the colour of the other. n = {'; '.join(n)}."
     )
 
 
 def read(folder: Path) -> list[dict[str, dict[str, Any]]]:
-    """By name the facts of the folders in `directions`, the base first: a group for each base and set of labels.
+    """By name the facts of each model, the base first: a group for each base and set of labels.
 
-    Of a folder that holds directions itself, these alone, by the model's name. Raises `UserError` where there is none.
+    Raises `UserError` if there are none.
     """
     paths = sorted(folder.glob(_files(folder)))
     if not paths:
         raise UserError(
-            f"{folder}: holds no directions.json and no directions/NAME/directions.json; {_MADE_BY} --out {folder}, of "
-            f"several models --out {folder}/directions/NAME, writes it"
+            f"{folder}: no directions.json and no directions/NAME/directions.json; {_MADE_BY} --out {folder} writes "
+            f"it, or --out {folder}/directions/NAME for each of several models"
         )
     found = []
     for path in paths:
-        facts = read_json(path, _MADE_BY)
-        needed(facts, ("by", "labels", "layers", "evidence", "provenance"), path, _MADE_BY)
+        facts = read_results(path, ("by", "labels", "layers", "evidence", "provenance"), _MADE_BY)
         model = facts["provenance"]["model"]
         name = model["name"] if path.parent == folder else path.parent.name
         found.append((len(model["adapters"]), (model["hash"], *facts["labels"]), name, facts))
@@ -104,13 +94,13 @@ def read(folder: Path) -> list[dict[str, dict[str, Any]]]:
 
 
 def _files(folder: Path) -> str:
-    """Where the directions lie in a folder, with a star for each one's name."""
+    """Where the directions of a folder are, with a star for each name."""
     several = "directions/*/directions.json"
     return several if any(folder.glob(several)) else "directions.json"
 
 
 def draw(folder: Path) -> list[Drawn]:
-    """A figure a base and set of labels. Raises `UserError` where there are no directions."""
+    """A figure for each base and set of labels. Raises `UserError` if there are no directions."""
     drawn: list[Drawn] = []
     for found in read(folder):
         name = "agent_directions" if not drawn else f"agent_directions_{next(iter(found))}"
@@ -120,4 +110,4 @@ def draw(folder: Path) -> list[Drawn]:
 
 
 if __name__ == "__main__":
-    main(draw, "agent_directions", str(__doc__))
+    main(draw, __doc__)

@@ -1,7 +1,6 @@
 """What can be read from a model, layer by layer: `python -m figures.probes RESULTS --out DIR`.
 
-Reads `probes/NAME.json`, which `interp probe NAME --out RESULTS/probes` writes; `silent_agents` has a figure of
-its own.
+Reads `probes/NAME.json`, which `interp probe NAME --out RESULTS/probes` writes; `silent_agents` has its own figure.
 """
 
 from __future__ import annotations
@@ -13,14 +12,23 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.results import main, needed, read_json
+from figures.results import main, read_results
 from interp.errors import UserError
-from interp.reports.drawn import Drawn
-from interp.reports.panels import curve, finished, fit_y, key, layer_ticks, level, panels
-from interp.reports.style import CONTROL_COLOUR, model_looks, who_is_who
+from interp.reports.page import Drawn
+from interp.reports.style import (
+    CONTROL_COLOUR,
+    curve,
+    finished,
+    fit_y,
+    key,
+    layer_ticks,
+    level,
+    model_looks,
+    panels,
+    who_is_who,
+)
 from interp.reports.words import joined_words
 
-_MADE_BY = "interp probe"
 _TEXT = {"bag of words": "dot", "length and position": "dashdot"}
 _NEW = {
     "probe, new seat": ("new seat or persona", "circle-open"),
@@ -31,9 +39,9 @@ _ENDS = ("mean", "low", "high")
 
 
 def probes(found: dict[str, Any]) -> go.Figure:
-    """Accuracy above and selectivity below over layers, a target a column, a model a colour, beside the controls.
+    """Accuracy above and selectivity below, over layers, with controls: a column for each target, a colour a model.
 
-    Several seeds are averaged, and so are the shuffled labels of all models.
+    Seeds are averaged, and so are the shuffled labels of all models.
     """
     looks = model_looks(models(found))
     targets = list(dict.fromkeys(row["target"] for row in found["rows"] if not row["target"].startswith("fictitious")))
@@ -61,7 +69,7 @@ def probes(found: dict[str, Any]) -> go.Figure:
     for trace in figure.data:
         trace.showlegend = trace.showlegend and ", new " not in trace.name
     for name, symbol in dict.fromkeys(_NEW[row["kind"]] for row in found["rows"] if row["kind"] in _NEW):
-        key(figure, name, symbol=symbol)
+        key(figure, name, dash="solid", symbol=symbol)
     layer_ticks(figure, {row["layer"] for row in found["rows"] if row["layer"] is not None})
     figure.update_yaxes(tickformat=".0%", range=[0, 1.04], row=1)
     fit_y(figure, 2, floor=0.0, ceiling=0.5)
@@ -69,7 +77,7 @@ def probes(found: dict[str, Any]) -> go.Figure:
 
 
 def _over_layers(rows: Sequence[dict[str, Any]], what: str = "") -> dict[int, list[float]]:
-    """By layer the means, over rows, of accuracy (or of what else) and of its interval's ends."""
+    """By layer the mean, over rows, of accuracy (or of `what`) and of each end of its interval."""
     by: dict[int, list[dict[str, float]]] = {}
     for row in rows:
         by.setdefault(row["layer"], []).append(row[what] if what else row["scores"]["accuracy"])
@@ -87,34 +95,33 @@ def models(found: dict[str, Any]) -> list[str]:
 
 
 def caption(found: dict[str, Any]) -> str:
-    """What the figure shows, and of how much; the experiment's own findings last."""
+    """What is shown, and n."""
     looks = model_looks(models(found))
     counts = {row["target"]: (row["examples"], row["questions"]) for row in found["rows"]}
     n = [
         f"{examples:,} turns on {questions:,} questions ({target})" for target, (examples, questions) in counts.items()
     ]
     kinds = {row["kind"] for row in found["rows"]}
-    moved = " Open marks: on a seat, persona or round that the probe never saw." * bool(kinds & set(_NEW))
+    moved = " Open marks: on a seat, persona or round that the probe was not fitted on." * bool(kinds & set(_NEW))
     return (
         f"{found['asks']} Linear probes over layers ({who_is_who(looks)}). Above: accuracy on held-out questions, with "
-        "the same on shuffled labels, and what the text's words, or its length and position, give away without a model."
-        f"{moved} Below: selectivity, the accuracy beyond that on a control task with random labels. Bands are 95 % "
+        "shuffled labels, and from the text's words or its length and position without a model."
+        f"{moved} Below: selectivity, the accuracy above that on a control task with random labels. Bands are 95 % "
         f"intervals over questions; n = {joined_words(n)}."
     )
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What an experiment left. Raises `UserError` where it is not there, or something else."""
-    found = read_json(path, f"{_MADE_BY} {path.stem} --out {path.parent}")
-    needed(found, ("experiment", "asks", "finding", "rows", "tests"), path, _MADE_BY)
-    return found
+    """The result of an experiment. Raises `UserError` if there is none."""
+    names = ("experiment", "asks", "finding", "rows", "tests")
+    return read_results(path, names, f"interp probe {path.stem} --out {path.parent}")
 
 
 def draw(folder: Path) -> list[Drawn]:
-    """A figure an experiment. Raises `UserError` where there is none."""
+    """A figure for each experiment. Raises `UserError` if there are none."""
     paths = sorted(path for path in folder.glob("probes/*.json") if path.stem != "silent_agents")
     if not paths:
-        raise UserError(f"{folder / 'probes'}: holds no result; {_MADE_BY} NAME --out {folder / 'probes'} writes it")
+        raise UserError(f"{folder / 'probes'}: no results; interp probe NAME --out {folder / 'probes'} writes them")
     drawn = []
     for path in paths:
         found = read(path)
@@ -123,4 +130,4 @@ def draw(folder: Path) -> list[Drawn]:
 
 
 if __name__ == "__main__":
-    main(draw, "probes", str(__doc__))
+    main(draw, __doc__)

@@ -1,4 +1,4 @@
-"""Is what the agents would have said inside a model that answers at once? `python -m figures.silent_agents RESULTS`
+"""Are the agents still inside a model that answers directly? `python -m figures.silent_agents RESULTS --out DIR`
 
 Reads `probes/silent_agents.json`, which `interp probe silent_agents --out RESULTS/probes` writes.
 """
@@ -14,16 +14,10 @@ import plotly.graph_objects as go
 
 from figures.probes import models, read
 from figures.results import main
-from interp.reports.drawn import Drawn
-from interp.reports.panels import curve, finished, fit_y, level, panels, points
-from interp.reports.style import CONTROL_COLOUR, model_looks, who_is_who
+from interp.reports.page import Drawn
+from interp.reports.style import CONTROL_COLOUR, curve, finished, fit_y, level, model_looks, panels, points, who_is_who
 
-_TITLES = (
-    "A  at the question’s end",
-    "B  before its answer",
-    "C  beyond fictitious",
-    "D  moved toward agent",
-)
+_TITLES = ("A  at the question’s end", "B  before its answer", "C  beyond fictitious", "D  steered toward agent")
 _POSITIONS = {"question": (1, 1), "answer": (1, 2)}
 _QUESTION_ALONE = {"question": "operands, boosted", "answer": "operands and what it wrote, boosted"}
 _KINDS = {"own": "solid", "other agents": "dash", "random": "dot"}
@@ -32,7 +26,7 @@ Value = Mapping[str, float | None]
 
 
 def silent_agents(found: dict[str, Any]) -> go.Figure:
-    """Decoding above (AUC at the chosen layer), its gain beyond fictitious agents and steering below."""
+    """Decoding above (AUC at the chosen layer); below, its gain beyond fictitious agents, and steering."""
     names = models(found)
     looks = model_looks(names)
     targets = _targets(found)
@@ -62,23 +56,16 @@ def silent_agents(found: dict[str, Any]) -> go.Figure:
     level(figure, (2, 1), 0.0)
     _steered(figure, found, names[-1], looks[names[-1]].colour)
     level(figure, (2, 2), 0.0)
-    for (row, column), labels in (((1, 1), short), ((1, 2), short), ((2, 1), short), ((2, 2), short)):
-        n = len(labels) if row == 1 else len(agents)
-        ticks = {
-            "tickvals": list(range(n)),
-            "ticktext": labels[:n],
-            "range": [-0.5, n - 0.4],
-            "tickangle": 0,
-            "showgrid": False,
-        }
-        figure.update_xaxes(**ticks, row=row, col=column)
+    for row, n in ((1, len(short)), (2, len(agents))):
+        ticks = {"tickvals": list(range(n)), "ticktext": short[:n], "range": [-0.5, n - 0.4]}
+        figure.update_xaxes(**ticks, tickangle=0, showgrid=False, row=row)
     fit_y(figure, 1, floor=0.5, ceiling=1.0)
     figure.update_yaxes(tickformat=".0%", row=2, col=2)
     return finished(figure)
 
 
 def _steered(figure: go.Figure, found: dict[str, Any], model: str, colour: str) -> None:
-    """In each agent's place the change at each coefficient, from left to right."""
+    """At each agent's place, the change at each coefficient from left to right."""
     tests = [t for t in found["tests"] if t["name"] == "steered toward agent k" and t["model"] == model]
     coefficients = sorted({t["coefficient"] for t in tests})
     for kind, dash in _KINDS.items():
@@ -96,14 +83,14 @@ def _steered(figure: go.Figure, found: dict[str, Any], model: str, colour: str) 
 
 
 def _targets(found: dict[str, Any]) -> list[str]:
-    """The agents' errors in order, then their agreement, as far as they were decoded."""
+    """The agents' errors in order, then their agreement, if decoded."""
     known = dict.fromkeys(row["target"] for row in found["rows"])
     agents = [target for target in known if target.startswith("agent ") and target.endswith(" errs")]
     return sorted(agents) + [target for target in known if target == "agents agree"]
 
 
 def _spread(n: int, width: float = 0.36) -> list[float]:
-    """Where n marks stand around a place."""
+    """Offsets of n marks around a place."""
     return [width * (i / (n - 1) - 0.5) for i in range(n)] if n > 1 else [0.0] * n
 
 
@@ -119,12 +106,12 @@ def _test(found: dict[str, Any], name: str, model: str, target: str) -> Value | 
 
 
 def _mean(values: Sequence[Value]) -> Value | None:
-    """Over seeds; None where there is none."""
+    """Over seeds; None if there are none."""
     return {end: fmean(v[end] or 0.0 for v in values) for end in ("mean", "low", "high")} if values else None
 
 
 def caption(found: dict[str, Any]) -> str:
-    """What the figure shows, and of how much; the verdict of the experiment last."""
+    """What is shown, and n; the verdict of the experiment last."""
     names = models(found)
     looks = model_looks(names)
     n = max(row["questions"] for row in found["rows"])
@@ -134,24 +121,24 @@ def caption(found: dict[str, Any]) -> str:
     moved = ", ".join(f"{c:g}" for c in coefficients)
     how_many = f"{asked[0]:,} to {asked[-1]:,}" if len(asked) > 1 else ", ".join(map(str, asked))
     return (
-        f"{found['asks']} A model reads only the bare question; decoded is whether each agent errs in its own debate "
-        f"over it, and whether all agree ({who_is_who(looks)}). A: at the question's last token; B: before the number "
-        "in the box that it writes itself. Marks are AUCs of linear probes at a layer chosen on training questions; "
-        "diamonds are what the question alone (in B also what the model wrote) gives to gradient boosting; the line "
-        f"is chance. C: how much better than in the base an agent's errors are decoded, less the same for agents that "
-        f"never were (filled: as in A, open: as in B). D: {looks[names[-1]].label}, change in the share of answers "
-        f"that are agent k's when the model is moved along k's decoded direction by {moved} of the residual stream's "
-        f"length (left to right), beside the other agents' directions and random ones; n = {how_many} questions. Bars "
-        f"are 95 % intervals over questions; n = {n:,} questions in A to C. {found['finding'][0]}"
+        f"{found['asks']} A model reads only the bare question; probes decode whether each agent errs in an "
+        f"explicit debate on it, and whether all agree ({who_is_who(looks)}). A: at the question's last token. B: "
+        "before the number in the box that the model writes. Marks are AUCs of linear probes at a layer chosen on "
+        "training questions; diamonds are gradient boosting on the question alone (in B also on what the model wrote); "
+        "the line is chance. C: how much better an agent's errors are decoded than in the base, minus the same for "
+        f"fictitious agents (filled: as in A, open: as in B). D: {looks[names[-1]].label}, change in the share of "
+        f"answers that are agent k's when the model is steered along k's decoded direction by {moved} of the residual "
+        f"stream's length (left to right), along the other agents' directions and along random ones; n = {how_many} "
+        f"questions. Bars are 95 % intervals over questions; n = {n:,} questions in A to C. {found['finding'][0]}"
     )
 
 
 def draw(folder: Path) -> list[Drawn]:
-    """The figure of a folder of results. Raises `UserError` where there is none of the experiment."""
+    """The figure of a folder of results. Raises `UserError` if there is no result."""
     path = folder / "probes" / "silent_agents.json"
     found = read(path)
     return [Drawn("silent_agents", silent_agents(found), caption(found), f"probes/{path.name}")]
 
 
 if __name__ == "__main__":
-    main(draw, "silent_agents", str(__doc__))
+    main(draw, __doc__)

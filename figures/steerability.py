@@ -1,6 +1,6 @@
-"""How far each agent can be turned up: `python -m figures.steerability RESULTS --out DIR`.
+"""How far steering amplifies each agent: `python -m figures.steerability RESULTS --out DIR`.
 
-Reads `steerability.json`, which `interp sweep --out RESULTS/steerability.jsonl` writes beside the texts.
+Reads `steerability.json`, which `interp sweep --out RESULTS/steerability.jsonl` writes.
 """
 
 from __future__ import annotations
@@ -12,29 +12,30 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.results import main, needed, read_json
+from figures.results import main, read_results
 from interp.errors import UserError
-from interp.reports.drawn import Drawn
-from interp.reports.panels import curve, finished, key, layer_ticks, panels
-from interp.reports.style import agent_colour, model_looks, who_is_who
+from interp.reports.page import Drawn
+from interp.reports.style import agent_colour, curve, finished, key, layer_ticks, model_looks, panels, who_is_who
 
-_MADE_BY = "interp sweep"
 _MEASURES = {"rougeL": "ROUGE-L", "classifier": "probability"}
 _MEASURED = {
     "rougeL": "ROUGE-L against the agent's own turn",
     "classifier": "probability that the text is the agent's, by a classifier fitted on other debates",
 }
-_AFTER = {"turn": "that go on from the agent's tag in a transcript", "question": "that go on from the bare question"}
+_AFTER = {
+    "turn": "continued from the agent's tag in a transcript",
+    "question": "continued from the bare question",
+}
 _CONTROLS = {"others": ("other agents’ directions", "dash"), "random": ("random directions", "dot")}
 
 Curves = Sequence[dict[str, Any]]
-"""Those of one context and measure, as `interp.interventions.curves.summary` has them."""
+"""Curves of one context and measure, as `interp.interventions.curves.summary` has them."""
 
 
 def steerability(curves: Curves) -> go.Figure:
     """Above, scores over the coefficient at one layer; below, the area under such curves at every layer.
 
-    An agent a column, a model a colour; the agent's own direction solid with its interval, controls broken.
+    A column for each agent, a colour for each model; own directions solid with their intervals, controls broken.
     """
     at, agents = best_layer(curves), sorted({row["label"] for row in curves})
     looks = model_looks(list(dict.fromkeys(row["model"] for row in curves)))
@@ -59,18 +60,18 @@ def steerability(curves: Curves) -> go.Figure:
                 areas = [[row["area"][end] for row in known] for end in ("mean", "low", "high")]
                 layers = [row["layer"] for row in known]
                 curve(figure, (2, column), layers, *areas[: 3 if own else 1], **style, symbol="circle" if own else "")
-    for trace in figure.data:  # controls stand in the legend once, not once a model
+    for trace in figure.data:  # controls are in the legend once, not once for each model
         trace.showlegend = trace.showlegend and trace.name in {look.label for look in looks.values()}
     for kind, (name, dash) in _CONTROLS.items():
         if any(row["kind"] == kind for row in curves):
-            key(figure, name, dash)
+            key(figure, name, dash=dash)
     figure.update_yaxes(rangemode="tozero")
     layer_ticks(figure, {row["layer"] for row in curves}, row=2)
     return finished(figure)
 
 
 def best_layer(curves: Curves) -> int:
-    """The layer at which scores along the agents' own directions rise highest, on average over models and agents."""
+    """The layer where scores along the agents' own directions rise highest, mean over models and agents."""
     highest: dict[int, list[float]] = {}
     for row in curves:
         if row["kind"] == "own":
@@ -79,7 +80,7 @@ def best_layer(curves: Curves) -> int:
 
 
 def caption(curves: Curves, content: dict[str, Any]) -> str:
-    """What the figure shows, and of how much; `content` is all that the file holds."""
+    """What is shown, and n; `content` is the whole file."""
     settings, hidden = content["made_by"]["settings"], content["directions_without_question_hashes"]
     first, at = curves[0], best_layer(curves)
     looks = model_looks(list(dict.fromkeys(row["model"] for row in curves)))
@@ -97,9 +98,9 @@ def caption(curves: Curves, content: dict[str, Any]) -> str:
         f"{_AFTER[first['context']]} while multiples of a direction are added (units: {settings['units']}; steered "
         f"tokens: {settings['at']}). Above: over the coefficient, at the layer where scores rise highest on average. "
         "Below: the normalised area under the curve from coefficient 0 up, at each layer. Solid: along the agent's own "
-        "direction, each model with its own; broken, in the same colours: along the other agents' and along random "
+        "direction, from each model itself; broken, in the same colours: along the other agents' and along random "
         f"directions of the same length. Bands are 95 % intervals over questions; n = {count} questions"
-        + ("." if hidden else " that fitted no direction.")
+        + ("." if hidden else " that no direction was fitted on.")
         + "".join(gained)
     )
 
@@ -109,7 +110,7 @@ def _share(value: float) -> str:
 
 
 def own_curves(content: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """By context and measure the curves of each model along its own directions, the first set where it has several."""
+    """By context and measure the curves of each model along its own directions, or the first set of them."""
     first: dict[str, str] = {}
     kept: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in content["curves"]:
@@ -119,13 +120,13 @@ def own_curves(content: dict[str, Any]) -> list[list[dict[str, Any]]]:
 
 
 def draw(folder: Path) -> list[Drawn]:
-    """A figure a context and measure. Raises `UserError` where there is no sweep, or none along own directions."""
+    """A figure for each context and measure. Raises `UserError` if there is no sweep along own directions."""
     path = folder / "steerability.json"
-    content = read_json(path, f"{_MADE_BY} --out {path}l")
-    needed(content, ("curves", "gains", "made_by", "directions_without_question_hashes"), path, _MADE_BY)
+    names = ("curves", "gains", "made_by", "directions_without_question_hashes")
+    content = read_results(path, names, f"interp sweep --out {path}l")
     groups = own_curves(content)
     if not groups:
-        raise UserError(f"{path}: has no curve along a model's own directions; run interp sweep without --foreign")
+        raise UserError(f"{path}: no curve along a model's own directions; run interp sweep without --foreign")
     drawn = []
     for curves in groups:
         measure = "" if curves[0]["measure"] == "rougeL" else f"_{curves[0]['measure']}"
@@ -135,4 +136,4 @@ def draw(folder: Path) -> list[Drawn]:
 
 
 if __name__ == "__main__":
-    main(draw, "steerability", str(__doc__))
+    main(draw, __doc__)

@@ -1,6 +1,6 @@
-"""A trait steered away, and what that costs: `python -m figures.suppression RESULTS --out DIR`.
+"""A trait suppressed by steering, and what that costs: `python -m figures.suppression RESULTS --out DIR`.
 
-Reads `suppression.json`, which `interp suppress --out RESULTS/suppression.jsonl` writes beside the texts.
+Reads `suppression.json`, which `interp suppress --out RESULTS/suppression.jsonl` writes.
 """
 
 from __future__ import annotations
@@ -13,19 +13,17 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.results import main, needed, read_json
+from figures.results import main, read_results
 from interp.interventions.damage import SUPPRESSED
-from interp.reports.drawn import Drawn
-from interp.reports.panels import curve, finished, panels
-from interp.reports.style import CONTROL_COLOUR, INK, model_looks, who_is_who
+from interp.reports.page import Drawn
+from interp.reports.style import CONTROL_COLOUR, INK, Place, curve, finished, model_looks, panels, who_is_who
 from interp.reports.words import percent
 
-_MADE_BY = "interp suppress"
 _ROWS = {"trait": "trait score", "accuracy": "right answers", "perplexity": "perplexity"}
 _REMEDIES = {
     "guard": ("guarding prompt", "dot"),
     "fine-tune": ("benign fine-tune", "dashdot"),
-    "ablation": ("direction taken out", "solid"),
+    "ablation": ("direction ablated", "solid"),
 }
 _ASKED = {
     "persona": "by the persona's system prompt",
@@ -35,10 +33,10 @@ _ASKED = {
 
 
 def suppression(content: dict[str, Any], asked: str, source: str) -> go.Figure:
-    """Trait, accuracy and perplexity over the coefficient, a model a column, beside a random direction and remedies.
+    """Trait, accuracy and perplexity over the coefficient, with a random direction and remedies: a column a model.
 
-    `content` is what `interp.interventions.damage.summary` gives; shown is the layer chosen in validation, and
-    the coefficient chosen there as a ring.
+    `content` is what `interp.interventions.damage.summary` returns. The layer is the one chosen in validation, and a
+    ring marks the coefficient chosen there.
     """
     chosen = _chosen(content, asked, source)
     looks = model_looks(models(content))
@@ -59,21 +57,16 @@ def suppression(content: dict[str, Any], asked: str, source: str) -> go.Figure:
                 rows = sorted([*rows, plain], key=lambda row: float(row["coefficient"]))
                 values = [[row[what] and row[what][end] for row in rows] for end in ("mean", "low", "high")]
                 steered = remedy == "steering"
-                colour = looks[model].colour if steered else CONTROL_COLOUR
-                style: dict[str, Any] = {
-                    "colour": colour,
-                    "dash": "solid" if steered else "dash",
-                    "symbol": "circle" * steered,
-                }
-                curve(figure, (place, column), [row["coefficient"] for row in rows], *values, name=name, **style)
+                style: dict[str, Any] = {"name": name, "colour": CONTROL_COLOUR, "dash": "dash"}
+                if steered:
+                    style |= {"colour": looks[model].colour, "dash": "solid", "symbol": "circle"}
+                curve(figure, (place, column), [row["coefficient"] for row in rows], *values, **style)
                 at = next((row for row in rows if row["coefficient"] == choice["coefficient"]), None)
                 if steered and at is not None and at[what]:
                     _ring(figure, (place, column), choice["coefficient"], at[what]["mean"])
             if what != "perplexity":
                 _remedies(figure, (place, column), what, own, source)
-    for trace in figure.data:
-        if trace.name == "the trait’s direction":  # a colour a model, so that none can stand for all
-            trace.showlegend = False
+    figure.update_traces(showlegend=False, selector={"name": "the trait’s direction"})  # a colour for each model
     figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", row=1)
     figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", row=2)
     drawn = [row for row in content["rows"] if row["asked"] == asked and row["source"] in (None, source)]
@@ -84,7 +77,7 @@ def suppression(content: dict[str, Any], asked: str, source: str) -> go.Figure:
     return finished(figure)
 
 
-def _ring(figure: go.Figure, place: tuple[int, int], x: float, y: float) -> None:
+def _ring(figure: go.Figure, place: Place, x: float, y: float) -> None:
     name = "chosen in validation"
     figure.add_scatter(
         x=[x],
@@ -100,8 +93,8 @@ def _ring(figure: go.Figure, place: tuple[int, int], x: float, y: float) -> None
     )
 
 
-def _remedies(figure: go.Figure, place: tuple[int, int], what: str, own: Sequence[dict[str, Any]], source: str) -> None:
-    """A level each, which no coefficient changes."""
+def _remedies(figure: go.Figure, place: Place, what: str, own: Sequence[dict[str, Any]], source: str) -> None:
+    """A level line for each, as they have no coefficient."""
     for remedy, (name, dash) in _REMEDIES.items():
         direction = source.removesuffix(", clamp")
         row = next((r for r in own if r["remedy"] == remedy and r["source"] in (None, direction)), None)
@@ -117,12 +110,12 @@ def models(content: dict[str, Any]) -> list[str]:
 
 
 def _chosen(content: dict[str, Any], asked: str, source: str) -> dict[str, dict[str, Any]]:
-    """By model the layer and coefficient that were chosen in validation."""
+    """By model the layer and coefficient chosen in validation."""
     return {c["model"]: c for c in content["chosen"] if (c["asked"], c["source"]) == (asked, source)}
 
 
 def caption(content: dict[str, Any], asked: str, source: str) -> str:
-    """What the figure shows, and of how much."""
+    """What is shown, and n."""
     chosen = _chosen(content, asked, source)
     looks = model_looks(models(content))
     own = [row for row in content["rows"] if row["asked"] == asked and row["model"] in chosen]
@@ -130,12 +123,12 @@ def caption(content: dict[str, Any], asked: str, source: str) -> str:
     done = "clamped to" if source.endswith(", clamp") else "added with"
     made = "the contrast of system prompts" if source.startswith("prompts") else PurePath(source).name
     sentences = [
-        f"A trait called up {_ASKED.get(asked, asked)} and steered away along a direction ({made}) that is {done} a "
+        f"A trait elicited {_ASKED.get(asked, asked)} and suppressed along a direction ({made}) that is {done} a "
         f"coefficient (units: {settings['units']}; steered tokens: {settings['at']}); {who_is_who(looks)}. Above: mean "
-        "score of the trait. Middle: right answers to questions that are put plainly, under the same steering. Below: "
-        "perplexity of those answers under the unsteered base, on a logarithmic axis. Solid, in the model's colour: "
-        "along the trait's direction; grey: along random ones of the same length; level lines: what the other remedies "
-        "do. Layer and coefficient (ring) were chosen on validation questions. Bands are 95 % intervals over "
+        "score of the trait. Middle: right answers to plain questions under the same steering. Below: perplexity of "
+        "those answers under the unsteered base, on a logarithmic axis. Solid, in the model's colour: along the "
+        "trait's direction; grey: along random ones of the same length; level lines: other remedies. Layer and "
+        "coefficient (ring) were chosen on validation questions. Bands are 95 % intervals over "
         f"questions; n = {own[0]['questions']:,} test questions for the trait and "
         f"{len(content['made_by']['trait']['accuracy']['test']):,} for right answers."
     ]
@@ -156,10 +149,9 @@ def caption(content: dict[str, Any], asked: str, source: str) -> str:
 
 
 def draw(folder: Path) -> list[Drawn]:
-    """A figure for each direction and way of calling the trait up. Raises `UserError` where there are no results."""
+    """A figure for each direction and way to elicit the trait. Raises `UserError` if there are no results."""
     path = folder / "suppression.json"
-    content = read_json(path, f"{_MADE_BY} --out {path}l")
-    needed(content, ("rows", "chosen", "suppressed", "made_by"), path, _MADE_BY)
+    content = read_results(path, ("rows", "chosen", "suppressed", "made_by"), f"interp suppress --out {path}l")
     drawn = []
     for asked, source in dict.fromkeys((row["asked"], row["source"]) for row in content["chosen"]):
         short = re.sub(r"[^a-z0-9]+", "_", f"{asked} {PurePath(source).name}".lower()).strip("_")
@@ -169,4 +161,4 @@ def draw(folder: Path) -> list[Drawn]:
 
 
 if __name__ == "__main__":
-    main(draw, "suppression", str(__doc__))
+    main(draw, __doc__)

@@ -1,6 +1,6 @@
 """What an answer costs and how often it is right: `python -m figures.token_cost RESULTS --out DIR`.
 
-Reads `table.json`, which `interp train` writes, and nothing else.
+Reads `table.json`, which `interp train` writes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.results import main, needed, read_json
-from interp.reports.drawn import Drawn
-from interp.reports.panels import SMALL, finished, panels, points
-from interp.reports.style import INK, fade, model_looks
+from figures.results import main, read_results
+from interp.reports.page import Drawn
+from interp.reports.style import INK, SMALL, fade, finished, model_looks, panels, points
 from interp.reports.words import percent
 
-_MADE_BY = "interp train"
 _TITLES = {
     "single": "Single",
     "vote": "Vote",
@@ -31,20 +29,19 @@ _SYMBOLS = {"single": "circle", "vote": "square", "debate": "diamond"}
 _LOOKS = model_looks(["base", "debategpt", "sft", "imad"])
 _PLOT = (400, 250)  # pixels of the panel, near enough to place words
 _HIGHEST = 1.06
-_LETTER = 7.0
-_ASIDE = 9
+_LETTER, _ASIDE = 7.0, 9  # pixels: the width of a letter, and from a point to its word
 _ANCHORS = {1: "left", 0: "center", -1: "right"}
 _PLACES = ((1, 0), (-1, 0), (1, 16), (1, -16), (-1, 16), (-1, -16), (0, -32), (0, 32), (0, -48), (0, 48))
 
 
 def token_cost(table: dict[str, Any]) -> go.Figure:
-    """Accuracy with its interval over tokens a question, input and output, on a logarithmic axis: a point a method.
+    """Accuracy over tokens per question, input and output, on a logarithmic axis: a point for each method.
 
-    Where a trained method has several seeds, each of them is a faint point.
+    If a trained method has several seeds, each of them is a faint point.
     """
     rows = [row for row in table["rows"] if row["method"] in _TITLES]
     seeds = {row["method"]: list(row["by_seed"].values()) if len(row["by_seed"]) > 1 else [] for row in rows}
-    figure = panels(1, 1, x="tokens a question, in and out", y=("right answers",), height=_PLOT[1])
+    figure = panels(1, 1, x="tokens per question, in and out", y=("right answers",), height=_PLOT[1])
     for row in rows:
         name, colour = _TITLES[row["method"]], _LOOKS.get(row["method"], _LOOKS["base"]).colour
         hover = ": %{x:.0f} tokens, %{y:.1%}<extra></extra>"
@@ -77,9 +74,9 @@ def token_cost(table: dict[str, Any]) -> go.Figure:
 
 
 def placed(words: Sequence[str], across: Sequence[float], up: Sequence[float]) -> list[tuple[int, int]]:
-    """Where each word goes: right of its point (1), left of it (-1) or centred (0), and so many pixels higher.
+    """Where each word goes: right of its point (1), left of it (-1) or centred (0), and how many pixels higher.
 
-    Points without a word come last. A word goes to the first place at which it covers no point, bar or word.
+    Points without a word come last. A word goes to the first place where it covers no point, bar or word.
     """
     bars = [22] * len(words) + [5] * (len(up) - len(words))
     taken = [(x - 6, y - bar, x + 6, y + bar) for x, y, bar in zip(across, up, bars, strict=True)]
@@ -107,29 +104,28 @@ def _tokens(row: dict[str, Any]) -> float:
 
 
 def caption(table: dict[str, Any]) -> str:
-    """What the figure shows, and of how much."""
+    """What is shown, and n."""
     row = {row["method"]: row for row in table["rows"]}
     first = table["rows"][0]
     text = (
-        f"What an answer costs ({first['task']}): share of right answers over tokens a question, all calls of a method "
-        f"together, on a logarithmic axis; n = {first['questions']:,} questions that no stage has seen, bars are 95 % "
-        "intervals over questions. Single, Vote and Debate are the base model's; DebateGPT, SFT and IMAD are trained "
-        "on its debates and asked once."
+        f"What an answer costs ({first['task']}): share of right answers over tokens per question, all calls of a "
+        f"method together, on a logarithmic axis; n = {first['questions']:,} questions that no stage has seen. Bars "
+        "are 95 % intervals over questions. Single, Vote and Debate use the base model; DebateGPT, SFT and IMAD are "
+        "trained on its debates and asked once."
     )
     if "imad" in row and "debate" in row:
         share = _tokens(row["imad"]) / _tokens(row["debate"])
-        text += f" IMAD takes {percent(share)} of the tokens of Debate."
+        text += f" IMAD uses {percent(share)} of the tokens of Debate."
     seeds = max((len(each["by_seed"]) for each in table["rows"]), default=0)
     return text + (f" Faint points are the {seeds} seeds of training, which the others pool." if seeds > 1 else "")
 
 
 def draw(folder: Path) -> list[Drawn]:
-    """The figure of a folder of results. Raises `UserError` where there is no table."""
+    """The figure of a folder of results. Raises `UserError` if there is no table."""
     path = folder / "table.json"
-    table = read_json(path, _MADE_BY)
-    needed(table, ("rows", "tests"), path, _MADE_BY)
+    table = read_results(path, ("rows", "tests"), "interp train")
     return [Drawn("token_cost", token_cost(table), caption(table), path.name)]
 
 
 if __name__ == "__main__":
-    main(draw, "token_cost", str(__doc__))
+    main(draw, __doc__)

@@ -12,26 +12,25 @@ def figures(
     results: Annotated[
         Path | None,
         typer.Argument(
-            help="A folder of results, such as the --out of train or extract-directions; else the organism's."
+            help="Folder of results, such as the --out of train or extract-directions. Without it, the organism's.",
+            show_default=False,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for figures.html, and for each figure alone.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for figures.html and the files of each figure.")] = Path(
         "out/figures"
     ),
-    page_only: Annotated[bool, typer.Option("--page-only", help="Write figures.html and nothing else.")] = False,
+    page_only: Annotated[bool, typer.Option("--page-only", help="Write figures.html only.")] = False,
 ) -> None:
-    """Draw everything that a folder has results for, on one page that needs nothing else.
+    """Draw every figure that a folder has results for, on one page.
 
-    Read are table.json, preset.json and seed-K/metrics.jsonl (of train), ablations/ablations.json,
-    directions/NAME/directions.json (of extract-directions; of a single one directions.json), steerability.json (beside
-    the --out of sweep), suppression.json (of suppress) and probes/NAME.json, as far as they are there. What is left out
-    is named. SVG and PNG take kaleido and Chrome or Chromium.
+    Reads what train, extract-directions, sweep, suppress and probe wrote, and lists the figures it leaves out. SVG and
+    PNG need kaleido and Chrome or Chromium.
 
     Example: `interp figures out/smollm2 --out out/figures`
     """
     from figures.page import make
     from interp.models.catalog import SHIPPED_RESULTS
-    from interp.reports.drawn import NO_PICTURES
+    from interp.reports.page import NO_PICTURES
 
     written, left_out = make(results or SHIPPED_RESULTS, out, pictures=not page_only)
     for name, why in left_out.items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -18,9 +20,8 @@ from interp.errors import UserError
 from interp.interventions.curves import advantages, gains, steerability, summary
 from interp.interventions.damage import choices, damage_rows, suppressions
 from interp.interventions.damage import summary as suppression_summary
-from interp.reports import drawn
-from interp.reports.panels import WIDTH
-from interp.reports.style import agent_colour, fade, model_looks
+from interp.reports import page as pages
+from interp.reports.style import WIDTH, agent_colour, fade, model_looks
 
 LABELS = ("agent 1", "agent 2", "agent 3")
 MODELS = ("organism", "organism-imad")
@@ -182,7 +183,7 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawn, "_pictures", lambda drawn: {})  # one takes seconds to start
+    monkeypatch.setattr(pages, "_pictures", lambda drawn: {})  # one takes seconds to start
 
 
 def test_models_look_the_same_everywhere() -> None:
@@ -201,7 +202,7 @@ def test_token_cost() -> None:
     assert trace(figure, "Single").marker.color == trace(figure, "Vote").marker.color == model_looks(["b"])["b"].colour
     assert {note.text for note in figure.layout.annotations} == set(token_cost._TITLES.values())
     assert "n = 60 questions" in token_cost.caption(table())
-    assert "IMAD takes 5.0\u00a0% of the tokens" in token_cost.caption(table())
+    assert "IMAD uses 5.0\u00a0% of the tokens" in token_cost.caption(table())
     several = token_cost.token_cost(table(seeds=3))
     assert list(trace(several, "SFT, one seed").x) == [200] * 3
     assert "3 seeds" in token_cost.caption(table(seeds=3))
@@ -332,12 +333,13 @@ def test_what_is_missing_is_named(results: Path, tmp_path: Path, interp: Callabl
     (results / "steerability.json").write_text("{")
     drawn, left_out = page.collect(results)
     assert list(left_out) == ["token_cost", "steerability", "suppression"]
-    assert "table.json: is not there; interp train writes it" in left_out["token_cost"]
-    assert "no JSON" in left_out["steerability"]
+    assert "table.json: not found; interp train writes it" in left_out["token_cost"]
+    assert "not JSON" in left_out["steerability"]
     assert "has no 'rows'" in left_out["suppression"]
-    assert "table.json: is not there" in page.page(drawn, left_out, "x")
+    pages.write_page(drawn, left_out, "x", tmp_path / "x.html")
+    assert "table.json: not found" in (tmp_path / "x.html").read_text()
     (tmp_path / "empty").mkdir()
-    for folder, why in (("empty", "has no results"), ("nowhere", "is no folder")):
+    for folder, why in (("empty", "no results"), ("nowhere", "not a folder")):
         code, _, wrong = interp("figures", tmp_path / folder)
         assert (code, wrong.count("\n")) == (2, 1)
         assert why in wrong
@@ -348,11 +350,24 @@ def test_what_is_missing_is_named(results: Path, tmp_path: Path, interp: Callabl
 
 def test_a_figure_alone(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in NAMES:
-        output.main(import_module(f"figures.{name}").draw, name, "", [str(results), "--out", str(tmp_path / "out")])
-    assert "no pictures: they take kaleido" in capsys.readouterr().out
+        output.main(import_module(f"figures.{name}").draw, "", [str(results), "--out", str(tmp_path / "out")])
+    assert "no pictures: they need kaleido" in capsys.readouterr().out
     assert (tmp_path / "out" / "token_cost.txt").read_text().endswith("Debate.\n")
     assert len(list((tmp_path / "out").glob("*.html"))) == len(NAMES)
     with pytest.raises(SystemExit) as stop:
-        output.main(token_cost.draw, "token_cost", "", [str(tmp_path)])
+        output.main(token_cost.draw, "", [str(tmp_path)])
     assert stop.value.code == 2
-    assert "table.json: is not there" in capsys.readouterr().err
+    assert "table.json: not found" in capsys.readouterr().err
+
+
+def test_figures_need_no_trainer(results: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('trl', 'datasets', 'accelerate'): sys.modules[name] = None\n"
+        "from interp.cli import main\n"
+        f"sys.argv = ['interp', 'figures', {str(results)!r}, '--out', {str(tmp_path / 'out')!r}, '--page-only']\n"
+        "main()"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "left out" not in run.stdout

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import plotly.io
 import pytest
 
-from interp.reports.notebook import prepare, said, show
+from interp.reports.notebook import in_words, prepare, show
 
 pytest.importorskip("IPython")
 
@@ -49,7 +49,7 @@ def test_whoever_names_a_renderer_gets_it(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_verdicts_stand_out() -> None:
-    assert said([("Found.", "Here."), "And this."]).data == "**Found.** Here.\n\nAnd this."
+    assert in_words([("Found.", "Here."), "And this."]).data == "**Found.** Here.\n\nAnd this."
 
 
 def test_a_caption_stands_below_its_figure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 
-from interp.directions.extract import Projections
+from interp.directions.directions import Directions
+from interp.directions.extract import Extraction, Projections
 from interp.errors import UserError
 from interp.reports.directions import (
     cosine_figure,
@@ -101,9 +104,16 @@ def make_projections(n_labels: int = 3, n_questions: int = 40, question: str = "
     )
 
 
+def extraction(facts: dict[str, Any], projections: Projections | None = None) -> Extraction:
+    labels = tuple(facts["labels"])
+    vectors = np.ones((1, len(labels), len(LAYERS), 2), dtype=np.float32)
+    lengths = np.asarray(facts["residual_norm"], dtype=np.float32)
+    directions = Directions(labels, tuple(LAYERS), vectors, lengths, facts["hook_point"], facts, ("all",))
+    return Extraction(directions, projections or make_projections(len(labels)))
+
+
 def written(tmp_path: Path, facts: dict[str, Any], projections: Projections | None = None) -> str:
-    path = tmp_path / "report.html"
-    write_report(path, facts, projections or make_projections(len(facts["labels"])))
+    path = write_report(extraction(facts, projections), tmp_path)
     return path.read_text(encoding="utf-8").replace(get_plotlyjs(), "")
 
 
@@ -239,7 +249,7 @@ def test_null_results_are_worded_as_null(tmp_path: Path) -> None:
     facts["evidence"]["all"]["reliability"] = quantity(0.05, 0.2, 3)
     page = words(written(tmp_path, facts))
     assert "No separation was found." in page
-    assert "separation is no better than by chance or with shuffled labels: 53.0 % for agent 1" in page
+    assert "separation is no better than chance or shuffled labels: 53.0 % for agent 1" in page
     assert "No stable direction was found." in page
     assert "agents separate." not in page
 
@@ -265,7 +275,7 @@ def test_the_finding_is_that_of_a_layer_chosen_elsewhere(tmp_path: Path) -> None
     facts["evidence"]["all"]["chosen_layer"] = chance
     page = words(written(tmp_path, facts))
     assert "No separation was found." in page
-    assert "With the layer chosen on other questions (1 or 3), separation is no better than by chance" in page
+    assert "With the layer chosen on other questions (1 or 3), separation is no better than chance" in page
 
 
 def test_what_was_read_is_named(tmp_path: Path) -> None:
@@ -299,7 +309,7 @@ def test_a_page_without_any_evidence_still_says_so(tmp_path: Path) -> None:
     projections.y[:] = np.nan
     page = words(written(tmp_path, facts, projections))
     assert "This could not be measured. At layer 2, separation could not be measured" in page
-    assert "The best layers" not in page
+    assert "Best layers" not in page
 
 
 @pytest.mark.parametrize("skipped", [0, 1, 27])
@@ -348,15 +358,15 @@ def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
 def test_a_page_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("old")
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        write_report(tmp_path / "folder", make_facts(), make_projections())
+        write_report(extraction(make_facts()), tmp_path / "file")
     facts = make_facts()
     del facts["turns"]
     with pytest.raises(KeyError):
-        write_report(path, facts, make_projections())
+        write_report(extraction(facts), tmp_path)
     assert path.read_text() == "old"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "report.html"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "report.html"]
 
 
 def test_numbers_are_written_for_readers() -> None:
@@ -367,3 +377,21 @@ def test_numbers_are_written_for_readers() -> None:
 def test_agents_keep_their_colours_apart() -> None:
     assert len({agent_colour(k) for k in range(1, 9)}) == 8
     assert agent_colour(1) == agent_colour(9)
+
+
+def test_tables_and_words_import_neither_plotly_nor_jinja2() -> None:
+    modules = "interp.reports, interp.reports.tables, interp.reports.terminal, interp.reports.words, "
+    modules += "interp.reports.findings, interp.reports.notebook, interp.reports.intervention_tables"
+    code = f"import sys, {modules}; sys.exit(bool({{'plotly', 'jinja2'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_only_pages_styles_and_figures_import_plotly_or_jinja2() -> None:
+    interp = Path(__file__).resolve().parents[1] / "interp"
+    found = {
+        path.relative_to(interp).as_posix()
+        for path in interp.rglob("*.py")
+        if re.search(r"^(?:import|from) (?:plotly|jinja2)", path.read_text(), flags=re.MULTILINE)
+    }
+    drawn = {f"reports/{name}.py" for name in ("page", "style", "directions", "texts")}
+    assert found - {"models/tokens.py"} <= drawn  # tokens catches the errors of chat templates

@@ -12,7 +12,7 @@ from figures import results as output
 from figures import training_dynamics
 from figures.training_dynamics import running_mean
 from interp.errors import UserError
-from interp.reports import drawn
+from interp.reports import page as pages
 from interp.training.presets import PRESETS
 
 
@@ -45,7 +45,7 @@ def test_what_is_drawn() -> None:
     levels = ["limit", "coefficient", "a whole debate’s reward"]
     assert [trace.name for trace in figure.data if trace.showlegend] == levels
     said = training_dynamics.caption({0: metrics(), 3: metrics()}, organism)
-    assert "organism (seeds 0, 3, drawn one over the other)" in said
+    assert "organism (seeds 0, 3, overlaid)" in said
     assert "n = 4 + 4 optimizer steps" in said
     assert f"n = 80 + 80 batches, {organism.grpo.batch_size} completions each" in said
     for rows in (metrics()[:8], [{"loss": 1.0}]):
@@ -63,7 +63,7 @@ def test_running_mean() -> None:
 
 
 def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(drawn, "_pictures", lambda drawn: {})  # a browser takes seconds to start
+    monkeypatch.setattr(pages, "_pictures", lambda drawn: {})  # a browser takes seconds to start
     for seed in (0, 10, 2):
         folder = tmp_path / "run" / f"seed-{seed}"
         folder.mkdir(parents=True)
@@ -76,16 +76,16 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert list(by_seed) == [0, 2, 10]
     assert preset == PRESETS["organism"]
     draw = training_dynamics.draw
-    output.main(draw, "training_dynamics", "", [str(tmp_path / "run"), "--out", str(tmp_path / "out")])
+    output.main(draw, "", [str(tmp_path / "run"), "--out", str(tmp_path / "out")])
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"training_dynamics.html", "training_dynamics.txt"}
     page = (tmp_path / "out" / "training_dynamics.html").read_text()
     assert "seeds 0, 2, 10" in page
     assert "<script src" not in page  # it needs no network
-    assert "no pictures: they take kaleido" in capsys.readouterr().out
+    assert "no pictures: they need kaleido" in capsys.readouterr().out
     one, preset = training_dynamics.read_run(tmp_path / "run" / "seed-10")
     assert list(one) == [10]
     assert preset == PRESETS["organism"]
     with pytest.raises(SystemExit) as stop:
-        output.main(draw, "training_dynamics", "", [str(tmp_path / "out")])
+        output.main(draw, "", [str(tmp_path / "out")])
     assert stop.value.code == 2
-    assert "holds no metrics.jsonl" in capsys.readouterr().err
+    assert "no metrics.jsonl" in capsys.readouterr().err

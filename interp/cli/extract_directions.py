@@ -53,7 +53,7 @@ def extract_directions(
         found = extract.extract_directions(
             loaded, debates, out, settings, source=transcripts, restart=restart, progress=progress
         )
-    write_report(out / "report.html", dict(found.directions.facts), found.projections)
+    write_report(found, out)
     console.print(best_layers_table(found.directions))
     skipped = found.directions.facts["skipped"]
     for skip in skipped[:_MOST_SKIPPED]:

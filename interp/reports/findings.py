@@ -1,32 +1,65 @@
-"""The page that `interp extract-directions` writes: what was done, what was found, against what.
+"""What an extraction found, in sentences.
 
-Knows how to put the numbers that describe a set of directions (`facts`) into words and figures. Knows
-nothing about models, tensors or how the numbers came about: what it is not given, it does not show.
-Any number may be None (not defined), and then the sentences say so.
+Knows `facts`, the numbers that extraction saves beside the directions; knows nothing about models or how the numbers
+were measured. Where a number is None (not defined), the sentences say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Any
 
-from interp.reports.directions import activation_name, over_labels, start_layer
-from interp.reports.words import between, estimate, number, percent
+from interp.reports.words import Show, between, estimate, joined_words, number, percent
 
-_Show = Callable[[float], str]
 _READ_AT = {
     "last": "at the last token of every turn",
     "mean": "averaged over the tokens of every turn",
 }
+_ACTIVATIONS = {
+    "hook_resid_post": "residual stream",
+    "hook_attn_out": "attention output",
+    "hook_mlp_out": "MLP output",
+}
+_Values = Sequence[float | None]
+_PARTS = ("mean", "low", "high")
 
 
-def findings(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """What was done, whether the directions separate, whether they are stable: each a verdict and what it rests on."""
+def main_findings(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was done, whether the directions separate, whether they are stable: a verdict and its evidence for each.
+
+    >>> from interp.reports import main_findings
+    >>> [verdict for verdict, evidence in main_findings(found.facts)]
+    ['What was done.', 'The agents separate.', 'The directions are stable.']
+    """
     return [_done(facts), _separation(facts), _reliability(facts)]
 
 
-def _read_at(facts: dict[str, Any]) -> str:
+def activation_name(facts: dict[str, Any]) -> str:
+    """Which activations were read: the residual stream, or what a component adds to it."""
+    hook = facts["hook_point"].rsplit(".", 1)[-1]
+    return _ACTIVATIONS.get(hook, hook)
+
+
+def read_at(facts: dict[str, Any]) -> str:
+    """At which tokens the activations were read."""
     return _READ_AT.get(facts["position"], f"at the position “{facts['position']}” of every turn")
+
+
+def start_layer(facts: dict[str, Any]) -> int:
+    """The index of the best layer, or of the middle one if no layer is known to be best."""
+    layers: list[int] = facts["layers"]
+    return layers.index(facts["best_layers"][0]) if facts["best_layers"] else len(layers) // 2
+
+
+def over_labels(quantity: dict[str, Any]) -> tuple[_Values, _Values, _Values]:
+    """At every layer, the mean over the labels, the lowest of their lows and the highest of their highs."""
+
+    def reduced(part: str, reduce: Callable[[list[float]], float]) -> _Values:
+        columns = ([v for v in column if v is not None] for column in zip(*quantity[part], strict=True))
+        return [reduce(known) if known else None for known in columns]
+
+    return reduced("mean", fmean), reduced("low", min), reduced("high", max)
 
 
 def _done(facts: dict[str, Any]) -> tuple[str, str]:
@@ -37,7 +70,7 @@ def _done(facts: dict[str, Any]) -> tuple[str, str]:
         f"{_count(facts['questions'], 'question')}, {_count(facts['turns'], 'turn')} in all; "
         f"for each {by}, at {f'each of {layers} layers' if layers > 1 else 'one layer'}, its direction is "
         f"the mean difference between the model’s {activation_name(facts)} in its own turns and in the other "
-        f"{by}s’ turns on the same question in the same round, read {_read_at(facts)}.",
+        f"{by}s’ turns on the same question in the same round, read {read_at(facts)}.",
     )
 
 
@@ -45,83 +78,63 @@ def _separation(facts: dict[str, Any]) -> tuple[str, str]:
     by = facts["by"]
     chosen = facts["evidence"]["all"]["chosen_layer"]
     outcomes = _outcomes(facts, "separation", 0.5, percent, chosen if chosen["layers"] else None)
-    clauses = []
-    if found := outcomes["found"]:
-        clauses.append(
-            f"a turn on a held-out question lies further along its own {by}’s direction than another "
-            f"{by}’s turn with a probability of {_join(found)}"
-        )
-    if null := outcomes["null"]:
-        clauses.append(f"separation is no better than by chance or with shuffled labels: {_join(null)}")
-    if matched := outcomes["matched"]:
-        clauses.append(f"some random directions separate as well as these: {_join(matched)}")
-    if below := outcomes["below"]:
-        clauses.append(f"separation is below chance, so the direction does not carry over: {_join(below)}")
-    if unknown := outcomes["unknown"]:
-        clauses.append(f"separation could not be measured with an interval for {_join(unknown)}")
-    shuffled = _control(facts, "separation_shuffled", percent)
-    random = _control(facts, "separation_random", percent)
-    controls = [
-        "chance is 50\u00a0%",
-        *([f"shuffled labels give {shuffled}"] if shuffled else []),
-        *([f"random directions give {random}"] if random else []),
-    ]
+    words = {
+        "found": f"a turn on a held-out question lies further along its own {by}’s direction than another {by}’s turn "
+        "with a probability of ",
+        "null": "separation is no better than chance or shuffled labels: ",
+        "matched": "some random directions separate as well as these: ",
+        "below": "separation is below chance, so the direction does not carry over: ",
+        "unknown": "separation could not be measured with an interval for ",
+    }
+    clauses = [text + joined_words(outcomes[kind]) for kind, text in words.items() if outcomes[kind]]
+    controls = ["chance is 50\u00a0%"]
+    for control, name in (("shuffled", "shuffled labels give"), ("random", "random directions give")):
+        if given := _control(facts, f"separation_{control}", percent):
+            controls.append(f"{name} {given}")
     where = _where(facts)
     if chosen["layers"] and len(facts["layers"]) > 1:
         which = " or ".join(str(n) for n in chosen["layers"])
         where = f"With the layer chosen on other questions ({which})"
-    text = f"{where}, {'; '.join(clauses)}; {', '.join(controls)}; 95\u00a0% intervals in brackets."
-    lead = _lead(
-        outcomes,
-        f"The {by}s separate.",
-        f"Some {by}s separate.",
-        "No separation was found.",
-    )
-    return lead, text
+    lead = _lead(outcomes, f"The {by}s separate.", f"Some {by}s separate.", "No separation was found.")
+    return lead, f"{where}, {'; '.join(clauses)}; {', '.join(controls)}; 95\u00a0% intervals in parentheses."
 
 
 def _reliability(facts: dict[str, Any]) -> tuple[str, str]:
-    by = facts["by"]
     outcomes = _outcomes(facts, "reliability", 0.0, number)
     clauses = []
     if found := outcomes["found"]:
         clauses.append(
-            f"the directions that two halves of the questions give have a cosine of {_join(found)}, "
-            f"where 1 is the same direction and 0 an unrelated one"
+            f"the directions from two halves of the questions have a cosine of {joined_words(found)}, "
+            "where 1 is the same direction and 0 an unrelated one"
         )
     if null := outcomes["null"] + outcomes["below"]:
         clauses.append(
-            f"two halves of the questions agree no better than by chance or with shuffled labels, with a "
-            f"cosine of {_join(null)}"
+            "two halves of the questions agree no better than chance or shuffled labels, with a cosine of "
+            + joined_words(null)
         )
     if unknown := outcomes["unknown"]:
-        clauses.append(f"agreement could not be measured with an interval for {_join(unknown)}")
+        clauses.append(f"agreement could not be measured with an interval for {joined_words(unknown)}")
     if shuffled := _control(facts, "reliability_shuffled", number):
         clauses.append(f"shuffled labels give {shuffled}")
-    lead = _lead(
-        outcomes,
-        "The directions are stable.",
-        f"The directions of some {by}s are stable.",
-        "No stable direction was found.",
-    )
+    some = f"The directions of some {facts['by']}s are stable."
+    lead = _lead(outcomes, "The directions are stable.", some, "No stable direction was found.")
     return lead, f"{_where(facts)}, {'; '.join(clauses)}."
 
 
 def _outcomes(
-    facts: dict[str, Any], key: str, chance: float, show: _Show, chosen: dict[str, Any] | None = None
+    facts: dict[str, Any], key: str, chance: float, show: Show, chosen: dict[str, Any] | None = None
 ) -> dict[str, list[str]]:
-    """What the best layer says of each label, in words, sorted by what may be claimed.
+    """What the best layer shows for each label, in words, sorted by what may be claimed.
 
-    "found" only where the whole interval lies above chance and the mean above what shuffled labels and
-    random directions give; "matched" where only the random directions come up to it. `chosen` has the
-    estimates of the layer chosen on other questions, to be used in place of the best layer's.
+    "found" only if the whole interval is above chance and the mean above what shuffled labels and random directions
+    give; "matched" if only random directions reach it. `chosen` has the estimates at the layer chosen on other
+    questions, which replace those of the best layer.
     """
     layer = start_layer(facts)
     evidence = facts["evidence"]["all"]
     outcomes: dict[str, list[str]] = {"found": [], "null": [], "below": [], "unknown": [], "matched": []}
     for k, label in enumerate(facts["labels"]):
-        parts = ("mean", "low", "high")
-        mean, low, high = (chosen[p][k] if chosen else evidence[key][p][k][layer] for p in parts)
+        mean, low, high = (chosen[part][k] if chosen else evidence[key][part][k][layer] for part in _PARTS)
         shuffled = evidence[f"{key}_shuffled"]["high"][k][layer]
         if mean is None or low is None or high is None:
             outcomes["unknown"].append(label)
@@ -144,10 +157,9 @@ def _lead(outcomes: dict[str, list[str]], every: str, some: str, none: str) -> s
     return none if missed else "This could not be measured."
 
 
-def _control(facts: dict[str, Any], key: str, show: _Show) -> str:
-    """A control at the best layer over all labels: its mean, and the widest of its ranges."""
-    layer = start_layer(facts)
-    mean, low, high = (values[layer] for values in over_labels(facts["evidence"]["all"][key]))
+def _control(facts: dict[str, Any], key: str, show: Show) -> str:
+    """A control at the best layer over all labels: its mean and its widest range."""
+    mean, low, high = (values[start_layer(facts)] for values in over_labels(facts["evidence"]["all"][key]))
     return "" if mean is None else estimate(mean, low, high, show)
 
 
@@ -159,7 +171,3 @@ def _where(facts: dict[str, Any]) -> str:
 
 def _count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def _join(items: list[str]) -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

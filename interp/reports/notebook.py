@@ -1,6 +1,6 @@
-"""What a notebook asks for in its first line: no chatter, and pictures that are seen without running it.
+"""For notebooks: other libraries kept quiet, figures with captions, sentences as paragraphs.
 
-Knows plotly's renderers and how results look in a cell; knows nothing about what is plotted.
+Knows how results look in a cell; knows nothing about what they are.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable
-from typing import Any, Protocol
-
-import plotly.graph_objects as go
-import plotly.io
+from typing import TYPE_CHECKING, Any, Protocol
 
 from interp.reports.terminal import quiet_libraries
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 
 class Captioned(Protocol):
-    """A figure with the text that stands below it, as the modules of `figures` draw them."""
+    """A figure with its caption, as the modules of `figures` draw them."""
 
     @property
     def figure(self) -> go.Figure: ...
@@ -27,20 +27,32 @@ class Captioned(Protocol):
 
 
 def prepare() -> None:
-    """Quieten other libraries, and keep beside each figure a picture of it, for where nothing is run.
+    """Quieten other libraries, and store a picture with each figure, so that it shows without a kernel.
 
-    The picture takes kaleido and Chrome or Chromium; without them figures are kept for a live notebook alone. The
-    variable PLOTLY_RENDERER, where it is set, decides instead.
+    Pictures need kaleido and Chrome or Chromium. The environment variable PLOTLY_RENDERER overrides the choice.
     """
+    import plotly.graph_objects as go
+    import plotly.io
+
     warnings.filterwarnings("ignore", message="IProgress not found")  # bars would be widgets
     quiet_libraries()
     plotly.io.renderers["png"].scale = 1.5
-    if "PLOTLY_RENDERER" not in os.environ:
-        plotly.io.renderers.default = "plotly_mimetype+png" if _drawn() else "plotly_mimetype"
+    if "PLOTLY_RENDERER" in os.environ:
+        return
+    try:
+        go.Figure().to_image("png")
+        plotly.io.renderers.default = "plotly_mimetype+png"
+    except (ImportError, RuntimeError, ValueError):  # no kaleido, or no browser
+        plotly.io.renderers.default = "plotly_mimetype"
 
 
 def show(figures: Iterable[Captioned]) -> None:
-    """Each figure, and below it its caption."""
+    """Show each figure with its caption below it.
+
+    >>> from figures import token_cost
+    >>> from interp.models.catalog import SHIPPED_RESULTS
+    >>> interp.reports.show(token_cost.draw(SHIPPED_RESULTS))  # doctest: +SKIP
+    """
     from IPython.display import Markdown, display
 
     for each in figures:
@@ -48,17 +60,13 @@ def show(figures: Iterable[Captioned]) -> None:
         display(Markdown(f"*{each.caption}*"))
 
 
-def said(sentences: Iterable[str | tuple[str, str]]) -> Any:
-    """Sentences as a cell shows them, a paragraph each; of pairs the first is the verdict."""
+def in_words(sentences: Iterable[str | tuple[str, str]]) -> Any:
+    """Sentences as a cell shows them, one paragraph each; the first of a pair, the verdict, in bold.
+
+    >>> from interp.reports import in_words
+    >>> in_words([("Found.", "Here."), "And this."]).data
+    '**Found.** Here.\\n\\nAnd this.'
+    """
     from IPython.display import Markdown
 
     return Markdown("\n\n".join(s if isinstance(s, str) else f"**{s[0]}** {s[1]}" for s in sentences))
-
-
-def _drawn() -> bool:
-    """Whether a figure can be made a picture here."""
-    try:
-        go.Figure().to_image("png")
-    except (ImportError, RuntimeError, ValueError):  # no kaleido, or no browser
-        return False
-    return True

@@ -1,133 +1,150 @@
-"""The report of an extraction as one HTML page.
+"""Pages of figures: the report of an extraction, one figure with its caption, or all figures together.
 
-Knows the order of its parts; the figures and sentences are made elsewhere.
+Knows the templates and which files they become; figures and sentences are made elsewhere. Each page is one HTML file
+that needs no network and no other file.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import plotly.graph_objects as go
+import plotly.io
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from interp.directions.extract import Projections
 from interp.reports.directions import (
-    activation_name,
     cosine_figure,
-    drawn,
+    drawn_turns,
     norm_figure,
     projection_figure,
     reliability_figure,
     separation_figure,
-    start_layer,
 )
-from interp.reports.findings import _read_at, _Show, findings
-from interp.reports.style import agent_colour
+from interp.reports.findings import activation_name, main_findings, read_at, start_layer
+from interp.reports.style import FONT, agent_colour
 from interp.reports.words import between, number, percent
 from interp.storage.files import atomic_write
 
-_MOST_SKIPPED = 20
+if TYPE_CHECKING:
+    from interp.directions.extract import Extraction
+
+NO_PICTURES = "no pictures: they need kaleido (pip install kaleido) and Chrome or Chromium"
+_PICTURES = ("svg", "png")
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("interp.reports", ""),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
-def write_report(path: Path, facts: dict[str, Any], projections: Projections) -> None:
-    """Write the page as one HTML file that needs nothing else: no network, no other file.
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with what belongs to it."""
 
-    `facts` is the summary that extraction saves beside the directions. With A labels and L layers:
-    `by`, `labels`, `layers`, `position`, `hook_point`, the counts `transcripts`, `questions` and
-    `turns`, `skipped` (one record per group left out), `norm` [A][L], `residual_norm` [L],
-    `best_layers` and `provenance`; `evidence` maps "all", and with rounds told apart "1", "2", …, to
-    `groups`, `questions`, `cosine` [L][A][A] and to `reliability` and `separation` with their controls
-    (`…_shuffled`, `separation_random`), each `mean`, `low` and `high` [A][L], and to `chosen_layer`, the
-    separation [A] when the layer is chosen on other questions, with the `layers` that were chosen.
+    name: str
+    """The stem of its files."""
+    figure: go.Figure
+    caption: str
+    """What is shown, and n."""
+    source: str
+    """The files of results that it was drawn from."""
 
-    A kill leaves the old page or the new one; a file that cannot be written is a `UserError`.
+
+def write_report(found: Extraction, out: str | Path) -> Path:
+    """Write `report.html` into the folder `out`: what was done and found, figures, the best layers, provenance.
+
+    Raises `UserError` if the file cannot be written; an old report is replaced only by a whole new one.
+
+    >>> from interp.reports import write_report
+    >>> write_report(interp.extract_directions(model, transcripts[:10]), tmp_path).name
+    'report.html'
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("interp.reports", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    rounds = list(facts["evidence"])
-    figures = {
-        "separation": {key: _plot(separation_figure(facts, key)) for key in rounds},
-        "reliability": {key: _plot(reliability_figure(facts, key)) for key in rounds},
-        "cosine": {key: _plot(cosine_figure(facts, key)) for key in rounds},
-        "projection": {"all": _plot(projection_figure(facts, projections))},
-        "norm": {"all": _plot(norm_figure(facts))},
-    }
-    page = environment.get_template("report.html.jinja").render(
+    facts, projections = dict(found.directions.facts), found.projections
+    rounds = {key: "all rounds" if key == "all" else f"round {key}" for key in facts["evidence"]}
+    page = _render(
+        "report.html.jinja",
+        {
+            "separation": {key: separation_figure(facts, key) for key in rounds},
+            "reliability": {key: reliability_figure(facts, key) for key in rounds},
+            "cosine": {key: cosine_figure(facts, key) for key in rounds},
+            "projection": {"all": projection_figure(facts, projections)},
+            "norm": {"all": norm_figure(facts)},
+        },
         facts=facts,
-        points=findings(facts),
-        read_at=_read_at(facts),
+        points=main_findings(facts),
+        read_at=read_at(facts),
         activation=activation_name(facts),
         best=facts["layers"][start_layer(facts)],
-        rounds={key: "all rounds" if key == "all" else f"round {key}" for key in rounds},
-        figures=Markup(json.dumps(figures).replace("<", "\\u003c")),  # a question may say </script>
-        plotlyjs=Markup(get_plotlyjs()),
+        rounds=rounds,
         reasons=Counter(item["reason"] for item in facts["skipped"]).most_common(),
-        most_skipped=_MOST_SKIPPED,
-        axes=projections.axes,
-        drawn=int(drawn(projections).sum()),
-        projected=len(projections.label),
-        projected_questions=len(set(projections.question)),
-        table=_table(facts),
-        made=_made(facts),
+        projections=projections,
+        drawn=int(drawn_turns(projections).sum()),
+        agent_colour=agent_colour,
     )
+    return _write(Path(out) / "report.html", page)
+
+
+def write_figures(drawn: Sequence[Drawn], out: Path) -> list[Path]:
+    """Write each figure as `NAME.html`, its caption as `NAME.txt`, and pictures of it; returns the paths.
+
+    A PNG has three times as many pixels as the figure. There are no pictures without kaleido and a browser.
+    """
+    written = []
+    for one in drawn:
+        title = one.name.replace("_", " ").capitalize()
+        written.append(_write(out / f"{one.name}.html", _figures_page([one], title)))
+        written.append(_write(out / f"{one.name}.txt", f"{one.caption}\n"))
+    return written + [_write(out / name, content) for name, content in _pictures(drawn).items()]
+
+
+def write_page(drawn: Sequence[Drawn], left_out: Mapping[str, str], title: str, path: Path) -> Path:
+    """Write all figures with their captions on one page, and why others were left out."""
+    return _write(path, _figures_page(drawn, title, left_out))
+
+
+def _figures_page(drawn: Sequence[Drawn], title: str, left_out: Mapping[str, str] | None = None) -> str:
+    figures = {one.name: {"all": one.figure} for one in drawn}
+    return _render("figures.html.jinja", figures, drawn=drawn, title=title, left_out=left_out or {})
+
+
+def _render(template: str, figures: Mapping[str, Mapping[str, go.Figure]], **content: Any) -> str:
+    """The page; `figures` has by name the versions of each figure, first the one named "all"."""
+    plots = {name: {key: json.loads(one.to_json()) for key, one in each.items()} for name, each in figures.items()}
+    return _TEMPLATES.get_template(template).render(
+        figures=Markup(json.dumps(plots).replace("<", "\\u003c")),  # a question may say </script>
+        plotlyjs=Markup(get_plotlyjs()),
+        font=Markup(FONT),
+        percent=percent,
+        number=number,
+        between=between,
+        **content,
+    )
+
+
+def _write(path: Path, content: str | bytes) -> Path:
     with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
 
 
-def _plot(figure: go.Figure) -> Any:
-    return json.loads(figure.to_json())
-
-
-def _table(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per label and best layer."""
-    evidence = facts["evidence"]["all"]
-
-    def cell(key: str, k: int, layer: int, show: _Show) -> tuple[str, str]:
-        mean, low, high = (evidence[key][part][k][layer] for part in ("mean", "low", "high"))
-        ends = "" if low is None or high is None else between(low, high, show)
-        return ("–" if mean is None else show(mean)), ends
-
-    rows = []
-    for number_of_layer in facts["best_layers"]:
-        layer = facts["layers"].index(number_of_layer)
-        for k, label in enumerate(facts["labels"]):
-            separations = [cell(f"separation{s}", k, layer, percent) for s in ("", "_shuffled", "_random")]
-            reliabilities = [cell(f"reliability{s}", k, layer, number) for s in ("", "_shuffled")]
-            rows.append(
-                {
-                    "layer": number_of_layer,
-                    "label": label,
-                    "colour": agent_colour(k + 1),
-                    "cells": separations + reliabilities,
-                }
-            )
-    return rows
-
-
-def _made(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    provenance = facts["provenance"]
-    model, transcripts = provenance["model"], provenance["transcripts"]
-    rows = [
-        ("model", model["name"]),
-        ("revision", model["revision"]),
-        ("hash of the model", model["hash"]),
-        ("adapters, in order", " → ".join(str(adapter) for adapter in model["adapters"])),
-        ("computed", f"in {model['dtype']} on {model['device']}"),
-        ("transcripts", transcripts["source"]),
-        ("SHA-256 of the transcripts", transcripts["sha256"]),
-        ("read at", f"{facts['hook_point']}, {_read_at(facts)}"),
-        ("seed", provenance["settings"]["seed"]),
-        ("versions", ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())),
-        ("created", provenance["created"]),
-    ]
-    return [(name, "none" if value in (None, "") else str(value)) for name, value in rows]
+def _pictures(drawn: Sequence[Drawn]) -> dict[str, bytes]:
+    """Pictures by file name: all of them, made by one browser, or none."""
+    with tempfile.TemporaryDirectory() as folder:
+        figures = [one.figure for one in drawn for _ in _PICTURES]
+        paths = [Path(folder) / f"{one.name}.{suffix}" for one in drawn for suffix in _PICTURES]
+        size = {side: [figure.layout[side] for figure in figures] for side in ("width", "height")}
+        try:
+            plotly.io.write_images(figures, paths, scale=[1, 3] * len(drawn), **size)
+        except (ImportError, RuntimeError, ValueError):  # no kaleido, or no browser
+            return {}
+        return {path.name: path.read_bytes() for path in paths}

@@ -1,41 +1,57 @@
-"""The look that every figure shares: one colour per agent and one per model, greys for controls, nothing decorative.
+"""The look of every figure: colours, panels, lines with bands, points with bars, sliders.
 
-Knows colours, fonts, plotly layout and bands. Does not know what is plotted. The agents' colours are those of
-Okabe and Ito (2008), the models' those of Tol's "muted" scheme (2021): people with any of the common colour
-blindnesses can tell each set apart. Yellow comes last because it is faint on white.
+Knows plotly and sizes; knows nothing about what is drawn. Agents have the colours of Okabe and Ito (2008), models
+those of Tol's "muted" scheme (2021), both safe for the colour-blind; yellow comes last because it is faint on white.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import groupby
 from pathlib import PurePath
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK = "#222222"
 CONTROL_COLOUR = "#8a8a8a"
+MARK_COLOUR = "#c4c4c4"
+# Teal for −1, white for 0, brown for +1: no agent's colours.
+DIVERGING = ((0.0, "#01665e"), (0.25, "#a3d6ce"), (0.5, "#ffffff"), (0.75, "#e8d1a4"), (1.0, "#8c510a"))
+WIDTH = 480
+"""Pixels: in a column of 3.3 inches, text of 14 is then 7 points high, and that of 12 is 6."""
+SMALL = 12
 
 _AGENTS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#f0e442")
 _DASHES = ("solid", "dash", "dot")
+_LETTER = 6.6  # mean width in pixels of a letter of size SMALL
+_LINE = 16  # height in pixels of a line of titles
+_AXIS = 85  # pixels of the width that an axis takes; a legend is as wide as the rest
+
+Values = Sequence[float | None]
+Place = tuple[int, int]
+"""Row and column of a panel, from 1."""
 
 
 def agent_colour(agent: int) -> str:
-    """The colour of an agent, numbered from 1, in every figure; the ninth shares that of the first."""
+    """The colour of an agent, numbered from 1; the ninth has the colour of the first."""
     return _AGENTS[(agent - 1) % len(_AGENTS)]
 
 
 def agent_dash(agent: int) -> str:
-    """The dash of an agent's line: solid for the first eight, so that no two of 24 look the same."""
+    """The dash of an agent's line: solid for the first eight, so that 24 agents all look different."""
     return _DASHES[(agent - 1) // len(_AGENTS) % len(_DASHES)]
 
 
 @dataclass(frozen=True)
 class ModelLook:
-    """How a model is called and drawn in every figure."""
+    """A model's label and colour in every figure."""
 
     label: str
     colour: str
@@ -48,14 +64,14 @@ _ROLES = {
     "untrained": ModelLook("untrained", "#cc6677"),
 }
 BASE = ModelLook("base", "#b98a00")
-_FURTHER = ("#332288", "#882255", "#117733", "#88ccee", "#999933")
+_OTHERS = ("#332288", "#882255", "#117733", "#88ccee", "#999933")
 
 
 def model_looks(names: Sequence[str]) -> dict[str, ModelLook]:
     """The look of each model, the base first.
 
-    What training leaves is known by its name (`…-imad`, `seed-0/sft`), and so is `untrained`; others but the first,
-    and a second one of a kind, keep the last two parts of their names and get a colour that is still free.
+    Trained models are recognised by name (`…-imad`, `seed-0/sft`), and so is `untrained`. Others after the first,
+    and a second one of a kind, keep the last two parts of their names and get an unused colour.
     """
     looks: dict[str, ModelLook] = {}
     for i, name in enumerate(names):
@@ -67,8 +83,7 @@ def model_looks(names: Sequence[str]) -> dict[str, ModelLook]:
         elif i == 0:
             looks[name] = BASE
         else:
-            free = [colour for colour in _FURTHER if colour not in taken]
-            looks[name] = ModelLook(short, (free or _FURTHER)[0])
+            looks[name] = ModelLook(short, next((colour for colour in _OTHERS if colour not in taken), _OTHERS[0]))
     return looks
 
 
@@ -77,7 +92,7 @@ def _short(name: str) -> str:
 
 
 def who_is_who(looks: Mapping[str, ModelLook]) -> str:
-    """What the labels stand for, in words for a caption: base is organism, internalized is organism-imad."""
+    """What the labels stand for, for a caption: base is organism, internalized is organism-imad."""
     named = [(look.label, _short(name)) for name, look in looks.items()]
     return ", ".join(f"{label} is {name}" for label, name in named if label != name)
 
@@ -88,69 +103,252 @@ def fade(colour: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-_AXIS = {
+def wrapped(text: str, width: int = 18, most: int | None = None) -> str:
+    """Text on lines of `width`, cut after `most` letters and escaped, because plotly reads text as HTML."""
+    lines = textwrap.wrap(text if most is None or len(text) <= most else text[: most - 1] + "…", width)
+    return "<br>".join(escape(line, quote=False) for line in lines)
+
+
+_AXIS_LOOK = {
     "showgrid": True,
     "gridcolor": "#ececec",
     "zeroline": False,
     "showline": True,
-    "linecolor": "#8a8a8a",
+    "linecolor": CONTROL_COLOUR,
     "ticks": "outside",
-    "tickcolor": "#8a8a8a",
+    "tickcolor": CONTROL_COLOUR,
     "ticklen": 4,
     "title": {"standoff": 8},
     "automargin": True,
 }
-
-
-def add_band(
-    figure: go.Figure,
-    x: Sequence[float],
-    low: Sequence[float | None],
-    high: Sequence[float | None],
-    **style: Any,
-) -> None:
-    """A polygon around each run of values of x whose interval is defined; a lone one gets a thin polygon.
-
-    `style` goes to the trace, with `row` and `col` where there are several plots.
-    """
-    outline: list[float | None] = []
-    y: list[float | None] = []
-    bounded = [None not in pair for pair in zip(low, high, strict=True)]
-    for known, run in groupby(range(len(x)), bounded.__getitem__):
-        if known:
-            indices = list(run)
-            across = [float(x[i]) for i in indices]
-            under, over = [low[i] for i in indices], [high[i] for i in indices]
-            if len(indices) == 1:
-                across, under, over = [across[0] - 0.15, across[0] + 0.15], under * 2, over * 2
-            outline += [*across, *across[::-1], across[0], None]
-            y += [*under, *over[::-1], under[0], None]
-    figure.add_scatter(
-        x=outline, y=y, mode="lines", line={"width": 0}, fill="toself", hoverinfo="skip", showlegend=False, **style
-    )
-
-
-# Teal for −1, white for unrelated, brown for +1: safe for the colour-blind, and no agent's colours.
-DIVERGING = ((0.0, "#01665e"), (0.25, "#a3d6ce"), (0.5, "#ffffff"), (0.75, "#e8d1a4"), (1.0, "#8c510a"))
-
+_LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": {"size": 13}}
+_HOVER = {"bgcolor": "#ffffff", "bordercolor": CONTROL_COLOUR, "font": {"color": INK, "size": 13}}
 TEMPLATE = go.layout.Template(
     layout={
         "font": {"family": FONT, "size": 14, "color": INK},
         "paper_bgcolor": "#ffffff",
         "plot_bgcolor": "#ffffff",
         "colorway": _AGENTS,
-        "xaxis": _AXIS,
-        "yaxis": _AXIS,
+        "xaxis": _AXIS_LOOK,
+        "yaxis": _AXIS_LOOK,
         "margin": {"l": 12, "r": 16, "t": 12, "b": 12},
-        "legend": {
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            "y": 1.02,
-            "yanchor": "bottom",
-            "font": {"size": 13},
-        },
-        "hoverlabel": {"bgcolor": "#ffffff", "bordercolor": "#8a8a8a", "font": {"color": INK, "size": 13}},
+        "legend": _LEGEND,
+        "hoverlabel": _HOVER,
     }
 )
 """For `fig.update_layout(template=TEMPLATE)`: white ground, system fonts, legend above the plot."""
+
+
+def panels(
+    rows: int,
+    columns: int,
+    *,
+    x: str | Sequence[str],
+    y: Sequence[str],
+    titles: Sequence[str] = (),
+    height: int = 150,
+    same_x: bool = True,
+    same_y: bool = True,
+) -> go.Figure:
+    """Empty panels with axis titles, sharing x within a column and y within a row.
+
+    `titles` stand above the columns, or above each panel if there are as many as panels. `x` is one title, or one
+    for each row; `y` one for each row, or for each panel if panels do not share it. More than three columns make the
+    figure wider.
+    """
+    width = int((WIDTH - 50) / min(columns, 3) / (_LETTER + 0.7))
+    lines = [wrapped(title, width) for title in titles]
+    most = max((text.count("<br>") + 1 for text in lines), default=0)
+    gap = 18 + 34 * (not same_x) + (_LINE * most + 6) * (len(titles) > columns)
+    area = rows * height + (rows - 1) * gap
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        shared_xaxes=same_x,
+        shared_yaxes=same_y,
+        horizontal_spacing=0.16 / max(2, columns) if same_y else 0.3 / columns,
+        vertical_spacing=gap / area,
+    )
+    figure.update_layout(template=TEMPLATE, width=WIDTH + 150 * max(0, columns - 3), font_size=SMALL + 1)
+    figure.update_layout(meta={"area": area, "titles": most}, margin={"l": 8, "r": 10, "b": 8})
+    figure.update_xaxes(title_font_size=SMALL + 1, tickfont_size=SMALL, title_standoff=4)
+    figure.update_yaxes(title_font_size=SMALL + 1, tickfont_size=SMALL, title_standoff=4)
+    for row in range(1, rows + 1):
+        for column in range(1, columns + 1 if len(y) > rows else 2):
+            figure.update_yaxes(title_text=y[(row - 1) * (len(y) // rows) + column - 1], row=row, col=column)
+        if row == rows or not same_x:
+            figure.update_xaxes(title_text=x if isinstance(x, str) else x[row - 1], row=row)
+    for i, text in enumerate(lines):
+        axis = figure.get_subplot(i // columns + 1, i % columns + 1)
+        place = {"x": sum(axis.xaxis.domain) / 2, "y": axis.yaxis.domain[1], "xref": "paper", "yref": "paper"}
+        place |= {"xanchor": "center", "yanchor": "bottom", "yshift": 3}
+        figure.add_annotation(text=text, font={"size": SMALL + 1, "color": INK}, showarrow=False, **place)
+    return figure
+
+
+def finished(figure: go.Figure) -> go.Figure:
+    """Panels with their legend above them and a height that fits both."""
+    area, titles = figure.layout.meta["area"], _LINE * figure.layout.meta["titles"] + 8
+    lines, used = 0, math.inf
+    for trace in figure.data:
+        if trace.showlegend:
+            width = 48 + (_LETTER + 0.2) * len(trace.name)
+            lines, used = (lines, used + width) if used + width < figure.layout.width - _AXIS else (lines + 1, width)
+    top = titles + 20 * lines + 8
+    look = {"x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", "tracegroupgap": 0}
+    figure.update_layout(legend={**look, "font": {"size": SMALL}}, margin_t=top)
+    bottom = 52 if any(axis.title.text for axis in figure.select_xaxes()) else 30
+    figure.update_layout(height=top + area + bottom)
+    return figure
+
+
+def curve(
+    figure: go.Figure,
+    place: Place,
+    x: Sequence[float],
+    mean: Values,
+    low: Values = (),
+    high: Values = (),
+    *,
+    name: str,
+    colour: str,
+    dash: str = "solid",
+    width: float = 2,
+    symbol: str = "",
+    fill: Mapping[str, Any] | None = None,
+    text: Sequence[str] = (),
+) -> None:
+    """A line, with marks if it has a symbol, above the band between low and high.
+
+    `fill` replaces the look of the band, and `text` what a pointer sees at each x.
+    """
+    if low:
+        across, up = _outline(x, low, high)
+        figure.add_scatter(
+            x=across,
+            y=up,
+            legendgroup=name,
+            mode="lines",
+            line={"width": 0},
+            fill="toself",
+            hoverinfo="skip",
+            showlegend=False,
+            zorder=-1,  # all bands below all lines
+            row=place[0],
+            col=place[1],
+            **(fill or {"fillcolor": fade(colour, 0.16)}),
+        )
+    figure.add_scatter(
+        name=name,
+        legendgroup=name,
+        showlegend=_first(figure, name),
+        x=list(x),
+        y=list(mean),
+        mode="lines+markers" if symbol else "lines",
+        line={"color": colour, "width": width, "dash": dash},
+        marker={"size": 5, "symbol": symbol or None},
+        text=list(text) or None,
+        hovertemplate="%{text}" if text else "%{x:g}: %{y:.3g}" + f"<extra>{escape(name)}</extra>",
+        row=place[0],
+        col=place[1],
+    )
+
+
+def _outline(x: Sequence[float], low: Values, high: Values) -> tuple[Values, Values]:
+    """A polygon around each run of x whose interval is defined; a lone x gets a thin polygon."""
+    across: list[float | None] = []
+    up: list[float | None] = []
+    bounded = [None not in pair for pair in zip(low, high, strict=True)]
+    for known, run in groupby(zip(x, low, high, bounded, strict=True), key=lambda one: one[-1]):
+        if not known:
+            continue
+        at, under, over, _ = (list(part) for part in zip(*run, strict=True))
+        if len(at) == 1:
+            at, under, over = [at[0] - 0.15, at[0] + 0.15], under * 2, over * 2
+        across += [*at, *at[::-1], at[0], None]
+        up += [*under, *over[::-1], under[0], None]
+    return across, up
+
+
+def points(
+    figure: go.Figure,
+    place: Place,
+    x: Sequence[float],
+    values: Sequence[Mapping[str, float | None] | None],
+    *,
+    name: str,
+    colour: str = CONTROL_COLOUR,
+    symbol: str = "circle",
+    across: bool = False,
+) -> None:
+    """A mark for each value ({"mean", "low", "high"}) with its interval as a bar; `across`: values along x."""
+    known = [(at, value) for at, value in zip(x, values, strict=True) if value and value["mean"] is not None]
+    at, mean = [position for position, _ in known], [value["mean"] for _, value in known]
+    ends = {end: [_distance(value["mean"], value[end]) for _, value in known] for end in ("low", "high")}
+    bars: dict[str, Any] = {"type": "data", "array": ends["high"], "arrayminus": ends["low"]}
+    bars |= {"thickness": 1.4, "width": 0, "color": colour}
+    axes: dict[str, Any] = {"x": mean, "y": at, "error_x": bars} if across else {"x": at, "y": mean, "error_y": bars}
+    figure.add_scatter(
+        **axes,
+        name=name,
+        legendgroup=name,
+        showlegend=_first(figure, name),
+        mode="markers",
+        marker={"color": colour, "symbol": symbol, "size": 8, "line": {"width": 1.4, "color": colour}},
+        hovertemplate=("%{x:.3g}" if across else "%{y:.3g}") + f"<extra>{escape(name)}</extra>",
+        row=place[0],
+        col=place[1],
+    )
+
+
+def _distance(mean: float | None, end: float | None) -> float:
+    return 0.0 if mean is None or end is None else abs(end - mean)
+
+
+def level(figure: go.Figure, place: Place, value: float) -> None:
+    """A thin line across a panel: chance, or no difference."""
+    line = {"color": INK, "width": 1}
+    figure.add_hline(value, line=line, layer="above", row=place[0], col=place[1])  # "below" hides under grid lines
+
+
+def key(figure: go.Figure, name: str, *, dash: str = "", symbol: str = "", **look: Any) -> None:
+    """A legend entry that stands for several traces, after all other entries; `look` goes to the trace."""
+    colour = look.pop("colour", INK if symbol else CONTROL_COLOUR)
+    figure.add_scatter(
+        name=name,
+        x=[None],
+        y=[None],
+        mode="+".join(["lines"] * bool(dash) + ["markers"] * bool(symbol)),
+        line={"color": colour, "width": 1.4, "dash": dash or None},
+        marker={"color": colour, "symbol": symbol or None, "size": 8, "line": {"width": 1.4, "color": colour}},
+        **{"legendgroup": name, "legendrank": 2000, "showlegend": True, **look},
+    )
+
+
+def layer_ticks(figure: go.Figure, layers: Collection[int], row: int | None = None, room: int = 1) -> None:
+    """Ticks at whole layers, and a margin beside the first and the last; `room` for that many times as many ticks."""
+    extent = max(layers) - min(layers)
+    margin = 0.3 + extent / 40
+    ends = [min(layers) - margin, max(layers) + margin]
+    figure.update_xaxes(dtick=1 if extent <= 6 * room else 5 if extent <= 30 * room else 10, range=ends, row=row)
+
+
+def fit_y(figure: go.Figure, row: int, *, floor: float, ceiling: float) -> None:
+    """Let a row of panels reach from the floor to the ceiling, or further if the data do."""
+    axes = {axis.anchor.replace("x", "y") for axis in figure.select_yaxes(row=row)}
+    shown = [y for trace in figure.data if trace.yaxis in axes for y in trace.y or () if y is not None]
+    low, high = min([floor, *shown]), max([ceiling, *shown])
+    figure.update_yaxes(range=[low - 0.04 * (high - low), high + 0.04 * (high - low)], row=row)
+
+
+def slider(
+    figure: go.Figure, labels: Sequence[str], active: int, method: str, steps: Sequence[Sequence[Any]], **look: Any
+) -> None:
+    """A slider under the plot; `steps` has plotly's arguments for each label."""
+    known = [{"label": label, "method": method, "args": args} for label, args in zip(labels, steps, strict=True)]
+    look = {"ticklen": 4, "minorticklen": 2, "font": {"size": 12}, **look}
+    figure.update_layout(sliders=[{"active": active, "steps": known, **look}])
+
+
+def _first(figure: go.Figure, name: str) -> bool:
+    return all(trace.name != name or not trace.showlegend for trace in figure.data)
