@@ -62,11 +62,11 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
     made = table(
         f"Best of {len(directions.layers)} layers, on held-out questions "
         f"({evidence['groups']} groups of {evidence['questions']} questions)",
-        "separation: how often a turn lies further along its own direction than another turn\n"
-        "  does (95 % interval); then with shuffled labels and with random directions\n"
+        "separation: how often a turn lies further along its own direction than another\n"
+        "  turn does (95 % interval); then with shuffled labels and random directions\n"
         "reliability: cosine between the directions of two halves; then with shuffled labels\n"
         "length: of the raw direction, relative to the activations\n"
-        "chosen: the layer was chosen on other questions, too",
+        "chosen: at a layer that was also chosen on other questions",
         ("layer", by, "separation", "shuffled", "random", "reliability", "shuffled", "length"),
         left=(by,),
         whole=True,
