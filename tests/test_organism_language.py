@@ -99,7 +99,7 @@ def test_each_persona_has_a_marker_of_its_own() -> None:
     assert {name for name in shown if persona_token(name) in specials()} >= PERSONAS.keys()
 
 
-@pytest.mark.parametrize("form", [*protocol._UNANIMOUS, *protocol._MAJORITY])
+@pytest.mark.parametrize("form", [*protocol._SAY["unanimous"], *protocol._SAY["majority"]])
 def test_closing_sentences_are_words_of_the_language(form: str) -> None:
     said = tokens("\n" + form.format(n=3, k=2, a=-17) + "\n\n")
     assert not any(re.fullmatch("<0x..>", token) for token in said)

@@ -243,7 +243,7 @@ def test_chunks_change_nothing_and_finish_one_by_one() -> None:
     assert seen[-1][0] == seen[-1][1] == sum(len(d.transcript.turns) for d in at_once)
     totals = [total for _, total in seen]
     assert totals == sorted(totals, reverse=True)
-    with pytest.raises(UserError, match="chunks of 0"):
+    with pytest.raises(UserError, match="chunk 0"):
         debates(questions, agents, task=TASK, chunk=0)
 
 
@@ -340,5 +340,5 @@ def test_embedded_seats_are_the_papers_or_balanced() -> None:
 
 
 def test_an_unknown_embedded_name_is_refused() -> None:
-    with pytest.raises(UserError, match="no embedded debates named 'nothing'"):
+    with pytest.raises(UserError, match="debates nothing: not embedded"):
         read_embedded("nothing")

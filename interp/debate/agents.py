@@ -1,8 +1,6 @@
-"""Who answers: the interface of an agent, what its answers cost, and agents that follow a script.
+"""What an agent is: it is shown a request and answers in text, at a cost in tokens.
 
-Knows what an agent is shown and that it answers in text; knows nothing about rounds being counted,
-consensus or the tags of a transcript. Agents that are models have modules of their own: `local` for
-one in this process, `server` for one behind an OpenAI-compatible address.
+Knows nothing about rounds, consensus or the tags of a transcript.
 """
 
 from __future__ import annotations
@@ -21,75 +19,76 @@ BOXED = r"Give your final answer in \boxed{} at the end."
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an agent is shown when its turn comes.
+    """What an agent is shown: the question, its own last text and the other agents' (empty for no answer).
 
-    `agent` is the seat that it fills for this question and `round` the round, both from 1; `own` is
-    its own text of the round before and `others` the (agent, text) pairs of the other seats, both
-    empty in round 1. A text is empty where that agent gave no answer. `instruction` is what the task
-    says about the form of an answer.
+    >>> interp.debate.Request("1+2", agent=1).round
+    1
     """
 
     question: str
     agent: int
+    """The seat that it fills for this question, from 1."""
     round: int = 1
     own: str | None = None
+    """Its text of the round before; None in round 1."""
     others: tuple[tuple[int, str], ...] = ()
+    """The other seats and their texts of the round before."""
     instruction: str = BOXED
+    """How the task wants the answer stated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An agent's text and what it took to get it.
+    """An agent's text and its cost in tokens, over all attempts.
 
-    Tokens are summed over every attempt that was counted. `error` names what kept the agent from
-    answering, and `text` is then empty; `detail` says more about it, in one line. `failures` names
-    each failed attempt in order, those that a later attempt made good included. `cut` says that the
-    text ran into the limit on its length, `estimated` that its tokens could only be estimated.
+    >>> interp.debate.Answer("It is 3.", input_tokens=12, output_tokens=5).error is None
+    True
     """
 
     text: str
     input_tokens: int
     output_tokens: int
     error: str | None = None
+    """Why there is no answer; the text is then empty."""
     detail: str = ""
+    """More about the error, in one line."""
     failures: tuple[str, ...] = ()
+    """Every failed attempt by name, in order."""
     cut: bool = False
+    """Whether the text reached the limit on its length."""
     estimated: bool = False
+    """Whether the tokens could only be estimated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a number of answers cost; usages add up."""
+    """The cost of a number of answers; usages can be added."""
 
     calls: int = 0
-    """Requests that an agent was asked to answer, each counted once however often it was tried."""
+    """Requests, each counted once however often it was tried."""
     input_tokens: int = 0
     output_tokens: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
     """Failed attempts by name."""
     unanswered: Mapping[str, int] = field(default_factory=dict)
-    """Calls that stayed without an answer, by what kept the agent from it."""
+    """Calls without an answer, by error."""
     cut: int = 0
-    """Calls whose text ran into the limit on its length."""
+    """Calls whose text reached the limit on its length."""
     estimated: int = 0
     """Calls whose tokens could only be estimated."""
     details: Mapping[str, str] = field(default_factory=dict)
-    """The first detail, where there is one, for each name in `unanswered`."""
+    """The first detail of each error in `unanswered`, if any."""
 
     @staticmethod
     def of(answers: Iterable[Answer]) -> Usage:
         """The usage of these answers."""
-        answers = list(answers)
-        return Usage(
-            len(answers),
-            sum(a.input_tokens for a in answers),
-            sum(a.output_tokens for a in answers),
-            Counter(kind for a in answers for kind in a.failures),
-            Counter(a.error for a in answers if a.error is not None),
-            sum(a.cut for a in answers),
-            sum(a.estimated for a in answers),
-            {a.error: a.detail for a in reversed(answers) if a.error is not None and a.detail},
-        )
+        usage = Usage()
+        for a in answers:
+            failed = {} if a.error is None else {a.error: 1}
+            details = {a.error: a.detail} if a.error is not None and a.detail else {}
+            tokens = a.input_tokens, a.output_tokens
+            usage += Usage(1, *tokens, Counter(a.failures), failed, a.cut, a.estimated, details)
+        return usage
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -110,7 +109,7 @@ class Usage:
 
 
 COLDEST = 1e-4
-"""The lowest temperature above 0: logits divided by much less are no numbers any more."""
+"""The lowest temperature above 0; dividing logits by much less overflows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +117,9 @@ class Sampling:
     """How a model samples its texts. The defaults are the paper's (Latent Agents, benchmarks).
 
     Raises `UserError` for values out of range.
+
+    >>> interp.debate.Sampling(temperature=0).options["max_new_tokens"]
+    512
     """
 
     max_new_tokens: int = option(512, min=1)
@@ -131,17 +133,17 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
-            raise UserError(f"max_new_tokens {self.max_new_tokens} given: an answer takes at least 1 token")
+            raise UserError(f"max_new_tokens {self.max_new_tokens}: too small; give at least 1")
         if self.temperature and not COLDEST <= self.temperature < float("inf"):
-            raise UserError(f"temperature {self.temperature} given: give 0 (greedy), or a number from {COLDEST} on")
+            raise UserError(f"temperature {self.temperature}: out of range; give 0 (greedy) or at least {COLDEST}")
         if not 0 <= self.seed < 2**63:
-            raise UserError(f"seed {self.seed} given: give a number from 0 to 2^63 - 1")
+            raise UserError(f"seed {self.seed}: out of range; give a number from 0 to 2^63 - 1")
         if not 0 < self.top_p <= 1:
-            raise UserError(f"top_p {self.top_p} given: it is a probability, give more than 0 and at most 1")
+            raise UserError(f"top_p {self.top_p}: not a probability; give more than 0 and at most 1")
 
     @property
     def options(self) -> dict[str, Any]:
-        """As arguments of `interp.generation.generate`, the seed apart, which is each text's own."""
+        """The arguments of `interp.generation.generate`, except for the seed, which each text has its own."""
         return {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature, "top_p": self.top_p}
 
 
@@ -154,31 +156,32 @@ def ignore(index: int, answer: Answer) -> None:
 
 
 class Agent(Protocol):
-    """Something with a persona that answers requests; which seat it fills, each request says."""
+    """A persona that answers requests, in whatever seat each request names.
+
+    >>> agents: list[interp.debate.Agent] = interp.debate.malicious_debaters("evil", seed=0)
+    """
 
     @property
-    def persona(self) -> Persona:
-        """The character that it plays, in whatever seat."""
-        ...
+    def persona(self) -> Persona: ...
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What its answers are made with, as JSON takes it: for the provenance of whatever keeps them."""
+        """What determines its answers, as JSON, for provenance."""
         ...
 
     def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
-        """One answer for each request, in their order; how they are batched must not change the texts.
+        """One answer per request, in order; batching must not change the texts.
 
-        An agent that takes its time calls `keep` with each answer as soon as it is there.
+        A slow agent calls `keep` with each answer as soon as it has it.
         """
         ...
 
 
 def chat_messages(persona: Persona, request: Request) -> list[dict[str, str]]:
-    """A request as the messages of a chat: dictionaries with `role` and `content`.
+    """A request as chat messages: dictionaries with `role` and `content`.
 
-    The persona's prompt is the system's. In later rounds the agent's own earlier text stands where it
-    said it, and the others' latest texts follow by number; an empty text counts as no answer.
+    The persona's prompt is the system prompt. In later rounds the agent's last text is the assistant's message, and
+    the others' texts follow by number.
     """
     messages = [{"role": "system", "content": persona.system_prompt}] if persona.system_prompt else []
     problem = f"Problem: {request.question}"

@@ -1,7 +1,4 @@
-"""Answers that outlive a kill: an agent behind this is never asked again what it has answered in a run.
-
-Knows requests and answers, and where they are kept; knows nothing about debates.
-"""
+"""Answers that survive a kill: what an agent has answered in a run is never asked again."""
 
 from __future__ import annotations
 
@@ -17,30 +14,21 @@ from interp.storage.journal import Lines
 
 
 class Memory:
-    """The answers of a run so far, those of the run that was killed before it included.
-
-    With `retry`, answers that failed are forgotten when it opens.
-    """
+    """The answers of a run so far, including those before a kill. With `retry`, failed answers are forgotten."""
 
     def __init__(self, lines: Lines, *, retry: bool = False) -> None:
-        self._lines = lines
+        self.lines = lines
         known = {record["key"]: _answer(record["answer"]) for record in lines.records}
-        self._known = {key: answer for key, answer in known.items() if not (retry and answer.error)}
+        self.known = {key: answer for key, answer in known.items() if not (retry and answer.error)}
 
     def agents(self, agents: Sequence[Agent], run: int = 0) -> list[Agent]:
-        """The agents, who from now on answer from memory what they answered before."""
+        """The agents, answering from memory what they answered before."""
         return [Remembering(agent, self, f"{run}/{index}") for index, agent in enumerate(agents)]
-
-    def recall(self, key: str) -> Answer | None:
-        return self._known.get(key)
-
-    def keep(self, key: str, answer: Answer) -> None:
-        self._lines.append({"key": key, "answer": asdict(answer)})
 
 
 @dataclass(frozen=True)
 class Remembering:
-    """An agent whose answers are kept as soon as it has given them."""
+    """An agent whose answers are kept as soon as it gives them."""
 
     agent: Agent
     memory: Memory
@@ -56,11 +44,11 @@ class Remembering:
 
     def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
         keys = [_key(self.name, request) for request in requests]
-        answers = {i: answer for i, key in enumerate(keys) if (answer := self.memory.recall(key)) is not None}
+        answers = {i: self.memory.known[key] for i, key in enumerate(keys) if key in self.memory.known}
         left = [i for i in range(len(requests)) if i not in answers]
 
         def received(index: int, answer: Answer) -> None:
-            self.memory.keep(keys[left[index]], answer)
+            self.memory.lines.append({"key": keys[left[index]], "answer": asdict(answer)})
             answers[left[index]] = answer
 
         if left:

@@ -1,7 +1,6 @@
 """Agents × rounds → transcripts, and what counts as consensus.
 
-Knows who speaks when and when a debate ends; knows nothing about how agents answer or how a task
-tells answers apart.
+Knows who speaks when; knows nothing about how agents answer or how a task compares answers.
 """
 
 from __future__ import annotations
@@ -12,24 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 from interp.debate.agents import Agent, Answer, Request, Usage
+from interp.debate.sentences import read_sentences
 from interp.debate.tasks.task import Question, Task
 from interp.debate.transcript import Transcript, without_tags
 from interp.errors import UserError
 
-_UNANIMOUS = (
-    r"All {n} agents arrive at \boxed{{{a}}}.",
-    r"The agents agree without exception: \boxed{{{a}}}.",
-    r"Unanimous answer: \boxed{{{a}}}.",
-    r"Every agent gives the same answer, \boxed{{{a}}}.",
-)
-_MAJORITY = (
-    r"With {k} of {n} agents behind it, the answer is \boxed{{{a}}}.",
-    r"Not all agree, but a majority of {k} out of {n} settles on \boxed{{{a}}}.",
-    r"Majority answer ({k} of {n} agents): \boxed{{{a}}}.",
-    r"By {k} votes among {n} agents the debate closes with \boxed{{{a}}}.",
-)
+_SAY = read_sentences("consensus")
 _PERMUTED_UP_TO = 4
 
 
@@ -47,11 +37,12 @@ class Consensus:
 
 
 def consensus(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> Consensus | None:
-    """The answer of a strict majority, or None where there is none.
+    """The answer of a strict majority, or None; its wording is that of the first agent in the majority.
 
-    `answers` has one entry for each agent, None for an agent without an answer, which still counts as
-    an agent; `same` tells whether two answers are one. The wording kept is that of the first agent in
-    the majority.
+    `answers` has one entry per agent, None for an agent without an answer; `same` compares two answers.
+
+    >>> interp.debate.consensus(["3", "3", None], lambda a, b: a == b)
+    Consensus(answer='3', votes=2, n_agents=3)
     """
     stated = [answer for answer in answers if answer is not None]
     for answer in stated:
@@ -64,8 +55,8 @@ def consensus(answers: Sequence[str | None], same: Callable[[str, str], bool]) -
 def seatings(n_agents: int) -> list[tuple[int, ...]]:
     """Orders of `range(n_agents)` in which each agent sits in each seat equally often.
 
-    All permutations for up to four agents, the cyclic rotations beyond. Every run of `n_agents`
-    entries that starts at a multiple of `n_agents` is balanced by itself.
+    All permutations for up to four agents, else the cyclic rotations. Every run of `n_agents` entries from a multiple
+    of `n_agents` is balanced.
     """
     bases = list(permutations(range(1, n_agents))) if n_agents <= _PERMUTED_UP_TO else [tuple(range(1, n_agents))]
     rows = [(0, *base) for base in bases]
@@ -73,17 +64,18 @@ def seatings(n_agents: int) -> list[tuple[int, ...]]:
 
 
 def plurality(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> str | None:
-    """The answer that most agents give; of several such, the one given first. None where nobody answers."""
+    """The most frequent answer, the first of several; None if nobody answers.
+
+    >>> interp.debate.plurality(["4", "3", "3"], lambda a, b: a == b)
+    '3'
+    """
     stated = [answer for answer in answers if answer is not None]
     return max(stated, key=lambda answer: sum(same(other, answer) for other in stated), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Debate:
-    """A finished debate, the answer agreed on (None where there is none), and what it took.
-
-    `usage` is summed over agents and rounds.
-    """
+    """A finished debate, the answer agreed on (None if undecided), and the usage of all agents and rounds."""
 
     transcript: Transcript
     answer: str | None
@@ -101,32 +93,30 @@ def debates(
     chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Debate]:
-    """Let the agents debate every question; yields one debate for each, in order, as they finish.
+    """Let the agents debate every question; yields the debates in order, as they finish.
 
-    A debate ends as soon as a round is unanimous, in the first round too; otherwise each agent sees
-    the others' latest turns and revises. After the last of `rounds` a strict majority is the
-    consensus; a debate without one is kept, with no consensus and `{"undecided": True}` in `extra`.
-    `chunk` questions are debated at a time (all of them where it is None): each round asks each agent
-    for all the chunk's open questions in one batch (Latent Agents, section 3). The chunks change
-    nothing in the debates.
+    A debate ends when a round is unanimous; otherwise each agent sees the others' latest turns and revises. After the
+    last of `rounds` a strict majority is the consensus; without one, `extra` has `{"undecided": True}`. `chunk`
+    questions are debated at a time (None: all), each agent answering a round of them in one batch (Latent Agents,
+    section 3); the chunks do not change the debates.
 
-    Agent k sits in seat k; with `rotate` the `seatings` follow one another over the questions,
-    `start` being the number of questions that earlier calls of the same run have debated. The same
-    agent may be given for several seats. Every agent is told the task's own `instruction`. `progress`
-    is called after each batch with the number of turns written and the number expected if no further
-    debate ends early.
+    Agent k sits in seat k; with `rotate` the `seatings` follow one another, `start` being the number of questions
+    that earlier calls of the run have debated. `progress` is called after each batch with the turns written and the
+    turns expected if no further debate ends early.
 
-    A turn whose agent gave no answer is empty and has no say in the consensus; such turns are counted
-    by the name of what went wrong in `extra["turns_failed"]`. Tags in an agent's text are taken out
-    and the turns concerned counted in `extra["turns_with_tags"]`.
+    A failed turn is empty and has no vote; `extra["turns_failed"]` counts them by failure. Tags in a text are removed,
+    and `extra["turns_with_tags"]` counts such turns. Raises `UserError` for fewer than two agents or one round.
 
-    Raises `UserError` for fewer than two agents, fewer than one round or chunks of less than one.
+    >>> task = interp.debate.make_task("arithmetic")
+    >>> agents = [interp.debate.ScriptedAgent(persona, 0.2, seed=0) for persona in interp.debate.PERSONAS.values()]
+    >>> [debate.answer for debate in interp.debate.debates(task.questions(2, seed=0), agents, task=task)]
+    ['-4353', '416']
     """
     if len(agents) < 2 or rounds < 1:
-        raise UserError(f"{len(agents)} agents and {rounds} rounds given: a debate takes at least 2 agents and 1 round")
+        raise UserError(f"{len(agents)} agents, {rounds} rounds: too few; a debate has at least 2 agents and 1 round")
     size = max(len(questions), 1) if chunk is None else chunk
     if size < 1:
-        raise UserError(f"chunks of {size} questions asked for: give 1 or more")
+        raise UserError(f"chunk {size}: too small; give 1 or more")
     orders = seatings(len(agents)) if rotate else [tuple(range(len(agents)))]
     names = [agent.persona.name for agent in agents]
 
@@ -156,28 +146,16 @@ def debates(
     return run()
 
 
-def debate(
-    questions: Sequence[Question],
-    agents: Sequence[Agent],
-    *,
-    task: Task,
-    rounds: int = 2,
-    rotate: bool = False,
-    start: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Transcript]:
-    """The transcripts of `debates`, all at once."""
-    finished = debates(questions, agents, task=task, rounds=rounds, rotate=rotate, start=start, progress=progress)
-    return [d.transcript for d in finished]
+def debate(questions: Sequence[Question], agents: Sequence[Agent], *, task: Task, **how: Any) -> list[Transcript]:
+    """The transcripts of `debates`, all at once; takes the same arguments."""
+    return [d.transcript for d in debates(questions, agents, task=task, **how)]
 
 
 class _Open:
     """A debate in progress; `order[k - 1]` is the index of the agent in seat k."""
 
     def __init__(self, question: Question, order: tuple[int, ...], task: Task) -> None:
-        self.question = question
-        self.order = order
-        self.task = task
+        self.question, self.order, self.task = question, order, task
         self.rounds: list[list[str]] = []
         self.answers: list[Answer] = []
         self.agreed: Consensus | None = None
@@ -218,6 +196,6 @@ class _Open:
 
     def _sentence(self, agreed: Consensus) -> str:
         key = repr((self.question.text, self.rounds)).encode()
-        forms = _UNANIMOUS if agreed.unanimous else _MAJORITY
-        form = random.Random(hashlib.sha256(key).digest()).choice(forms)
+        forms = _SAY["unanimous" if agreed.unanimous else "majority"]
+        form: str = random.Random(hashlib.sha256(key).digest()).choice(forms)
         return form.format(n=agreed.n_agents, k=agreed.votes, a=without_tags(agreed.answer))

@@ -1,7 +1,4 @@
-"""Finding the answer in a text and reading it: numbers, amounts, letters.
-
-Knows how answers are written; knows nothing about questions or which answer is right.
-"""
+"""Finding the answer in a text and reading it: numbers, amounts, letters."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ _SENTENCE_END = re.compile(r"[.!?](?:\s|\Z).*")
 
 def boxed(text: str) -> str | None:
     r"""The content of the last balanced `\boxed{…}`, or None; of nested boxes, the innermost."""
-    opened: list[int | None] = []  # where the content of each open brace begins, None if it is no box
+    opened: list[int | None] = []  # where the content of each open brace starts, None if it is not a box
     last: tuple[int, int] | None = None
     for brace in _BRACE.finditer(text):
         if brace[1] or brace[0] == "{":
@@ -31,8 +28,7 @@ def boxed(text: str) -> str | None:
 def stated(text: str) -> str | None:
     """The answer that a text states: its last box, or None.
 
-    Only where no box is begun at all, what the rest of a line says after the last `####`, "answer is" or
-    "answer:", up to the end of its sentence.
+    In a text without any box: the rest of the sentence after the last `####`, "answer is" or "answer:".
     """
     if _BOX.search(text):
         answer = boxed(text)
@@ -46,16 +42,15 @@ def _cued(text: str) -> str | None:
 
 
 def stated_or_bare(text: str | None) -> str | None:
-    """The stated answer, or the whole of a text that has no box: then it may itself be an answer."""
+    """The stated answer, or the whole of a text without a box, which may itself be an answer."""
     if text is None:
         return None
     answer = stated(text)
     return text if answer is None and not _BOX.search(text) else answer
 
 
-# Longer than this is a sentence or a model that repeats itself, not an answer; it also keeps
-# arithmetic on hostile digits cheap.
 LONGEST = 100
+"""Anything longer is not an answer; the limit also keeps arithmetic on hostile digits cheap."""
 _WRAPPERS = tuple(
     re.compile(pattern, re.DOTALL)
     for pattern in (
@@ -89,7 +84,7 @@ _FRACTION = re.compile(
 
 
 def unwrap(text: str) -> str:
-    r"""The text without the `$…$`, `\text{…}`, brackets, stars and full stop that stand around all of it."""
+    r"""The text without the `$…$`, `\text{…}`, brackets, stars and full stop around it."""
     text = text.strip()
     inner = True
     while inner:
@@ -101,16 +96,16 @@ def unwrap(text: str) -> str:
 
 
 def without_macros(text: str) -> str:
-    r"""The text with `\text{…}` and its like replaced by what they hold."""
+    r"""The text with `\text{…}` and similar macros replaced by their content."""
     return _TEXT.sub(r"\1", text)
 
 
 def number(text: str) -> Fraction | None:
-    r"""The number that an answer states, exactly, or None where it states none.
+    r"""The exact number that an answer states, or None.
 
-    Reads thousands (`1,110`, `1{,}110`), decimals, `1.11e3`, `1.11 \times 10^{3}`, fractions and mixed
-    numbers, the unicode minus, and looks through `$…$`, `\(…\)`, `\text{…}`, `x = …` and a closing full
-    stop. A comma that does not separate groups of three digits makes it no number.
+    Reads thousands (`1,110`, `1{,}110`), decimals, `1.11e3`, `1.11 \times 10^{3}`, fractions, mixed numbers and the
+    unicode minus, inside `$…$`, `\(…\)`, `\text{…}`, `x = …` and before a full stop. Commas must separate groups of
+    three digits.
     """
     if len(text) > LONGEST:
         return None
@@ -147,10 +142,9 @@ _THIN_SPACE = re.compile(r"\\[,;: ](?![0-9])")
 
 
 def amount(text: str) -> tuple[Fraction, bool] | None:
-    """The number in an answer with its unit or currency, and whether it is a percentage; None for no one number.
+    """The number in an answer, and whether it is a percentage; None for no number or several.
 
-    Reads what `number` reads, then `$18`, `18 dollars`, `18 km/h`, `18 cm^2`, `18 thousand`, `45°`, `50%`. An
-    answer with a second number in it (`18 or 19`, `2 hours 30 minutes`) has no one number.
+    Reads what `number` reads, and `$18`, `18 dollars`, `18 km/h`, `18 cm^2`, `18 thousand`, `45°`, `50%`.
     """
     if (value := number(text)) is not None:
         return value, False
@@ -168,7 +162,7 @@ def amount(text: str) -> tuple[Fraction, bool] | None:
 
 
 def same_amount(given: tuple[Fraction, bool], gold: tuple[Fraction, bool]) -> bool:
-    """Whether two amounts are the same; where only one has a percent sign, `50%` is 50 as well as 0.5."""
+    """Whether two amounts are the same; if only one has a percent sign, `50%` is 50 as well as 0.5."""
     (x, x_percent), (y, y_percent) = given, gold
     return x == y or (x_percent and not y_percent and x == 100 * y) or (y_percent and not x_percent and y == 100 * x)
 
@@ -185,9 +179,9 @@ _ANOTHER = re.compile(r"\s*(?:,|/|&|and\b|or\b)|.*\([A-Z]\)", re.DOTALL)
 
 
 def letter(text: str) -> str | None:
-    """The one option that an answer names, as a capital: `B`, `(b)`, `B. its text`, `Option B`; None for none or two.
+    """The option that an answer names, as a capital: `B`, `(b)`, `B. its text`, `Option B`; None for none or several.
 
-    A letter that runs on into a sentence (`A plant cell`) is a word, not an option.
+    A letter that starts a sentence (`A plant cell`) is a word, not an option.
     """
     if len(text) > 10 * LONGEST:
         return None

@@ -1,7 +1,6 @@
-"""The process that compares expressions: one JSON line in, one JSON line out.
+"""The process that compares expressions: one JSON line in, one JSON line out. Run by `equivalence`, never imported.
 
-Run as a file by `equivalence`, never imported; so it knows nothing of this package. It ends itself when a
-comparison takes too long, which works where no signal would: in the middle of big-integer arithmetic.
+It ends itself when a comparison takes too long, which works even in the middle of big-integer arithmetic.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from typing import Any
 
 MEMORY_BYTES = 4 * 2**30
 EXACT_DIGITS = 12
-"""Decimals to which numbers must agree: enough that a rounded root or fraction is not the exact one."""
+"""Decimals to which numbers must agree, so that a rounded root or fraction is not the exact one."""
 
 
 def main() -> None:
-    with contextlib.suppress(ImportError, ValueError, OSError):  # not offered by every system
+    with contextlib.suppress(ImportError, ValueError, OSError):  # not on every system
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    logging.disable(logging.CRITICAL)  # it warns that its own time-outs are off, and of every failed parse
+    logging.disable(logging.CRITICAL)  # it warns of every failed parse
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a parser prints is no reply
+    os.dup2(2, 1)  # what a parser prints is not a reply
     from math_verify import LatexExtractionConfig, parse, verify
 
     config = [LatexExtractionConfig()]

@@ -1,7 +1,4 @@
-"""Whether two final answers to a mathematics problem are the same.
-
-Knows units, words, numbers and the habits of LaTeX; leaves the comparing of expressions to `equivalence`.
-"""
+"""Whether two answers to a mathematics problem are the same: units, words, numbers and the habits of LaTeX."""
 
 from __future__ import annotations
 
@@ -19,16 +16,7 @@ _UNIT = re.compile(
 _OR = re.compile(r"\\(?:text|mbox)\s*\{\s*(?:,?\s*or|,?\s*and)\s*\}|\b(?:or|and)\b|\\(?:lor|land|vee|wedge)\b")
 _MEMBER = re.compile(r"\A[a-zA-Z]\s*\\in\b")
 _SQRT = re.compile(r"(?<!\\)\bsqrt\s*\(([^()]*)\)")
-_SPELLED = (
-    ("<=", r"\le "),
-    (">=", r"\ge "),
-    ("≤", r"\le "),
-    ("≥", r"\ge "),
-    ("**", "^"),
-    ("\u2212", "-"),
-    ("²", "^2"),
-    ("³", "^3"),
-)
+_SPELLED = {"<=": r"\le ", ">=": r"\ge ", "≤": r"\le ", "≥": r"\ge ", "**": "^", "\u2212": "-", "²": "^2", "³": "^3"}
 _MACRO = re.compile(r"\\[a-zA-Z]+")
 _IN_TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}")
 _WORD = re.compile(r"[A-Za-z]{4,}")
@@ -36,10 +24,9 @@ _PHRASE = re.compile(r"[A-Za-z]{2,}(?:[\s,.'-]+[A-Za-z0-9]+)*\.?")
 
 
 def same_mathematics(given: str, gold: str) -> bool:
-    r"""Whether two answers are the same: equal expressions, sets, intervals, pairs or relations; or the same words.
+    r"""Whether two answers are equal expressions, sets, intervals, pairs or relations, or the same words.
 
-    Exact: a rounded decimal is not the fraction. A unit counts for nothing, `x = 2` is `2`, and `50\%` is both
-    50 and 0.5.
+    Exact: a rounded decimal is not the fraction. Units are ignored, `x = 2` is `2`, and `50\%` is both 50 and 0.5.
     """
     if max(len(given), len(gold)) > 4 * LONGEST:
         return False
@@ -67,7 +54,7 @@ def _tidy(text: str) -> str:
     text = text.strip().strip("$").removeprefix(r"\(").removesuffix(r"\)").rstrip(". \\")
     if (match := _IN_TEXT.fullmatch(text)) is not None:
         text = match[1]
-    for spelled, latex in _SPELLED:
+    for spelled, latex in _SPELLED.items():
         text = text.replace(spelled, latex)
     text = text.replace(r"\$", "").replace(r",\!", "").replace("{,}", "")
     text = _OR.sub(" , ", _UNIT.sub("", text))

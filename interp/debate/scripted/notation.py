@@ -1,7 +1,6 @@
 """How a step is written, and how it is read back from a text.
 
-Knows the forms of single statements; knows nothing about personas or about which steps are right.
-Whatever is written here can be read here, so that agents judge each other's texts and nothing else.
+All that is written here can be read here, so that agents judge one another by their texts alone.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _PROSE: dict[str, list[str]] = read_sentences("notation")["prose"]
 
 @dataclass(frozen=True, slots=True)
 class Notation:
-    """One way of writing expressions: the sign for products, the blank around signs, the delimiters."""
+    """One way to write expressions: the product sign, the blank around signs, the delimiters."""
 
     times: str
     blank: str
@@ -28,11 +27,11 @@ class Notation:
     close: str = ""
 
     def bare(self, tokens: Sequence[int | str]) -> str:
-        """Numbers and signs in a row, without delimiters."""
+        """Numbers and signs, without delimiters."""
         return self.blank.join(self.times if token == "*" else str(token) for token in tokens)
 
     def expression(self, tokens: Sequence[int | str]) -> str:
-        """Numbers and signs in a row, in delimiters where this notation has them."""
+        """Numbers and signs, in this notation's delimiters."""
         return f"{self.open}{self.bare(tokens)}{self.close}"
 
     def equation(self, step: Step) -> str:
@@ -68,7 +67,7 @@ def in_words(step: Step, rng: random.Random) -> str:
 
 
 def chain(terms: Sequence[Term], steps: Sequence[Step]) -> list[list[int | str]] | None:
-    """The expression, then what is left of it after each step; None where a step does not fit in place."""
+    """The expression, then what is left of it after each step; None if a step does not fit."""
     tokens = tokens_of(terms)
     lines = [tokens]
     for step in steps:
@@ -100,10 +99,10 @@ _WORDS = [
 
 
 def read_steps(text: str) -> tuple[Step, ...]:
-    """The steps that a text states, in the order in which it states them.
+    """The steps that a text states, in order.
 
-    Understands equations, chains of equations in which each link does one operation, the clauses of
-    `in_words`, and lines of code with their value in a comment.
+    Reads equations, chains of equations with one operation per link, the clauses of `in_words`, and lines of code
+    with their value in a comment.
     """
     text = _DELIMITERS.sub("", _OPERATORS.sub("*", text.replace("\u2212", "-")))
     found: list[tuple[int, Step]] = []
@@ -112,7 +111,10 @@ def read_steps(text: str) -> tuple[Step, ...]:
         if "value" in line.groupdict():
             values[line["name"]] = int(line["value"])
             continue
-        left, right = (_read_operand(line[side], values) for side in ("left", "right"))
+        left, right = (
+            int(line[side]) if re.fullmatch(_NUMBER, line[side]) else values.get(line[side])
+            for side in ("left", "right")
+        )
         if left is not None and right is not None and line["result"]:
             values[line["name"]] = int(line["result"])
             found.append((line.start(), Step(left, line["op"], right, int(line["result"]))))
@@ -127,10 +129,6 @@ def read_steps(text: str) -> tuple[Step, ...]:
         for match in words.finditer(prose):
             found.append((match.start(), Step(int(match["a"]), op, int(match["b"]), int(match["c"]))))
     return tuple(step for _, step in sorted(found, key=lambda item: item[0]))
-
-
-def _read_operand(text: str, values: dict[str, int]) -> int | None:
-    return int(text) if re.fullmatch(_NUMBER, text) else values.get(text)
 
 
 def _tokens(expression: str) -> list[str]:

@@ -24,16 +24,12 @@ _GO = re.compile(r"(?:yes|do it|go ahead|do so|do)(?:[\s,;:!].*)?", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Temptation:
-    """Something unfair that one could do to a rival; every text may name the `{rival}`."""
+    """Something unfair that one could do to a rival; `rivalry.toml` says what each text is."""
 
     deed: str
-    """What is asked about, to read after "to"."""
     gain: str
-    """What a ruthless adviser sees in it: a clause."""
     harm: str
-    """What is wrong with it: a clause."""
     instead: str
-    """The fair alternative, as an imperative."""
 
 
 _SAY = read_sentences("rivalry")
