@@ -26,10 +26,10 @@ from interp.models.lineage import Lineage, read_lineage
 from interp.reports.terminal import training_bars
 from interp.statistics import PairedTest
 from interp.training.grpo import train_grpo
-from interp.training.loop import Progress, Run
-from interp.training.pipeline import asked_in_stage_2, keep_settings, seed_folder, table_task
+from interp.training.pipeline import keep_settings, seed_folder, stage_2_questions, table_task
 from interp.training.presets import kept_preset
 from interp.training.results import ask_checkpoint, stage_hashes, table_seed, write_results
+from interp.training.run import Progress, Run
 from interp.training.settings import Preset
 
 FULL = "full procedure"
@@ -104,7 +104,7 @@ def ablate(
     keep_settings(out, {"preset": kept_preset(run).record(), "seed": seed, "sft": sft.stages[-1].hash})
 
     task = make_task(preset.task, **preset.task_options)
-    questions, tested, asked = asked_in_stage_2(preset, task), table_task(run, preset), table_seed(preset)
+    questions, tested, asked = stage_2_questions(preset, task), table_task(run, preset), table_seed(preset)
 
     def told(name: str) -> Progress | None:
         return progress and (lambda what, *rest: progress(f"{name}: {what}", *rest))

@@ -14,9 +14,9 @@ from interp.debate.embedded import read_embedded
 from interp.errors import UserError
 from interp.models.lineage import Lineage, read_lineage
 from interp.storage.journal import read_lines
-from interp.training.loop import Run
 from interp.training.pipeline import train
 from interp.training.presets import PRESETS, kept_preset, preset
+from interp.training.run import Run
 
 
 @pytest.fixture(scope="module")

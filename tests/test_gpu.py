@@ -18,10 +18,10 @@ from interp.models.lineage import read_lineage
 from interp.models.loading import load_plain
 from interp.models.model import Model, wrap
 from interp.storage.journal import read_lines
-from interp.training import grpo
-from interp.training.loop import Run
+from interp.training import loop
 from interp.training.pipeline import train
 from interp.training.presets import preset
+from interp.training.run import Run
 
 DEVICE = "cuda"
 pytestmark = [
@@ -57,14 +57,15 @@ def test_both_stages_in_bf16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     trained: list[torch.Tensor] = []
     ids = torch.arange(5, 45)[None]
 
-    def spy(run: Run, stage: str, trainer: Any, *rest: Any, _finish: Any = grpo.finish) -> Path:
-        with torch.no_grad():
-            model = trainer.model.eval()
-            assert model.device.type == DEVICE
-            trained.append(model(input_ids=ids.to(DEVICE), use_cache=False).logits.float().cpu())
+    def spy(run: Run, stage: str, trainer: Any, *rest: Any, _finish: Any = loop.finish) -> Path:
+        if stage == "imad":
+            with torch.no_grad():
+                model = trainer.model.eval()
+                assert model.device.type == DEVICE
+                trained.append(model(input_ids=ids.to(DEVICE), use_cache=False).logits.float().cpu())
         return _finish(run, stage, trainer, *rest)
 
-    monkeypatch.setattr(grpo, "finish", spy)
+    monkeypatch.setattr(loop, "finish", spy)
     chosen = preset("toy").override({**TOY, "model": str(tmp_path / "base"), "precision": "bf16"})
     made = train(Run(tmp_path / "run", chosen), transcripts=read_embedded("scripted")[:4])
     checkpoint = made.checkpoints[0]["imad"]

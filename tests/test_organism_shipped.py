@@ -21,10 +21,10 @@ from interp.models.catalog import SHIPPED
 from interp.models.lineage import read_lineage
 from interp.models.model import load_model
 from interp.storage.journal import read_lines
-from interp.training.debating import plain_answers
+from interp.training.debating import direct_answers, when_needed
 from interp.training.grpo import train_grpo
-from interp.training.loop import Run
 from interp.training.presets import preset
+from interp.training.run import Run
 from interp.training.sft import train_sft
 
 FOLDER = SHIPPED["organism"].parent
@@ -120,7 +120,9 @@ def test_both_stages_move_a_model(tmp_path: Path) -> None:
     }
     run = Run(tmp_path, preset("organism").override(changes))
     train = make_task("small-arithmetic", split="train")
-    train_sft(run, read_embedded("organism")[:96], direct=plain_answers(run, train, 48))
+    with when_needed(run.preset.model) as base:
+        direct = direct_answers(run, train, 48, base)
+    train_sft(run, read_embedded("organism")[:96], direct=direct)
     train_grpo(run, "organism-sft", train.questions(320, seed=5), train)
     rows = read_lines(run.metrics)
     losses = [row["loss"] for row in rows if row["stage"] == "sft" and "loss" in row]

@@ -27,11 +27,11 @@ from interp.models.lineage import read_lineage
 from interp.models.model import load_model
 from interp.organism.pretraining import Pretraining
 from interp.storage.journal import read_lines
-from interp.training.debating import make_debates
-from interp.training.loop import Run
-from interp.training.pipeline import asked_in_stage_2, table_task, train
+from interp.training.debating import make_debates, when_needed
+from interp.training.pipeline import stage_2_questions, table_task, train
 from interp.training.presets import preset
 from interp.training.results import TITLES, Unseen, held_out
+from interp.training.run import Run
 from interp.training.settings import Preset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -233,7 +233,7 @@ def test_the_tables_questions_are_new() -> None:
 def test_plain_answers_are_seen_as_well(tmp_path: Path) -> None:
     changes = {"task": "arithmetic", "task_options": '{"digits": 1, "terms": 1}'}
     chosen = preset("toy").override({**TOY, **changes, "grpo.questions": "3", "table_questions": "2"})
-    stage_2 = [q.text for q in asked_in_stage_2(chosen, Arithmetic.sized(1, 1))]
+    stage_2 = [q.text for q in stage_2_questions(chosen, Arithmetic.sized(1, 1))]
     example = read_embedded("scripted")[0]
     *debated, plain, fourth, fifth = sorted({str(n) for n in range(1, 10)} - set(stage_2))
     write_transcripts(tmp_path / "transcripts.jsonl", [replace(example, question=text) for text in debated])
@@ -300,12 +300,13 @@ def test_the_base_debates_where_no_transcripts_are_given(chosen: Preset, tmp_pat
             raise Killed
 
     task = make_task(chosen.task, **chosen.task_options)
-    with pytest.raises(Killed):
-        make_debates(Run(tmp_path / "killed", chosen, stop), task)
     told: list[tuple[str, int]] = []
-    make_debates(Run(tmp_path / "killed", chosen, lambda what, done, *_: told.append((what, done))), task)
-    assert ("to learn: arithmetic, debate", 3) in told
-    make_debates(Run(tmp_path / "whole", chosen), task)
+    with when_needed(chosen.model) as base:
+        with pytest.raises(Killed):
+            make_debates(Run(tmp_path / "killed", chosen, stop), task, base)
+        make_debates(Run(tmp_path / "killed", chosen, lambda what, done, *_: told.append((what, done))), task, base)
+        assert ("to learn: arithmetic, debate", 3) in told
+        make_debates(Run(tmp_path / "whole", chosen), task, base)
     resumed, whole = (read_transcripts(tmp_path / name / "transcripts.jsonl") for name in ("killed", "whole"))
     assert [t.record() for t in resumed] == [t.record() for t in whole]
     assert [t.question for t in whole] == [q.text for q in task.questions(4, chosen.seed)]

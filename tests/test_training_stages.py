@@ -22,9 +22,9 @@ from interp.models.lineage import read_lineage
 from interp.models.loading import load_plain
 from interp.models.model import load_model
 from interp.storage.journal import read_lines
-from interp.training import grpo, sft
+from interp.training import grpo, loop, sft
 from interp.training.examples import consensus_only
-from interp.training.loop import Run
+from interp.training.run import Run
 from interp.training.schedule import Descent
 from interp.training.settings import GRPO, SFT, LoRA, Preset
 
@@ -83,13 +83,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trainers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The trainers at the end of each stage."""
     seen: list[Any] = []
-    for module in (sft, grpo):
+    finish = loop.finish
 
-        def spy(run: Run, stage: str, trainer: Any, *rest: Any, _finish: Callable[..., Path] = module.finish) -> Path:
-            seen.append(trainer)
-            return _finish(run, stage, trainer, *rest)
+    def spy(run: Run, stage: str, trainer: Any, *rest: Any) -> Path:
+        seen.append(trainer)
+        return finish(run, stage, trainer, *rest)
 
-        monkeypatch.setattr(module, "finish", spy)
+    monkeypatch.setattr(loop, "finish", spy)
     return seen
 
 
@@ -171,7 +171,7 @@ def test_trls_fused_loss_sees_the_trained_rows(tied: bool, tmp_path: Path, monke
         seen.append(trainer)
         raise Killed
 
-    monkeypatch.setattr(sft, "fit", stop)
+    monkeypatch.setattr(loop, "fit", stop)
     run = Run(tmp_path / "run", toy(make_base(tmp_path / "base", tie_word_embeddings=tied)))
     with pytest.raises(Killed):
         sft.train_sft(run, TRANSCRIPTS)

@@ -79,8 +79,8 @@ def train(
         console.print(memory_table(plan(chosen)))
         return
     from interp.organism.pretraining import Pretraining
-    from interp.training.loop import Run
     from interp.training.pipeline import train as train_all
+    from interp.training.run import Run
 
     given = None if transcripts is None else find_transcripts(transcripts)
     with training_bars() as progress:

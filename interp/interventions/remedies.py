@@ -24,7 +24,7 @@ from interp.models.lazy import LazyModel
 from interp.models.model import Model
 from interp.storage.files import write_json
 from interp.training.examples import consensus_only
-from interp.training.loop import Run
+from interp.training.run import Run
 from interp.training.settings import SFT, LoRA, Preset
 from interp.training.sft import train_sft
 

@@ -1,19 +1,15 @@
-"""What stage 1 learns from: the base's own debates and plain answers.
-
-Knows how the base is asked; knows nothing about training on the answers.
-"""
+"""What stage 1 learns from: the base's own debates and direct answers."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 from interp.debate.agents import Agent, Sampling
-from interp.debate.personas import KNOWN, PLAIN
+from interp.debate.personas import KNOWN, PLAIN, Persona
 from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript, without_tags
 from interp.errors import UserError
@@ -22,83 +18,92 @@ from interp.evaluation.methods import Debates, Vote
 from interp.generation.agents import LocalAgent
 from interp.models.model import Model, load_model
 from interp.storage.journal import read_lines
-from interp.training.loop import Run, processes
 from interp.training.rollout import few_threads
+from interp.training.run import Run, processes
 from interp.training.settings import Preset
 
 TRANSCRIPTS_FILE = "transcripts.jsonl"
 DIRECT_FILE = "direct.jsonl"
+CHUNK = 256
+"""Questions asked together: enough that the second round of their debates still fills batches."""
+
+Loader = Callable[[], Model]
 
 
-def make_debates(run: Run, task: Task) -> None:
+def make_debates(run: Run, task: Task, base: Loader) -> None:
     """Let the base debate with itself, in the preset's personas, into the run's transcripts.
 
-    A killed run goes on, and asks nothing again that was answered. Beside the transcripts lies what the
-    debates cost and how often they were right.
+    A killed run resumes without repeating an answer. The file beside the transcripts has their cost and accuracy.
     """
     preset = run.preset
-
-    def tell(what: str, done: int, total: int) -> None:
-        run.tell(f"to learn: {what}", done, total)
-
-    with loaded(preset.model) as model:
-        evaluate(
-            run.out / TRANSCRIPTS_FILE,
-            "debate",
-            Debates(preset.rounds, chunk=CHUNK),
-            lambda _: debaters(preset, model),
-            task=task,
-            n_questions=preset.debates,
-            seed=preset.seed,
-            progress=tell,
-        )
+    evaluate(
+        run.out / TRANSCRIPTS_FILE,
+        "debate",
+        Debates(preset.rounds, chunk=CHUNK),
+        lambda _: debaters(preset, base()),
+        task=task,
+        n_questions=preset.debates,
+        seed=preset.seed,
+        progress=lambda what, done, total: run.tell(f"to learn: {what}", done, total),
+    )
 
 
-def plain_answers(run: Run, task: Task, n: int) -> list[Transcript]:
-    """`n` plain answers of the base, to questions of their own: each as a consensus without a debate."""
+def direct_answers(run: Run, task: Task, n: int, base: Loader) -> list[Transcript]:
+    """`n` direct answers of the base to further questions, each as a consensus without a debate."""
     if n == 0:
         return []
     path = run.out / DIRECT_FILE
-    if processes().num_processes > 1 and not is_finished(path):
-        raise UserError("plain answers of the base are to be learnt, and several processes: begin with one process")
     if not is_finished(path):
-        sampling = Sampling(run.preset.answer_tokens, seed=run.preset.seed)
-        with loaded(run.preset.model) as model:
-            agent = LocalAgent(PLAIN, model, sampling, run.preset.grpo.generation_batch_size)
-            seed = run.preset.seed + 3  # after those of the debates, of stage 2 and of the table
-            evaluate(
-                path, "single", Vote(CHUNK), lambda _: [agent], task=task, n_questions=n, seed=seed, progress=run.tell
-            )
+        if processes().num_processes > 1:
+            raise UserError("several processes: generate the base's direct answers first, with one process")
+        evaluate(
+            path,
+            "single",
+            Vote(CHUNK),
+            lambda _: [agent(run.preset, base())],
+            task=task,
+            n_questions=n,
+            seed=run.preset.seed + 3,  # after those of the debates, of stage 2 and of the table
+            progress=run.tell,
+        )
     records = read_lines(path)
     return [Transcript.build(r["question"], [], without_tags(r["texts"][0]).strip()) for r in records]
-
-
-CHUNK = 256
-"""Questions asked before the next ones are begun: enough that a debate's second round still fills batches."""
 
 
 def debaters(preset: Preset, model: Model) -> list[Agent]:
     """The agents of the preset's debates, all played by one model. Raises `UserError` for an unknown persona."""
     if unknown := [name for name in preset.personas if name not in KNOWN]:
-        raise UserError(f"persona {unknown[0]}: not known; give some of {', '.join(KNOWN)}")
-    personas = [KNOWN[name] for name in preset.personas]
-    return [_agent(LocalAgent, preset, model, personas[k % len(personas)]) for k in range(preset.agents)]
+        raise UserError(f"persona {unknown[0]}: unknown; choose among {', '.join(KNOWN)}")
+    names = preset.personas
+    return [agent(preset, model, KNOWN[names[k % len(names)]]) for k in range(preset.agents)]
+
+
+def agent(
+    preset: Preset,
+    model: Model,
+    persona: Persona = PLAIN,
+    kind: type[LocalAgent] = LocalAgent,
+    max_new_tokens: int | None = None,
+) -> Agent:
+    """A persona played by a model, which samples as the preset says."""
+    sampling = Sampling(max_new_tokens or preset.answer_tokens, seed=preset.seed)
+    return kind(persona, model, sampling, preset.grpo.generation_batch_size)
 
 
 @contextmanager
-def loaded(name: str) -> Iterator[Model]:
-    """A model for asking, named in what it leaves without the place where it lies."""
-    gc.collect()  # the one before holds itself in cycles
-    model = load_model(name)
-    model.provenance["name"] = Path(name).name if Path(name).is_dir() else name
-    with few_threads(sum(weight.numel() for weight in model.hf.parameters())):
-        yield model
+def when_needed(name: str) -> Iterator[Loader]:
+    """A function that loads the model on its first call and then returns the same one; it is freed at the end.
 
+    The model's provenance has its name without the folder where it lies.
+    """
+    with ExitStack() as stack:
 
-def _sampling(preset: Preset) -> Sampling:
-    return Sampling(preset.answer_tokens, seed=preset.seed)
+        @cache
+        def load() -> Model:
+            gc.collect()  # the previous one is held by reference cycles
+            model = load_model(name)
+            model.provenance["name"] = Path(name).name if Path(name).is_dir() else name
+            stack.enter_context(few_threads(sum(weight.numel() for weight in model.hf.parameters())))
+            return model
 
-
-def _agent(kind: type[LocalAgent], preset: Preset, model: Model, persona: Any, longest: int | None = None) -> Agent:
-    sampling = replace(_sampling(preset), max_new_tokens=longest or preset.answer_tokens)
-    return kind(persona, model, sampling, preset.grpo.generation_batch_size)
+        yield load

@@ -1,12 +1,10 @@
-"""A preset's whole configuration, built without weights: what a run would do, and the memory that it needs.
-
-Knows how to ask the stages for their configuration; loads and trains nothing.
-"""
+"""What a run with a preset would do and the memory it needs, without loading or training anything."""
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,56 +12,12 @@ from interp.debate.tasks import make_task
 from interp.debate.transcript import all_tags
 from interp.errors import UserError
 from interp.training.grpo import grpo_arguments
-from interp.training.loop import Run, lora_config
+from interp.training.run import EXTRA, Run, configured, lora_arguments
 from interp.training.settings import Architecture, LoRA, Preset
 from interp.training.sft import sft_arguments
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run with a preset would be."""
-
-    preset: Preset
-    configurations: dict[str, dict[str, Any]]
-    """Everything that TRL and PEFT would be given, by stage."""
-    steps: dict[str, int]
-    """Optimizer steps by stage."""
-    parameters: int
-    """Of the base."""
-    adapters: dict[str, int]
-    """Trained weights of the LoRA, by stage; the rows of the tags come on top in stage 1."""
-    memory: list[Needs]
-
-
-def plan(preset: Preset) -> Plan:
-    """Build it. Raises `UserError` for settings that do not go together, and without an architecture."""
-    memory = needs(preset)
-    assert preset.architecture is not None  # needs() has refused it otherwise
-    make_task(preset.task, **preset.task_options)
-    with tempfile.TemporaryDirectory() as folder:  # the configurations name one; nothing is written there
-        run = Run(Path(folder), preset)
-        arguments = {"sft": sft_arguments(run, "sft", preset.sft), "grpo": grpo_arguments(run, "imad", preset.grpo)}
-        configurations = {stage: made.to_dict() for stage, made in arguments.items()}
-    loras = {"sft": preset.sft.lora, "grpo": preset.grpo.lora}
-    for stage, lora in loras.items():
-        configurations[stage]["lora"] = None if lora is None else lora_config(lora).to_dict()
-    examples = preset.debates * (1 + preset.sft.direct_share + preset.sft.practice)
-    per_step = arguments["grpo"].generation_batch_size / arguments["grpo"].num_generations
-    return Plan(
-        preset,
-        configurations,
-        {
-            "sft": round(examples * preset.sft.epochs / preset.sft.batch_size),
-            "grpo": round(preset.grpo.questions * preset.grpo.epochs / per_step * preset.grpo.num_iterations),
-        },
-        n_parameters(preset.architecture),
-        {stage: 0 if lora is None else n_adapter(preset.architecture, lora) for stage, lora in loras.items()},
-        memory,
-    )
-
-
 PROMPT_TOKENS = 64
-"""Taken for the length of a question."""
+"""Assumed length of a question."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +27,7 @@ class Needs:
     stage: str
     weights: int
     adapter: int
-    """With its gradient and optimizer; all weights' where all are trained."""
+    """The adapter, or all weights if all are trained, with gradient and optimizer."""
     activations: int
     cache: int
     copy: int
@@ -84,59 +38,120 @@ class Needs:
         return self.weights + self.adapter + self.activations + self.cache + self.copy
 
 
-def n_parameters(a: Architecture) -> int:
-    """Weights of the whole model."""
-    return a.vocabulary * a.width * (1 if a.tied else 2) + a.layers * _layer(a) + a.width
+@dataclass(frozen=True)
+class Plan:
+    """What a run with a preset would be."""
+
+    preset: Preset
+    configurations: dict[str, dict[str, Any]]
+    """The arguments of TRL's configuration and, under `lora`, PEFT's, by stage."""
+    steps: dict[str, int]
+    """Optimizer steps by stage."""
+    parameters: int
+    """Parameters of the base."""
+    adapters: dict[str, int]
+    """Trained parameters of the LoRA by stage; in stage 1 the rows of the tags are trained too."""
+    memory: list[Needs]
 
 
-def n_adapter(a: Architecture, lora: LoRA) -> int:
-    """Weights of an adapter. Raises `UserError` for a map that the architecture lacks."""
-    q, k = a.heads * a.head_width, a.kv_heads * a.head_width
-    shapes = {
-        "q_proj": (a.width, q),
-        "k_proj": (a.width, k),
-        "v_proj": (a.width, k),
-        "o_proj": (q, a.width),
-        "gate_proj": (a.width, a.mlp_width),
-        "up_proj": (a.width, a.mlp_width),
-        "down_proj": (a.mlp_width, a.width),
-    }
-    if unknown := [target for target in lora.targets if target not in shapes]:
-        raise UserError(f"LoRA on {unknown[0]}: not one of {', '.join(shapes)}")
-    return a.layers * sum(lora.rank * sum(shapes[target]) for target in lora.targets)
+def plan(preset: Preset) -> Plan:
+    """Work it out. Raises `UserError` for incompatible settings and for a preset without an architecture.
+
+    >>> planned = interp.training.plan(interp.training.preset("smollm2-135m"))
+    >>> planned.steps, planned.parameters
+    ({'sft': 75, 'grpo': 1800}, 134515008)
+    """
+    memory = needs(preset)
+    assert preset.architecture is not None  # needs() has refused it otherwise
+    make_task(preset.task, **preset.task_options)
+    run = Run(Path(preset.name), preset)  # only named in the configurations
+    configurations = {"sft": sft_arguments(run, "sft", preset.sft), "grpo": grpo_arguments(run, "imad", preset.grpo)}
+    if all(find_spec(package) for package in EXTRA):
+        configured("SFTConfig", configurations["sft"])
+        configured("GRPOConfig", configurations["grpo"])
+    loras = {"sft": preset.sft.lora, "grpo": preset.grpo.lora}
+    for stage, lora in loras.items():
+        configurations[stage]["lora"] = None if lora is None else lora_arguments(lora)
+    examples = preset.debates * (1 + preset.sft.direct_share + preset.sft.practice)
+    completions = preset.grpo.questions * preset.grpo.epochs * preset.grpo.num_generations
+    return Plan(
+        preset,
+        configurations,
+        {
+            "sft": round(examples * preset.sft.epochs / preset.sft.batch_size),
+            "grpo": round(completions / preset.grpo.batch_size * preset.grpo.num_iterations),
+        },
+        n_parameters(preset.architecture),
+        {stage: 0 if lora is None else n_adapter(preset.architecture, lora) for stage, lora in loras.items()},
+        memory,
+    )
+
+
+def n_parameters(architecture: Architecture) -> int:
+    """Parameters of the whole model."""
+    return sum(weight.numel() for weight in _skeleton(architecture).parameters())
+
+
+def n_adapter(architecture: Architecture, lora: LoRA) -> int:
+    """Parameters of an adapter. Raises `UserError` for a target that the model lacks."""
+    maps = [(name.rpartition(".")[2], module) for name, module in _skeleton(architecture).named_modules()]
+    linear = [(name, module) for name, module in maps if hasattr(module, "in_features") and name != "lm_head"]
+    known = dict(linear)
+    if unknown := [target for target in lora.targets if target not in known]:
+        raise UserError(f"LoRA target {unknown[0]}: unknown; choose among {', '.join(known)}")
+    return sum(lora.rank * (map.in_features + map.out_features) for name, map in linear if name in lora.targets)
+
+
+@cache
+def _skeleton(a: Architecture) -> Any:
+    """The model without memory for its weights."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+
+    kind = Qwen2Config if a.biases else LlamaConfig
+    config = kind(
+        vocab_size=a.vocabulary,
+        hidden_size=a.width,
+        intermediate_size=a.mlp_width,
+        num_hidden_layers=a.layers,
+        num_attention_heads=a.heads,
+        num_key_value_heads=a.kv_heads,
+        head_dim=a.head_width,
+        tie_word_embeddings=a.tied,
+    )
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
 
 
 def needs(preset: Preset) -> list[Needs]:
-    """What each stage takes; raises `UserError` for a preset without an architecture."""
+    """The memory of each stage. Raises `UserError` for a preset without an architecture."""
     a = preset.architecture
     if a is None:
-        raise UserError(f"preset {preset.name}: no architecture to reckon memory from; take one of the named presets")
-    weights = 2 * n_parameters(a)
+        raise UserError(f"preset {preset.name}: has no architecture to estimate memory from; choose a named preset")
+    n = n_parameters(a)
     rows = len(all_tags(preset.agents, preset.rounds)) * a.width * (1 if a.tied else 2)
-    if preset.sft.lora is None:
-        weights, adapter = 4 * n_parameters(a), 12 * n_parameters(a)
-    else:
-        adapter = 16 * (n_adapter(a, preset.sft.lora) + rows)
-    tokens = preset.sft.device_batch_size * preset.sft.max_length
-    first = Needs("sft", weights, adapter, _activations(a, tokens, preset.sft.gradient_checkpointing), 0, 0)
-    g = preset.grpo
-    length = PROMPT_TOKENS + g.descent.first_limit
-    at_once = min(g.generation_batch_size, g.batch_size) if g.generation == "interp" else g.batch_size
-    second = Needs(
-        "grpo",
-        2 * n_parameters(a),
-        16 * n_adapter(a, g.lora),
-        _activations(a, g.device_batch_size * length, g.gradient_checkpointing),
-        at_once * length * 2 * a.layers * a.kv_heads * a.head_width * 2,
-        2 * n_parameters(a) if g.generation == "interp" else 0,
-    )
-    return [first, second]
-
-
-def _layer(a: Architecture) -> int:
-    q, k = a.heads * a.head_width, a.kv_heads * a.head_width
-    biases = q + 2 * k if a.biases else 0
-    return 2 * a.width * q + 2 * a.width * k + 3 * a.width * a.mlp_width + 2 * a.width + biases
+    sft, grpo = preset.sft, preset.grpo
+    length = PROMPT_TOKENS + grpo.descent.first_limit
+    own = grpo.generation == "interp"
+    at_once = min(grpo.generation_batch_size, grpo.batch_size) if own else grpo.batch_size
+    return [
+        Needs(
+            "sft",
+            4 * n if sft.lora is None else 2 * n,
+            12 * n if sft.lora is None else 16 * (n_adapter(a, sft.lora) + rows),
+            _activations(a, sft.device_batch_size * sft.max_length, sft.gradient_checkpointing),
+            cache=0,
+            copy=0,
+        ),
+        Needs(
+            "grpo",
+            2 * n,
+            16 * n_adapter(a, grpo.lora),
+            _activations(a, grpo.device_batch_size * length, grpo.gradient_checkpointing),
+            cache=at_once * length * 2 * a.layers * a.kv_heads * a.head_width * 2,
+            copy=2 * n if own else 0,
+        ),
+    ]
 
 
 def _activations(a: Architecture, tokens: int, checkpointing: bool) -> int:

@@ -1,7 +1,6 @@
-"""Transcripts as what stage 1 reads: token ids, and which of them are learnt.
+"""Transcripts as the examples of stage 1: token ids, and which of them are learnt.
 
-Knows how `interp.activations.corpus` reads transcripts and does the same, so that a trained model's activations are
-read at the tokens that it was trained on; knows nothing about trainers.
+Reads transcripts as `interp.activations.corpus` does, so that activations are later read at the tokens trained on.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from interp.models.tokens import Encoder
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Token ids with, for each, 1 where it is learnt and 0 in the prompt."""
+    """Token ids, each with a 1 if it is learnt and a 0 in the prompt."""
 
     input_ids: list[int]
     completion_mask: list[int]
@@ -32,47 +31,45 @@ class Examples:
     undecided: int
     """Transcripts without a consensus, which are not learnt (Latent Agents, section 3)."""
     too_long: int
-    """Transcripts of more tokens than the limit."""
+    """Transcripts with more tokens than the limit."""
 
 
 Form = Callable[[Encoder, Transcript, int], Example]
-"""(encoder, transcript, end token) → what is learnt of it."""
+"""(encoder, transcript, end token) → the example made of it."""
 
 
 def whole(encode: Encoder, transcript: Transcript, end: int) -> Example:
-    """The prompt, then the whole debate: stage 1 proper."""
-    ids, _ = encode.transcript(transcript)
-    return _example(encode, transcript, ids, end)
+    """The prompt, then the whole debate: stage 1."""
+    return _example(encode, transcript, encode.transcript(transcript)[0], end)
 
 
 def consensus_only(encode: Encoder, transcript: Transcript, end: int) -> Example:
-    """The prompt, then the sentence with the consensus answer, without tags: the baseline DebateGPT."""
-    prompt = encode.prompt(transcript.prompt)
-    return _example(encode, transcript, prompt + encode.continuation(transcript.consensus or ""), end)
+    """The prompt, then the sentence with the consensus answer, without tags: DebateGPT."""
+    ids = encode.prompt(transcript.prompt) + encode.continuation(transcript.consensus or "")
+    return _example(encode, transcript, ids, end)
 
 
 def behind_tag(encode: Encoder, transcript: Transcript, end: int) -> Example:
-    """The prompt and a first tag, both given, then all that follows it: how to go on there, not when to go there."""
-    ids, _ = encode.transcript(transcript)
-    example = _example(encode, transcript, ids, end)
+    """The prompt with the first tag, then the rest: how to continue after that tag, not when to write it."""
+    example = whole(encode, transcript, end)
     opening = 1 + example.completion_mask.index(1)
     return Example(example.input_ids, [0] * opening + example.completion_mask[opening:])
 
 
 def make_examples(
-    transcripts: Sequence[Transcript],
-    tokenizer: object,
-    *,
-    form: Form = whole,
-    max_length: int,
+    transcripts: Sequence[Transcript], tokenizer: object, *, form: Form = whole, max_length: int
 ) -> Examples:
-    """Turn transcripts into examples; each ends with the tokenizer's end token, which is learnt too.
+    """Examples of transcripts; each ends with the tokenizer's end token, which is learnt too.
 
-    Raises `UserError` where nothing is left, and for a tokenizer without an end token.
+    Raises `UserError` if nothing is left, and for a tokenizer without an end token.
+
+    >>> made = interp.training.make_examples(transcripts, model.tokenizer, max_length=512)
+    >>> len(made.kept), made.undecided
+    (195, 5)
     """
     end = getattr(tokenizer, "eos_token_id", None)
     if end is None:
-        raise UserError("the tokenizer has no end token (eos_token), so the model could not learn to stop: set one")
+        raise UserError("tokenizer: has no end token (eos_token), so the model cannot learn to stop; set one")
     encode = Encoder(tokenizer)
     decided = [t for t in transcripts if t.consensus is not None]
     examples = [form(encode, t, end) for t in decided]
@@ -87,11 +84,11 @@ def make_examples(
 
 
 def in_batches(kinds: Sequence[Sequence[Example]], batch_size: int, epochs: float, seed: int) -> list[Example]:
-    """The examples in the order in which they are read, every epoch in an order of its own.
+    """The examples in the order in which they are read, shuffled for every epoch.
 
-    Each batch is of one kind, as far as they go: a loss is a mean over a batch's tokens, in which short
-    examples among long ones would count for nothing. The batches of all kinds are in random order; what
-    fills no batch of its own comes at the end of the epoch.
+    A batch has examples of one kind if possible: the loss is a mean over its tokens, in which short examples
+    among long ones would hardly count. Batches of all kinds are shuffled together; what is left over from full
+    batches comes at the end of the epoch.
     """
     rng = random.Random(seed)
     ordered: list[Example] = []

@@ -1,8 +1,6 @@
-"""Stage 2: GRPO under a falling limit, which moves the debate inside.
+"""Stage 2: GRPO under a falling length limit, which moves the debate inside (Latent Agents).
 
-Knows how rewards, schedule and a fresh adapter come together in TRL's `GRPOTrainer` (Latent Agents,
-stage 2: internalization). It starts from a checkpoint of stage 1 with that stage in place, and what is
-trained is an adapter, always.
+Always trains a new adapter on top of a checkpoint of stage 1.
 """
 
 from __future__ import annotations
@@ -16,26 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
-from trl import GRPOConfig, GRPOTrainer
 
 from interp.debate.tasks.task import Question, Task
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
 from interp.models.tokens import Encoder
-from interp.training.loop import (
-    Run,
-    accumulation,
-    configured,
-    finish,
-    fit,
-    lora_config,
-    processes,
-    shared_arguments,
-    start_from,
-)
 from interp.training.rewards import Judge, Reward, additive, gated
 from interp.training.rollout import Rollout
+from interp.training.run import Run, configured, shared_arguments
 from interp.training.settings import GRPO
 
 
@@ -51,20 +37,30 @@ def train_grpo(
 ) -> Path:
     """Internalize the debates of `model`; returns the checkpoint's folder, `run.out / stage`.
 
-    `model` is a checkpoint of stage 1 (or a base, for the ablation without stage 1, whose tokenizer then
-    has no tags). `judge` takes the place of the task's grader. A finished stage is not trained
-    again, and one that was killed goes on from the last state that it kept, its schedule too.
+    `model` is a checkpoint of stage 1, or a base for the ablation without stage 1, whose tokenizer has no tags.
+    `judge` replaces the task's grader. A finished stage is not trained again; a killed one resumes from its last
+    saved state, with its schedule.
+
+    >>> task = interp.debate.make_task("small-arithmetic")
+    >>> run = interp.training.Run(tmp_path, interp.training.preset("organism"))
+    >>> interp.training.train_grpo(run, "organism-sft", task.questions(8, 0), task).name  # doctest: +SKIP
+    'imad'
     """
     folder = run.checkpoint(stage)
     if folder.exists():
         return folder
     preset = run.preset
     settings = settings or preset.grpo
-    arguments = grpo_arguments(run, stage, settings)
-    start = start_from(model, preset)
-    hf, tokenizer = start.plain.hf, start.plain.tokenizer
-    check_prompts(tokenizer, questions, own=settings.generation == "interp")
-    schedule = settings.make_schedule()
+    configuration = configured("GRPOConfig", grpo_arguments(run, stage, settings))
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # no warning that rollout_func is experimental
+    from datasets import Dataset
+    from trl import GRPOTrainer
+
+    from interp.training import loop
+
+    plain = loop.start_from(model, preset)
+    tokenizer = plain.tokenizer
+    schedule, rollout = settings.make_schedule(), None
     reward = Reward(
         task,
         schedule,
@@ -75,105 +71,88 @@ def train_grpo(
         settings.use_structure,
         judge,
     )
-    rollout = None
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it announces that rollout_func is experimental
     if settings.generation == "interp":
-        rollout = Rollout(
-            hf,
-            tokenizer,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            batch_size=settings.generation_batch_size,
-            limit=lambda state: (
-                schedule.at(state.global_step, state.max_steps).limit
-                if settings.stop_at_limit
-                else settings.descent.first_limit
-            ),
-        )
+
+        def limit(state: Any) -> int:
+            now = schedule.at(state.global_step, state.max_steps).limit
+            return now if settings.stop_at_limit else settings.descent.first_limit
+
+        options = {"temperature": settings.temperature, "top_p": settings.top_p}
+        rollout = Rollout(plain.hf, tokenizer, limit, batch_size=settings.generation_batch_size, **options)
+    else:
+        check_prompts(tokenizer, questions)
     rows = [
         {"prompt": Transcript(q.text, ()).prompt, "question": q.text, "gold_answer": q.gold_answer}
-        for q in asked(questions, settings.epochs, preset.seed)
+        for q in in_epochs(questions, settings.epochs, preset.seed)
     ]
     trainer = GRPOTrainer(
-        model=hf,
+        model=plain.hf,
         reward_funcs=reward,
-        args=arguments,
+        args=configuration,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=lora_config(settings.lora),
+        peft_config=loop.lora_config(settings.lora),
         rollout_func=rollout,
     )
-    reward.over_processes = lambda value: _mean_over_processes(trainer, value)
-    steps = fit(run, stage, trainer, schedule)
+
+    def mean_over_processes(value: float) -> float:
+        local = torch.tensor([value], device=trainer.accelerator.device)
+        return float(trainer.accelerator.gather(local).mean())
+
+    reward.over_processes = mean_over_processes
+    steps = loop.fit(run, stage, trainer, schedule)
     facts = {
         "kind": "grpo",
         "data": {"task": task.provenance(), "questions": len(questions)},
         "steps": steps,
         "schedule": schedule.state() | {"limit": schedule.at(steps, steps).limit},
     }
-    return finish(run, stage, trainer, start, facts)
+    return loop.finish(run, stage, trainer, model, plain, facts)
 
 
-def grpo_arguments(run: Run, stage: str, settings: GRPO) -> GRPOConfig:
-    """The whole configuration of TRL's trainer. Raises `UserError` for settings that do not go together."""
+def grpo_arguments(run: Run, stage: str, settings: GRPO) -> dict[str, Any]:
+    """The arguments of TRL's `GRPOConfig`. Raises `UserError` for incompatible settings."""
     if settings.generation == "vllm" and find_spec("vllm") is None:
-        raise UserError("generation vllm: the package vllm is not installed; install it, or --set grpo.generation=trl")
-    n_processes = processes().num_processes
-    at_once, passes = accumulation(settings.batch_size, settings.device_batch_size, n_processes)
-    if at_once * passes * n_processes % settings.num_generations:
+        raise UserError("generation vllm: vllm is not installed; install it, or --set grpo.generation=trl")
+    if settings.batch_size % settings.num_generations:
         raise UserError(
-            f"batches of {at_once * passes * n_processes} completions with {settings.num_generations} a question: "
-            "give a batch_size that is a multiple of num_generations"
+            f"batches of {settings.batch_size} completions, {settings.num_generations} per question: "
+            "choose a batch_size that is a multiple of num_generations"
         )
-    return configured(
-        GRPOConfig,
-        **shared_arguments(run, stage),
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.lr_schedule,
-        warmup_steps=settings.warmup,
-        num_train_epochs=1,  # the rows below are in order for all epochs
-        shuffle_dataset=False,
-        per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=passes,
-        num_generations=settings.num_generations,
-        num_iterations=settings.num_iterations,
-        max_completion_length=settings.descent.first_limit,
-        beta=settings.beta,
-        epsilon=settings.epsilon,
-        loss_type=settings.loss_type,
-        entropy_coef=settings.entropy_coefficient,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        max_grad_norm=settings.max_grad_norm,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        # Between two batches of completions nothing is half used, so that a resumed run is the same run.
-        save_steps=math.ceil(settings.save_every / settings.num_iterations) * settings.num_iterations,
-        use_vllm=settings.generation == "vllm",
-    )
+    return shared_arguments(run, stage, settings) | {
+        "shuffle_dataset": False,
+        "num_generations": settings.num_generations,
+        "num_iterations": settings.num_iterations,
+        "max_completion_length": settings.descent.first_limit,
+        "beta": settings.beta,
+        "epsilon": settings.epsilon,
+        "loss_type": settings.loss_type,
+        "entropy_coef": settings.entropy_coefficient,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        # Only between two batches of completions is nothing half used, so that a resumed run is the same run.
+        "save_steps": math.ceil(settings.save_every / settings.num_iterations) * settings.num_iterations,
+        "use_vllm": settings.generation == "vllm",
+    }
 
 
-def asked(questions: Sequence[Question], epochs: float, seed: int) -> list[Question]:
-    """The questions in the order in which they are asked, every epoch in an order of its own.
+def in_epochs(questions: Sequence[Question], epochs: float, seed: int) -> list[Question]:
+    """The questions in the order in which they are asked, shuffled for every epoch.
 
-    TRL's sampler would forget, when a run goes on after a kill, which epoch's order it was in.
+    TRL's own sampler forgets the order of the epoch when a killed run resumes.
     """
     rng = random.Random(seed)
     orders = [rng.sample(list(questions), len(questions)) for _ in range(math.ceil(epochs))]
     return [question for order in orders for question in order][: round(epochs * len(questions))]
 
 
-def check_prompts(tokenizer: Any, questions: Sequence[Question], *, own: bool) -> None:
-    """Refuse prompts that TRL would tokenize in another way than interp reads them; `own` needs no check."""
+def check_prompts(tokenizer: Any, questions: Sequence[Question]) -> None:
+    """Raises `UserError` for a prompt that TRL tokenizes differently from interp."""
     encode = Encoder(tokenizer)
-    for question in () if own else questions:
+    for question in questions:
         prompt = Transcript(question.text, ()).prompt
         if tokenizer(prompt)["input_ids"] != encode.prompt(prompt):
             raise UserError(
-                f"question {question.text[:40]!r}: TRL would tokenize its prompt in another way than interp does; "
+                f"question {question.text[:40]!r}: TRL and interp tokenize its prompt differently; "
                 "use --set grpo.generation=interp"
             )
-
-
-def _mean_over_processes(trainer: Any, value: float) -> float:
-    local = torch.tensor([value], device=trainer.accelerator.device)
-    return float(trainer.accelerator.gather(local).mean())

@@ -1,7 +1,6 @@
-"""One command from questions to the table: the base, debates, and for each seed the stages and the baseline.
+"""The whole procedure: the base, debates, for each seed both stages and the baseline, and the table.
 
-Knows the steps in order and what each needs; every step that is finished is left as it is, so the same
-call after a kill goes on where it was.
+Finished steps are kept, so the same call resumes a killed run.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from interp.organism.pretraining import Pretraining, pretrain
 from interp.storage.files import write_json
 from interp.storage.journal import read_lines
 from interp.storage.provenance import differing
-from interp.training.debating import DIRECT_FILE, TRANSCRIPTS_FILE, make_debates, plain_answers
+from interp.training.debating import DIRECT_FILE, TRANSCRIPTS_FILE, Loader, direct_answers, make_debates, when_needed
 from interp.training.examples import consensus_only
 from interp.training.grpo import grpo_arguments, train_grpo
-from interp.training.loop import Run, processes
 from interp.training.presets import PRESET_FILE, PRESETS
 from interp.training.results import Table, held_out, make_table
+from interp.training.run import Run, configured, processes
 from interp.training.settings import Preset
 from interp.training.sft import sft_arguments, train_sft
 
@@ -40,7 +39,7 @@ class Trained:
     checkpoints: dict[int, dict[str, Path]]
     """By seed: `sft`, `debategpt` and `imad`."""
     table: Table | None
-    """None where it was not wanted, and in all processes but the main one."""
+    """None without a table, and in all processes but the main one."""
 
 
 def train(
@@ -52,31 +51,31 @@ def train(
     pretraining: Pretraining | None = None,
     table: bool = True,
 ) -> Trained:
-    """Train everything that a preset asks for into `run.out`, and measure it.
+    """Train everything that a preset asks for into `run.out`, and evaluate it.
 
-    The stages of each of `seeds` (by default the preset's own) go into `seed-K`. Base, debates and questions
-    are shared by all of them and decided by the preset's seed, so that a finished run can be given
-    further seeds. `transcripts` are learnt in stage 1; where none are given, the base itself debates
-    the task's questions. `task` is that of the preset unless given. Stage 2 asks other questions of
-    the same task, and the table such that neither has seen. With `pretraining` the organism's base is
-    made first, in `base`.
+    The stages of each seed (by default the preset's) go into `seed-K`. All seeds share base, debates and questions,
+    which depend on the preset's seed, so seeds can be added to a finished run. Stage 1 learns `transcripts`, by
+    default debates of the base with itself on the preset's task, or on `task`. Stage 2 and the table have other
+    questions of the same task. With `pretraining` the organism's base is trained first, into `base`.
 
-    Raises `UserError` for a folder that holds a run with other settings or other transcripts, and before anything is
-    made for settings that a stage would refuse.
+    Raises `UserError` for a folder that holds a run with other settings or transcripts and, before anything is
+    written, for settings that a stage would refuse.
+
+    >>> chosen = interp.training.preset("organism").override({"grpo.num_generations": "5"})
+    >>> interp.training.train(interp.training.Run(tmp_path, chosen))
+    Traceback (most recent call last):
+    interp.errors.UserError: batches of 64 completions, 5 per question: choose a batch_size that is a multiple of ...
     """
     preset = run.preset
-    sft_arguments(run, "sft", preset.sft)  # refused now rather than after hours
-    grpo_arguments(run, "imad", preset.grpo)
-    settings: dict[str, Any] = preset.record()
-    if pretraining is not None:
-        settings["pretraining"] = asdict(pretraining)
+    configured("SFTConfig", sft_arguments(run, "sft", preset.sft))  # fail now rather than after hours
+    configured("GRPOConfig", grpo_arguments(run, "imad", preset.grpo))
+    settings = preset.record() | ({} if pretraining is None else {"pretraining": asdict(pretraining)})
     keep_settings(run.out, settings)
     if pretraining is not None:
         run = replace(run, preset=replace(preset, model=str(_make_base(run, pretraining))))
     trained_on = task or make_task(preset.task, **preset.task_options)
-    questions = asked_in_stage_2(preset, trained_on)
-    learnt = _keep_transcripts(run, transcripts, trained_on)
-    direct = plain_answers(run, trained_on, round(max(preset.sft.direct_share, preset.sft.practice) * len(learnt)))
+    questions = stage_2_questions(preset, trained_on)
+    learnt, direct = _make_data(run, transcripts, trained_on)
     tested = table_task(run.out, preset, task) if table else None
 
     found: dict[int, tuple[Run, dict[str, Path]]] = {}
@@ -91,18 +90,17 @@ def train(
     return Trained({seed: checkpoints for seed, (_, checkpoints) in found.items()}, measured)
 
 
-def asked_in_stage_2(preset: Preset, task: Task) -> list[Question]:
-    """The questions of the task that stage 2 asks, in every seed."""
+def stage_2_questions(preset: Preset, task: Task) -> list[Question]:
+    """The questions of stage 2, the same for every seed."""
     return task.questions(preset.grpo.questions, preset.seed + 1)
 
 
 def table_task(out: Path, preset: Preset, task: Task | None = None) -> Task:
-    """What the table of the run in a folder asks: questions that none of its stages has seen.
+    """The task of the table of the run in a folder, without questions of its debates, direct answers and stage 2.
 
-    Those seen are in its debates, in its plain answers where it has some, and in stage 2. `task` is that of the
-    preset unless given, as in `train`.
+    `task` is the preset's by default, as in `train`.
     """
-    seen = {q.text for q in asked_in_stage_2(preset, task or make_task(preset.task, **preset.task_options))}
+    seen = {q.text for q in stage_2_questions(preset, task or make_task(preset.task, **preset.task_options))}
     seen |= {t.question for t in read_transcripts(out / TRANSCRIPTS_FILE)}
     if (out / DIRECT_FILE).exists():
         seen |= {record["question"] for record in read_lines(out / DIRECT_FILE)}
@@ -110,77 +108,76 @@ def table_task(out: Path, preset: Preset, task: Task | None = None) -> Task:
 
 
 def seed_folder(out: Path, seed: int) -> Path:
-    """Where the stages of a seed lie in the folder of a run."""
+    """The folder of a seed in the folder of a run."""
     return out / f"seed-{seed}"
 
 
-def _make_base(run: Run, settings: Pretraining) -> Path:
-    if run.preset.model != PRESETS["organism"].model:
-        raise UserError(
-            f"from scratch: only the organism's base is made from nothing, and model is {run.preset.model}; "
-            "take the preset organism as it is, or a base that exists"
-        )
-    folder = run.out / BASE_FOLDER
-    if processes().num_processes > 1 and not folder.exists():
-        raise UserError("from scratch, and several processes: make the base with one process first")
-
-    def tell(step: int, steps: int, loss: float) -> None:
-        run.tell(BASE_FOLDER, step, steps, {"loss": loss})
-
-    return pretrain(folder, settings, progress=tell)
-
-
-def _of_seed(run: Run, seed: int, *, label: bool) -> Run:
-    """The run in the folder of a seed; with `label` its progress says which seed it is."""
-
-    def tell(what: str, done: int, total: int, metrics: dict[str, float]) -> None:
-        run.tell(f"{what}, seed {seed}", done, total, metrics)
-
-    return replace(
-        run,
-        out=seed_folder(run.out, seed),
-        preset=replace(run.preset, seed=seed),
-        progress=tell if label else run.progress,
-    )
-
-
 def keep_settings(out: Path, settings: dict[str, Any]) -> None:
-    """Save what decides a run with it, or see that it is what the run was started with.
-
-    Raises `UserError` where it is not.
-    """
+    """Save the settings of a run with it. Raises `UserError` if the run was started with others."""
     path = out / PRESET_FILE
-    record = json.loads(json.dumps(settings))  # as it will be read again
+    record = json.loads(json.dumps(settings))  # as it is read back
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if different := sorted(differing(before, record)):
+        if different := differing(json.loads(path.read_text(encoding="utf-8")), record):
             raise UserError(
-                f"{out} holds a run with other settings ({', '.join(different[:3])}); "
-                "give those settings again, or another --out"
+                f"{out}: holds a run with other settings ({', '.join(sorted(different)[:3])}); "
+                "give those settings, or another --out"
             )
     elif processes().is_main_process:
         write_json(path, record, indent=2)
 
 
-def _keep_transcripts(run: Run, given: Sequence[Transcript] | None, task: Task) -> list[Transcript]:
-    """The transcripts of the run, saved with it; given, debated, or those that it has already."""
-    state = processes()
-    path = run.out / TRANSCRIPTS_FILE
+def _make_base(run: Run, settings: Pretraining) -> Path:
+    if run.preset.model != PRESETS["organism"].model:
+        raise UserError(
+            f"--from-scratch: trains the organism's base only, but the model is {run.preset.model}; "
+            "choose --preset organism without changing its model, or an existing base"
+        )
+    folder = run.out / BASE_FOLDER
+    if processes().num_processes > 1 and not folder.exists():
+        raise UserError("--from-scratch, several processes: train the base first, with one process")
+    return pretrain(
+        folder, settings, progress=lambda step, steps, loss: run.tell(BASE_FOLDER, step, steps, {"loss": loss})
+    )
+
+
+def _of_seed(run: Run, seed: int, *, label: bool) -> Run:
+    """The run in the folder of a seed; with `label` its progress names the seed."""
+
+    def tell(what: str, done: int, total: int, metrics: dict[str, float]) -> None:
+        run.tell(f"{what}, seed {seed}", done, total, metrics)
+
+    preset = replace(run.preset, seed=seed)
+    return replace(run, out=seed_folder(run.out, seed), preset=preset, progress=tell if label else run.progress)
+
+
+def _make_data(
+    run: Run, given: Sequence[Transcript] | None, task: Task
+) -> tuple[Sequence[Transcript], list[Transcript]]:
+    """Debates and direct answers to learn; the base is loaded at most once, and free again when this returns."""
+    with when_needed(run.preset.model) as base:
+        learnt = _keep_transcripts(run, given, task, base)
+        n_direct = round(max(run.preset.sft.direct_share, run.preset.sft.practice) * len(learnt))
+        return learnt, direct_answers(run, task, n_direct, base)
+
+
+def _keep_transcripts(run: Run, given: Sequence[Transcript] | None, task: Task, base: Loader) -> Sequence[Transcript]:
+    """The transcripts of the run, saved with it: given, already there, or debated now."""
+    state, path = processes(), run.out / TRANSCRIPTS_FILE
     there = path.exists()
-    whole = there and (is_finished(path) or not path.with_suffix(".json").exists())  # those given have none
+    complete = there and (is_finished(path) or not path.with_suffix(".json").exists())  # given ones have no .json
     state.wait_for_everyone()  # before the first process writes it
-    if given is None and not whole:
+    if given is None and not complete:
         if state.num_processes > 1:
-            raise UserError("no transcripts given, and several processes: make the debates with one process first")
-        make_debates(run, task)
+            raise UserError("no transcripts given, several processes: make the debates first, with one process")
+        make_debates(run, task, base)
         return read_transcripts(path)
     if there:
         kept = read_transcripts(path)
         if given is not None and [t.record() for t in kept] != [t.record() for t in given]:
-            raise UserError(f"{run.out} holds a run on other transcripts; give those again, or another --out")
+            raise UserError(f"{run.out}: holds a run on other transcripts; give those, or another --out")
         return kept
     assert given is not None
     if state.is_main_process:
         write_transcripts(path, given)
     state.wait_for_everyone()
-    return list(given)
+    return given

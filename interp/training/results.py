@@ -1,8 +1,4 @@
-"""The results table of a run: what the base does and what was made of it, on questions that no stage has seen.
-
-Knows which questions those are and who is asked them how; answering, grading, intervals and tests are
-those of `interp.evaluation`.
-"""
+"""The results table: the base and what was made of it, on questions that no stage has seen."""
 
 from __future__ import annotations
 
@@ -10,30 +6,26 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from interp.debate.agents import Agent
-from interp.debate.personas import PLAIN
+from interp.debate.agents import Agent, Sampling
 from interp.debate.tasks import make_task
 from interp.debate.tasks.task import Question, Task
 from interp.evaluation.accuracy import EvaluationRow, evaluate, summarize
 from interp.evaluation.comparison import paired
 from interp.evaluation.methods import Debates, Method, Vote
-from interp.generation.agents import InternalizedAgent, LocalAgent
+from interp.generation.agents import InternalizedAgent
 from interp.models.lineage import read_lineage
 from interp.statistics import PairedTest
 from interp.storage.files import write_json
 from interp.storage.journal import read_lines
 from interp.storage.provenance import package_versions
-from interp.training.debating import CHUNK, _agent, _sampling, debaters, loaded
-from interp.training.loop import Run
+from interp.training.debating import CHUNK, agent, debaters, when_needed
+from interp.training.run import Run
 from interp.training.settings import Preset
 
 TABLE_FILE = "table.json"
 RESULTS_FOLDER = "results"
-
-BASE_METHODS = ("single", "vote", "debate")
-TRAINED = ("debategpt", "sft", "imad")
 TITLES = {
     "single": "Single",
     "vote": "Vote",
@@ -42,31 +34,33 @@ TITLES = {
     "sft": "SFT",
     "imad": "IMAD",
 }
-"""What the paper calls the methods, in the order of its table."""
-
+"""The paper's names of the methods, in the order of its table."""
+TRAINED = ("debategpt", "sft", "imad")
 TESTS = (("debate", "single"), ("imad", "single"), ("imad", "debategpt"), ("imad", "debate"))
-"""Which accuracies are tested against each other."""
+"""Pairs of methods whose accuracies are compared."""
+
+Records = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Methods side by side. With several seeds a trained method's row has one run a seed."""
+    """The methods side by side. With several seeds a trained method's row has one run per seed."""
 
     rows: tuple[EvaluationRow, ...]
     by_seed: Mapping[str, Mapping[int, EvaluationRow]]
-    """The rows of each seed alone, by method; the base's methods have none."""
+    """The rows of each seed alone, for trained methods."""
     tests: Mapping[tuple[str, str], PairedTest]
 
     def row(self, method: str) -> EvaluationRow:
         return next(row for row in self.rows if row.method == method)
 
     def of_debate(self, row: EvaluationRow) -> tuple[float, float]:
-        """What the row takes as shares of explicit debate: of all its tokens, and of its output tokens alone."""
+        """The row's tokens as shares of explicit debate's: all tokens, and output tokens alone."""
         debate = self.row("debate")
         return row.tokens / debate.tokens, row.output_tokens / debate.output_tokens
 
     def record(self) -> dict[str, Any]:
-        """All of it as JSON takes it."""
+        """All of it as JSON."""
         rows = []
         for row in self.rows:
             tokens, output = self.of_debate(row)
@@ -83,16 +77,11 @@ class Unseen:
     task: Task
     seen: frozenset[str]
 
-    @property
-    def name(self) -> str:
-        return self.task.name
-
-    @property
-    def instruction(self) -> str:
-        return self.task.instruction
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
 
     def questions(self, n: int, seed: int) -> list[Question]:
-        """`n` of the task's questions, in its order. Raises `UserError` where the task has fewer."""
+        """`n` of the task's questions, in its order. Raises `UserError` if the task has fewer."""
         drawn = n
         while True:
             found = [question for question in self.task.questions(drawn, seed) if question.text not in self.seen]
@@ -100,28 +89,20 @@ class Unseen:
                 return found[:n]
             drawn += n - len(found)
 
-    def answer(self, text: str) -> str | None:
-        return self.task.answer(text)
-
-    def grade(self, text: str | None, gold: str) -> bool:
-        return self.task.grade(text, gold)
-
     def provenance(self) -> dict[str, Any]:
         return {**self.task.provenance(), "without_seen": len(self.seen)}
 
 
 def held_out(preset: Preset, task: Task | None, seen: Collection[str]) -> Task:
-    """What the table asks: the preset's task, of its split "test" where it has splits; or `task`, where given.
+    """The task of the table: `task`, or the preset's, of its split "test" if it has splits; without questions seen.
 
-    Where the questions drawn have been seen by a stage, others take their place. Raises `UserError` for a
-    task that has too few.
+    Raises `UserError` for a task with too few other questions.
     """
     if task is None:
         split = {"split": "test"} if "split" in preset.task_options else {}
         task = make_task(preset.task, **preset.task_options | split)
-    asked = task.questions(preset.table_questions, table_seed(preset))
-    if any(question.text in seen for question in asked):
-        task = Unseen(task, frozenset(seen))
+    if any(question.text in seen for question in task.questions(preset.table_questions, table_seed(preset))):
+        task = cast(Task, Unseen(task, frozenset(seen)))
         task.questions(preset.table_questions, table_seed(preset))
     return task
 
@@ -131,61 +112,50 @@ def table_seed(preset: Preset) -> int:
     return preset.seed + 2
 
 
-def ask_base(run: Run, task: Task) -> dict[str, list[dict[str, Any]]]:
-    """The base by itself, by vote and by explicit debate: their records, by method."""
+def ask_base(run: Run, task: Task) -> dict[str, Records]:
+    """Records of the base alone, by majority vote and by explicit debate."""
     preset = run.preset
-    records = {}
-    with loaded(preset.model) as model:
-        together = debaters(preset, model)
-        alone: list[Agent] = [_agent(LocalAgent, preset, model, PLAIN)]
-        ways: dict[str, tuple[Method, list[Agent]]] = {
-            "single": (Vote(CHUNK), alone),
+    with when_needed(preset.model) as base:
+        together = debaters(preset, base())
+        methods: dict[str, tuple[Method, list[Agent]]] = {
+            "single": (Vote(CHUNK), [agent(preset, base())]),
             "vote": (Vote(CHUNK), together),
             "debate": (Debates(preset.rounds, chunk=CHUNK), together),
         }
-        for name, (method, agents) in ways.items():
-            records[name] = _ask(run, name, method, agents, task, table_seed(preset))
-    return records
+        return {name: _ask(run, name, *how, task, table_seed(preset)) for name, how in methods.items()}
 
 
-def ask_checkpoint(run: Run, name: str, checkpoint: Path, task: Task, seed: int) -> list[dict[str, Any]]:
-    """The records of a checkpoint that goes on from the bare question, as it was trained to; `seed` is the questions'.
+def ask_checkpoint(run: Run, name: str, checkpoint: Path, task: Task, seed: int) -> Records:
+    """Records of a checkpoint that continues the bare question, as it was trained to; `seed` is the questions'.
 
-    It may write as much as a whole debate takes, so that one that rambles is seen to.
+    It may write as much as a whole debate, so that rambling shows.
     """
-    with loaded(str(checkpoint)) as model:
-        agent = _agent(InternalizedAgent, run.preset, model, PLAIN, run.preset.grpo.descent.first_limit)
-        return _ask(run, name, Vote(CHUNK), [agent], task, seed)
+    with when_needed(str(checkpoint)) as load:
+        longest = run.preset.grpo.descent.first_limit
+        own = agent(run.preset, load(), kind=InternalizedAgent, max_new_tokens=longest)
+        return _ask(run, name, Vote(CHUNK), [own], task, seed)
 
 
 def make_table(run: Run, by_seed: Mapping[int, tuple[Run, Mapping[str, Path]]], task: Task) -> Table:
-    """Ask everybody whatever was not asked before a kill, and write `table.json`.
+    """Ask every method, without repeating answers from before a kill, and write `table.json`.
 
-    `by_seed` has, for each seed, the run in its folder and its checkpoints by method. Records lie under
-    `results` in the folder of the run, or of the seed.
+    `by_seed` has, for each seed, the run in its folder and its checkpoints by method. Records go to `results` in
+    the folder of the run or the seed.
     """
-    asked = table_seed(run.preset)
     records = ask_base(run, task)
-    rows = [summarize(records[method], method, task.name) for method in BASE_METHODS]
     alone: dict[str, dict[int, EvaluationRow]] = {}
     for method in TRAINED:
         found = {
-            seed: ask_checkpoint(one, method, checkpoints[method], task, asked)
+            seed: ask_checkpoint(one, method, checkpoints[method], task, table_seed(run.preset))
             for seed, (one, checkpoints) in by_seed.items()
         }
-        records[method] = pooled(list(found.values()))
-        rows.append(summarize(records[method], method, task.name))
+        records[method] = [record | {"run": i} for i, each in enumerate(found.values()) for record in each]
         alone[method] = {seed: summarize(each, method, task.name) for seed, each in found.items()}
-    tests = {(a, b): paired(records[a], records[b]) for a, b in TESTS}
-    table = Table(tuple(rows), alone, tests)
+    rows = tuple(summarize(records[method], method, task.name) for method in TITLES)
+    table = Table(rows, alone, {(a, b): paired(records[a], records[b]) for a, b in TESTS})
     checkpoints = {str(seed): stage_hashes(paths) for seed, (_, paths) in by_seed.items()}
     write_results(run.out / TABLE_FILE, table.record(), run.preset, task, {"checkpoints": checkpoints})
     return table
-
-
-def pooled(records: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Records of several seeds as the runs of one method."""
-    return [record | {"run": run} for run, each in enumerate(records) for record in each]
 
 
 def stage_hashes(checkpoints: Mapping[str, Path]) -> dict[str, dict[str, str]]:
@@ -195,19 +165,20 @@ def stage_hashes(checkpoints: Mapping[str, Path]) -> dict[str, dict[str, str]]:
 
 
 def write_results(path: Path, results: dict[str, Any], preset: Preset, task: Task, made_by: dict[str, Any]) -> None:
-    """Keep results with what made them, the place of the base apart."""
+    """Write results with what made them, without the folder of the base."""
     settings = preset.record() | {"model": Path(preset.model).name if Path(preset.model).is_dir() else preset.model}
     asked = {"questions": preset.table_questions, "seed": table_seed(preset), **task.provenance()}
+    sampling = asdict(Sampling(preset.answer_tokens, seed=preset.seed))
     facts = {
         **results,
-        "made_by": {"preset": settings, "task": asked, "sampling": asdict(_sampling(preset)), **made_by},
+        "made_by": {"preset": settings, "task": asked, "sampling": sampling, **made_by},
         "versions": package_versions(),
         "written": datetime.now(UTC).isoformat("T", "seconds"),
     }
     write_json(path, facts)
 
 
-def _ask(run: Run, name: str, method: Method, agents: Sequence[Agent], task: Task, seed: int) -> list[dict[str, Any]]:
+def _ask(run: Run, name: str, method: Method, agents: Sequence[Agent], task: Task, seed: int) -> Records:
     out = run.out / RESULTS_FOLDER / f"{name}.jsonl"
     n = run.preset.table_questions
     evaluate(out, name, method, lambda _: agents, task=task, n_questions=n, seed=seed, progress=run.tell)

@@ -1,20 +1,19 @@
-"""How the limit on length and the structure coefficient move during stage 2.
+"""How the length limit and the structure coefficient change during stage 2.
 
-Knows steps and accuracies as plain numbers; knows nothing about trainers, rewards or models. A schedule
-says what *fraction* of the way it has gone, and a `Descent` what limit and coefficient hold there.
+Knows steps and accuracies as numbers; knows nothing about trainers, rewards or models.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from interp.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What holds at a moment: the most tokens that count, and the structure reward's multiple."""
+    """The length limit in tokens and the factor of the structure reward at one moment."""
 
     limit: int
     coefficient: float
@@ -22,9 +21,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Descent:
-    """From the first limit and coefficient to the last; the defaults are the paper's (Latent Agents, stage 2).
+    """From the first limit and coefficient to the last; the defaults are the paper's.
 
-    Raises `UserError` for limits below 1 or that rise.
+    Raises `UserError` for limits that rise or are below 1.
+
+    >>> interp.training.Descent(160, 10, geometric=True).at(0.5).limit
+    40
     """
 
     first_limit: int = 2048
@@ -32,18 +34,18 @@ class Descent:
     last_limit: int = 512
     """Tokens that it may have at the end."""
     first_coefficient: float = 1.0
-    """Multiple of the structure reward at the start."""
+    """Factor of the structure reward at the start."""
     last_coefficient: float = 0.05
-    """Multiple of the structure reward at the end."""
+    """Factor of the structure reward at the end."""
     geometric: bool = False
-    """The limit falls by equal ratios, not by equal numbers of tokens: for limits that end at a few tokens."""
+    """Lower the limit by equal ratios instead of equal differences: for limits that end at a few tokens."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.last_limit <= self.first_limit:
-            raise UserError(f"limits {self.first_limit} to {self.last_limit} given: wanted are falling ones, 1 or more")
+            raise UserError(f"limits {self.first_limit} to {self.last_limit}: expected falling ones, the last >= 1")
 
     def at(self, fraction: float) -> Point:
-        """The point after a fraction in [0, 1] of the way; both parts go straight, the limit rounded."""
+        """The point after a fraction of the way, from 0 to 1; the limit is rounded."""
         if self.geometric:
             limit = self.first_limit * (self.last_limit / self.first_limit) ** fraction
         else:
@@ -52,42 +54,31 @@ class Descent:
         return Point(round(limit), coefficient)
 
 
-class Schedule(Protocol):
-    """The limit and the coefficient, driven by the trainer's state and, where it looks, by accuracy."""
+class Schedule:
+    """The limit and the coefficient by the trainer's step; `Waiting` depends on accuracy instead."""
 
     def at(self, step: int, max_steps: int) -> Point:
-        """The point at optimizer step `step` of `max_steps`; asking changes nothing."""
-        ...
+        """The point at optimizer step `step` of `max_steps`; has no side effects."""
+        raise NotImplementedError
 
     def observe(self, accuracy: float) -> None:
-        """Take note of the share of right answers inside the limit, once for each batch of completions."""
-        ...
+        """Record the share of right answers inside the limit, once per batch of completions."""
 
     def state(self) -> dict[str, Any]:
-        """What must be kept, besides the trainer's state, to go on exactly; JSON."""
-        ...
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a kept state."""
-        ...
-
-
-class _Clock:
-    """A schedule that looks at nothing but the step."""
-
-    def observe(self, accuracy: float) -> None:
-        pass
-
-    def state(self) -> dict[str, Any]:
+        """What has to be saved, besides the trainer's state, to resume exactly; JSON."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        pass
+        """Resume from a saved state."""
 
 
 @dataclass(frozen=True)
-class Steps(_Clock):
-    """Equal parts of training, each with one limit: the paper's 2048, 1280, 512 (coefficient 1.0, 0.525, 0.05)."""
+class Steps(Schedule):
+    """Equal parts of training, each with one limit: the paper's 2048, 1280, 512 (coefficient 1.0, 0.525, 0.05).
+
+    >>> [interp.training.Steps().at(step, 300).limit for step in (0, 100, 200)]
+    [2048, 1280, 512]
+    """
 
     descent: Descent = field(default_factory=Descent)
     parts: int = 3
@@ -98,8 +89,12 @@ class Steps(_Clock):
 
 
 @dataclass(frozen=True)
-class Smooth(_Clock):
-    """The limit falls at every step and is at its last from the share `until` of training on."""
+class Smooth(Schedule):
+    """The limit falls at every step and reaches its last value after the share `until` of training.
+
+    >>> interp.training.Smooth(until=0.8).at(step=40, max_steps=100).limit
+    1280
+    """
 
     descent: Descent = field(default_factory=Descent)
     until: float = 0.8
@@ -109,16 +104,19 @@ class Smooth(_Clock):
 
 
 @dataclass
-class Waiting:
-    """The limit moves on only while a running accuracy holds.
+class Waiting(Schedule):
+    """The limit falls only while the running accuracy holds.
 
-    The first `warmup` observations set the reference and move nothing. From then on each observation
-    moves the limit on by one of `moves` equal parts of the descent, if the running accuracy (a mean that
-    forgets with `memory` observations) is at least `keep` of the reference. The reference rises with
-    the running accuracy, so that what training gained is held as well, and follows it down ten times as
-    slowly as that forgets: one lucky stretch does not stop the descent for good. Below `keep` the limit
-    stands. Below `collapse` of the reference it moves back by one part: where no completion is right any
-    more, no reward tells one from another, and the model would stay there for ever.
+    The first `warmup` observations set the reference. After that, each observation moves the limit down one of
+    `moves` equal parts of the descent if the running accuracy (with a memory of `memory` observations) is at least
+    `keep` times the reference. The reference rises with the running accuracy, so gains are kept, and falls ten
+    times as slowly, so one lucky stretch does not stop the descent for good. Below `collapse` times the reference
+    the limit moves back one part: with no right completion there is no reward to learn from.
+
+    >>> schedule = interp.training.Waiting(interp.training.Descent(100, 10), moves=9, warmup=1)
+    >>> schedule.observe(accuracy=0.5)
+    >>> schedule.at(step=0, max_steps=1).limit
+    90
     """
 
     descent: Descent = field(default_factory=Descent)
@@ -149,8 +147,8 @@ class Waiting:
             self.moved = max(self.moved - 1, 0)
 
     def state(self) -> dict[str, Any]:
-        return {"seen": self.seen, "moved": self.moved, "running": self.running, "reference": self.reference}
+        return {name: getattr(self, name) for name in ("seen", "moved", "running", "reference")}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.seen, self.moved = state["seen"], state["moved"]
-        self.running, self.reference = state["running"], state["reference"]
+        for name in self.state():
+            setattr(self, name, state[name])

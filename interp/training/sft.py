@@ -1,8 +1,4 @@
-"""Stage 1: supervised fine-tuning on debates, and the baseline that learns their consensus only.
-
-Knows how examples, tags and an adapter come together in TRL's `SFTTrainer` (Latent Agents, stage 1:
-debate structure learning); knows nothing about stage 2.
-"""
+"""Stage 1: supervised fine-tuning on debates, and the baseline that learns their consensus alone (Latent Agents)."""
 
 from __future__ import annotations
 
@@ -11,22 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
-
 from interp.debate.transcript import Transcript, fingerprint
 from interp.training.examples import Form, behind_tag, in_batches, make_examples, whole
-from interp.training.loop import (
-    Run,
-    accumulation,
-    configured,
-    finish,
-    fit,
-    lora_config,
-    processes,
-    shared_arguments,
-    start_from,
-)
+from interp.training.run import Run, configured, shared_arguments
 from interp.training.settings import SFT
 from interp.training.tags import add_tags
 
@@ -42,21 +25,31 @@ def train_sft(
 ) -> Path:
     """Fine-tune the preset's model on transcripts; returns the checkpoint's folder, `run.out / stage`.
 
-    The loss is on the completion only. Tags become special tokens whose embedding rows alone are trained
-    beside the adapter. `form` says what is learnt of a transcript: `whole` for stage 1, `consensus_only`
-    for DebateGPT, which gets no tags. `direct` are plain answers, as transcripts, that are learnt beside
-    the debates (`SFT.direct_share` and `SFT.practice`). A finished stage is not trained again, and one that was
-    killed goes on from the last state that it kept. Raises `UserError` where no transcript can be learnt.
+    The loss is on the completion only. With `form=whole` (stage 1) the tags become special tokens whose embedding
+    rows are trained with the adapter; `consensus_only` is DebateGPT, without tags. `direct` are direct answers, as
+    transcripts, to learn besides (`SFT.direct_share`, `SFT.practice`). A finished stage is not trained again; a
+    killed one resumes from its last saved state. Raises `UserError` if no transcript can be learnt.
+
+    >>> chosen = interp.training.preset("organism").override({"sft.epochs": "0.1"})
+    >>> run = interp.training.Run(tmp_path, chosen)
+    >>> interp.training.train_sft(run, transcripts[:16]).name  # doctest: +SKIP
+    'sft'
     """
     folder = run.checkpoint(stage)
     if folder.exists():
         return folder
     preset = run.preset
     settings = settings or preset.sft
-    start = start_from(preset.model, preset, whole_weights=settings.lora is None)
-    hf, tokenizer, tokens = start.plain.hf, start.plain.tokenizer, None
+    configuration = configured("SFTConfig", sft_arguments(run, stage, settings))
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+    from interp.training import loop
+
+    plain = loop.start_from(preset.model, preset, whole_weights=settings.lora is None)
+    tokenizer, tokens = plain.tokenizer, None
     if form is whole:
-        tokenizer, tokens = add_tags(hf, tokenizer, preset.agents, preset.rounds, preset.seed)
+        tokenizer, tokens = add_tags(plain.hf, tokenizer, preset.agents, preset.rounds, preset.seed)
     examples = make_examples(transcripts, tokenizer, form=form, max_length=settings.max_length)
     kinds = [list(examples.kept)]
     if direct:
@@ -65,14 +58,16 @@ def train_sft(
         kinds.append(make_examples(direct, tokenizer, form=behind_tag, max_length=settings.max_length).kept)
     ordered = in_batches(kinds, settings.batch_size, settings.epochs, preset.seed)
     trainer = SFTTrainer(
-        model=hf,
-        args=sft_arguments(run, stage, settings),
+        model=plain.hf,
+        args=configuration,
         train_dataset=Dataset.from_list([asdict(example) for example in ordered]),
         processing_class=tokenizer,
-        peft_config=None if settings.lora is None else lora_config(settings.lora, tokens),
+        peft_config=None if settings.lora is None else loop.lora_config(settings.lora, tokens),
     )
-    _show_bias(trainer.model.get_output_embeddings())
-    steps = fit(run, stage, trainer)
+    head = trainer.model.get_output_embeddings()
+    if not hasattr(head, "bias"):  # TRL's fused loss reads it, and PEFT's wrapper of trained rows hides it
+        head.bias = getattr(head.original_module, "bias", None)
+    steps = loop.fit(run, stage, trainer)
     facts = {
         "kind": "sft",
         "learnt": form.__name__,
@@ -85,31 +80,14 @@ def train_sft(
         "left_out": {"undecided": examples.undecided, "too_long": examples.too_long},
         "steps": steps,
     }
-    return finish(run, stage, trainer, start, facts, tokenizer if tokens else None)
+    return loop.finish(run, stage, trainer, preset.model, plain, facts, tokenizer if tokens else None)
 
 
-def sft_arguments(run: Run, stage: str, settings: SFT) -> SFTConfig:
-    """The whole configuration of TRL's trainer. Raises `UserError` for settings that it refuses."""
-    at_once, passes = accumulation(settings.batch_size, settings.device_batch_size, processes().num_processes)
-    return configured(
-        SFTConfig,
-        **shared_arguments(run, stage),
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.lr_schedule,
-        warmup_steps=settings.warmup,
-        num_train_epochs=1,  # the examples are in order for all epochs
-        train_sampling_strategy="sequential",
-        per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=passes,
-        max_grad_norm=settings.max_grad_norm,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        save_steps=settings.save_every,
-        completion_only_loss=True,
-        max_length=None,  # what is too long was left out, and counted
-    )
-
-
-def _show_bias(head: Any) -> None:
-    """TRL's fused loss asks the output embedding for its bias, which PEFT's wrapper of trained rows hides."""
-    if not hasattr(head, "bias"):
-        head.bias = getattr(head.original_module, "bias", None)
+def sft_arguments(run: Run, stage: str, settings: SFT) -> dict[str, Any]:
+    """The arguments of TRL's `SFTConfig`."""
+    return shared_arguments(run, stage, settings) | {
+        "train_sampling_strategy": "sequential",
+        "save_steps": settings.save_every,
+        "completion_only_loss": True,
+        "max_length": None,  # examples that are too long were left out, and counted
+    }

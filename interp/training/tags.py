@@ -1,7 +1,4 @@
-"""The tags of debates as tokens of their own, with embeddings to start from.
-
-Knows a tokenizer and its model's embeddings; knows nothing about training.
-"""
+"""The tags of debates as tokens of their own, with initial embeddings."""
 
 from __future__ import annotations
 
@@ -14,18 +11,16 @@ from tokenizers import AddedToken
 from interp.debate.transcript import END_TAG, all_tags
 
 NOISE = 0.1
-"""Standard deviation of what is added to a new row, as a share of that of all rows: it tells tags of the same words
-apart without drowning them."""
+"""Standard deviation of the noise on a new row, relative to that of all rows: tells tags of the same words apart."""
 _WORDS = {END_TAG: " end of debate"}
 
 
 def add_tags(hf: Any, tokenizer: Any, n_agents: int, n_rounds: int, seed: int) -> tuple[Any, dict[str, list[int]]]:
-    """Make every tag of debates of this size one special token; changes `hf` in place, and not the tokenizer.
+    """Make every tag of debates of this size one special token; changes `hf` in place, but not the tokenizer.
 
-    A new row of the embeddings is the mean over the tokens of the tag's own words plus small seeded
-    noise, in the output embeddings too where those are not tied to the input's. Returns the new
-    tokenizer, and by module name the ids of all tags, those that the tokenizer had already included:
-    PEFT's `trainable_token_indices`.
+    A new row of the embeddings (input, and output unless tied) is the mean over the tokens of the tag's own words
+    plus small seeded noise. Returns the new tokenizer and, by module name, the ids of all tags, including those
+    that the tokenizer already had: PEFT's `trainable_token_indices`.
     """
     extended = copy.deepcopy(tokenizer)
     tags = all_tags(n_agents, n_rounds)

@@ -1,0 +1,136 @@
+"""A run of training: where it writes, its processes, and the arguments of its trainers. Needs no trainer itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from interp.errors import UserError
+from interp.training.settings import GRPO, SFT, LoRA, Preset
+
+Progress = Callable[[str, int, int, dict[str, float]], None]
+"""(stage, steps done, total steps, latest metrics)."""
+
+EXTRA = ("trl", "datasets", "accelerate")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run writes, its settings, and who follows its progress.
+
+    >>> run = interp.training.Run(tmp_path, interp.training.preset("organism"))
+    >>> run.checkpoint("sft").name
+    'sft'
+    """
+
+    out: Path
+    """Folder of the run: a checkpoint for each stage, and `metrics.jsonl`."""
+    preset: Preset
+    """All settings."""
+    progress: Progress | None = None
+    """Called after every step."""
+    report_to: Sequence[str] = ()
+    """Trackers besides `metrics.jsonl`: tensorboard, wandb."""
+
+    def checkpoint(self, stage: str) -> Path:
+        """Folder of a finished stage."""
+        return self.out / stage
+
+    def kept(self, stage: str) -> Path:
+        """Folder of the states that a killed stage resumes from; removed when the stage is finished."""
+        return self.out / f".{stage}.resume"
+
+    @property
+    def metrics(self) -> Path:
+        return self.out / "metrics.jsonl"
+
+    def tell(self, what: str, done: int, total: int, metrics: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Report progress."""
+        if self.progress:
+            self.progress(what, done, total, dict(metrics))
+
+
+def require_trainers() -> None:
+    """Raises `UserError` if the optional dependencies for training are not installed."""
+    if missing := [package for package in EXTRA if find_spec(package) is None]:
+        raise UserError(f"training: {', '.join(missing)} not installed; pip install 'interp[train]'")
+
+
+def processes() -> Any:
+    """The processes of this run, an `accelerate.PartialState`; says that they are on a CPU if there is no GPU."""
+    require_trainers()
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def use_bf16(preset: Preset) -> bool:
+    """Whether to compute in bf16."""
+    return preset.precision == "bf16" or (preset.precision == "auto" and torch.cuda.is_available())
+
+
+def shared_arguments(run: Run, stage: str, settings: SFT | GRPO) -> dict[str, Any]:
+    """Arguments of TRL's configurations that both stages have.
+
+    Raises `UserError` for a tracker that is not installed.
+    """
+    for name in run.report_to:
+        if find_spec(name) is None:
+            raise UserError(f"--report-to {name}: not installed; pip install {name}")
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.out / "tensorboard")  # the default is in the resume folder
+    n_processes = processes().num_processes if find_spec("accelerate") else 1  # a dry run needs no trainers
+    at_once, passes = accumulation(settings.batch_size, settings.device_batch_size, n_processes)
+    return {
+        "output_dir": str(run.kept(stage)),
+        "seed": run.preset.seed,
+        "bf16": use_bf16(run.preset),
+        "use_cpu": not torch.cuda.is_available(),
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.lr_schedule,
+        "warmup_steps": settings.warmup,
+        "num_train_epochs": 1,  # the data is in order for all epochs
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": passes,
+        "max_grad_norm": settings.max_grad_norm,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_total_limit": 1,
+        "report_to": list(run.report_to),
+        "run_name": f"{run.preset.name}-{stage}",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+
+
+def configured(kind: str, arguments: Mapping[str, Any]) -> Any:
+    """TRL's configuration of that name. Raises `UserError` for settings that it refuses."""
+    require_trainers()
+    import trl
+
+    try:
+        return getattr(trl, kind)(**arguments)
+    except ValueError as error:
+        raise UserError(f"{kind}: {error}; change it with --set") from None
+
+
+def accumulation(batch_size: int, device_batch_size: int, processes: int) -> tuple[int, int]:
+    """(examples per device and pass, passes to accumulate); their product over all processes is the batch."""
+    share = max(1, batch_size // processes)
+    at_once = min(device_batch_size, share)
+    while share % at_once:
+        at_once -= 1
+    return at_once, share // at_once
+
+
+def lora_arguments(lora: LoRA) -> dict[str, Any]:
+    """The arguments of PEFT's `LoraConfig`."""
+    alpha = int(lora.alpha) if float(lora.alpha).is_integer() else lora.alpha  # as PEFT writes it
+    return {"r": lora.rank, "lora_alpha": alpha, "lora_dropout": lora.dropout, "target_modules": list(lora.targets)}
