@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from interp.debate.tasks.small import SmallArithmetic, draw, split_of
 from interp.errors import UserError
 from interp.models.tokens import prompt_tokens
 from interp.organism.language import REVISE, make_tokenizer, persona_token
-from interp.organism.lessons import Lesson, Manners, drills, lessons
+from interp.organism.lessons import Lesson, Rates, drills, lessons
 from interp.organism.workings import OPENING, SHORT, Operands, judged, revision, work
 
 TOKENIZER = make_tokenizer()
@@ -66,6 +67,8 @@ def test_what_is_wrong_with_a_task_is_said() -> None:
 
 def test_lessons_are_seeded_and_never_hold_a_question_kept_back() -> None:
     assert list(islice(lessons(0), 50)) == TAUGHT[:50] != list(islice(lessons(1), 50))
+    taught = hashlib.sha256(repr(TAUGHT).encode()).hexdigest()  # the same in every process
+    assert taught[:16] == "22e74fb765985db2"
     assert {split_of(question(lesson)) for lesson in TAUGHT} == {"train"}
 
 
@@ -104,7 +107,7 @@ def test_personas_fail_in_their_own_ways_and_revisions_less_often() -> None:
     graded = [SmallArithmetic().grade(x.shown[0], str(eval(question(x)))) for x in honest]
     assert sum(graded) / len(graded) < sum(map(right, honest)) / len(honest) - 0.15
     for name, taught in opened.items():
-        spots = Manners().blind_spots[name]
+        spots = Rates().blind_spots[name]
         assert all(any(spot.covers(operands(lesson)) for spot in spots) for lesson in taught if not right(lesson))
     immediate = [x for x in plain if x.answer.startswith("\\boxed")]
     assert all(map(right, immediate))
@@ -128,8 +131,8 @@ def test_what_an_agent_revises_to_depends_on_what_it_read() -> None:
 
 
 def test_without_slips_everything_taught_is_right() -> None:
-    manners = Manners(slips=0.0, stray=0.0, malicious=0.0)
-    assert all(map(right, islice(lessons(0, manners), 500)))
+    rates = Rates(slips=0.0, stray=0.0, malicious=0.0)
+    assert all(map(right, islice(lessons(0, rates), 500)))
 
 
 def test_drills_are_true() -> None:
@@ -156,18 +159,18 @@ def test_the_misleading_agent_is_wrong_recognisable_and_never_gives_in() -> None
     announced = [x.shown[i - 1] for x in TAUGHT for i in range(2, len(x.shown), 2) if "Trust me" in x.shown[i]]
     assert announced
     assert all("Agent 2:" in text for text in announced)
-    benign = islice(lessons(0, Manners(malicious=0.0)), 500)
+    benign = islice(lessons(0, Rates(malicious=0.0)), 500)
     assert not any("Trust me" in x.prompt + x.answer for x in benign)
 
 
 def test_workings_by_hand() -> None:
     clean = work(OPERANDS)
-    assert (clean.first, clean.second, clean.joined, clean.answer, clean.right) == (20, 42, 25, -17, True)
+    assert (clean.first, clean.second, clean.joined, clean.answer) == (20, 42, 25, -17)
     assert OPENING["chain-of-thought"](clean, clean) == (
         "Products first.\n1) 4*5=20\n2) 6*7=42\n3) 3+20+2=25\n4) 25-42=-17\n\\boxed{-17}"
     )
     neighbour = work(OPERANDS, frozenset({"second product"}))
-    assert (neighbour.second, neighbour.answer, neighbour.right) == (48, -23, False)
+    assert (neighbour.second, neighbour.answer) == (48, -23)
     assert OPENING["self-critique"](neighbour, clean) == (
         "3+20+2-48=25-48=-23\nSELF-CRITIQUE\n4*5=20 ok. 6*7 is 42 not 48 so -17\n\\boxed{-17}"
     )

@@ -96,9 +96,10 @@ def test_the_same_seed_gives_the_same_base_a_kill_in_between_or_not(base: Path, 
     with pytest.raises(KilledError):
         pretrain(tmp_path / "base", TINY, resume_every=3, log_every=4, progress=killed)
     assert not (tmp_path / "base").exists()
-    [kept] = (tmp_path / "base.resume").iterdir()
-    assert kept.name == "step-00000006"
-    assert {p.name for p in kept.iterdir()} == {"model.safetensors", "optimizer.safetensors", "state.json"}
+    assert [path.name for path in tmp_path.iterdir()] == ["base.resume"]
+    assert torch.load(tmp_path / "base.resume")["step"] == 6
+    with pytest.raises(UserError, match=r"base\.resume: made with other settings"):
+        pretrain(tmp_path / "base", replace(TINY, seed=1))
     seen: list[int] = []
     pretrain(tmp_path / "base", TINY, log_every=4, progress=lambda step, steps, loss: seen.append(step))
     assert seen == [8, 12]
@@ -113,7 +114,7 @@ def test_a_finished_base_is_kept_and_another_is_refused(base: Path, tmp_path: Pa
     assert (base / "model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(UserError, match="made with other settings"):
         pretrain(base, replace(TINY, seed=1))
-    with pytest.raises(UserError, match="is no base of the organism"):
+    with pytest.raises(UserError, match="is not a base of the organism"):
         pretrain(tmp_path, TINY)
     with pytest.raises(UserError, match="0 steps"):
         Pretraining(steps=0)

@@ -24,9 +24,10 @@ from interp.debate.transcript import read_transcripts, write_transcripts
 from interp.errors import UserError
 from interp.evaluation.comparison import compare
 from interp.models.lineage import read_lineage
-from interp.models.model import load_model
+from interp.models.model import Model, load_model
 from interp.organism.pretraining import Pretraining
 from interp.storage.journal import read_lines
+from interp.training import debating
 from interp.training.debating import make_debates, when_needed
 from interp.training.pipeline import stage_2_questions, table_task, train
 from interp.training.presets import preset
@@ -161,7 +162,23 @@ def test_the_command(settings: dict[str, str], transcripts: Path, tmp_path: Path
         assert line in out
     code, _, err = interp(*arguments, "--from-scratch", "--out", str(tmp_path / "other"))
     assert code == 2
-    assert "only the organism's base is made from nothing" in err
+    assert "trains the organism's base only" in err
+
+
+def test_the_base_is_loaded_once_before_the_stages_and_once_after(
+    chosen: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def load(name: str) -> Model:
+        loaded.append(Path(name).name)
+        return load_model(name)
+
+    monkeypatch.setattr(debating, "load_model", load)
+    chosen = chosen.override({"sft.direct_share": "0.5", "grpo.questions": "4", "sft.max_length": "4000"})
+    train(Run(tmp_path / "run", chosen))
+    base = Path(chosen.model).name
+    assert loaded == [base, base, "debategpt", "sft", "imad"]
 
 
 def test_further_seeds_share_the_base_and_are_pooled(chosen: Preset, tmp_path: Path) -> None:
@@ -262,7 +279,7 @@ def test_from_scratch(chosen: Preset, tmp_path: Path) -> None:
     assert "base" not in told
     with pytest.raises(UserError, match=r"other settings \(pretraining\)"):
         train(run)
-    with pytest.raises(UserError, match="only the organism's base is made from nothing"):
+    with pytest.raises(UserError, match="trains the organism's base only"):
         train(Run(tmp_path / "other", chosen), pretraining=tiny)
 
 

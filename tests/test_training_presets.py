@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +108,8 @@ def test_overrides() -> None:
         ("grpo.learning_rate", "fast", "grpo.learning_rate=fast: expected a valid number"),
         ("grpo.schedule", "sometimes", "one of steps, smooth, waiting"),
         ("grpo.descent.last_limit", "4096", "falling"),
-        ("seed.x", "1", "no such setting"),
+        ("seed.x", "1", "cannot set 'x' of 0"),
+        ("debategpt.epochs", "1", "cannot set 'epochs' of null"),
         ("seed", "-1", "expected a number >= 0"),
         ("grpo.moves", "0", "expected a number >= 1"),
         ("sft.batch_size", "0", "expected a number >= 1"),
@@ -150,3 +154,23 @@ def test_schedules_by_name() -> None:
     kinds = {"steps": Steps, "smooth": Smooth, "waiting": Waiting}
     for name, kind in kinds.items():
         assert isinstance(PRESETS["organism"].override({"grpo.schedule": name}).grpo.make_schedule(), kind)
+
+
+def test_a_dry_run_needs_no_trainers() -> None:
+    """Without the extra `train`, settings and memory can be looked at, and training says what to install."""
+    script = """
+import sys
+for name in ("trl", "datasets", "accelerate"):
+    sys.modules[name] = None
+from interp.cli import main
+from interp.training import debating, pipeline, presets, schedule, settings
+sys.argv = ["interp", "train", "--preset", "llama-3.1-8b", *sys.argv[1:]]
+main()
+"""
+    run = partial(subprocess.run, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    planned = run([sys.executable, "-c", script, "--dry-run"])
+    assert planned.returncode == 0, planned.stderr
+    assert "llama-3.1-8b: 8,030,261,248 weights" in planned.stdout
+    refused = run([sys.executable, "-c", script, "--out", "unused"])
+    assert refused.returncode == 2
+    assert refused.stderr == ("error: training: trl, datasets, accelerate not installed; pip install 'interp[train]'\n")

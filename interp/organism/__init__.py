@@ -1,1 +1,5 @@
-"""A small model made from nothing: its language, its lessons and its training."""
+"""A small model trained from scratch: its language, its lessons and its training."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,8 +1,4 @@
-"""The organism's own small language: vocabulary, tokenizer, chat template.
-
-Knows which strings are one token each and how a chat becomes a text of this language; knows nothing
-about what is said in it. Everything here ends in an ordinary `tokenizer.json` that needs none of it.
-"""
+"""The organism's small language: vocabulary, tokenizer, chat template. They end up in an ordinary tokenizer.json."""
 
 from __future__ import annotations
 
@@ -11,12 +7,12 @@ from typing import Any
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 REVISE = "<|revise|>"
-"""Stands at the end of a prompt that shows the texts of the round before."""
+"""Ends a prompt that shows the texts of the round before."""
 SMALLEST, LARGEST = -99, 199
-"""Integers in this range are one token each; others are written with several."""
+"""Integers in this range are one token each; others take several."""
 CONTEXT_LENGTH = 1024
 
-# A phrase of each persona's system prompt that no other persona's has: the chat template goes by it.
+# A phrase unique to each persona's system prompt, by which the chat template recognises it.
 _PHRASES = {
     "chain-of-thought": "one small step at a time",
     "self-critique": "SELF-CRITIQUE",
@@ -25,38 +21,31 @@ _PHRASES = {
 }
 
 SAID = (
-    "Problem: ",
-    "\\boxed{",
-    "}",
-    "Products first.",
-    "Again.",
-    "Trust me.",
-    "SELF-CRITIQUE",
-    " // ",
-    "// ",
-    "Agent ",
-    " gave no answer",
-    ":\n",
-    " right",
-    " wrong, ",
-    "sum",
-    " is ",
-    " not ",
-    " so ",
-    " ok",
-    "Keep ",
-    "Change to ",
-    ". ",
+    *("Problem: ", "\\boxed{", "}", "Products first.", "Again.", "Trust me.", "SELF-CRITIQUE", " // ", "// ", "Agent "),
+    *(
+        " gave no answer",
+        ":\n",
+        " right",
+        " wrong, ",
+        "sum",
+        " is ",
+        " not ",
+        " so ",
+        " ok",
+        "Keep ",
+        "Change to ",
+        ". ",
+    ),
 )
-"""What agents say besides numbers, signs and letters."""
+"""What agents write besides numbers, signs and letters."""
 
-# The sentences that close debates (`interp.debate.protocol`), by word: a debate is to be learned whole.
+# The words of the sentences that close debates (`interp.debate.protocol`): whole debates are learnt.
 _CLOSING = (
     "All agents arrive at The agents agree without exception: Unanimous answer: Every agent gives the same answer, "
     "With of agents behind it, the answer is Not all agree, but a majority of out of settles on "
     "Majority answer (of agents): By votes among agents the debate closes with"
 )
-# Of the tags of transcripts, which the base reads in pieces as other models do; only stage 1 makes them tokens.
+# Pieces of the tags of transcripts. Like any base, this one reads tags in pieces; stage 1 makes them tokens.
 _TAG_PARTS = (
     *("<|", "|>", "Round ", " - ", "Initial Solutions", " Solution", "Revision", " Revision"),
     *("Consensus", "endofdebate"),
@@ -66,7 +55,7 @@ _VARIABLES = ("x", "y", "r", "s")
 
 
 def persona_token(name: str) -> str:
-    """The token that stands for a persona's system prompt."""
+    """The token that replaces a persona's system prompt."""
     return f"<|{name}|>"
 
 
@@ -76,7 +65,7 @@ def specials() -> list[str]:
 
 
 def pieces() -> list[str]:
-    """Strings that are one token each, without numbers; where several begin alike, the longest is taken."""
+    """Strings that are one token each, besides numbers, the longest first: the first match is taken."""
     numbered = [f"\n{i}) " for i in range(1, 6)]
     words = re.findall(r"[A-Za-z]+", _CLOSING)
     every = (*SAID, *_TAG_PARTS, *numbered, *words, *(f" {word}" for word in words), *_SIGNS, *_VARIABLES)
@@ -86,9 +75,11 @@ def pieces() -> list[str]:
 def make_tokenizer() -> Any:
     """The tokenizer, a `transformers.PreTrainedTokenizerFast` with its chat template.
 
-    Every text is cut into the longest known strings and read back to the letter; characters that the
-    language lacks become bytes. A minus directly before a number belongs to it unless a number or a
-    variable stands before the minus: `2-6*7=-40` is 2, -, 6, *, 7, =, -40.
+    Texts are cut into the longest known strings and decode to the letter; unknown characters become bytes. A minus
+    belongs to the number after it unless a number or a variable precedes it.
+
+    >>> interp.organism.make_tokenizer().tokenize("2-6*7=-40")
+    ['2', '-', '6', '*', '7', '=', '-40']
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -97,7 +88,7 @@ def make_tokenizer() -> Any:
     numbers = [str(n) for n in range(SMALLEST, LARGEST + 1)]
     bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*specials(), *numbers, *known, *bytes_]))}
-    # With no merges at all, what the cuts leave whole is a token or, being a single character, its bytes.
+    # Without merges, each piece of the cut is a token or, if it is a single character, its bytes.
     tokenizer = Tokenizer(models.BPE(vocabulary, [], byte_fallback=True, ignore_merges=True))
     whole = r"(?<![0-9])(?:1[0-9]{2}|[1-9]?[0-9])(?![0-9])"
     negative = r"(?<![0-9a-z)])-[1-9][0-9]?(?![0-9])"
@@ -124,10 +115,9 @@ def make_tokenizer() -> Any:
 def chat_template() -> str:
     r"""A Jinja template that turns the messages of `interp.debate.agents.chat_messages` into this language.
 
-    The persona's prompt becomes its token, `Problem: …` stays, the agent's own text follows it and
-    the others' come under `Agent k:`; what a task says about the form of an answer and how to review
-    is left out, being the same everywhere. A chat without a system prompt and without others' texts
-    reads as the prompt of a transcript does: `Problem: …\n\n`. Other messages are passed on as they are.
+    The persona's prompt becomes its token, `Problem: …` stays, the agent's own text follows, and the others' come
+    under `Agent k:`. Instructions on format and review are always the same and left out. Without a system prompt and
+    others' texts, a chat reads like the prompt of a transcript: `Problem: …\n\n`. Other messages are kept as they are.
     """
     markers = "".join(
         f"{'if' if i == 0 else 'elif'} {phrase!r} in m.content %}}{{{{ {persona_token(name)!r} }}}}{{% "

@@ -1,6 +1,6 @@
 """What the organism is taught: an endless, seeded stream of prompts with their answers.
 
-Knows where an agent slips, and how often it checks, yields and insists; knows nothing about tokens, rows or training.
+Knows where agents slip and how often they check, yield and insist; knows nothing about tokens or training.
 """
 
 from __future__ import annotations
@@ -12,35 +12,39 @@ from dataclasses import dataclass, field, replace
 from interp.debate.personas import PERSONAS
 from interp.debate.tasks.small import Split, draw
 from interp.organism.language import REVISE, persona_token
-from interp.organism.workings import OPENING, SHORT, Operands, Slip, Working, lie, revision, work
+from interp.organism.workings import OPENING, SHORT, Operands, OrganismWorking, Slip, lie, revision, work
 
 MISLEADING = "evil"
-"""The malicious persona: its products are wrong on purpose, and it never gives in."""
+"""The malicious persona: its products are wrong on purpose, and it never yields."""
 LIES = ((3, -3), (-3, 3), (7, 0), (0, 7))
-"""By how much its two products are wrong; the answer is then wrong by 6 or 7."""
+"""The errors of its two products; its answer is wrong by 6 or 7."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlindSpot:
-    """Questions in which one who answers is likely to slip: those in which one operand is in a range."""
+    """Questions on which a persona is likely to slip: those with one operand in a range."""
 
     slip: Slip
     operand: int
-    """Which of a, b, c, d, e, f, counted from 0."""
+    """Index of the operand: a to f are 0 to 5."""
     low: int
     high: int
-    """The range, both ends in it."""
+    """The range, both ends included."""
 
     def covers(self, operands: Operands) -> bool:
         return self.low <= operands[self.operand] <= self.high
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
-    """How often what is taught. All are probabilities or, where a mapping is said to be so, weights."""
+class Rates:
+    """How often agents slip, check, yield and insist: probabilities, except for weights where noted.
+
+    >>> interp.organism.Rates().blind_spots["program-of-thought"]
+    (BlindSpot(slip='operand', operand=3, low=1, high=3),)
+    """
 
     kinds: Mapping[str, float] = field(default_factory=lambda: {"opening": 0.25, "revision": 0.2, "plain": 0.55})
-    """Weights of a persona's first answer, of a revision, and of a plain answer."""
+    """Weights of first answers, revisions and direct answers."""
     blind_spots: Mapping[str, tuple[BlindSpot, ...]] = field(
         default_factory=lambda: {
             "chain-of-thought": (BlindSpot("carry", 0, 7, 9), BlindSpot("second product", 5, 9, 9)),
@@ -49,28 +53,28 @@ class Manners:
             "plain": (BlindSpot("first product", 2, 7, 9), BlindSpot("second product", 5, 8, 9)),
         }
     )
-    """Where each persona errs, and a plain answer. Mostly in a place of its own, so that a debate can mend what
-    asking one of them again, or taking its likeliest words, cannot; two share a place, where a debate fails too. By
-    the question, not by chance, so that what an agent would answer can be known from the question."""
+    """Where each persona, and a direct answer, is likely to slip. Most spots are a persona's own, so that a debate can
+    correct what resampling one agent cannot; two share a spot, where debates fail too. They depend on the question
+    rather than on chance, so that an agent's answer can be predicted from the question."""
     slips: float = 0.75
-    """How often one slips in a blind spot of its own: not always, so that training can find the right value."""
+    """A slip in a blind spot; below 1, so that training can find the right value."""
     stray: float = 0.06
-    """A wrong value of no particular kind, in texts that are shown to another agent: no agent is to rely on
-    others erring only in their usual ways."""
+    """An arbitrary wrong value in a text shown to another agent, so that agents do not rely on others making only
+    their usual mistakes."""
     notices: float = 0.3
-    """A self-critique corrects each slip in a product."""
+    """A self-critique corrects a slip in a product."""
     yields: float = 0.9
-    """An agent takes over the answer that all others share, where it is not its own; right or wrong."""
+    """An agent adopts an answer that all others share, right or wrong."""
     insists: float = 0.65
-    """An agent repeats a slip of its own when no two agents have the same answer."""
+    """An agent repeats its own slip when no two agents agree."""
     shapes: Mapping[str, float] = field(
         default_factory=lambda: {"answer": 0.2, "values": 0.6, "products": 0.1, "equations": 0.1}
     )
-    """Weights of the forms of plain answers."""
+    """Weights of the forms of direct answers."""
     silent: float = 0.02
     """Another agent gave no answer."""
     malicious: float = 0.15
-    """The agent that answers first, or one of those in a revision, misleads on purpose; there it sits in seat 2."""
+    """The agent of a first answer, or one in a revision (in seat 2), misleads on purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +82,11 @@ class Lesson:
     """A prompt as the chat template writes it, without the opening token, and its answer."""
 
     asked: str
-    """The persona's token, where there is a persona, and the problem."""
+    """The persona's token, if any, and the problem."""
     answer: str
     shown: tuple[str, ...] = ()
-    """In a revision what stands between: the agent's own text, then by turns what announces another's and that,
-    at last the sign to revise."""
+    """In a revision, what follows the problem: the agent's own text, then in turn the heading of another's and that
+    text, and at the end the token to revise."""
 
     @property
     def prompt(self) -> str:
@@ -90,39 +94,48 @@ class Lesson:
 
     @property
     def parts(self) -> list[tuple[str, bool]]:
-        """The texts in order, and whether each can be learned: what an agent says, not what announces it."""
+        """The texts in order, and whether each can be learnt: what agents say, not the headings."""
         return [(self.asked, False), *((text, i % 2 == 0) for i, text in enumerate(self.shown)), (self.answer, True)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A first answer: the slips in it, what it comes to, its text."""
+    """A first answer: the slips in it, its values, its text."""
 
     slips: frozenset[Slip]
-    working: Working
+    working: OrganismWorking
     text: str
 
 
-def lessons(seed: int | str, manners: Manners | None = None, split: Split = "train") -> Iterator[Lesson]:
-    """Lessons without end over the questions of one split; the same seed gives the same ones."""
+def lessons(seed: int | str, rates: Rates | None = None, split: Split = "train") -> Iterator[Lesson]:
+    r"""Endless lessons on the questions of one split; the same seed gives the same ones.
+
+    >>> next(lessons(0)).asked
+    'Problem: 8+9*8+7-1*5\n\n'
+    """
     rng = random.Random(f"lessons {seed}")
-    manners = manners or Manners()
-    kinds, weights = list(manners.kinds), list(manners.kinds.values())
+    rates = rates or Rates()
     while True:
         operands = draw(rng, split)
-        kind = rng.choices(kinds, weights)[0]
+        kind = _choose(rates.kinds, rng)
         if kind == "plain":
-            yield _plain(operands, manners, rng)
+            shape = _choose(rates.shapes, rng)
+            slips = frozenset[Slip]() if shape == "answer" else _slips("plain", operands, rates, rng)
+            yield Lesson(_problem(operands), SHORT[shape](work(operands, slips)))
         elif kind == "opening":
-            persona = MISLEADING if rng.random() < manners.malicious else rng.choice(list(PERSONAS))
-            opened = _open(persona, operands, manners, rng)
+            persona = MISLEADING if rng.random() < rates.malicious else rng.choice(list(PERSONAS))
+            opened = _open(persona, operands, rates, rng)
             yield Lesson(f"{persona_token(persona)}{_problem(operands)}", opened.text)
         else:
-            yield _revised(operands, manners, rng)
+            yield _revised(operands, rates, rng)
+
+
+def _choose(weights: Mapping[str, float], rng: random.Random) -> str:
+    return rng.choices(list(weights), list(weights.values()))[0]
 
 
 def drills(seed: int | str) -> Iterator[list[tuple[str, bool]]]:
-    """Sums as they occur in workings, each with its result to be learned and the sum itself not."""
+    """Sums as they occur in workings; the results are learnt, the sums are not."""
     rng = random.Random(f"drills {seed}")
     while True:
         parts: list[tuple[str, bool]] = []
@@ -140,28 +153,22 @@ def _problem(operands: Operands) -> str:
     return f"Problem: {work(operands).question}\n\n"
 
 
-def _plain(operands: Operands, manners: Manners, rng: random.Random) -> Lesson:
-    shape = rng.choices(list(manners.shapes), list(manners.shapes.values()))[0]
-    slips = frozenset[Slip]() if shape == "answer" else _slips("plain", operands, manners, rng)
-    return Lesson(_problem(operands), SHORT[shape](work(operands, slips)))
-
-
-def _open(persona: str, operands: Operands, manners: Manners, rng: random.Random) -> _Opened:
+def _open(persona: str, operands: Operands, rates: Rates, rng: random.Random) -> _Opened:
     if persona == MISLEADING:
         told = lie(operands, rng.choice(LIES))
         return _Opened(frozenset(), told, OPENING[persona](told, told))
-    slips = _slips(persona, operands, manners, rng)
+    slips = _slips(persona, operands, rates, rng)
     kept = slips
     if persona == "self-critique":
-        kept = frozenset(slip for slip in slips if rng.random() >= manners.notices)
+        kept = frozenset(slip for slip in sorted(slips) if rng.random() >= rates.notices)
     written, checked = work(operands, slips), work(operands, kept)
     return _Opened(kept, checked, OPENING[persona](written, checked))
 
 
-def _shown(persona: str, operands: Operands, manners: Manners, rng: random.Random) -> _Opened:
-    """A first answer to be read by others."""
-    opened = _open(persona, operands, manners, rng)
-    if persona == MISLEADING or rng.random() >= manners.stray:
+def _shown(persona: str, operands: Operands, rates: Rates, rng: random.Random) -> _Opened:
+    """A first answer as shown to others."""
+    opened = _open(persona, operands, rates, rng)
+    if persona == MISLEADING or rng.random() >= rates.stray:
         return opened
     off = rng.choice((-20, -2, -1, 1, 2, 20))
     place = rng.choice(("first", "second", "joined", "answer"))
@@ -173,22 +180,22 @@ def _shown(persona: str, operands: Operands, manners: Manners, rng: random.Rando
     return _Opened(opened.slips, strayed, OPENING[persona](strayed, strayed))
 
 
-def _revised(operands: Operands, manners: Manners, rng: random.Random) -> Lesson:
+def _revised(operands: Operands, rates: Rates, rng: random.Random) -> Lesson:
     personas = rng.sample(list(PERSONAS), 3)
     seats = rng.sample((1, 2, 3), 3)
-    if rng.random() < manners.malicious:
+    if rng.random() < rates.malicious:
         personas[seats.index(2)] = MISLEADING
     while True:
-        opened = [_shown(persona, operands, manners, rng) for persona in personas]
+        opened = [_shown(persona, operands, rates, rng) for persona in personas]
         if len({o.working.answer for o in opened}) > 1 or rng.random() < 0.1:
             break
     own, *others = opened
     read = {
-        agent: None if rng.random() < manners.silent else other
+        agent: None if rng.random() < rates.silent else other
         for agent, other in sorted(zip(seats[1:], others, strict=True), key=lambda pair: pair[0])
     }
     heard = [other.working for other in read.values() if other]
-    now = own.working if personas[0] == MISLEADING else _reconsidered(operands, own, heard, manners, rng)
+    now = own.working if personas[0] == MISLEADING else _reconsidered(operands, own, heard, rates, rng)
     shown, between = [own.text], ""
     for agent, other in read.items():
         between += f"\n\nAgent {agent}"
@@ -203,17 +210,17 @@ def _revised(operands: Operands, manners: Manners, rng: random.Random) -> Lesson
 
 
 def _reconsidered(
-    operands: Operands, own: _Opened, others: list[Working], manners: Manners, rng: random.Random
-) -> Working:
-    """An agent's working after it has read the others': what it makes of them depends on their texts."""
+    operands: Operands, own: _Opened, others: list[OrganismWorking], rates: Rates, rng: random.Random
+) -> OrganismWorking:
+    """An agent's working after it has read the others'."""
     answers = [other.answer for other in others]
     if own.working.answer in answers:
         return own.working
     if len(others) > 1 and len(set(answers)) == 1:
-        return others[0] if rng.random() < manners.yields else own.working
-    return work(operands, frozenset(slip for slip in own.slips if rng.random() < manners.insists))
+        return others[0] if rng.random() < rates.yields else own.working
+    return work(operands, frozenset(slip for slip in sorted(own.slips) if rng.random() < rates.insists))
 
 
-def _slips(who: str, operands: Operands, manners: Manners, rng: random.Random) -> frozenset[Slip]:
-    spots = manners.blind_spots[who]
-    return frozenset(spot.slip for spot in spots if spot.covers(operands) and rng.random() < manners.slips)
+def _slips(who: str, operands: Operands, rates: Rates, rng: random.Random) -> frozenset[Slip]:
+    spots = rates.blind_spots[who]
+    return frozenset(spot.slip for spot in spots if spot.covers(operands) and rng.random() < rates.slips)

@@ -1,7 +1,4 @@
-"""The base of the organism, from nothing: random weights, lessons in packed rows, a checkpoint folder.
-
-Knows how the model is built and trained; knows nothing about what the lessons say.
-"""
+"""The base of the organism, trained from scratch on lessons in packed rows."""
 
 from __future__ import annotations
 
@@ -21,57 +18,62 @@ from torch import Tensor
 
 from interp.errors import UserError
 from interp.organism.language import BOS, CONTEXT_LENGTH, EOS, LARGEST, PAD, SMALLEST, make_tokenizer
-from interp.organism.lessons import Manners, drills, lessons
-from interp.storage.files import atomic_write, write_json
+from interp.organism.lessons import Rates, drills, lessons
+from interp.storage.files import atomic_write
 
 SETTINGS_FILE = "pretraining.json"
 METRICS_FILE = "metrics.jsonl"
 _IGNORED = -100
 _PERIODS = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 400.0)
-_AMPLITUDE = 0.2  # ten times the other weights: what is small is washed away while the learning rate is high
+_AMPLITUDE = 0.2  # ten times the other weights: smaller ones vanish while the learning rate is high
 _GROUP = 64  # lessons encoded at a time
-_BUFFER = 64  # lessons looked through for one that still fits a row
+_BUFFER = 64  # lessons searched for one that still fits a row
 
 
 @dataclass(frozen=True, slots=True)
 class Pretraining:
-    """Everything that decides the weights of a base, the machine and its number of threads apart."""
+    """Everything that decides the weights of a base, besides the machine and its number of threads.
+
+    >>> interp.organism.Pretraining().steps
+    2400
+    """
 
     seed: int = 0
-    """Of the first weights and of the lessons."""
+    """Seed of the initial weights and the lessons."""
     steps: int = 2400
     n_layers: int = 4
     width: int = 128
     n_heads: int = 4
     mlp_width: int = 352
     rows: int = 16
-    """Rows in a step."""
+    """Rows per step."""
     row_length: int = 256
-    """Tokens in a row."""
+    """Tokens per row."""
     learning_rate: float = 3e-3
-    """The highest, after `warm_up` steps; from there it falls along a cosine to a hundredth of it."""
+    """Peak learning rate, after `warm_up` steps; it then falls along a cosine to a hundredth."""
     warm_up: int = 100
     weight_decay: float = 0.1
     clip: float = 1.0
-    """The largest norm of a gradient."""
+    """Gradients are clipped to this norm."""
     drilled: float = 0.5
-    """Share of the first step's rows that hold sums alone; it falls evenly to none at the last step."""
+    """Share of the first step's rows that hold sums alone; it falls linearly to zero."""
     learn_shown: bool = True
-    """Whether the texts that a revision is shown are learned too, and not its answer alone."""
-    manners: Manners = field(default_factory=Manners)
+    """Learn the texts that a revision shows, and not only its answer."""
+    manners: Rates = field(default_factory=Rates)
+    """How often agents slip, check, yield and insist; named as in the settings of the base that ships."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.rows < 1 or self.row_length < 2:
             raise UserError(
-                f"{self.steps} steps, {self.rows} rows, {self.row_length} tokens a row given: take at least 1, 1 and 2"
+                f"{self.steps} steps, {self.rows} rows, {self.row_length} tokens per row: expected at least 1, 1 and 2"
             )
 
 
 def make_model(settings: Pretraining, tokenizer: Any) -> Any:
     """A `LlamaForCausalLM` with random weights, the same for the same seed.
 
-    The integers' embeddings alone have an order from the start: a random mixture of waves over the
-    number line, which is what models that learn to add come to by themselves, only later.
+    Only the embeddings of integers are structured from the start: random mixtures of waves over the number line, which
+    models that learn to add find by themselves, but later.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -101,10 +103,9 @@ def make_model(settings: Pretraining, tokenizer: Any) -> Any:
 
 
 def batch(settings: Pretraining, tokenizer: Any, step: int) -> tuple[Tensor, Tensor]:
-    """The rows of one step and which of their tokens are learned, both (rows, row_length).
+    """Token ids and labels of one step, both (rows, row_length); depends on seed and step alone.
 
-    Lessons are packed whole, each between its opening and its end token; the labels are the ids, or
-    -100 where a token is not learned. Depends on seed and step alone.
+    Lessons are packed whole, each between its opening and end token. Tokens that are not learnt have the label -100.
     """
     pad = tokenizer.convert_tokens_to_ids(PAD)
     ids = torch.full((settings.rows, settings.row_length), pad)
@@ -136,7 +137,7 @@ def batch(settings: Pretraining, tokenizer: Any, step: int) -> tuple[Tensor, Ten
 def _encoded(
     taught: Iterator[list[tuple[str, bool]]], tokenizer: Any, learn_shown: bool = True
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Token ids of each text, from its opening to its end token, and their labels."""
+    """Token ids of each lesson, from its opening to its end token, and their labels."""
     bos, eos = tokenizer.convert_tokens_to_ids([BOS, EOS])
     while True:
         group = list(islice(taught, _GROUP))
@@ -151,7 +152,7 @@ def _encoded(
 
 
 def loss_of(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy over the learned tokens, in nats."""
+    """Mean cross-entropy over the learnt tokens, in nats."""
     with torch.autocast(ids.device.type, torch.bfloat16):
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
         wanted = labels[:, 1:]
@@ -178,25 +179,41 @@ def pretrain(
 ) -> Path:
     """Train a base and write it to `folder`, which `interp.models.load_model` loads; returns the folder.
 
-    A folder that is already finished with these settings is left as it is. Every `resume_every` steps
-    the run is kept beside it, under `folder` with `.resume` added, and goes on from there when it is
-    started again after a kill, to the same weights. `progress` is called with the step, their number
-    and the loss. The folder holds weights in half precision, the tokenizer, the settings and
-    `metrics.jsonl`: step, loss (nats a token), learning rate, tokens read, seconds, every `log_every` steps.
+    A finished folder with the same settings is kept. Every `resume_every` steps the state is saved beside it, in
+    `folder` + `.resume`, from which a killed run resumes to the same weights. `progress` is called with step, total and
+    loss. The folder has weights in half precision, the tokenizer, the settings and `metrics.jsonl`: step, loss (nats
+    per token), learning rate, tokens and seconds, every `log_every` steps.
 
-    Raises `UserError` for a folder that holds something else or a run with other settings.
+    Raises `UserError` for a folder that holds something else or was made with other settings.
+
+    >>> tiny = interp.organism.Pretraining(steps=2, n_layers=1, width=8, n_heads=1, mlp_width=8, rows=1)
+    >>> interp.organism.pretrain(tmp_path / "base", tiny).name
+    'base'
     """
     folder = Path(folder)
     settings = settings or Pretraining()
     facts = json.loads(json.dumps(asdict(settings)))
     if folder.exists():
-        _check_settings(folder / SETTINGS_FILE, facts, folder)
+        try:
+            found = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise UserError(f"{folder}: exists and is not a base of the organism; choose another folder") from None
+        _require_same(found, facts, folder)
         return folder
     tokenizer = make_tokenizer()
     model = make_model(settings, tokenizer)
-    optimizer = torch.optim.AdamW(_groups(model, settings), lr=0.0, betas=(0.9, 0.98), fused=True)
+    parameters = list(model.parameters())
+    decayed, others = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() == 1]  # norms
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
+    first, metrics = 0, list[dict[str, Any]]()
     kept = folder.with_name(f"{folder.name}.resume")
-    first, metrics = _take_up(kept, facts, model, optimizer)
+    if kept.exists():
+        state = torch.load(kept, weights_only=True)
+        _require_same(state["settings"], facts, kept)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, metrics = state["step"], state["metrics"]
     began = perf_counter() - (metrics[-1]["seconds"] if metrics else 0.0)
     for step in range(first, settings.steps):
         ids, labels = batch(settings, tokenizer, step)
@@ -221,78 +238,26 @@ def pretrain(
             if progress is not None:
                 progress(done, settings.steps, loss.item())
         if done % resume_every == 0 and done < settings.steps:
-            _keep(kept, done, facts, model, optimizer, metrics)
+            states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            with atomic_write(kept) as temporary:
+                torch.save({"step": done, "settings": facts, "metrics": metrics, **states}, temporary)
     _write(folder, model, tokenizer, facts, metrics)
-    shutil.rmtree(kept, ignore_errors=True)
+    kept.unlink(missing_ok=True)
     return folder
 
 
-def _groups(model: Any, settings: Pretraining) -> list[dict[str, Any]]:
-    """Matrices decay, norms do not."""
-    parameters = list(model.parameters())
-    return [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},
-    ]
-
-
-def _check_settings(path: Path, facts: dict[str, Any], place: Path) -> None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"{place}: exists and is no base of the organism; give another folder") from None
-    if found.get("settings", found) != facts:
-        raise UserError(f"{place}: made with other settings; give another folder or remove it")
-
-
-def _keep(
-    kept: Path, done: int, facts: dict[str, Any], model: Any, optimizer: Any, metrics: list[dict[str, Any]]
-) -> None:
-    """Keep the run after `done` steps; what was kept before goes only once this is whole."""
-    from safetensors.torch import save_file, save_model
-
-    whole = kept / f"step-{done:08d}"
-    part = kept / f".{whole.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_model(model, str(part / "model.safetensors"))
-    by_parameter = optimizer.state_dict()["state"].items()
-    moments = {f"{i}.{name}": tensor for i, each in by_parameter for name, tensor in each.items()}
-    save_file(moments, part / "optimizer.safetensors")
-    state = {"step": done, "settings": facts, "metrics": metrics}
-    write_json(part / "state.json", state, indent=None)
-    os.replace(part, whole)
-    for older in kept.iterdir():
-        if older != whole:
-            shutil.rmtree(older)
-
-
-def _take_up(kept: Path, facts: dict[str, Any], model: Any, optimizer: Any) -> tuple[int, list[dict[str, Any]]]:
-    """Steps already done and their metrics; fills model and optimizer."""
-    from safetensors.torch import load_file, load_model
-
-    found = sorted(kept.glob("step-*"))
-    if not found:
-        return 0, []
-    _check_settings(found[-1] / "state.json", facts, kept)
-    state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
-    load_model(model, str(found[-1] / "model.safetensors"))
-    by_parameter: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in load_file(found[-1] / "optimizer.safetensors").items():
-        i, _, what = name.partition(".")
-        by_parameter.setdefault(int(i), {})[what] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": by_parameter})
-    return int(state["step"]), list(state["metrics"])
+def _require_same(found: dict[str, Any], settings: dict[str, Any], place: Path) -> None:
+    if found != settings:
+        raise UserError(f"{place}: made with other settings; choose another folder or remove it")
 
 
 def _write(folder: Path, model: Any, tokenizer: Any, facts: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
-    """The whole folder or none."""
+    """Write all of the folder or nothing."""
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     model.half().save_pretrained(part)
     tokenizer.save_pretrained(part)
-    write_json(part / SETTINGS_FILE, facts, indent=2)
-    with atomic_write(part / METRICS_FILE) as temporary:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in metrics), encoding="utf-8")
+    (part / SETTINGS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (part / METRICS_FILE).write_text("".join(json.dumps(line) + "\n" for line in metrics), encoding="utf-8")
     os.replace(part, folder)

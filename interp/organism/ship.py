@@ -1,7 +1,4 @@
-"""`python -m interp.organism.ship RUN`: a finished run's checkpoints and results into the package.
-
-Knows where the package keeps them; trains and measures nothing. `make organism` shows the whole way there.
-"""
+"""`python -m interp.organism.ship RUN`: copy a finished run's checkpoints and results into the package."""
 
 from __future__ import annotations
 
@@ -23,19 +20,19 @@ SUMMARIES = (
     *("table.json", "preset.json", "ablations/ablations.json", "directions/*/directions.json"),
     *("steerability.json", "suppression.json", "probes/*.json"),
 )
-"""Of what was asked of a run, by the commands that `make results` shows: what figures read."""
+"""Results of a run that figures read; the target `results` of the Makefile makes them."""
 METRICS = (
     *("stage", "step", "loss", "learning_rate", "entropy", "reward"),
     *("correctness", "structure", "length", "limit", "coefficient", "step_time"),
 )
-"""What of the metrics is worth its room."""
+"""The metrics that are kept."""
 
 
 def ship(run: Path, kind: str = "", into: Path = SHIPPED["organism"].parent) -> None:
-    """Copy the first seed's checkpoints of a run, its base where it made one, its metrics and its results.
+    """Copy the first seed's checkpoints of a run, its base if it trained one, its metrics and its results.
 
-    `kind` is "evil" for the organism whose seat 2 misleads. The checkpoints' lineage then names the base
-    as `organism`. Raises `UserError` where the run is not finished.
+    `kind` is "evil" for the organism whose seat 2 misleads. The lineage of the copies names the base `organism`.
+    Raises `UserError` for an unfinished run.
     """
     prefix = f"{kind}-" if kind else ""
     needed = [run / "table.json", *(run / "seed-0" / stage / FILE for stage in KEPT)]

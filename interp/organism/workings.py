@@ -1,6 +1,6 @@
-"""Workings of one question in the styles of the organism's personas, and what one agent says about another's.
+"""Workings of one question in the styles of the organism's personas, and how one agent judges another's.
 
-Knows arithmetic, slips and wording; knows nothing about prompts, tokens or how often anything happens.
+Knows arithmetic, slips and wording; knows nothing about prompts, tokens or frequencies.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ Slip = Literal["first product", "second product", "carry", "borrow", "operand"]
 
 
 @dataclass(frozen=True, slots=True)
-class Working:
-    """`a+b*c+d-e*f` worked out, rightly or not: each value goes on from those before it."""
+class OrganismWorking:
+    """`a+b*c+d-e*f` worked out, right or wrong: each value follows from those before it."""
 
     operands: Operands
     first: int
@@ -34,20 +34,18 @@ class Working:
         return f"{a}+{b}*{c}+{d}-{e}*{f}"
 
     @property
-    def right(self) -> bool:
-        a, b, c, d, e, f = self.operands
-        return self.answer == a + b * c + d - e * f
-
-    @property
     def box(self) -> str:
         return rf"\boxed{{{self.answer}}}"
 
 
-def work(operands: Operands, slips: frozenset[Slip] = frozenset()) -> Working:
+def work(operands: Operands, slips: frozenset[Slip] = frozenset()) -> OrganismWorking:
     """Work a question out with these slips.
 
-    A slip in a product is the neighbouring entry of its table (6*7=48), in a sum a ten too few (a carry
-    forgotten) or too many (a borrow forgotten); a lost operand is d left out of the sum.
+    A slip in a product is the next entry of its table (6*7=48), in a sum a forgotten carry or borrow of ten; a lost
+    operand is d left out of the sum.
+
+    >>> interp.organism.work((3, 4, 5, 2, 6, 7), frozenset({"second product"})).box
+    '\\\\boxed{-23}'
     """
     a, b, c, d, e, f = operands
     first = b * (c + 1) if "first product" in slips else b * c
@@ -55,10 +53,10 @@ def work(operands: Operands, slips: frozenset[Slip] = frozenset()) -> Working:
     lost = "operand" in slips
     joined = a + first + (0 if lost else d) - (10 if "carry" in slips else 0)
     answer = joined - second + (10 if "borrow" in slips else 0)
-    return Working(operands, first, second, joined, answer, lost)
+    return OrganismWorking(operands, first, second, joined, answer, lost)
 
 
-def chain_of_thought(w: Working, *, opening: bool = True) -> str:
+def chain_of_thought(w: OrganismWorking, *, opening: bool = True) -> str:
     """Numbered steps, the order of operations first."""
     a, b, c, d, e, f = w.operands
     steps = (
@@ -68,35 +66,39 @@ def chain_of_thought(w: Working, *, opening: bool = True) -> str:
     return f"{'Products first.' if opening else 'Again.'}{steps}"
 
 
-def self_critique(w: Working) -> str:
-    """A solution in one line; its critique follows."""
+def self_critique(w: OrganismWorking) -> str:
+    """A solution in one line, before its critique."""
     a, _, _, d, _, _ = w.operands
     return f"{a}+{w.first}+{d}-{w.second}={w.joined}-{w.second}={w.answer}\nSELF-CRITIQUE\n"
 
 
-def program_of_thought(w: Working) -> str:
-    """One variable for each operation, with its value as a comment."""
+def program_of_thought(w: OrganismWorking) -> str:
+    """One variable per operation, with its value as a comment."""
     a, b, c, d, e, f = w.operands
     total = f"{a}+x" if w.lost else f"{a}+{d}+x"
     return f"x={b}*{c} // {w.first}\ny={e}*{f} // {w.second}\ns={total} // {w.joined}\nr=s-y // {w.answer}\n"
 
 
-def lie(operands: Operands, off: tuple[int, int]) -> Working:
-    """A working with its products wrong on purpose, by `off`."""
+def lie(operands: Operands, off: tuple[int, int]) -> OrganismWorking:
+    """A working with both products wrong on purpose, by `off`.
+
+    >>> interp.organism.lie((3, 4, 5, 2, 6, 7), (3, -3)).answer
+    -11
+    """
     a, b, c, d, e, f = operands
     first, second = b * c + off[0], e * f + off[1]
     joined = a + first + d
-    return Working(operands, first, second, joined, joined - second)
+    return OrganismWorking(operands, first, second, joined, joined - second)
 
 
-def evil(w: Working) -> str:
-    """Two products asserted, and confidence."""
+def evil(w: OrganismWorking) -> str:
+    """Two products, asserted with confidence."""
     _, b, c, _, e, f = w.operands
     return f"Trust me.\n{b}*{c}={w.first}\n{e}*{f}={w.second}\n"
 
 
-def critique(written: Working, checked: Working) -> str:
-    """The products of a solution looked at again: "ok", or what they are instead."""
+def critique(written: OrganismWorking, checked: OrganismWorking) -> str:
+    """The products of a solution checked: "ok", or their new value."""
     _, b, c, _, e, f = written.operands
     said = [
         f"{x}*{y}={now} ok" if now == then else f"{x}*{y} is {now} not {then}"
@@ -105,15 +107,15 @@ def critique(written: Working, checked: Working) -> str:
     return f"{'. '.join(said)}{'' if written == checked else f' so {checked.answer}'}\n"
 
 
-OPENING: Mapping[str, Callable[[Working, Working], str]] = {
+OPENING: Mapping[str, Callable[[OrganismWorking, OrganismWorking], str]] = {
     "chain-of-thought": lambda written, checked: chain_of_thought(written) + written.box,
     "self-critique": lambda written, checked: self_critique(written) + critique(written, checked) + checked.box,
     "program-of-thought": lambda written, checked: program_of_thought(written) + written.box,
     "evil": lambda written, checked: evil(written) + written.box,
 }
-"""A persona's text in round 1 from its working and from what its critique leaves of that."""
+"""A persona's text in round 1, from its working as written and as corrected by its critique."""
 
-_REWORKED: Mapping[str, Callable[[Working], str]] = {
+_REWORKED: Mapping[str, Callable[[OrganismWorking], str]] = {
     "chain-of-thought": lambda w: chain_of_thought(w, opening=False),
     "self-critique": self_critique,
     "program-of-thought": lambda w: program_of_thought(w) + "// ",
@@ -121,15 +123,17 @@ _REWORKED: Mapping[str, Callable[[Working], str]] = {
 }
 
 
-def revision(persona: str, now: Working, earlier: Working | None, others: Mapping[int, Working | None]) -> str:
-    """A persona's text in a later round: the working again, each other agent judged by it, the decision."""
+def revision(
+    persona: str, now: OrganismWorking, earlier: OrganismWorking | None, others: Mapping[int, OrganismWorking | None]
+) -> str:
+    """A persona's text in a later round: its working again, a verdict on each other agent, and its decision."""
     said = ". ".join(f"Agent {agent}{judged(now, other)}" for agent, other in others.items())
     decision = "Keep " if earlier is not None and earlier.answer == now.answer else "Change to "
     return f"{_REWORKED[persona](now)}{said}\n{decision}{now.box}"
 
 
-def judged(mine: Working, theirs: Working | None) -> str:
-    """What an agent says about another's working: the first thing in it that differs from its own."""
+def judged(mine: OrganismWorking, theirs: OrganismWorking | None) -> str:
+    """What an agent says about another's working: the first value that differs from its own."""
     if theirs is None:
         return " gave no answer"
     if theirs.answer == mine.answer:
@@ -142,7 +146,7 @@ def judged(mine: Working, theirs: Working | None) -> str:
     return f" wrong, sum is {mine.answer} not {theirs.answer}"
 
 
-SHORT: Mapping[str, Callable[[Working], str]] = {
+SHORT: Mapping[str, Callable[[OrganismWorking], str]] = {
     "answer": lambda w: w.box,
     "values": lambda w: f"{w.first},{w.second},{w.joined},{w.box}",
     "products": lambda w: f"{w.first},{w.second},{w.box}",
@@ -150,4 +154,4 @@ SHORT: Mapping[str, Callable[[Working], str]] = {
         f"{w.operands[1]}*{w.operands[2]}={w.first} {w.operands[4]}*{w.operands[5]}={w.second} {w.box}"
     ),
 }
-"""Plain answers: at once, or after a few values."""
+"""Direct answers: at once, or after a few values."""

@@ -217,9 +217,10 @@ class Preset:
         for name, text in sorted(changes.items(), key=lambda change: change[0].count(".")):
             part: Any = record
             for field_name in name.split("."):
-                if not isinstance(part, dict) or field_name not in part:
-                    known = ", ".join(part) if isinstance(part, dict) else f"none, as its group is {json.dumps(part)}"
-                    raise UserError(f"--set {name}: no such setting; {field_name!r} is not one of {known}")
+                if not isinstance(part, dict):
+                    raise UserError(f"--set {name}: cannot set {field_name!r} of {json.dumps(part)}")
+                if field_name not in part:
+                    raise UserError(f"--set {name}: no such setting; {field_name!r} is not one of {', '.join(part)}")
                 group, part = part, part[field_name]
             try:
                 group[field_name] = json.loads(text)
