@@ -166,7 +166,7 @@ def test_the_command(settings: dict[str, str], transcripts: Path, tmp_path: Path
 
 
 def test_the_base_is_loaded_once_before_the_stages_and_once_after(
-    chosen: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
 
@@ -175,10 +175,9 @@ def test_the_base_is_loaded_once_before_the_stages_and_once_after(
         return load_model(name)
 
     monkeypatch.setattr(debating, "load_model", load)
-    chosen = chosen.override({"sft.direct_share": "0.5", "grpo.questions": "4", "sft.max_length": "4000"})
-    train(Run(tmp_path / "run", chosen))
-    base = Path(chosen.model).name
-    assert loaded == [base, base, "debategpt", "sft", "imad"]
+    changes = {name: value for name, value in TOY.items() if name not in ("model", "answer_tokens")}
+    train(Run(tmp_path / "run", preset("organism").override({**changes, "sft.max_length": "1000"})))
+    assert loaded == ["organism", "organism", "debategpt", "sft", "imad"]
 
 
 def test_further_seeds_share_the_base_and_are_pooled(chosen: Preset, tmp_path: Path) -> None:
