@@ -168,7 +168,9 @@ def test_a_hub_id_that_is_refused_gives_the_reason(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(checkpoints, "hub_reachable", lambda: True)
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    with pytest.raises(UserError, match=r"someone/sums: cannot be downloaded from the hub \(gated repository\); run: hf download"):
+    with pytest.raises(
+        UserError, match=r"someone/sums: cannot be downloaded from the hub \(gated repository\); run: hf download"
+    ):
         GSM8K("someone/sums@v1").questions(1, seed=0)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interp.cli.reference import DIFFER, rows, written
+from option_table import DIFFER, rows, written
 
 CONTRIBUTING = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 
 
 def test_the_table_is_that_of_the_code() -> None:
     text = CONTRIBUTING.read_text(encoding="utf-8")
-    assert text == written(text), "run python -m interp.cli.reference --write"
+    assert text == written(text), "run python tests/option_table.py --write"
 
 
 def test_an_option_says_the_same_in_every_verb() -> None:

@@ -1,4 +1,4 @@
-"""The table of all options in CONTRIBUTING.md: `python -m interp.cli.reference --write` puts it there."""
+"""The table of all options in CONTRIBUTING.md: `python tests/option_table.py --write` puts it there."""
 
 from __future__ import annotations
 
