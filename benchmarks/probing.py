@@ -18,12 +18,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from interp.probing.decoding import at_once
-from interp.probing.fitting import CHOOSE_ON, N_FOLDS, STRENGTHS, TOLERANCE, Examples, held_out, linear
+from interp.probing.decoding import in_parallel
+from interp.probing.fitting import CHOOSE_ON, N_FOLDS, STRENGTHS, TOLERANCE, ProbeExamples, held_out, linear
 from interp.statistics import deal
 
 
-def alone(values: np.ndarray, examples: Examples, seed: int = 0) -> float:
+def alone(values: np.ndarray, examples: ProbeExamples, seed: int = 0) -> float:
     """Seconds of scikit-learn's own fits on the same rows with the same settings, nothing else."""
     seconds = 0.0
     fold = deal(examples.question, N_FOLDS, seed)
@@ -59,11 +59,11 @@ def main() -> None:
     rng = np.random.default_rng(0)
     layers = [rng.standard_normal((given.turns, given.width), dtype=np.float32) for _ in range(given.layers)]
     question = np.repeat(np.arange(given.turns // 6), 6)
-    examples = Examples(rng.integers(0, 2, len(question)), question, ("a", "b"))
+    examples = ProbeExamples(rng.integers(0, 2, len(question)), question, ("a", "b"))
     layers = [values[: len(question)] for values in layers]
     begun = time.perf_counter()
     calls = [delayed(held_out)(linear(False), values, examples) for values in layers]
-    at_once(calls, sum(values.size for values in layers), given.jobs)
+    in_parallel(calls, sum(values.size for values in layers), given.jobs)
     ours = time.perf_counter() - begun
     with threadpool_limits(1):  # on several cores it would be divided by them twice
         theirs = sum(alone(values, examples) for values in layers) / min(given.jobs, given.layers)

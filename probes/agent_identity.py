@@ -1,9 +1,8 @@
 """Which agent is speaking? `python -m probes.agent_identity --model … --transcripts organism-rotated --out …`
 
-Read at the last token of each turn. With personas fixed in their seats seat, persona and place in the round are
-one and the same, and the result says so. With rotating personas they come apart: the persona is predicted in a
-seat that the probe never saw it in, the seat under a persona never seen there, and the seat in another round,
-where the same place in the transcript belongs to another turn. The subspaces of seat, persona and round are
+Read at the last token of each turn. If personas keep their seats, then seat, persona and place in the round are the
+same, and the finding says so. If they rotate, the persona is predicted in a seat where the probe never saw it, the
+seat under a persona never seen there, and the seat in another round. The subspaces of seat, persona and round are
 fitted together, with their dimensions, shares of variance and angles.
 """
 
@@ -27,11 +26,12 @@ from interp.directions.subspaces import (
     whole_subspace,
     within_question,
 )
-from interp.probing.decoding import Decoded, Layers, at_once
+from interp.models.model import Model
+from interp.probing.decoding import Layers, ProbeRow, in_parallel
 from interp.probing.erasure import erased_probe
-from interp.probing.experiments import Setting, Target, Turns, survey
-from interp.probing.fitting import Examples, HeldOut, chosen_layer, held_out, linear
-from interp.probing.outcome import Outcome, said
+from interp.probing.experiments import Found, Setting, Target, Turns, survey
+from interp.probing.fitting import HeldOut, ProbeExamples, at_chosen_layer, held_out, linear
+from interp.probing.outcome import Outcome, in_words
 from interp.probing.scores import Resamples
 from interp.statistics import deal
 
@@ -42,13 +42,12 @@ DEBATES = ("organism-rotated",)
 def agent_identity(setting: Setting) -> Outcome:
     """Decode seat, persona and place from turns, and split them where the personas rotate."""
     outcome = Outcome("agent_identity", ASKS)
-
     base: dict[tuple[int, str], Subspace] = {}
 
-    def also(model: str, turns: Turns, values: Mapping[str, Layers]) -> None:
+    def also(name: str, _: Model, turns: Turns, values: Mapping[str, Layers], __: Found) -> None:
         for seed in setting.seeds:
-            _transfers(outcome, model, turns, values["last"], seed, setting.n_jobs)
-        _subspaces(outcome, model, turns, values["last"], base, setting.seeds[0])
+            _transfers(outcome, name, turns, values["last"], seed, setting.jobs)
+        _subspaces(outcome, name, turns, values["last"], base, setting.seeds[0])
 
     found = survey(setting, outcome, targets, also=also)
     for name in setting.models:
@@ -76,8 +75,8 @@ def rotates(turns: Turns) -> bool:
     return known and len(set(zip(table.persona, table.agent.tolist(), strict=True))) > len(set(table.persona))
 
 
-def _transfers(outcome: Outcome, model: str, turns: Turns, layers: Layers, seed: int, n_jobs: int | None) -> None:
-    """Probes held against a seat, persona or round that they were not fitted on."""
+def _transfers(outcome: Outcome, model: str, turns: Turns, layers: Layers, seed: int, jobs: int | None) -> None:
+    """Probes tested on a seat, persona or round that they were not fitted on."""
     table = turns.table
     wanted = []
     if rotates(turns):
@@ -89,15 +88,15 @@ def _transfers(outcome: Outcome, model: str, turns: Turns, layers: Layers, seed:
         examples = by_name[name]
         resamples = Resamples(examples, seed)
         calls = [delayed(across)(values, examples, levels, seed) for values in layers.values()]
-        held = at_once(calls, sum(values.size for values in layers.values()) * len(np.unique(levels)), n_jobs)
-        for layer, prediction in zip(layers, held, strict=True):
-            _row(outcome, model, name, f"probe, new {new}", layer, seed, examples, resamples, prediction)
-        chosen, _ = chosen_layer(held)
-        _row(outcome, model, name, f"chosen layer, new {new}", None, seed, examples, resamples, chosen)
+        held = in_parallel(calls, sum(values.size for values in layers.values()) * len(np.unique(levels)), jobs)
+        rows = [("probe", layer, prediction) for layer, prediction in zip(layers, held, strict=True)]
+        for kind, layer, prediction in (*rows, ("chosen layer", None, at_chosen_layer(held)[0])):
+            row = ProbeRow(f"{kind}, new {new}", layer, resamples.score(prediction))
+            outcome.add_row(model, name, "last", seed, examples, row)
 
 
-def across(values: np.ndarray, examples: Examples, levels: np.ndarray, seed: int) -> HeldOut:
-    """Predict the examples of each level by probes fitted on the other levels, and on other questions."""
+def across(values: np.ndarray, examples: ProbeExamples, levels: np.ndarray, seed: int) -> HeldOut:
+    """Predict the examples of each level by probes fitted on the other levels and on other questions."""
     predicted, merit = np.zeros((len(examples), len(examples.classes))), []
     for level in np.unique(levels):
         held = held_out(linear(False), values, examples, seed, fitted_on=levels != level)
@@ -106,42 +105,13 @@ def across(values: np.ndarray, examples: Examples, levels: np.ndarray, seed: int
     return HeldOut(predicted, held.fold, np.mean(merit, axis=0), held.settings)
 
 
-def _row(
-    outcome: Outcome,
-    model: str,
-    target: str,
-    kind: str,
-    layer: int | None,
-    seed: int,
-    examples: Examples,
-    resamples: Resamples,
-    held: HeldOut,
-) -> None:
-    outcome.rows.append(
-        {
-            "model": model,
-            "target": target,
-            "position": "last",
-            "kind": kind,
-            "layer": layer,
-            "seed": seed,
-            "classes": list(examples.classes),
-            "examples": len(examples),
-            "questions": len(np.unique(examples.question)),
-            "scores": {name: asdict(value) for name, value in resamples.score(held).items()},
-            "selectivity": None,
-            "reliability": [],
-        }
-    )
-
-
 def _subspaces(
     outcome: Outcome, model: str, turns: Turns, layers: Layers, base: dict[tuple[int, str], Subspace], seed: int
 ) -> None:
-    """Of each factor at each layer the subspace with its angles, and what is left of it after its erasure.
+    """Each factor's subspace at each layer, its angles, and what a probe reads after its erasure.
 
-    Angles are those to the other factors, to the layer before, between rounds, and to the same factor in the
-    first model, which `base` keeps; all beside random and shuffled ones.
+    Angles to the other factors, to the layer before, between rounds, and to the same factor in the first model, which
+    `base` keeps; each with random and shuffled controls.
     """
     table = turns.table
     levels = {"seat": np.unique(table.agent, return_inverse=True)[1]}
@@ -167,7 +137,7 @@ def _subspaces(
                 for where, (theirs, _) in to.items()
                 if own.dimension and theirs.dimension
             }
-            examples = Examples(levels[name], question, tuple(map(str, np.unique(levels[name]))))
+            examples = ProbeExamples(levels[name], question, tuple(map(str, np.unique(levels[name]))))
             left = Resamples(examples, seed).score(erased_probe(linear(False), values, examples, seed))
             outcome.subspaces.append(
                 {
@@ -193,7 +163,7 @@ def _subspaces(
 def _parts(
     values: np.ndarray, levels: Factors, name: str, question: np.ndarray, part: np.ndarray, dimension: int
 ) -> list[float]:
-    """The angles between the subspaces of a factor in two parts of the turns; none where one has too few levels."""
+    """The angles between a factor's subspaces in two parts of the turns; none if a part lacks a level."""
     halves = []
     for rows in (part, ~part):
         here = {n: x[rows] for n, x in levels.items() if len(np.unique(x[rows])) > 1}
@@ -204,7 +174,7 @@ def _parts(
 
 
 def _spreads(model: str, layer: int, values: np.ndarray, turns: Turns, seed: int) -> dict[str, object]:
-    """Where each agent's turns spread, and the angles between agents beside those to random subspaces."""
+    """How each agent's turns spread, and the angles between agents, with those to random subspaces."""
     table = turns.table
     centred = within_question(values, table.question)
     spreads = {
@@ -236,25 +206,24 @@ def _spreads(model: str, layer: int, values: np.ndarray, turns: Turns, seed: int
     }
 
 
-def _finding(outcome: Outcome, name: str, found: Mapping[tuple[str, str, int], Decoded], setting: Setting) -> list[str]:
+def _finding(outcome: Outcome, name: str, found: Found, setting: Setting) -> list[str]:
     sentences = []
     for target, new in (("seat", "persona"), ("persona", "seat"), ("seat", "round")):
         own = outcome.scores("chosen layer", "accuracy", model=name, target=target)
         moved = outcome.scores(f"chosen layer, new {new}", "accuracy", model=name, target=target)
         if own is None or moved is None:
             continue
-        decoded = found[name, target, setting.seeds[0]]
-        chance = 1 / len(decoded.resamples.examples.classes)
+        chance = 1 / len(found[name, target, setting.seeds[0]].resamples.examples.classes)
         survives = "above" if moved.low > chance else "not above"
         words = outcome.scores("bag of words", "accuracy", target=target)
         sentences.append(
-            f"{name}: the {target} is read with accuracy {said(own)} (its words alone: {said(words)}); in a "
-            f"{new} that the probe never saw with {said(moved)}, {survives} chance ({chance:.2f})."
+            f"{name}: the {target} is read with accuracy {in_words(own)} (its words alone: {in_words(words)}); in a "
+            f"{new} that the probe never saw with {in_words(moved)}, {survives} chance ({chance:.2f})."
         )
     if not sentences:
         own = outcome.scores("chosen layer", "accuracy", model=name, target="seat")
         sentences.append(
-            f"{name}: the agent is read with accuracy {said(own)}; with personas fixed in their seats this may be "
+            f"{name}: the agent is read with accuracy {in_words(own)}; with personas fixed in their seats this may be "
             "the persona, the seat or the place: give debates with rotated personas to tell them apart."
         )
     return sentences
@@ -263,6 +232,6 @@ def _finding(outcome: Outcome, name: str, found: Mapping[tuple[str, str, int], D
 run = agent_identity
 
 if __name__ == "__main__":
-    from probes.start import main
+    from probes.verb import main
 
     main("agent_identity")

@@ -12,7 +12,7 @@ import numpy as np
 
 from interp.errors import UserError
 from interp.probing.experiments import Setting, Target, Turns, survey
-from interp.probing.outcome import Outcome, said
+from interp.probing.outcome import Outcome, in_words
 
 ASKS = "Will the agent change its answer in the next round?"
 DEBATES = ("organism-rotated",)
@@ -25,7 +25,7 @@ def round_and_revision(setting: Setting) -> Outcome:
     coming = ("changes, at the end of its turn", "changes, before it revises")
     for name, target, own, beyond in outcome.beyond_text(setting.models, coming):
         known = "can be read" if own.low > 0.5 else "cannot be told from chance"
-        outcome.finding.append(f"{name}: that an agent {target} {known} (AUC {said(own)}), {beyond}.")
+        outcome.finding.append(f"{name}: that an agent {target} {known} (AUC {in_words(own)}), {beyond}.")
     return outcome
 
 
@@ -55,6 +55,6 @@ def targets(turns: Turns) -> Sequence[Target]:
 run = round_and_revision
 
 if __name__ == "__main__":
-    from probes.start import main
+    from probes.verb import main
 
     main("round_and_revision")

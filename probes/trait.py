@@ -14,7 +14,7 @@ import numpy as np
 from interp.debate.personas import TRAIT_PERSONAS
 from interp.errors import UserError
 from interp.probing.experiments import Setting, Target, Turns, survey
-from interp.probing.outcome import Outcome, said
+from interp.probing.outcome import Outcome, in_words
 from interp.probing.scores import false_alarms
 
 ASKS = "Is a malicious seat present before it has said anything malicious?"
@@ -58,8 +58,8 @@ def trait(setting: Setting) -> Outcome:
             ]
             more = "beyond" if beyond is not None and beyond.low > 0 else "not shown to be beyond"
             outcome.finding.append(
-                f"{name}: a malicious turn ({target}) is told with AUC {said(own)}, {more} length and position "
-                f"({said(by_place)}); false alarms at {RECALL:.0%} recall: {np.mean(alarms):.0%}."
+                f"{name}: a malicious turn ({target}) is told with AUC {in_words(own)}, {more} length and position "
+                f"({in_words(by_place)}); false alarms at {RECALL:.0%} recall: {np.mean(alarms):.0%}."
             )
     return outcome
 
@@ -97,6 +97,6 @@ def _before(turns: Turns) -> list[str]:
 run = trait
 
 if __name__ == "__main__":
-    from probes.start import main
+    from probes.verb import main
 
     main("trait")

@@ -12,7 +12,7 @@ import numpy as np
 
 from interp.errors import UserError
 from interp.probing.experiments import Setting, Target, Turns, survey
-from interp.probing.outcome import Outcome, said
+from interp.probing.outcome import Outcome, in_words
 
 ASKS = "Is the turn's answer right, beyond what its text gives away?"
 DEBATES = ("organism-rotated",)
@@ -25,8 +25,8 @@ def truth(setting: Setting) -> Outcome:
     for name, target, own, beyond in outcome.beyond_text(setting.models, ("right", "right in round 1")):
         shuffled = outcome.scores("shuffled", "auc", model=name, target=target)
         outcome.finding.append(
-            f"{name}: whether a turn is {target} is read with AUC {said(own)}, {beyond}; shuffled labels, all layers: "
-            f"{said(shuffled)}."
+            f"{name}: whether a turn is {target} is read with AUC {in_words(own)}, {beyond}; shuffled labels, all "
+            f"layers: {in_words(shuffled)}."
         )
     return outcome
 
@@ -52,6 +52,6 @@ def targets(turns: Turns) -> Sequence[Target]:
 run = truth
 
 if __name__ == "__main__":
-    from probes.start import main
+    from probes.verb import main
 
     main("truth")

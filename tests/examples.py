@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import interp
+import interp.probing
 
 
 @cache
@@ -27,5 +28,8 @@ def _examples(request: pytest.FixtureRequest) -> None:
         return
     names: dict[str, Any] = request.getfixturevalue("doctest_namespace")
     names["model"], names["transcripts"], names["found"] = _organism()
+    directions = names["found"].vectors[0, :, 1]
+    where = (names["found"].labels, 1, "blocks.1.hook_resid_post", 1.0)
+    names["probe"] = interp.probing.Probe(directions, np.zeros(3), directions, *where)
     folder: Path = request.getfixturevalue("tmp_path")
     names |= {"interp": interp, "np": np, "torch": torch, "tmp_path": folder}

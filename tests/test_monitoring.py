@@ -8,16 +8,16 @@ import pytest
 
 from interp.errors import UserError
 from interp.models.model import Model
-from interp.probing.fitting import Examples
+from interp.probing.fitting import ProbeExamples
 from interp.probing.probe import Probe, read_scores, watch
 
 
-def examples(n_classes: int) -> Examples:
+def examples(n_classes: int) -> ProbeExamples:
     labels = np.random.default_rng(0).integers(0, n_classes, 90)
-    return Examples(labels, np.arange(90), tuple("abc"[:n_classes]))
+    return ProbeExamples(labels, np.arange(90), tuple("abc"[:n_classes]))
 
 
-def fitted(width: int = 32, n_classes: int = 3, layer: int = 1) -> tuple[Probe, np.ndarray, Examples]:
+def fitted(width: int = 32, n_classes: int = 3, layer: int = 1) -> tuple[Probe, np.ndarray, ProbeExamples]:
     rng = np.random.default_rng(1)
     made = examples(n_classes)
     values = rng.standard_normal((90, width)) + 5 * rng.standard_normal((n_classes, width))[made.labels] + 2
@@ -52,7 +52,7 @@ def test_both_directions_point_at_their_class(n_classes: int) -> None:
             vector = probe.direction(label, kind).vector
             assert (inside @ vector).mean() > (outside @ vector).mean()
     assert all(0 < cosine <= 1 for cosine in probe.cosines.values())
-    with pytest.raises(UserError, match="give one of these"):
+    with pytest.raises(UserError, match="class nobody: unknown; choose one of"):
         probe.direction("nobody")
 
 
@@ -60,7 +60,7 @@ def test_numbers() -> None:
     rng = np.random.default_rng(0)
     values = rng.standard_normal((90, 5))
     truth = 3 * values[:, 2] + 7
-    probe = Probe.fit(values, Examples(truth, np.arange(90)), layer=0)
+    probe = Probe.fit(values, ProbeExamples(truth, np.arange(90)), layer=0)
     assert probe.classes == ()
     assert np.corrcoef(probe.score(values), truth)[0, 1] > 0.99
     assert probe.direction().vector[2] == pytest.approx(1 / 3, abs=0.01)  # so far it moves when the number rises by one
@@ -79,7 +79,7 @@ def test_watching_a_text_being_written_gives_the_scores_of_the_whole_text(tiny: 
 
 def test_another_models_probe_and_other_files_are_refused(tiny: Model, tmp_path: Path) -> None:
     for probe in (fitted(width=8)[0], fitted(tiny.d_model, layer=7)[0]):
-        with pytest.raises(UserError, match="give the probe's own model"):
+        with pytest.raises(UserError, match="fitted on this model"):
             read_scores(tiny, probe, [1, 2])
     (tmp_path / "no.safetensors").write_text("nothing")
     with pytest.raises(UserError, match="not a probe"):

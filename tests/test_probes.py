@@ -22,6 +22,7 @@ from interp.models.model import Model
 from interp.probing.experiments import Setting, Turns, read_turns, untrained
 from interp.probing.outcome import FORMAT, Outcome
 from interp.probing.probe import Probe
+from interp.probing.settings import ProbeSettings
 from interp.statistics import Interval
 from interp.steering.steering import Steering
 from probes import agent_identity, round_and_revision, trait, truth
@@ -37,7 +38,7 @@ N = 30
 def small(tiny: Model) -> Any:
     def setting(name: str = "scripted", n: int = N, models: tuple[str, ...] = ("tiny",), **settings: Any) -> Setting:
         return Setting(
-            models, read_embedded(name)[:n], name, untrained=False, layers="1", load=lambda *_, **__: tiny, **settings
+            models, read_embedded(name)[:n], name, untrained=False, layers=(1,), load=lambda *_, **__: tiny, **settings
         )
 
     return setting
@@ -99,7 +100,7 @@ def test_trait_counts_false_alarms(small: Any, tmp_path: Path) -> None:
     renamed = [
         Transcript(t.question, t.sections, t.gold_answer, ("guardian", "evil", "guardian")) for t in setting.transcripts
     ]
-    found = trait.run(Setting(("tiny",), renamed, untrained=False, layers="1", load=setting.load))
+    found = trait.run(Setting(("tiny",), renamed, untrained=False, layers=(1,), load=setting.load))
     check_layout(found, tmp_path)
     alarms = [test for test in found.tests if test["name"].startswith("false alarms")]
     assert {test["target"] for test in alarms} == {"before its first word", "at the end of its turn"}
@@ -199,18 +200,9 @@ def test_all_experiments_read_a_model_once_and_say_what_they_left_out(
 
     monkeypatch.setattr(extraction, "stream", counted)
     setting = small("scripted-rotated")
+    settings = ProbeSettings(("tiny",), transcripts=("scripted-rotated",), limit=N, untrained=False, layers=(1,))
     found = {
-        outcome.experiment: (outcome, path)
-        for outcome, path in start(
-            "all",
-            models=["tiny"],
-            transcripts=["scripted-rotated"],
-            limit=N,
-            out=tmp_path,
-            untrained=False,
-            layers="1",
-            load=setting.load,
-        )
+        outcome.experiment: (outcome, path) for outcome, path in start("all", settings, tmp_path, load=setting.load)
     }
     assert set(found) == set(probes.NAMES)
     assert sorted(read) == list(range(N))

@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 
 from interp.errors import UserError
 from interp.probing.decoding import control_labels, decode, text_baselines
 from interp.probing.fitting import (
     N_FOLDS,
-    Examples,
     HeldOut,
-    Recipe,
+    ProbeExamples,
+    at_chosen_layer,
     boosted,
-    chosen_layer,
     held_out,
     linear,
     mass_mean,
+    merit,
 )
 from interp.probing.scores import Resamples, false_alarms, reliability
 from interp.statistics import deal
@@ -26,7 +27,7 @@ from interp.statistics import deal
 N_QUESTIONS, D = 60, 12
 
 
-def planted(seed: int = 0, size: float = 3.0, per_question: int = 3) -> tuple[np.ndarray, Examples, np.ndarray]:
+def planted(seed: int = 0, size: float = 3.0, per_question: int = 3) -> tuple[np.ndarray, ProbeExamples, np.ndarray]:
     """Activations with one class direction, and a stronger one of the question that means nothing."""
     rng = np.random.default_rng(seed)
     question = np.repeat(np.arange(N_QUESTIONS), per_question)
@@ -34,7 +35,7 @@ def planted(seed: int = 0, size: float = 3.0, per_question: int = 3) -> tuple[np
     direction = np.linalg.qr(rng.standard_normal((D, D)))[0][0]
     values = rng.standard_normal((len(question), D)) + 3 * rng.standard_normal((N_QUESTIONS, D))[question]
     values += size * (2 * labels[:, None] - 1) * direction
-    return values, Examples(labels, question, ("no", "yes")), direction
+    return values, ProbeExamples(labels, question, ("no", "yes")), direction
 
 
 def as_held(predicted: np.ndarray) -> HeldOut:
@@ -74,9 +75,9 @@ def test_nothing_is_fitted_or_chosen_on_what_evaluates() -> None:
     """Every estimator that is made, those that choose the regularisation included, is asked only what it never saw."""
     Spy.fitted, Spy.asked = [], []
     question = np.repeat(np.arange(30), 2)
-    examples = Examples(np.tile([0, 1], 30), question, ("a", "b"))
-    recipe = Recipe(Spy(), ({"strength": 1.0}, {"strength": 2.0}))
-    held = held_out(recipe, question[:, None].astype(float), examples)
+    examples = ProbeExamples(np.tile([0, 1], 30), question, ("a", "b"))
+    probe = GridSearchCV(Spy(), {"strength": [1.0, 2.0]}, scoring=merit)
+    held = held_out(probe, question[:, None].astype(float), examples)
     assert all(not Spy.fitted[number] & asked for number, asked in Spy.asked)
     last = [Spy.fitted[3 * f + 2] for f in range(N_FOLDS)]  # 2 settings to choose from, then the one that counts
     for f, whole in enumerate(last):
@@ -91,9 +92,9 @@ def test_what_is_the_questions_own_cannot_be_decoded_from_copies_of_it() -> None
     question = np.repeat(np.arange(N_QUESTIONS), 5)
     labels = rng.integers(0, 2, N_QUESTIONS)[question]
     values = rng.standard_normal((N_QUESTIONS, 80))[question] + 0.01 * rng.standard_normal((len(question), 80))
-    examples = Examples(labels, question, ("a", "b"))
-    for recipe in (linear(False), mass_mean(False), boosted(False)):
-        accuracy = Resamples(examples).score(held_out(recipe, values, examples))["accuracy"]
+    examples = ProbeExamples(labels, question, ("a", "b"))
+    for probe in (linear(False), mass_mean(False), boosted(False)):
+        accuracy = Resamples(examples).score(held_out(probe, values, examples))["accuracy"]
         assert accuracy.mean < 0.65  # with a question in two folds it would be near 1
 
 
@@ -101,7 +102,7 @@ def test_a_planted_class_is_found_and_its_controls_find_nothing() -> None:
     values, examples, _ = planted()
     rng = np.random.default_rng(1)
     noise = rng.standard_normal(values.shape)
-    examples = Examples(
+    examples = ProbeExamples(
         examples.labels,
         examples.question,
         examples.classes,
@@ -112,13 +113,12 @@ def test_a_planted_class_is_found_and_its_controls_find_nothing() -> None:
     found = decode(
         {0: noise, 4: values},
         examples,
-        others={"untrained": {4: noise}},
         features={"operands": (linear(False), noise), "operands, boosted": (boosted(False), noise)},
     )
     assert found.row("probe", 4).scores["auc"].low > 0.65
     assert found.row("mass-mean", 4).scores["auc"].low > 0.55
     for kind, layer in (
-        *(("probe", 0), ("shuffled", 4), ("untrained", 4), ("operands", None), ("operands, boosted", None)),
+        *(("probe", 0), ("shuffled", 4), ("operands", None), ("operands, boosted", None)),
         *(("bag of words", None), ("length and position", None)),
     ):
         assert found.row(kind, layer).scores["auc"].low < 0.5, kind
@@ -127,7 +127,7 @@ def test_a_planted_class_is_found_and_its_controls_find_nothing() -> None:
     assert selectivity is not None
     assert selectivity.low > 0
     assert found.row("chosen layer").facts["layers"] == [4] * N_FOLDS
-    assert found.best == 4
+    assert found.best() == 4
     assert set(found.row("probe", 4).facts["settings"][0]) == {"C"}
 
 
@@ -135,10 +135,10 @@ def test_a_layer_is_chosen_without_the_questions_that_score_it() -> None:
     """The best of many layers of noise looks better than chance; the chosen one does not."""
     rng = np.random.default_rng(5)
     _, examples, _ = planted()
-    recipe = Recipe(LogisticRegression(), ({"C": 0.1}, {"C": 1.0}))
-    held = [held_out(recipe, rng.standard_normal((len(examples), 3)), examples) for _ in range(12)]
+    probe = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, scoring=merit)
+    held = [held_out(probe, rng.standard_normal((len(examples), 3)), examples) for _ in range(12)]
     resamples = Resamples(examples)
-    chosen, _ = chosen_layer(held)
+    chosen, _ = at_chosen_layer(held)
     best = max(resamples.score(h)["auc"].mean for h in held)
     assert best > 0.53
     auc = resamples.score(chosen)["auc"]
@@ -150,7 +150,7 @@ def test_numbers_are_decoded_by_ridge() -> None:
     rng = np.random.default_rng(0)
     question = np.arange(100)
     values = rng.standard_normal((100, 6))
-    examples = Examples(values @ rng.standard_normal(6) + 0.1 * rng.standard_normal(100), question)
+    examples = ProbeExamples(values @ rng.standard_normal(6) + 0.1 * rng.standard_normal(100), question)
     found = decode({0: values}, examples)
     assert found.row("probe", 0).scores["r2"].low > 0.9
     assert found.row("mass-mean", 0).scores["r2"].low > 0.5
@@ -167,7 +167,7 @@ def test_a_seat_that_is_left_out_is_still_predicted() -> None:
 def test_shuffled_labels_keep_what_is_constant_in_a_question_constant() -> None:
     question = np.repeat(np.arange(20), 3)
     labels = (np.arange(20) % 2)[question]
-    changed = control_labels(Examples(labels, question, ("a", "b")), 0)["shuffled"].labels
+    changed = control_labels(ProbeExamples(labels, question, ("a", "b")), 0)["shuffled"].labels
     assert (changed != labels).any()
     assert all(len(set(changed[question == q])) == 1 for q in range(20))
 
@@ -179,14 +179,14 @@ def test_measures_are_those_of_scikit_learn() -> None:
     question, labels = np.repeat(np.arange(50), 2), rng.integers(0, 2, 100)
     score = np.round(np.clip(0.3 * labels + 0.7 * rng.random(100), 0, 1), 1)  # with ties
     predicted = np.stack([1 - score, score], axis=1)
-    examples = Examples(labels, question, ("no", "yes"))
+    examples = ProbeExamples(labels, question, ("no", "yes"))
     found = Resamples(examples).score(as_held(predicted))
     assert found["auc"].mean == pytest.approx(roc_auc_score(labels, score), abs=1e-4)
     assert found["accuracy"].mean == pytest.approx(accuracy_score(labels, predicted.argmax(1)), abs=1e-4)
     assert found["brier"].mean == pytest.approx(brier_score_loss(labels, score), abs=1e-4)
     three = rng.dirichlet(np.ones(3), 100)
     classes = rng.integers(0, 3, 100)
-    area = Resamples(Examples(classes, question, ("a", "b", "c"))).score(as_held(three))["auc"].mean
+    area = Resamples(ProbeExamples(classes, question, ("a", "b", "c"))).score(as_held(three))["auc"].mean
     assert area == pytest.approx(roc_auc_score(classes, three, multi_class="ovr"), abs=1e-4)
     assert sum(n for _, _, n in reliability(as_held(predicted), examples)) == 100
 
@@ -196,12 +196,12 @@ def test_where_nothing_is_planted_intervals_keep_their_rate_on_both_sides(
     d: int, per_question: int, share: float
 ) -> None:
     """200 draws of noise: a 95 % interval of an AUC, and of a difference of two, misses in about 5 on either side."""
-    plain, missed = Recipe(LogisticRegression(C=0.1)), np.zeros((2, 2), int)
+    plain, missed = LogisticRegression(C=0.1), np.zeros((2, 2), int)
     n = 120 // per_question
     for seed in range(200):
         rng = np.random.default_rng(seed)
         question = np.repeat(np.arange(n), per_question)
-        examples = Examples((rng.random(120) < share).astype(int), question, ("a", "b"))
+        examples = ProbeExamples((rng.random(120) < share).astype(int), question, ("a", "b"))
         noise = rng.standard_normal((2, 120, d)) + rng.standard_normal((2, n, d))[:, question]
         resamples = Resamples(examples, seed)
         first, second = (held_out(plain, values, examples, seed) for values in noise)
@@ -217,7 +217,7 @@ def test_calibration_error_tells_the_sure_from_the_right() -> None:
     rng = np.random.default_rng(0)
     chance = rng.random(4000)
     labels = (rng.random(4000) < chance).astype(int)
-    examples = Examples(labels, np.arange(4000), ("a", "b"))
+    examples = ProbeExamples(labels, np.arange(4000), ("a", "b"))
     honest = np.stack([1 - chance, chance], axis=1)
     assert Resamples(examples).score(as_held(honest))["ece"].mean < 0.03
     sure = np.tile([1.0, 0.0], (4000, 1))
@@ -241,10 +241,10 @@ def test_a_class_of_one_question_is_predicted_by_what_never_saw_it() -> None:
 
 
 def test_too_few_questions_and_one_label_are_refused() -> None:
-    few: Any = Examples(np.array([0, 1]), np.array([0, 1]), ("a", "b"))
-    with pytest.raises(UserError, match="2 questions given"):
+    few: Any = ProbeExamples(np.array([0, 1]), np.array([0, 1]), ("a", "b"))
+    with pytest.raises(UserError, match="2 questions: a probe needs at least 10"):
         decode({0: np.zeros((2, 3))}, few)
-    with pytest.raises(UserError, match="2 questions given"):
+    with pytest.raises(UserError, match="2 questions: a probe needs at least 10"):
         text_baselines(few)
     with pytest.raises(UserError, match="the same label"):
-        decode({0: np.zeros((30, 3))}, Examples(np.zeros(30, int), np.arange(30), ("a", "b")))
+        decode({0: np.zeros((30, 3))}, ProbeExamples(np.zeros(30, int), np.arange(30), ("a", "b")))

@@ -16,8 +16,8 @@ from interp.directions.subspaces import (
     spread_subspace,
 )
 from interp.errors import UserError
-from interp.probing.erasure import erased_probe, eraser
-from interp.probing.fitting import Examples, held_out, linear
+from interp.probing.erasure import Eraser, erased_probe
+from interp.probing.fitting import ProbeExamples, held_out, linear
 from interp.probing.scores import Resamples
 
 D = 24
@@ -153,8 +153,8 @@ def test_erasure_takes_the_covariance_and_what_a_probe_reads() -> None:
     mixing = rng.standard_normal((8, 8))
     means = 2 * rng.standard_normal((3, 8))
     values = rng.standard_normal((400, 8)) @ mixing + means[labels]
-    examples = Examples(labels, question, ("a", "b", "c"))
-    erase = eraser(values, examples)
+    examples = ProbeExamples(labels, question, ("a", "b", "c"))
+    erase = Eraser.fit(values, labels)
     clean = erase(values)
     centred = np.eye(3)[labels] - np.eye(3)[labels].mean(axis=0)
     assert np.abs(centred.T @ clean).max() / len(values) < 1e-8

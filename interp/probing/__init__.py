@@ -1,1 +1,5 @@
-"""What can be decoded from activations, and what that is worth."""
+"""What can be decoded from activations, with controls."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,6 @@
 """What all experiments share: models in turn, turns as activations, every target decoded from every model.
 
-Knows nothing about what any experiment asks, nor how it is started.
+Knows nothing about what an experiment asks.
 """
 
 from __future__ import annotations
@@ -25,41 +25,44 @@ from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript, fingerprint
 from interp.errors import Progress, UserError
-from interp.models.layers import parse_layers
 from interp.models.model import Model, load_model, wrap
-from interp.probing.decoding import Decoded, Layers, decode, text_baselines
-from interp.probing.fitting import Examples
+from interp.models.settings import Loading
+from interp.probing.decoding import Decoded, Features, Layers, decode, text_baselines
+from interp.probing.fitting import HeldOut, ProbeExamples
 from interp.probing.outcome import Outcome
 from interp.storage.provenance import package_versions
 
 UNTRAINED = "untrained"
 MODELS = ("organism", "organism-sft", "organism-debategpt", "organism-imad")
-"""What is asked unless other models are given."""
+"""The default models."""
 POSITIONS = ("last", "tag")
-"""Where turns are read: at their last token, and at their tag, before they say anything."""
+"""Where turns are read: at their last token, and at their tag, before the agent says anything."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What an experiment runs on."""
+    """What an experiment runs on.
+
+    >>> setting = interp.probing.Setting(["organism"], transcripts, untrained=False)
+    >>> [model.n_layers for _, model in setting.each_model()]
+    [4]
+    """
 
     models: Sequence[str]
-    """Names; the first is the base, which the others are held against."""
+    """Names; the first is the base, which the others are compared with."""
     transcripts: Sequence[Transcript]
     source: str = "memory"
     task: Task = field(default_factory=Arithmetic)
-    """What was debated: its grader says which answers are the same."""
+    """What was debated; its grader decides which answers are the same."""
     activations: Path | None = None
-    """Where activations lie, for whoever reads the same turns of the same model next, a run that was killed included;
-    None keeps nothing."""
+    """Folder for activations, to be reused by later runs on the same turns and model; None keeps nothing."""
     seeds: Sequence[int] = (0,)
     untrained: bool = True
     """Whether the first model with random weights is a control."""
-    layers: str = "all"
-    """As in extract-directions: numbers and ranges."""
-    n_jobs: int | None = None
-    device: str = "auto"
-    dtype: str = "auto"
+    layers: Sequence[int] | None = None
+    """All by default."""
+    jobs: int | None = None
+    loading: Loading = field(default=Loading())
     batch_tokens: int = 4096
     load: Callable[..., Model] = load_model
     progress: Progress = lambda *_: None
@@ -67,31 +70,40 @@ class Setting:
     def each_model(self) -> Iterator[tuple[str, Model]]:
         """The models in turn, one in memory at a time; the untrained one after the first."""
         for i, name in enumerate(self.models):
-            model = self.load(name, device=self.device, dtype=self.dtype)
+            model = self.load(name, **vars(self.loading))
             yield name, model
             if i == 0 and self.untrained:
                 yield UNTRAINED, untrained(model)
 
-    @property
-    def last(self) -> str:
-        """The model that the experiment is about."""
-        return self.models[-1]
-
 
 @dataclass(frozen=True)
 class Target:
-    """Something to decode from turns, and where the turns are read."""
+    """Something to decode, and where it is read."""
 
     name: str
-    examples: Examples
+    examples: ProbeExamples
     rows: Int[np.ndarray, " example"]
-    """The examples' rows in the table of turns."""
+    """The rows of the activations that are the examples."""
     position: str = "last"
+    key: str = ""
+    """What tests call it, if not by its name."""
+    seed: int | None = None
+    """The seed that it is for; None is any."""
+    controls: bool = True
+    """Whether it is decoded with controls and compared with what the text gives away."""
+    features: Features = field(default_factory=dict)
+    """What is known without any model, to be compared with every model."""
+    own_features: Features = field(default_factory=dict)
+    """What is known from this model's text."""
+
+
+Found = dict[tuple[str, str, int], Decoded]
+"""By model, target and seed."""
 
 
 @dataclass(frozen=True)
 class Turns:
-    """The turns of the transcripts with their texts, whoever reads them."""
+    """The turns of the transcripts and their texts."""
 
     transcripts: Sequence[Transcript]
     table: TurnTable
@@ -103,13 +115,13 @@ class Turns:
         return [turn.text for transcript in self.transcripts for turn in transcript.turns]
 
     def surface(self, rows: Int[np.ndarray, " example"], position: str) -> Float[np.ndarray, "example feature"]:
-        """Round and place in the transcript, in tokens; and how long the turn is, where it is over."""
+        """Round and place in the transcript, in tokens; read at its end, also the turn's length."""
         t = self.table
         known = [t.round, t.tag] if position == "tag" else [t.round, t.tag, t.stop - t.start]
         return np.stack(known, axis=1)[rows].astype(np.float64)
 
     def last_words(self) -> Int[np.ndarray, " turn"]:
-        """The type of each turn for control tasks: what its text ends with, as a number."""
+        """The type of each turn for control tasks: the end of its text, as a number."""
         ends = [text[-12:] for text in self.texts]
         return np.unique(ends, return_inverse=True)[1]
 
@@ -119,10 +131,10 @@ class Turns:
         labels: Sequence[str] | np.ndarray,
         texts: Sequence[str] | None = None,
         position: str = "last",
-    ) -> Examples:
-        """Examples of the turns in these rows, with labels as strings (or numbers).
+    ) -> ProbeExamples:
+        """Examples of the turns in these rows, with labels as strings or numbers.
 
-        Read at the tag, a turn has not been written: give as `texts` what stands before it.
+        At its tag a turn is not written yet: give the text before it as `texts`.
         """
         own = self.texts
         values = np.asarray(labels)
@@ -133,15 +145,15 @@ class Turns:
         said = [own[row] for row in rows] if texts is None else texts
         where = self.surface(rows, position)
         types = self.last_words()[rows] if position == "last" else np.unique(said, return_inverse=True)[1]
-        return Examples(values, self.table.question[rows], classes, tuple(said), where, types)
+        return ProbeExamples(values, self.table.question[rows], classes, tuple(said), where, types)
 
 
 def read_turns(setting: Setting, model: Model) -> tuple[Turns, dict[str, Layers]]:
-    """The table of turns as this model's tokenizer cuts them, and by position and layer their activations."""
+    """The turns in this model's tokens, and their activations by position and layer."""
     corpus = Corpus.build(setting.transcripts, model.tokenizer, model.context_length)
     turns = Turns(setting.transcripts, corpus.turns, corpus.questions, setting.task)
     if (corpus.turns.start == corpus.turns.stop).any():
-        raise UserError("a turn has no text: leave debates with empty turns out")
+        raise UserError("a turn has no text: leave out debates with empty turns")
     made_by = [model.provenance, fingerprint(setting.transcripts), setting.layers, package_versions()]
     name = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
     with ExitStack() as stack:
@@ -149,7 +161,7 @@ def read_turns(setting: Setting, model: Model) -> tuple[Turns, dict[str, Layers]
             model,
             corpus,
             (setting.activations or Path(stack.enter_context(TemporaryDirectory()))) / f"{name}.safetensors",
-            layers=parse_layers(setting.layers),
+            layers=setting.layers,
             positions=POSITIONS,
             batch_tokens=setting.batch_tokens,
             progress=setting.progress,
@@ -163,67 +175,50 @@ def read_turns(setting: Setting, model: Model) -> tuple[Turns, dict[str, Layers]
 def survey(
     setting: Setting,
     outcome: Outcome,
-    targets: Callable[[Turns], Sequence[Target]],
-    also: Callable[[str, Turns, Mapping[str, Layers]], None] = lambda *_: None,
-) -> dict[tuple[str, str, int], Decoded]:
-    """Decode every target of turns in every model with every seed; `also` sees each model's activations.
+    targets: Callable[[Any], Sequence[Target]],
+    also: Callable[[str, Model, Any, Mapping[str, Layers], Found], None] = lambda *_: None,
+    read: Callable[[str, Model], tuple[Any, Mapping[str, Layers]]] | None = None,
+) -> Found:
+    """Decode every target from every model with every seed.
 
-    Each model's chosen-layer probe is tested against those of the models before it, and against the bag of words.
+    `read` gives what a model reads (by default turns) and the activations by position; `targets` takes the former.
+    `also` sees each model after its targets were decoded. Each model's probe at the chosen layer is tested against
+    those of the models before it, and against what needs no model.
     """
-    found: dict[tuple[str, str, int], Decoded] = {}
-    texts: dict[tuple[str, int], Any] = {}
+    read = read or (lambda _, model: read_turns(setting, model))
+    found: Found = {}
+    without_model: dict[tuple[str, int], dict[str, HeldOut]] = {}
     made: dict[str, Any] = {}
     for name, model in setting.each_model():
-        turns, values = read_turns(setting, model)
+        material, values = read(name, model)
         made[name] = model.provenance
-        chosen = targets(turns)
-        for i, target in enumerate(chosen):
-            layers = {layer: v[target.rows] for layer, v in values[target.position].items()}
-            for seed in setting.seeds:
+        for seed in setting.seeds:
+            chosen = [target for target in targets(material) if target.seed in (None, seed)]
+            for i, target in enumerate(chosen):
                 setting.progress(f"decoding from {name}", i, len(chosen))
-                if (target.name, seed) not in texts:
-                    texts[target.name, seed] = text_baselines(target.examples, seed, setting.n_jobs)
+                controls = target.controls and name != UNTRAINED
+                first = (target.name, seed) not in without_model
+                if first:
+                    known = text_baselines(target.examples, seed, setting.jobs) if target.controls else {}
+                    without_model[target.name, seed] = known
                 decoded = decode(
-                    layers,
+                    {layer: v[target.rows] for layer, v in values[target.position].items()},
                     target.examples,
-                    text=texts[target.name, seed],
-                    controls=name != UNTRAINED,
+                    text=without_model[target.name, seed],
+                    features={**(target.features if first else {}), **(target.own_features if controls else {})},
+                    controls=controls,
                     seed=seed,
-                    n_jobs=setting.n_jobs,
+                    n_jobs=setting.jobs,
                 )
-                outcome.add(name, target.name, target.position, seed, decoded, shared=name == setting.models[0])
-                found[name, target.name, seed] = decoded
-                compare(outcome, found, name, target.name, seed, setting.models)
-        also(name, turns, values)
+                if first:
+                    without_model[target.name, seed] |= {kind: decoded.held[kind, None] for kind in target.features}
+                outcome.add(name, target.name, target.position, seed, decoded, shared=first)
+                found[name, target.key or target.name, seed] = decoded
+                _compare(outcome, found, name, target.key or target.name, seed, setting.models)
+        also(name, model, material, values, found)
         setting.progress(f"decoding from {name}", len(chosen), len(chosen))
-    finish(outcome, setting, made)
-    return found
-
-
-def compare(
-    outcome: Outcome,
-    found: Mapping[tuple[str, str, int], Decoded],
-    model: str,
-    target: str,
-    seed: int,
-    models: Sequence[str],
-) -> None:
-    """Test a model's chosen-layer probe against those of the models before it, and against what needs no model."""
-    decoded = found[model, target, seed]
-    own = decoded.held["chosen layer", None]
-    measure = "r2" if decoded.resamples.examples.numeric else "auc"
-    against = {kind: held for (kind, layer), held in decoded.held.items() if layer is None and kind != "chosen layer"}
-    before = models[: models.index(model)] if model in models else models[:1]
-    against |= {other: found[other, target, seed].held["chosen layer", None] for other in before}
-    for other, theirs in against.items():
-        value = decoded.resamples.difference(own, theirs)[measure]
-        outcome.test(f"probe − {other}", value, model=model, target=target, seed=seed, measure=measure)
-
-
-def finish(outcome: Outcome, setting: Setting, models: Mapping[str, Any]) -> None:
-    """Say what made the result."""
     outcome.made_by = {
-        "models": dict(models),
+        "models": made,
         "transcripts": {
             "source": setting.source,
             "sha256": fingerprint(setting.transcripts),
@@ -233,6 +228,20 @@ def finish(outcome: Outcome, setting: Setting, models: Mapping[str, Any]) -> Non
         "versions": package_versions(),
         "created": datetime.now(UTC).isoformat("T", "seconds"),
     }
+    return found
+
+
+def _compare(outcome: Outcome, found: Found, model: str, target: str, seed: int, models: Sequence[str]) -> None:
+    """Test a model's probe at the chosen layer against those of the models before it, and what needs no model."""
+    decoded = found[model, target, seed]
+    own = decoded.held["chosen layer", None]
+    measure = "r2" if decoded.resamples.examples.numeric else "auc"
+    against = {kind: held for (kind, layer), held in decoded.held.items() if layer is None and kind != "chosen layer"}
+    before = models[: models.index(model)] if model in models else models[:1]
+    against |= {other: found[other, target, seed].held["chosen layer", None] for other in before}
+    for other, theirs in against.items():
+        value = decoded.resamples.difference(own, theirs)[measure]
+        outcome.test(f"probe − {other}", value, model=model, target=target, seed=seed, measure=measure)
 
 
 def untrained(model: Model, seed: int = 0) -> Model:

@@ -1,15 +1,14 @@
-"""Linear probes: what can be read off activations, by a probe that never saw the question.
+"""Linear probes that are scored on questions they never saw.
 
-Knows arrays of activations with labels and questions, and scikit-learn; knows nothing about models,
-transcripts or what a label means. Questions are dealt into folds; whatever is fitted (scales, words,
-weights) and whatever is chosen (regularisation) comes from the training folds alone, and each example
-is predicted by a probe that was fitted without its question.
+Questions are dealt into folds. Everything that is fitted (scales, words, weights) or chosen (regularisation) comes
+from the training folds, and each example is predicted by a probe fitted without its question. Knows arrays, labels
+and scikit-learn; knows nothing about models, transcripts or what a label means.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,10 +16,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -29,29 +27,34 @@ from interp.statistics import deal
 
 N_FOLDS = 5
 CHOOSE_ON = 3
-"""One in so many training questions are held out once more, to choose the regularisation and the layer on."""
+"""The regularisation and the layer are chosen on one in this many training questions."""
 STRENGTHS = (1e-3, 1e-2, 1e-1)
-"""Of logistic probes, scikit-learn's C: the smaller, the stronger the regularisation."""
+"""Logistic regression: scikit-learn's C, the inverse of the regularisation."""
 TOLERANCE = 1e-3
-"""Of logistic probes, scikit-learn's tol: measures do not change in their third digit, and fits take two thirds."""
+"""Logistic regression: scikit-learn's tol. Scores agree to three digits with the default's, a third faster."""
 PENALTIES = (1e1, 1e2, 1e3, 1e4)
-"""Of ridge probes, scikit-learn's alpha."""
+"""Ridge regression: scikit-learn's alpha."""
 
 
 @dataclass(frozen=True)
-class Examples:
-    """What is to be decoded: one label an example, and the question that the example belongs to."""
+class ProbeExamples:
+    """What to decode: a label for each example, and the question it belongs to.
+
+    >>> examples = interp.probing.ProbeExamples(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), ("right", "wrong"))
+    >>> len(examples), examples.numeric
+    (4, False)
+    """
 
     labels: np.ndarray
-    """Indices into `classes`, or numbers where there are none."""
+    """Indices into `classes`, or numbers if there are no classes."""
     question: Int[np.ndarray, " example"]
     classes: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
-    """What stands in the text where the activation was read: for the bag-of-words baseline."""
+    """The text at the place where the activation was read, for the bag-of-words baseline."""
     surface: Float[np.ndarray, "example feature"] | None = None
-    """Length and position: for the baseline that knows no words."""
+    """Length and position, for the baseline without words."""
     types: Int[np.ndarray, " example"] | None = None
-    """What a control task gives a random label to, each type one of its own; types recur across questions."""
+    """Groups of examples that share a random label in a control task; they recur across questions."""
 
     def __post_init__(self) -> None:
         columns = (self.question, self.texts or self.labels, self.surface, self.types)
@@ -65,54 +68,43 @@ class Examples:
     def numeric(self) -> bool:
         return not self.classes
 
-    def relabelled(self, labels: np.ndarray) -> Examples:
+    def relabelled(self, labels: np.ndarray) -> ProbeExamples:
         """The same examples with other labels."""
         return replace(self, labels=labels)
 
-    def require_usable(self, n_folds: int = N_FOLDS) -> None:
-        """Raises `UserError` where there is nothing to tell apart, or nothing to hold out."""
+    def require_usable(self) -> None:
+        """Raises `UserError` if there is nothing to decode, or nothing to hold out."""
         n = len(np.unique(self.question))
-        if n < 2 * n_folds:
-            raise UserError(f"{n} questions given: a probe needs {2 * n_folds} or more; give more transcripts")
+        if n < 2 * N_FOLDS:
+            raise UserError(f"{n} questions: a probe needs at least {2 * N_FOLDS}; give more transcripts")
         if len(np.unique(self.labels)) < 2:
-            raise UserError("all examples have the same label: there is nothing to decode; give more transcripts")
+            raise UserError("all examples have the same label: nothing to decode; give more transcripts")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a probe is made: an estimator that is not yet fitted, and the settings to choose from."""
+class _MayBeConstant:
+    """A classifier that predicts the only class if its training folds hold one alone, as with a rare class."""
 
-    estimator: Any
-    grid: tuple[Mapping[str, Any], ...] = ({},)
-    """Settings of the estimator itself, not of the steps in front of it."""
-    front: tuple[Any, ...] = ()
-    """What the features go through first, fitted on the same examples."""
+    classes_: np.ndarray
 
+    def fit(self, X: Any, y: np.ndarray) -> Any:
+        self.classes_ = np.unique(y)
+        return super().fit(X, y) if len(self.classes_) > 1 else self  # type: ignore[misc]
 
-def linear(numeric: bool, *front: Any, weaker: float = 1.0) -> Recipe:
-    """Logistic regression, or ridge for numbers, behind the given steps (by default: standardise).
-
-    Regularisation is `weaker` by this factor, for features much smaller than standardised ones.
-    """
-    steps = front or (StandardScaler(),)
-    if numeric:
-        return Recipe(Ridge(), tuple({"alpha": a / weaker} for a in PENALTIES), steps)
-    return Recipe(LogisticRegression(max_iter=200, tol=TOLERANCE), tuple({"C": c * weaker} for c in STRENGTHS), steps)
+    def predict_proba(self, X: Any) -> np.ndarray:
+        alone = len(self.classes_) == 1
+        return np.ones((X.shape[0], 1)) if alone else super().predict_proba(X)  # type: ignore[misc]
 
 
-def mass_mean(numeric: bool) -> Recipe:
-    """Only the class means count: each example's place along their differences (Marks and Tegmark 2023)."""
-    return linear(numeric, MassMean(), StandardScaler())
+class _Logistic(_MayBeConstant, LogisticRegression):  # type: ignore[misc]
+    pass
 
 
-def boosted(numeric: bool) -> Recipe:
-    """Gradient boosting, for question-only baselines: what a strong reader without a model could know."""
-    made = HistGradientBoostingRegressor if numeric else HistGradientBoostingClassifier
-    return Recipe(made(max_iter=80, learning_rate=0.15, max_leaf_nodes=15, random_state=0))
+class _Boosted(_MayBeConstant, HistGradientBoostingClassifier):  # type: ignore[misc]
+    pass
 
 
 class MassMean(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Projects on mean differences: of each class against the mean of the others, of two only one.
+    """Projects on mean differences: each class against the mean of the others, or one direction for two classes.
 
     For numbers it is the covariance with the number. `directions_` has shape [direction, d_model].
     """
@@ -131,37 +123,71 @@ class MassMean(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """The places [example, direction] along the directions."""
+        """Coordinates [example, direction] along the directions."""
         return np.asarray(X) @ self.directions_.T
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A probe after fitting: what was chosen, and how well that did where it was chosen (higher is better)."""
+def merit(estimator: Any, X: Any, labels: np.ndarray) -> float:
+    """Log likelihood of classes, or minus the squared error of numbers relative to their variance."""
+    if labels.dtype.kind == "f":
+        return -float(((labels - estimator.predict(X)) ** 2).mean() / max(labels.var(), 1e-12))
+    probability = estimator.predict_proba(X)
+    place = np.searchsorted(estimator.classes_, labels).clip(max=len(estimator.classes_) - 1)
+    known = estimator.classes_[place] == labels
+    given = probability[np.arange(len(labels)), place][known]
+    return float(np.log(given.clip(min=1e-9)).mean()) if known.any() else -np.inf
 
-    estimator: Any
-    setting: Mapping[str, Any]
-    merit: float
 
+def linear(numeric: bool, *front: Any, weaker: float = 1.0) -> GridSearchCV:
+    """Logistic regression, or ridge for numbers, behind the given steps (by default: standardise).
 
-def fit(recipe: Recipe, X: Any, labels: np.ndarray, question: np.ndarray, seed: int) -> Fitted:
-    """Fit a probe; its regularisation is what does best on a third of these very questions, fitted on the others.
+    Regularisation is `weaker` by this factor, for features much smaller than standardised ones.
 
-    The merit is the log likelihood there, or minus the squared error relative to the labels' variance; where
-    there is a single setting nothing is chosen, and it is NaN.
+    >>> interp.probing.linear(numeric=False).param_grid
+    {'_logistic__C': [0.001, 0.01, 0.1]}
     """
-    merits = [np.nan]
-    with config_context(assume_finite=True, skip_parameter_validation=True):  # else half of the time
-        if len(recipe.grid) > 1:
-            test = deal(question, CHOOSE_ON, seed) == 0
-            front, seen = _front(recipe, X[~test], labels[~test])
-            asked = X[test] if front is None else front.transform(X[test])
-            merits = [_merit(_fit_one(recipe, s, seen, labels[~test]), asked, labels[test]) for s in recipe.grid]
-        best = int(np.argmax(merits))
-        front, seen = _front(recipe, X, labels)
-        estimator = _fit_one(recipe, recipe.grid[best], seen, labels)
-    whole = estimator if front is None else make_pipeline(*(step for _, step in front.steps), estimator)
-    return Fitted(whole, recipe.grid[best], merits[best])
+    estimator = Ridge() if numeric else _Logistic(max_iter=200, tol=TOLERANCE)
+    grid = (
+        {"ridge__alpha": [a / weaker for a in PENALTIES]}
+        if numeric
+        else {"_logistic__C": [c * weaker for c in STRENGTHS]}
+    )
+    return GridSearchCV(make_pipeline(*(front or (StandardScaler(),)), estimator), grid, scoring=merit)
+
+
+def mass_mean(numeric: bool) -> GridSearchCV:
+    """A probe that uses only the class means: coordinates along their differences (Marks and Tegmark 2023).
+
+    >>> interp.probing.mass_mean(numeric=True).estimator.steps[0][0]
+    'massmean'
+    """
+    return linear(numeric, MassMean(), StandardScaler())
+
+
+def boosted(numeric: bool) -> Any:
+    """Gradient boosting: a strong reader for baselines that know the question but no activations.
+
+    >>> interp.probing.boosted(numeric=True).max_iter
+    80
+    """
+    made = HistGradientBoostingRegressor if numeric else _Boosted
+    return made(max_iter=80, learning_rate=0.15, max_leaf_nodes=15, random_state=0)
+
+
+def fit(probe: Any, X: Any, labels: np.ndarray, question: np.ndarray, seed: int) -> Any:
+    """A fitted copy of a probe. A `GridSearchCV` chooses on a third of these questions and fits on all of them."""
+    probe = clone(probe)
+    if isinstance(probe, GridSearchCV):
+        chosen_on = deal(question, CHOOSE_ON, seed) == 0
+        probe.cv = [(np.flatnonzero(~chosen_on), np.flatnonzero(chosen_on))]
+    with config_context(assume_finite=True, skip_parameter_validation=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # weak regularisation may not converge; it is rarely chosen
+        return probe.fit(X, labels)
+
+
+def setting_of(fitted: Any) -> dict[str, float]:
+    """What a fitted `GridSearchCV` has chosen, such as {"C": 0.01}; nothing for other probes."""
+    return {name.rpartition("__")[2]: value for name, value in getattr(fitted, "best_params_", {}).items()}
 
 
 @dataclass(frozen=True)
@@ -172,48 +198,52 @@ class HeldOut:
     """Probabilities [example, class], or numbers [example]."""
     fold: Int[np.ndarray, " example"]
     merit: Float[np.ndarray, " fold"]
-    """On the third of each fold's training questions that settings are chosen on: for choosing a layer, too."""
+    """How well each fold's probe did on the training questions that its setting, or the layer, is chosen on."""
     settings: tuple[Mapping[str, Any], ...]
 
 
+Front = Callable[[Any, np.ndarray], Callable[[Any], Any]]
+"""Fits on features and labels, and returns what then changes features."""
+
+
 def held_out(
-    recipe: Recipe,
+    probe: Any,
     X: Any,
-    examples: Examples,
+    examples: ProbeExamples,
     seed: int = 0,
-    n_folds: int = N_FOLDS,
     fitted_on: np.ndarray | None = None,
+    front: Front | None = None,
 ) -> HeldOut:
     """Predict each example by a probe fitted on the other folds' questions.
 
-    `X` is indexed by example: activations, texts (an array of strings) or other features. `fitted_on`
-    marks the examples that may be fitted on, and those alone: all are predicted, so that with one seat
-    left out the probe is held against a seat that it never saw.
+    `X` has a row per example: activations, texts (an array of strings) or other features. `fitted_on` marks the
+    examples to fit on; all are predicted, so that a probe can be tested on a seat it never saw. `front` is fitted on
+    the whole training part of each fold and changes the features.
+
+    >>> examples = interp.probing.ProbeExamples(np.arange(40) % 2, np.arange(40), ("even", "odd"))
+    >>> held = interp.probing.held_out(interp.probing.linear(False), np.arange(40)[:, None] % 2, examples)
+    >>> held.predicted.shape, bool((held.predicted.argmax(axis=1) == examples.labels).all())
+    ((40, 2), True)
     """
-    fold = deal(examples.question, n_folds, seed)
+    fold = deal(examples.question, N_FOLDS, seed)
     usable = np.full(len(examples), True) if fitted_on is None else fitted_on
-    shape = (len(examples),) if examples.numeric else (len(examples), len(examples.classes))
-    predicted = np.zeros(shape)
+    predicted = np.zeros(len(examples) if examples.numeric else (len(examples), len(examples.classes)))
     fits = []
-    for f in range(n_folds):
+    for f in range(N_FOLDS):
         train, test = (fold != f) & usable, fold == f
-        fitted = fit(recipe, X[train], examples.labels[train], examples.question[train], seed)
+        change = front(X[train], examples.labels[train]) if front else lambda features: features
+        fitted = fit(probe, change(X[train]), examples.labels[train], examples.question[train], seed)
         fits.append(fitted)
-        predicted[test] = predict(fitted.estimator, X[test], len(examples.classes))
-    return HeldOut(predicted, fold, np.array([f.merit for f in fits]), tuple(f.setting for f in fits))
+        if examples.numeric:
+            predicted[test] = fitted.predict(change(X[test]))
+        else:  # a class that was not fitted has probability 0
+            predicted[np.ix_(test, fitted.classes_.astype(int))] = fitted.predict_proba(change(X[test]))
+    merits = np.array([getattr(fitted, "best_score_", np.nan) for fitted in fits])
+    return HeldOut(predicted, fold, merits, tuple(map(setting_of, fits)))
 
 
-def predict(estimator: Any, X: Any, n_classes: int) -> np.ndarray:
-    """Probabilities [example, class], a class that was not fitted having 0; numbers where there are no classes."""
-    if not n_classes:
-        return np.asarray(estimator.predict(X))
-    probability = np.zeros((len(X), n_classes))
-    probability[:, estimator.classes_.astype(int)] = estimator.predict_proba(X)
-    return probability
-
-
-def chosen_layer(by_layer: Sequence[HeldOut]) -> tuple[HeldOut, list[int]]:
-    """Predictions at the layer that did best on each fold's own training questions, and which layers these were.
+def at_chosen_layer(by_layer: Sequence[HeldOut]) -> tuple[HeldOut, list[int]]:
+    """Predictions at the layer that did best on each fold's own training questions, and the layers' indices by fold.
 
     The best of many layers looks better than it is; this one is chosen without the questions that score it.
     """
@@ -221,32 +251,5 @@ def chosen_layer(by_layer: Sequence[HeldOut]) -> tuple[HeldOut, list[int]]:
     at = best[by_layer[0].fold]
     predicted = np.stack([held.predicted for held in by_layer])[at, np.arange(len(at))]
     settings = tuple(by_layer[b].settings[f] for f, b in enumerate(best))
-    merit = np.stack([held.merit for held in by_layer])[best, np.arange(len(best))]
-    return HeldOut(predicted, by_layer[0].fold, merit, settings), best.tolist()
-
-
-def _front(recipe: Recipe, X: Any, labels: np.ndarray) -> tuple[Any, Any]:
-    """What stands in front of the estimator, fitted, and the features behind it."""
-    if not recipe.front:
-        return None, X
-    front = make_pipeline(*map(clone, recipe.front))
-    return front, front.fit_transform(X, labels)
-
-
-def _fit_one(recipe: Recipe, setting: Mapping[str, Any], X: Any, labels: np.ndarray) -> Any:
-    if labels.dtype.kind != "f" and len(np.unique(labels)) < 2:
-        return DummyClassifier().fit(X, labels)  # a rare class that all lies elsewhere: nothing can be learned here
-    estimator = clone(recipe.estimator).set_params(**setting)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # weak regularisation on few examples: others are chosen
-        return estimator.fit(X, labels)
-
-
-def _merit(estimator: Any, X: Any, labels: np.ndarray) -> float:
-    if labels.dtype.kind == "f":
-        return -float(((labels - estimator.predict(X)) ** 2).mean() / max(labels.var(), 1e-12))
-    probability = estimator.predict_proba(X)
-    place = np.searchsorted(estimator.classes_, labels).clip(max=len(estimator.classes_) - 1)
-    known = estimator.classes_[place] == labels
-    given = probability[np.arange(len(labels)), place][known]
-    return float(np.log(given.clip(min=1e-9)).mean()) if known.any() else -np.inf
+    merits = np.stack([held.merit for held in by_layer])[best, np.arange(len(best))]
+    return HeldOut(predicted, by_layer[0].fold, merits, settings), best.tolist()

@@ -1,7 +1,6 @@
-"""Probes that are kept, and that score a text token by token while a model writes it.
+"""Probes to keep: they score a text token by token, also while a model writes it, and give directions to steer with.
 
-Knows what a fitted probe comes to (weights at a hook point) and a model with hooks; knows nothing about
-folds or controls: what a probe is worth is measured before it is saved.
+Knows weights at a hook point and models with hooks; knows nothing about folds or controls.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from jaxtyping import Float
 
 from interp.directions.directions import Direction
 from interp.errors import UserError
-from interp.probing.fitting import Examples, MassMean, fit, linear
+from interp.probing.fitting import MassMean, ProbeExamples, fit, linear, setting_of
 from interp.storage.arrays import read_arrays, write_arrays
 from interp.storage.files import write_json
 
@@ -28,47 +27,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear probe in the space of the activations: logits (or a number) = x·weightsᵀ + bias."""
+    """A linear probe in the space of the activations: logits (or a number) = x·weightsᵀ + bias.
+
+    >>> examples = interp.probing.ProbeExamples(np.arange(40) % 2, np.arange(40), ("even", "odd"))
+    >>> values = np.random.default_rng(0).standard_normal((40, 4)) + 9 * examples.labels[:, None]
+    >>> probe = interp.probing.Probe.fit(values, examples, layer=1)
+    >>> probe.score(values).shape, probe.direction("odd").vector.round().tolist()
+    ((40, 2), [9.0, 9.0, 9.0, 9.0])
+    """
 
     weights: Float[np.ndarray, "output d_model"]
-    """One row a class; of two classes, and of numbers, one row."""
+    """One row per class; one row in all for two classes and for numbers."""
     bias: Float[np.ndarray, " output"]
     mass_mean: Float[np.ndarray, "output d_model"]
-    """Mean differences of the classes, raw: the other direction that could be meant."""
+    """Raw mean differences of the classes."""
     classes: tuple[str, ...]
-    """Empty where the probe gives a number."""
+    """Empty if the probe gives a number."""
     layer: int
     hook_point: str
     residual_norm: float
-    """Mean length of the activations that it was fitted on."""
+    """Mean length of the activations it was fitted on."""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def fit(
         values: Float[np.ndarray, "example d_model"],
-        examples: Examples,
+        examples: ProbeExamples,
         *,
         layer: int,
         hook_point: str = "blocks.{layer}.hook_resid_post",
-        facts: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> Probe:
-        """Fit on all examples, the regularisation chosen on folds of their questions."""
+        """Fit on all examples; the regularisation is chosen on a third of their questions."""
         fitted = fit(linear(examples.numeric), values, examples.labels, examples.question, seed)
-        scaler, model = fitted.estimator.named_steps["standardscaler"], fitted.estimator[-1]
+        scaler, model = fitted.best_estimator_.named_steps["standardscaler"], fitted.best_estimator_[-1]
         weights = np.atleast_2d(model.coef_) / scaler.scale_
         bias = np.atleast_1d(model.intercept_) - weights @ scaler.mean_
-        classes = tuple(examples.classes[int(c)] for c in model.classes_) if examples.classes else ()
-        means = MassMean().fit(values, examples.labels).directions_
         return Probe(
             weights=weights.astype(np.float32),
             bias=bias.astype(np.float32),
-            mass_mean=means.astype(np.float32),
-            classes=classes,
+            mass_mean=MassMean().fit(values, examples.labels).directions_.astype(np.float32),
+            classes=tuple(examples.classes[int(c)] for c in model.classes_) if examples.classes else (),
             layer=layer,
             hook_point=hook_point.format(layer=layer),
             residual_norm=float(np.linalg.norm(values, axis=1).mean()),
-            facts={**(facts or {}), "setting": dict(fitted.setting), "examples": len(examples)},
+            facts={"setting": setting_of(fitted), "examples": len(examples)},
         )
 
     def score(self, values: Float[np.ndarray, "*rest d_model"]) -> np.ndarray:
@@ -82,13 +85,13 @@ class Probe:
         return np.asarray(odds / odds.sum(axis=-1, keepdims=True))
 
     def direction(self, label: str = "", kind: str = "mass-mean") -> Direction:
-        """What steers toward a class (of two, the second's direction turned for the first; of numbers, upwards).
+        """The direction that steers toward a class, or toward higher numbers.
 
         `kind` is `mass-mean`, the raw mean difference, or `logistic`, the probe's own weights. Raises `UserError` for
-        a class that the probe does not know.
+        an unknown class.
         """
         if self.classes and label not in self.classes:
-            raise UserError(f"class {label!r}: the probe tells {', '.join(self.classes)} apart; give one of these")
+            raise UserError(f"class {label}: unknown; choose one of {', '.join(self.classes)}")
         rows = self.mass_mean if kind == "mass-mean" else self.weights
         if len(self.classes) < 3:
             vector = rows[0] if not self.classes or label == self.classes[1] else -rows[0]
@@ -99,7 +102,7 @@ class Probe:
 
     @property
     def cosines(self) -> dict[str, float]:
-        """For each class the cosine between its mass-mean and its logistic direction; 0 where one has no length."""
+        """For each class, the cosine between its mass-mean and its logistic direction; 0 if one is a zero vector."""
         found = {}
         for label in self.classes or ("",):
             first, second = (self.direction(label, kind) for kind in ("mass-mean", "logistic"))
@@ -107,14 +110,14 @@ class Probe:
         return found
 
     def save(self, path: str | Path) -> None:
-        """Write PATH (safetensors, whole) and beside it the facts as JSON."""
+        """Write a safetensors file, and the facts as JSON beside it."""
         header = asdict(_Header(self.classes, self.layer, self.hook_point, self.residual_norm, dict(self.facts)))
         write_arrays(path, header, {"weights": self.weights, "bias": self.bias, "mass_mean": self.mass_mean})
         write_json(Path(path).with_suffix(".json"), {**header, "cosines": self.cosines})
 
     @staticmethod
     def load(path: str | Path) -> Probe:
-        """Read what `save` wrote; raises `UserError` for anything else."""
+        """Read a probe that `save` wrote. Raises `UserError` for any other file."""
         header, arrays = read_arrays(path, _Header, "a probe", "interp probe")
         kept: dict[str, Any] = {name: value for name, value in vars(header).items() if name != "format"}
         return Probe(**kept | arrays)
@@ -134,16 +137,20 @@ class _Header:
 
 @contextmanager
 def watching(model: Model, probe: Probe) -> Iterator[list[np.ndarray]]:
-    """Within this context every pass of the model adds its scores [row, token, class] to the list.
+    """Within this context, every forward pass adds its scores [row, token, class] to the list.
 
-    Whatever reads or generates is watched; with a KV cache each pass holds the new tokens alone, so that the
-    scores of a single text, joined along the tokens, are those of the whole text. Raises `UserError` for a
-    probe that does not fit the model.
+    With a KV cache each pass holds only the new tokens, so that the scores of one text, joined along the tokens, are
+    those of the whole text. Raises `UserError` for a probe that does not fit the model.
+
+    >>> with interp.probing.watching(model, probe) as scores:
+    ...     texts = interp.generate(model, [model.tokenizer("1+2")["input_ids"]], max_new_tokens=4)
+    >>> np.concatenate([passed[0] for passed in scores]).shape[1]
+    3
     """
     if probe.hook_point not in model.bridge.hook_dict or probe.weights.shape[1] != model.d_model:
         raise UserError(
-            f"the probe reads {probe.weights.shape[1]} numbers at {probe.hook_point}, which {model.name} lacks: "
-            f"it has {model.n_layers} layers of width {model.d_model}; give the probe's own model"
+            f"probe at {probe.hook_point}, width {probe.weights.shape[1]}: {model.name} has {model.n_layers} layers of "
+            f"width {model.d_model}; give a probe that was fitted on this model"
         )
     scores: list[np.ndarray] = []
 
@@ -155,7 +162,11 @@ def watching(model: Model, probe: Probe) -> Iterator[list[np.ndarray]]:
 
 
 def read_scores(model: Model, probe: Probe, ids: Sequence[int]) -> np.ndarray:
-    """The scores [token, class] of a text, read in one pass."""
+    """The scores [token, class] of a text, read in one pass.
+
+    >>> interp.probing.read_scores(model, probe, model.tokenizer("1+2")["input_ids"]).shape[1]
+    3
+    """
     import torch
 
     with torch.inference_mode(), watching(model, probe) as scores:
@@ -164,9 +175,14 @@ def read_scores(model: Model, probe: Probe, ids: Sequence[int]) -> np.ndarray:
 
 
 def watch(model: Model, probe: Probe, prompt: Sequence[int], **settings: Any) -> tuple[Generated, np.ndarray]:
-    """Continue a prompt (`settings` as for `generate`) and score each token, prompt and answer: [token, class].
+    """Continue a prompt (`settings` as for `generate`) and score each token of prompt and answer: [token, class].
 
-    The last token that is written is not read by the model any more and has no score.
+    The last token has no score: the model does not read it any more.
+
+    >>> prompt = model.tokenizer("1+2")["input_ids"]
+    >>> text, scores = interp.probing.watch(model, probe, prompt, max_new_tokens=4, temperature=0)
+    >>> len(scores) == len(prompt) + len(text.ids) - 1
+    True
     """
     from interp.generation.sampling import generate
 

@@ -1,7 +1,4 @@
-"""How good predictions are: accuracy, AUC and calibration, with intervals from resampling questions.
-
-Knows labels, predictions and questions; knows nothing about what predicted.
-"""
+"""How good predictions are: accuracy, AUC and calibration, with intervals from resampling questions."""
 
 from __future__ import annotations
 
@@ -11,33 +8,38 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 
-from interp.probing.fitting import Examples, HeldOut
-from interp.statistics import Interval
+from interp.probing.fitting import HeldOut, ProbeExamples
+from interp.statistics import Interval, counts
 
 N_BOOTSTRAP = 500
 N_BINS = 10
 COUPLED = 2**0.5
-"""By how much intervals are wider than those of predictions that are given.
+"""Factor by which intervals are wider than for given predictions.
 
-Held-out predictions are not: of two questions in different folds each helps to fit the probe that predicts the
-other. Where there is nothing to find, the two say the same thing (both are the inner product of the questions'
-activations, signed by their labels), so that half as many things were measured as the bootstrap counts, and the
-variance is twice what it says. Where a probe is sure of its direction, no question turns it, and the interval is
-wider than it need be.
+Held-out predictions depend on each other: of two questions in different folds, each helps to fit the probe that
+predicts the other. If there is nothing to find, both say the same (each is the inner product of the questions'
+activations, signed by their labels), so half as many things were measured as the bootstrap counts, and the variance
+doubles. If a probe is sure of its direction, the interval is wider than necessary.
 """
 PAIRS = 10**7
-"""So many pairs of examples are compared at a time."""
+"""Pairs of examples that are compared at a time."""
 
 Scored = dict[str, Interval]
-"""Measures by name: accuracy, auc (of several classes each against the rest, averaged), brier, ece; of numbers r2,
+"""Measures by name: accuracy, auc (for several classes, each against the rest, averaged), brier, ece; for numbers r2,
 error (mean absolute) and exact (right when rounded)."""
 
 
 @dataclass(frozen=True)
 class Resamples:
-    """The bootstrap over the questions of some examples, the same for all that is compared on them."""
+    """The bootstrap over the questions of some examples, shared by everything that is compared on them.
 
-    examples: Examples
+    >>> examples = interp.probing.ProbeExamples(np.arange(40) % 2, np.arange(40), ("even", "odd"))
+    >>> held = interp.probing.held_out(interp.probing.linear(False), np.arange(40)[:, None] % 2, examples)
+    >>> interp.probing.Resamples(examples).score(held)["auc"]
+    Interval(mean=1.0, low=1.0, high=1.0)
+    """
+
+    examples: ProbeExamples
     seed: int = 0
 
     @cached_property
@@ -49,27 +51,24 @@ class Resamples:
     def weights(self) -> Float[np.ndarray, "resample question"]:
         """How often each question counts; the first row is the sample itself."""
         n = int(self._place.max()) + 1
-        counts = np.random.default_rng(self.seed).multinomial(n, np.full(n, 1 / n), size=N_BOOTSTRAP)
-        return np.concatenate([np.ones((1, n)), counts])
+        return np.concatenate([np.ones((1, n)), counts(n, self.seed, N_BOOTSTRAP)])
 
     def score(self, held: HeldOut) -> Scored:
         """All measures of the predictions."""
-        return {name: interval(values) for name, values in self.measures(held).items()}
+        return {name: over_resamples(values) for name, values in self.measures(held).items()}
 
-    def difference(self, first: HeldOut, second: HeldOut) -> Scored:
-        """By how much the first predictions' measures exceed the second's, both on the same resamples."""
-        a, b = self.measures(first), self.measures(second)
-        return {name: interval(a[name] - b[name]) for name in a}
+    def difference(self, first: HeldOut, second: HeldOut, other: Resamples | None = None) -> Scored:
+        """By how much the first predictions' measures exceed the second's, on the same resamples.
 
-    def gap(self, first: HeldOut, other: Examples, second: HeldOut) -> Scored:
-        """Measures on these labels minus those on other labels of the same questions, both on the same resamples."""
-        a, b = self.measures(first), Resamples(other, self.seed).measures(second)
-        return {name: interval(a[name] - b[name]) for name in a}
+        The second may be measured on `other` labels of the same questions.
+        """
+        a, b = self.measures(first), (other or self).measures(second)
+        return {name: over_resamples(a[name] - b[name]) for name in a}
 
     def measures(self, held: HeldOut) -> dict[str, Float[np.ndarray, " resample"]]:
-        """All measures on every resample, the first being the sample itself; sums and differences may be taken.
+        """All measures on every resample, first on the sample itself, for sums and differences.
 
-        Resamples are spread by `COUPLED` about the first, and no share leaves [0, 1].
+        Resamples are spread by `COUPLED` about the first value, and shares are clipped to [0, 1].
         """
         found = self._numbers(held.predicted) if self.examples.numeric else self._classes(held)
         spread = {name: values[0] + COUPLED * (values - values[0]) for name, values in found.items()}
@@ -108,8 +107,8 @@ class Resamples:
     def _auc(self, score: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> Float[np.ndarray, " resample"]:
         """The chance that a positive example scores above a negative one of the same fold, ties half.
 
-        Across folds scores do not compare: each fold's probe leans to the classes that its own fold has few of,
-        which would put what knows nothing below one half.
+        Scores of different folds do not compare: each fold's probe leans to the classes that its own fold has few of,
+        so that a probe without knowledge would fall below one half.
         """
         above, pairs = np.zeros(len(self.weights)), np.zeros(len(self.weights))
         for f in np.unique(fold):
@@ -117,7 +116,7 @@ class Resamples:
             place = np.searchsorted(of_fold, self._place)
             ups, downs = (np.flatnonzero((fold == f) & (positive == side)) for side in (1, 0))
             weights, n = self.weights[:, of_fold], len(of_fold)
-            wins = np.zeros((n, n))  # of the positive examples of a question over the negative ones of another
+            wins = np.zeros((n, n))  # of a question's positive examples over another's negative ones
             for some in np.array_split(ups, 1 + len(ups) * len(downs) // PAIRS):
                 won = np.sign(score[some, None] - score[downs]) / 2 + 0.5
                 np.add.at(wins, place[some], won @ np.eye(n)[place[downs]])
@@ -134,8 +133,14 @@ class Resamples:
         return gaps / self._sum(np.ones(len(right)))
 
 
-def reliability(held: HeldOut, examples: Examples) -> list[tuple[float, float, int]]:
-    """Mean confidence, share right and number of examples in ten bins of equal size; nothing for numbers."""
+def over_resamples(values: Float[np.ndarray, " resample"]) -> Interval:
+    """The value on the sample itself, which comes first, with its 95 % interval over the resamples."""
+    found = Interval.of(values[0], values[1:])
+    return Interval(*(round(v, 5) for v in (found.mean, found.low, found.high)))
+
+
+def reliability(held: HeldOut, examples: ProbeExamples) -> list[tuple[float, float, int]]:
+    """Mean confidence, share right and number of examples in ten bins of equal size; empty for numbers."""
     if examples.numeric:
         return []
     confidence, right = held.predicted.max(axis=1), held.predicted.argmax(axis=1) == examples.labels
@@ -146,7 +151,11 @@ def reliability(held: HeldOut, examples: Examples) -> list[tuple[float, float, i
 
 
 def false_alarms(score: np.ndarray, positive: np.ndarray, recall: float = 0.99) -> tuple[float, float]:
-    """The share of negative examples above the threshold that catches this share of the positive ones, and that."""
+    """The share of negative examples above the threshold that catches this share of the positive ones, and that.
+
+    >>> interp.probing.false_alarms(np.array([0.1, 0.6, 0.5, 0.9]), np.array([False, False, True, True]))
+    (0.5, 0.5)
+    """
     caught = np.sort(score[positive])[::-1]
     threshold = float(caught[min(int(np.ceil(recall * len(caught))), len(caught)) - 1])
     return float((score[~positive] >= threshold).mean()), threshold
@@ -154,9 +163,3 @@ def false_alarms(score: np.ndarray, positive: np.ndarray, recall: float = 0.99) 
 
 def _bins(confidence: np.ndarray) -> list[np.ndarray]:
     return [rows for rows in np.array_split(np.argsort(confidence, kind="stable"), N_BINS) if len(rows)]
-
-
-def interval(values: Float[np.ndarray, " resample"]) -> Interval:
-    """The value on the sample, with its 95 % interval over the resamples."""
-    low, high = np.quantile(values[1:], (0.025, 0.975))
-    return Interval(*(round(float(v), 5) for v in (values[0], low, high)))

@@ -1,6 +1,6 @@
 """`python -m probes.silent_agents`."""
 
-from probes.start import main
+from probes.verb import main
 
 if __name__ == "__main__":
     main("silent_agents")

@@ -27,7 +27,7 @@ said in its training.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -39,14 +39,13 @@ from interp.activations.reading import stream
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
 from interp.generation.sampling import Generated, generate
-from interp.models.layers import parse_layers
 from interp.models.model import Model
 from interp.models.tokens import Encoder
-from interp.probing.decoding import Decoded, decode, text_baselines
-from interp.probing.experiments import UNTRAINED, Setting, compare, finish
-from interp.probing.fitting import Examples, Recipe, boosted, fit, linear
+from interp.probing.decoding import Features, Layers
+from interp.probing.experiments import UNTRAINED, Found, Setting, Target, survey
+from interp.probing.fitting import ProbeExamples, boosted, fit, linear
 from interp.probing.outcome import Outcome
-from interp.probing.scores import interval
+from interp.probing.scores import over_resamples
 from probes.silent_agents.debated import Debated
 from probes.silent_agents.finding import FICTITIOUS, POSITIONS, TURNED, WROTE, finding
 from probes.silent_agents.toward import ANSWER_TOKENS, steer_toward
@@ -58,68 +57,62 @@ DEBATES = ("organism",)
 def silent_agents(setting: Setting) -> Outcome:
     """Decode the agents' answers from models that read only the question, and steer along what was found.
 
-    Raises `UserError` where every agent is always right, or always wrong, and as `Debated.read`.
+    Raises `UserError` if every agent is always right, or always wrong, and as `Debated.read`.
     """
     outcome = Outcome("silent_agents", ASKS)
     debated = Debated.read(setting.transcripts, setting.task)
-    if not targets(debated, setting.seeds[0]):
-        raise UserError("the agents are all always right, or always wrong: give debates in which some err")
-    features = question_features(debated)
-    found: dict[tuple[str, str, int], Decoded] = {}
-    made, baselines = {}, {}
-    for name, model in setting.each_model():
-        made[name] = model.provenance
-        values, written = read_silently(model, debated, model.chosen_layers(parse_layers(setting.layers)))
+    decoded = {seed: targets(debated, seed) for seed in setting.seeds}
+    first_seed = setting.seeds[0]
+    if not decoded[first_seed]:
+        raise UserError("all agents are always right, or always wrong: give debates in which some err")
+
+    def read(name: str, model: Model) -> tuple[list[str], Mapping[str, Layers]]:
+        values, written = read_silently(model, debated, setting.layers)
         outcome.tests.append(_answers(name, debated, written))
+        return written, values
+
+    def here(written: list[str]) -> list[Target]:
+        return [
+            Target(
+                name,
+                examples,
+                examples.question,
+                position,
+                key=f"{name} @ {position}",
+                seed=seed,
+                controls=not name.startswith("fictitious"),
+                features=question_features(debated, examples.numeric),
+                own_features={WROTE: (boosted(False), wrote(debated, written))} if position == "answer" else {},
+            )
+            for seed, chosen in decoded.items()
+            for name, examples in chosen.items()
+            for position in (POSITIONS if examples.classes else ("question",))
+        ]
+
+    def also(name: str, model: Model, _: list[str], values: Mapping[str, Layers], found: Found) -> None:
         for seed in setting.seeds:
-            chosen = targets(debated, seed)
-            for i, (target, examples) in enumerate(chosen.items()):
-                setting.progress(f"decoding from {name}", i, len(chosen))
-                real = not target.startswith("fictitious")
-                controls = real and name != UNTRAINED
-                if real and (target, seed) not in baselines:
-                    baselines[target, seed] = text_baselines(examples, seed, setting.n_jobs)
-                for position in POSITIONS if examples.classes else ("question",):
-                    first = name == setting.models[0] and position == "question"
-                    known = features(examples.numeric) if first else {}
-                    if position == "answer" and controls:
-                        known = {WROTE: (boosted(examples.numeric), wrote(debated, written))}
-                    decoded = decode(
-                        values[position],
-                        examples,
-                        text=baselines.get((target, seed)),
-                        features=known,
-                        controls=controls,
-                        seed=seed,
-                        n_jobs=setting.n_jobs,
-                    )
-                    if not first:
-                        theirs = found[setting.models[0], f"{target} @ question", seed].held
-                        decoded.held.update({k: h for k, h in theirs.items() if k[0].startswith("operands")})
-                    outcome.add(name, target, position, seed, decoded, shared=first)
-                    found[name, f"{target} @ {position}", seed] = decoded
-                    compare(outcome, found, name, f"{target} @ {position}", seed, setting.models)
             _against_fictitious(outcome, found, name, setting.models[0], debated.n_agents, seed)
         if name != UNTRAINED:
             layers = list(values["question"])
-            before_last = layers[:-1] or layers  # what the last layer holds is read by nothing but the next token
-            by = "agents agree" if "agents agree" in chosen else next(iter(chosen))
-            layer = found[name, f"{by} @ question", setting.seeds[0]].best_of(before_last)
-            steer_toward(outcome, model, name, debated, values["question"][layer], layer, setting.seeds[0])
-    finish(outcome, setting, made)
+            before_last = layers[:-1] or layers  # only the next token is read from the last layer
+            by = "agents agree" if "agents agree" in decoded[first_seed] else next(iter(decoded[first_seed]))
+            layer = found[name, f"{by} @ question", first_seed].best(before_last)
+            steer_toward(outcome, model, name, debated, values["question"][layer], layer, first_seed)
+
+    survey(setting, outcome, here, also, read)
     outcome.finding += finding(outcome, setting.models, debated)
     return outcome
 
 
-def targets(debated: Debated, seed: int) -> dict[str, Examples]:
+def targets(debated: Debated, seed: int) -> dict[str, ProbeExamples]:
     """What is decoded, each with one example a question: errors, agreement, the answers; and fictitious errors."""
     question = np.arange(len(debated.questions))
     operands = debated.operands
     types = question if operands is None else np.unique(operands[:, :2], axis=0, return_inverse=True)[1]
     length = np.array([[len(q)] for q in debated.questions], dtype=float)
 
-    def of(labels: np.ndarray, classes: tuple[str, ...]) -> Examples:
-        return Examples(labels, question, classes, debated.questions, length, types)
+    def of(labels: np.ndarray, classes: tuple[str, ...]) -> ProbeExamples:
+        return ProbeExamples(labels, question, classes, debated.questions, length, types)
 
     found = {}
     agents = range(1, debated.n_agents + 1)
@@ -168,29 +161,24 @@ def fictitious(
     if len(np.unique(errs)) < 2:
         return errs.astype(int)
     fitted = fit(boosted(False), operands.astype(float), errs.astype(int), question, seed)
-    chance = fitted.estimator.predict_proba(others.astype(float))[:, 1]
+    chance = fitted.predict_proba(others.astype(float))[:, 1]
     return (np.random.default_rng(seed).random(len(chance)) < chance).astype(int)
 
 
-def question_features(debated: Debated) -> Callable[[bool], Mapping[str, tuple[Recipe, np.ndarray]]]:
-    """For classes or numbers, the question-only baselines: a recipe and [question, feature] each."""
+def question_features(debated: Debated, numeric: bool) -> Features:
+    """The baselines that know the question alone: operands, read linearly and by boosting, and pairs of them."""
     operands = debated.operands
     if operands is None:
-        return lambda numeric: {}
+        return {}
     one_hot = OneHotEncoder(sparse_output=False).fit_transform(operands)
     n = operands.shape[1]
     pairs = np.stack([operands[:, i] * 1000 + operands[:, j] for i in range(n) for j in range(i)], axis=1)
     paired = np.concatenate([one_hot, OneHotEncoder(sparse_output=False, min_frequency=3).fit_transform(pairs)], axis=1)
-    raw = operands.astype(float)
-
-    def features(numeric: bool) -> Mapping[str, tuple[Recipe, np.ndarray]]:
-        return {
-            "operands": (linear(numeric), one_hot),
-            "operands and pairs": (linear(numeric), paired.astype(np.float32)),
-            "operands, boosted": (boosted(numeric), raw),
-        }
-
-    return features
+    return {
+        "operands": (linear(numeric), one_hot),
+        "operands and pairs": (linear(numeric), paired.astype(np.float32)),
+        "operands, boosted": (boosted(numeric), operands.astype(float)),
+    }
 
 
 def wrote(debated: Debated, written: Sequence[str]) -> Float[np.ndarray, "question number"]:
@@ -206,9 +194,10 @@ def wrote(debated: Debated, written: Sequence[str]) -> Float[np.ndarray, "questi
 
 
 def read_silently(
-    model: Model, debated: Debated, layers: Sequence[int]
+    model: Model, debated: Debated, layers: Sequence[int] | None
 ) -> tuple[dict[str, dict[int, Float[np.ndarray, "question d_model"]]], list[str]]:
     """The model's activations at both positions by layer, and what it writes after each bare question."""
+    layers = model.chosen_layers(layers)
     encode = Encoder(model.tokenizer)
     prompts = [encode.prompt(Transcript(question, ()).prompt) for question in debated.questions]
     written = generate(model, prompts, max_new_tokens=ANSWER_TOKENS, batch_size=64)
@@ -238,9 +227,7 @@ def _before_box(model: Model, out: Generated) -> int:
     return len(out.ids)
 
 
-def _against_fictitious(
-    outcome: Outcome, found: Mapping[tuple[str, str, int], Decoded], name: str, base: str, n_agents: int, seed: int
-) -> None:
+def _against_fictitious(outcome: Outcome, found: Found, name: str, base: str, n_agents: int, seed: int) -> None:
     """Whether a model is better than the base at the agents by more than at agents that never were."""
     for k, position, (how, test) in product(range(1, n_agents + 1), POSITIONS, FICTITIOUS.items()):
         target = f"agent {k} errs @ {position}"
@@ -249,7 +236,7 @@ def _against_fictitious(
         if name == base or not all(key in found for key in whose):
             continue
         auc = [found[key].resamples.measures(found[key].held["chosen layer", None])["auc"] for key in whose]
-        gain = interval((auc[0] - auc[1]) - (auc[2] - auc[3]))
+        gain = over_resamples((auc[0] - auc[1]) - (auc[2] - auc[3]))
         outcome.test(test, gain, model=name, target=target, seed=seed, measure="auc")
 
 

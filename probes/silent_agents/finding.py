@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from interp.probing.outcome import Outcome, said
+from interp.probing.outcome import Outcome, in_words
 from interp.statistics import Interval
 from probes.silent_agents.debated import Debated
 from probes.silent_agents.toward import COEFFICIENTS
@@ -50,8 +50,8 @@ def finding(outcome: Outcome, models: Sequence[str], debated: Debated) -> list[s
                 if NEVER in tests and all(value.low > 0 for what, value in tests.items() if what != NEVER + TURNED):
                     decoded.add(agent)
             sentences.append(
-                f"{name}, {where}, {target}: AUC {said(own)} (shuffled labels, all layers: {said(shuffled)}); "
-                + "; ".join(f"{what} {said(value)}" for what, value in tests.items())
+                f"{name}, {where}, {target}: AUC {in_words(own)} (shuffled labels, all layers: {in_words(shuffled)}); "
+                + "; ".join(f"{what} {in_words(value)}" for what, value in tests.items())
                 + "."
             )
     moved = {model: [k for k in agents if _moves(outcome, model, k)] for model in models}
@@ -116,7 +116,7 @@ def _moved(outcome: Outcome, name: str, agents: Sequence[int]) -> Iterator[str]:
                 yield f"{name}, agent {k}: not steered, it errs on too few or too many questions."
                 break
             shares = {
-                kind: said(outcome.difference("steered toward agent k", kind=kind, **about))
+                kind: in_words(outcome.difference("steered toward agent k", kind=kind, **about))
                 for kind in ("own", "other agents", "random")
             }
             yield (

@@ -13,7 +13,7 @@ from interp.debate.transcript import Transcript
 from interp.generation.sampling import generate
 from interp.models.model import Model
 from interp.models.tokens import Encoder
-from interp.probing.fitting import Examples
+from interp.probing.fitting import ProbeExamples
 from interp.probing.outcome import Outcome
 from interp.probing.probe import Probe
 from interp.statistics import resampled
@@ -49,7 +49,7 @@ def steer_toward(
     for k in range(1, debated.n_agents + 1):
         errs = debated.errs(k).astype(int)
         if len(np.unique(errs[half])) == 2:
-            examples = Examples(errs[half], question[half], ("right", "errs"))
+            examples = ProbeExamples(errs[half], question[half], ("right", "errs"))
             fitted[k] = Probe.fit(values[half], examples, layer=layer, seed=seed).direction("errs")
     for k, own in fitted.items():
         rows = np.flatnonzero(~half & debated.errs(k))[:MOST_QUESTIONS].tolist()

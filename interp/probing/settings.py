@@ -1,0 +1,37 @@
+"""What an experiment with probes runs on, as settings. Knows names; loads nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from interp.models.layers import parse_layers
+from interp.models.settings import Loading
+from interp.options import LARGEST_SEED, option
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """Which models read which debates, and what is decoded from them.
+
+    >>> interp.probing.ProbeSettings(models=("organism", "organism-imad"), layers=(1, 2)).seeds
+    (0,)
+    """
+
+    models: tuple[str, ...] = option((), name="model", shown="the organism at every stage")
+    """Model: a preset, hub id, local folder or GGUF file. Repeat for several, the base first."""
+    loading: Loading = field(default=Loading())
+    transcripts: tuple[str, ...] = option((), shown="the experiment's own set")
+    """Debates: a JSON or JSONL file, or an embedded set (scripted, scripted-rotated, organism, organism-rotated,
+    organism-evil). Repeat for several."""
+    limit: int | None = option(None, min=1)
+    """Use only the first N transcripts."""
+    task: str = "arithmetic"
+    """Task that was debated; its grader decides which answers are the same."""
+    layers: tuple[int, ...] | None = option(None, parse=parse_layers, shown="all")
+    """Layers: all, or numbers and ranges such as 0,10-15."""
+    untrained: bool = True
+    """Also read the first model with random weights, as a control."""
+    jobs: int | None = option(None, min=1, max=1024, shown="one, or all cores for much data")
+    """Processes that fit probes."""
+    seeds: tuple[int, ...] = option((0,), name="seed", min=0, max=LARGEST_SEED)
+    """Random seed. Repeat for several."""
