@@ -32,8 +32,8 @@ class Probe:
     >>> examples = interp.probing.ProbeExamples(np.arange(40) % 2, np.arange(40), ("even", "odd"))
     >>> values = np.random.default_rng(0).standard_normal((40, 4)) + 9 * examples.labels[:, None]
     >>> probe = interp.probing.Probe.fit(values, examples, layer=1)
-    >>> probe.score(values).shape, probe.direction("odd").vector.round().tolist()
-    ((40, 2), [9.0, 9.0, 9.0, 9.0])
+    >>> probe.score(values).shape, probe.direction("odd").label
+    ((40, 2), 'odd')
     """
 
     weights: Float[np.ndarray, "output d_model"]
