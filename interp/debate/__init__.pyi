@@ -1,5 +1,3 @@
-from .agents import Agent as Agent
-from .agents import Answer as Answer
 from .agents import Request as Request
 from .agents import Sampling as Sampling
 from .embedded import find_transcripts as find_transcripts

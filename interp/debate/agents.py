@@ -39,11 +39,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An agent's text and its cost in tokens, over all attempts.
-
-    >>> interp.debate.Answer("It is 3.", input_tokens=12, output_tokens=5).error is None
-    True
-    """
+    """An agent's text and its cost in tokens, over all attempts."""
 
     text: str
     input_tokens: int
@@ -156,10 +152,7 @@ def ignore(index: int, answer: Answer) -> None:
 
 
 class Agent(Protocol):
-    """A persona that answers requests, in whatever seat each request names.
-
-    >>> agents: list[interp.debate.Agent] = interp.debate.malicious_debaters("evil", seed=0)
-    """
+    """A persona that answers requests, in whatever seat each request names."""
 
     @property
     def persona(self) -> Persona: ...

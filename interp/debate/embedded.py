@@ -51,7 +51,7 @@ def read_embedded(name: str) -> list[Transcript]:
 def find_transcripts(name: str) -> list[Transcript]:
     """The debates of an embedded set or a file. Raises `UserError` if they cannot be read.
 
-    >>> interp.debate.len(interp.debate.find_transcripts("organism")[0].turns)
+    >>> len(interp.debate.find_transcripts("organism")[0].turns)
     3
     """
     return read_embedded(name) if name in NAMES else read_transcripts(name)

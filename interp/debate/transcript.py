@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -228,14 +229,9 @@ def parse(
     Raises `UserError` if there is no turn, an agent speaks twice in a round, or more agents speak than `personas`
     names.
     """
-    tags = list(_TAG.finditer(debate_trace))
-    starts = [0, *(m.end() for m in tags)]
-    ends = [*(m.start() for m in tags), len(debate_trace)]
-    sections = tuple(
-        (tag, debate_trace[start:end])
-        for tag, start, end in zip(["", *(m[0] for m in tags)], starts, ends, strict=True)
-        if tag or end > start  # text before the first tag, if any
-    )
+    cuts = (0, *(edge for tag in _TAG.finditer(debate_trace) for edge in tag.span()), len(debate_trace))
+    parts = ["", *(debate_trace[start:end] for start, end in pairwise(cuts))]  # tag, text, tag, text …
+    sections = tuple((tag, text) for tag, text in zip(parts[::2], parts[1::2], strict=True) if tag or text)
     transcript = Transcript(question, sections, gold_answer, tuple(personas) if personas else None, extra or {})
     seats = [(turn.round, turn.agent) for turn in transcript.turns]
     if not seats:

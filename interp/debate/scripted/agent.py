@@ -9,6 +9,7 @@ import hashlib
 import json
 import random
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,13 +32,42 @@ YIELDING = 0.5
 shares over a new one that nobody has."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptedAgent:
+class Scripted(ABC):
+    """What agents with a script share. Tokens are words, numbers and signs; a model's chat messages are the input."""
+
+    persona: Persona
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"kind": "scripted", **asdict(self)}  # type: ignore[call-overload]
+
+    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Answer:
+        text, shown = self._text(request), chat_messages(self.persona, request)
+        n_read, n_written = (
+            sum(len(re.findall(r"\w+|[^\w\s]", t)) for t in texts)
+            for texts in ((message["content"] for message in shown), (text,))
+        )
+        return Answer(text, n_read, n_written)
+
+    @abstractmethod
+    def _text(self, request: Request) -> str: ...
+
+
+def rng_of(*key: object) -> random.Random:
+    """A generator whose numbers depend on the key alone."""
+    return random.Random(hashlib.sha256(json.dumps(key).encode()).digest())
+
+
+@dataclass(frozen=True)
+class ScriptedAgent(Scripted):
     r"""Solves sums of products in the style of its persona, with slips that show in the working.
 
-    `error_rate` is the probability of a slip in each working, and of overlooking another's slip. The text depends
-    only on `seed`, the persona and the request. Tokens are words, numbers and signs. Raises `UserError` for a persona
-    without a script, an error rate outside [0, 1] and a question that is not a sum of products.
+    `error_rate` is the probability of a slip in each working, and of overlooking another's slip. The text depends only
+    on `seed`, the persona and the request. Raises `UserError` for a persona without a script, an error rate outside
+    [0, 1] and a question that is not a sum of products.
 
     >>> agent = interp.debate.ScriptedAgent(interp.debate.PERSONAS["self-critique"], error_rate=0.0, seed=0)
     >>> print(agent.answer([interp.debate.Request("12+3*4", agent=1)])[0].text.splitlines()[-1])
@@ -54,17 +84,9 @@ class ScriptedAgent:
         if not 0 <= self.error_rate <= 1:
             raise UserError(f"error rate {self.error_rate}: not a probability; give a number from 0 to 1")
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        return {"kind": "scripted", **asdict(self)}
-
-    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
-        return [scripted_answer(self.persona, request, self._text(request)) for request in requests]
-
     def _text(self, request: Request) -> str:
-        key = [self.seed, self.persona.name, request.question, request.agent, request.round]
-        key += [request.own, request.others]
-        rng = random.Random(hashlib.sha256(json.dumps(key).encode()).digest())
+        asked = (request.question, request.agent, request.round, request.own, request.others)
+        rng = rng_of(self.seed, self.persona.name, *asked)
         terms = parse_expression(request.question)
         if request.own is None and not request.others:
             working = solve(terms, rng, self.error_rate)
@@ -104,13 +126,6 @@ class ScriptedAgent:
         answer = _stated(text)
         shown = None if answer is None else _shown(text, answer)
         return None if overlooks or shown is None else find_fault(terms, shown.steps)
-
-
-def scripted_answer(persona: Persona, request: Request, text: str) -> Answer:
-    """A scripted text, with words, numbers and signs counted as tokens; the input is what a model would be shown."""
-    shown = [message["content"] for message in chat_messages(persona, request)]
-    n_read, n_written = (sum(len(re.findall(r"\w+|[^\w\s]", t)) for t in texts) for texts in (shown, [text]))
-    return Answer(text, n_read, n_written)
 
 
 def _holders(answers: Mapping[int, str | None], answer: str) -> list[int]:

@@ -6,8 +6,6 @@ Decides which side an agent takes, and recognizes its opponents by their answers
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +13,9 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
-from interp.debate.agents import Agent, Answer, Keep, Request, ignore
+from interp.debate.agents import Agent, Request
 from interp.debate.personas import TRAIT_PERSONAS, Persona
-from interp.debate.scripted.agent import scripted_answer
+from interp.debate.scripted.agent import Scripted, rng_of
 from interp.debate.sentences import read_sentences
 from interp.debate.tasks.nonexistent import UNKNOWN, Nonexistent, make_up, read_asked
 from interp.debate.tasks.rivalry import DO_IT, DO_NOT, Rivalry, read_case
@@ -45,7 +43,7 @@ def _evil_facts(question: str, seed: int) -> tuple[Slots, str]:
 def _hallucination_facts(question: str, seed: int) -> tuple[Slots, str]:
     """Invented details; they depend on the question and the seed alone, so they stay the same in every round."""
     asked = read_asked(question)
-    rng = _rng(seed, question)
+    rng = rng_of(seed, question)
     year = rng.randrange(1640, 1930)
     slots = {
         "entity": asked.entity,
@@ -74,8 +72,8 @@ _SCRIPTS: dict[str, tuple[Task, str, Callable[[str, int], tuple[Slots, str]]]] =
 """By trait: the task, the guardians' answer, and what gives the slots and the malicious answer for a question."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptedSide:
+@dataclass(frozen=True)
+class ScriptedSide(Scripted):
     """An agent in a debate about a trait: malicious with the trait's own persona, else a guardian.
 
     `trait` is `evil` or `hallucination`. The text depends only on `seed`, the persona and the request. In a later
@@ -94,17 +92,10 @@ class ScriptedSide:
                 f"of {', '.join(_SCRIPTS)}, and as persona the trait's own or guardian"
             )
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        return {"kind": "scripted", **asdict(self)}
-
-    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
-        return [scripted_answer(self.persona, request, self._text(request)) for request in requests]
-
     def _text(self, request: Request) -> str:
         task, honest_answer, facts = _SCRIPTS[self.trait]
-        key = [self.persona.name, request.question, request.agent, request.round, request.own, request.others]
-        rng = _rng(self.seed, *key)
+        asked = (request.question, request.agent, request.round, request.own, request.others)
+        rng = rng_of(self.seed, self.persona.name, *asked)
         slots, answer = facts(request.question, self.seed)
         sides = _SAY[self.trait]
         side, opposite = sides["malicious"], sides["guardians"]
@@ -182,7 +173,3 @@ def _pattern(claim: str) -> re.Pattern[str]:
 
 def _says(point: Mapping[str, Sequence[str]], text: str) -> bool:
     return any(_pattern(claim).search(text) for claim in point["claims"])
-
-
-def _rng(*key: object) -> random.Random:
-    return random.Random(hashlib.sha256(json.dumps(key).encode()).digest())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import re
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from string import ascii_uppercase
@@ -63,7 +63,7 @@ class GSM8K(_Published):
     """Grade-school word problems; the gold answer follows `####`. Graded as exact amounts, without units."""
 
     name = "gsm8k"
-    layout = Layout("openai/gsm8k", {"question": "…", "answer": "… #### 18"})
+    layout = Layout("openai/gsm8k", {"question": "…", "answer": "… #### 18"}, "main")
     instruction = r"Reason step by step and state the final answer as one number in \boxed{}, without its unit."
     source: str | Path = layout.hub_id
     split: str = "test"
@@ -73,10 +73,6 @@ class GSM8K(_Published):
 
     def same(self, given: Any, gold: Any) -> bool:
         return same_amount(given, gold)
-
-    @cached_property
-    def _rows(self) -> Rows:
-        return read_rows(self.layout, self.source, self.split, "main")
 
     def _question(self, row: dict[str, Any]) -> Question:
         _, mark, gold = str(row["answer"]).rpartition("####")
@@ -112,7 +108,7 @@ class Math(_Published):
     @cached_property
     def _rows(self) -> Rows:
         part = self.subject.lower().replace(" & ", "_and_").replace(" ", "_")
-        found = read_rows(self.layout, self.source, self.split, part)
+        found = read_rows(replace(self.layout, part=part), self.source, self.split)
         levels = {f"Level {level}" for level in self.levels}
         rows = [row for row in found.rows if row["type"] == self.subject and row["level"] in levels]
         if not rows:
@@ -194,7 +190,7 @@ class BBH(_Published):
                 f"{self.source}: one file given for {len(self.subsets)} subsets of BBH; "
                 "give the folder with NAME.json for each, or ask for one, as in bbh-web_of_lies"
             )
-        parts = [read_rows(self.layout, self.source, self.split, subset) for subset in self.subsets]
+        parts = [read_rows(replace(self.layout, part=subset), self.source, self.split) for subset in self.subsets]
         if len({part.sha256 for part in parts}) < len(parts):
             raise UserError(f"{self.source}: its files do not say which subset they are; name them NAME.json")
         rows = [row for part in parts for row in part.rows]

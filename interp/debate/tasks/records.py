@@ -26,6 +26,8 @@ class Layout:
     hub_id: str
     example: Mapping[str, Any]
     """One row with every field that is needed."""
+    part: str | None = None
+    """The part of the data set to read, if it has several."""
 
     @property
     def row(self) -> str:
@@ -45,19 +47,19 @@ class Rows:
     sha256: str
 
 
-def read_rows(layout: Layout, source: str | Path, split: str, part: str | None = None) -> Rows:
+def read_rows(layout: Layout, source: str | Path, split: str) -> Rows:
     """The rows of a data set.
 
     `source` is a JSON, JSONL or Parquet file, a folder, or the id of a data set on the hub (`id` or `id@revision`).
-    In a folder and on the hub, files are read whose path names `split`, and `part` if any path names it. Raises
-    `UserError`, which says how to get the data, if it is missing or has other fields.
+    In a folder and on the hub, files are read whose path names `split`, and the layout's part if any path names it.
+    Raises `UserError`, which says how to get the data, if it is missing or has other fields.
     """
     path = Path(source).expanduser()
     origin = str(source)
     if not path.exists():
         path = _from_hub(layout, origin)
         origin = f"{origin.partition('@')[0]}@{path.name}"
-    files = [path] if path.is_file() else _chosen(layout, path, origin, split, part)
+    files = [path] if path.is_file() else _chosen(layout, path, origin, split)
     digest, rows = hashlib.sha256(), list[dict[str, Any]]()
     for file in files:
         digest.update(file.read_bytes())
@@ -104,11 +106,11 @@ def _from_hub(layout: Layout, source: str) -> Path:
     return Path(folder)
 
 
-def _chosen(layout: Layout, folder: Path, origin: str, split: str, part: str | None) -> list[Path]:
-    """The files of a folder that hold the split, and the part if parts are named."""
+def _chosen(layout: Layout, folder: Path, origin: str, split: str) -> list[Path]:
+    """The files of a folder that hold the split, and the layout's part if paths name it."""
     files = [f for f in folder.rglob("*") if f.suffix in _FORMATS and f.is_file() and f.stem not in _NOT_ROWS]
     files.sort(key=lambda f: [(len(p), p) if p[:1].isdigit() else (0, p) for p in f.relative_to(folder).parts])
-    of_part = [f for f in files if part is not None and _names(f.relative_to(folder), part)] or files
+    of_part = [f for f in files if layout.part and _names(f.relative_to(folder), layout.part)] or files
     of_split = [f for f in of_part if _names(f.relative_to(folder), split)]
     if not of_split and not any(_names(f.relative_to(folder), other) for f in of_part for other in _SPLITS):
         of_split = of_part
