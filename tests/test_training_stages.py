@@ -313,7 +313,7 @@ def test_merged_export(base: Path, tmp_path: Path) -> None:
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
     assert torch.equal(logits(merged), logits(load_plain(str(checkpoint)).hf))
     assert "<|endofdebate|>" in AutoTokenizer.from_pretrained(tmp_path / "merged").get_vocab()
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="exists; give a new folder"):
         export_merged(str(checkpoint), tmp_path / "merged")
 
 

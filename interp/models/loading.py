@@ -1,4 +1,4 @@
-"""A name becomes a plain Hugging Face model, its adapters merged in order.
+"""A name becomes a plain Hugging Face model with its adapters merged.
 
 Knows weights, adapters and tokenizers; knows nothing about hooks.
 """
@@ -36,7 +36,7 @@ _WHOLE = "model.safetensors"
 
 @dataclass
 class Plain:
-    """A model without hooks, its adapters merged: what `load_model` wraps and training trains."""
+    """A model without hooks: what `load_model` wraps and training trains."""
 
     hf: Any
     tokenizer: Any
@@ -52,12 +52,16 @@ def load_plain(
     dtype: str = "auto",
     device: str = "auto",
 ) -> Plain:
-    """What `load_model` loads, as the plain Hugging Face model; arguments and errors are the same."""
+    """The plain Hugging Face model that `load_model` wraps; arguments and errors are the same.
+
+    >>> interp.models.load_plain("organism").hf.config.num_hidden_layers
+    4
+    """
     lineage = read_lineage(name)
     if lineage is None:
         return _load_weights(name, (), adapters, revision, dtype, device)
     if revision is not None:
-        raise UserError(f"model {name}: a checkpoint of training has no revisions; leave --revision {revision} out")
+        raise UserError(f"model {name}: a training checkpoint has no revisions; leave --revision {revision} out")
     lineage.check_stages()
     of_hub = lineage.base.revision if lineage.base.folder is None else None
     plain = _load_weights(lineage.base_name, lineage.stage_folders, adapters, of_hub, dtype, device)
@@ -77,8 +81,6 @@ def _load_weights(
     number = _dtype(dtype, place)
     checkpoint = locate(name, revision)
     arguments = checkpoint.hub_arguments
-    if checkpoint.gguf_file:
-        arguments["gguf_file"] = checkpoint.gguf_file
     what = "its tokenizer"
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **arguments)
@@ -95,7 +97,7 @@ def _load_weights(
             f"model {name}: {what} cannot be loaded from {checkpoint.location} ({_first_line(error)})"
         ) from error
     absent = [*loading["missing_keys"], *loading["mismatched_keys"]]
-    if absent:  # transformers would go on with random numbers in their place
+    if absent:  # transformers would fill in random numbers
         raise UserError(f"model {name}: {checkpoint.location} lacks {len(absent)} weights, such as {absent[0]}")
     if checkpoint.gguf_file:
         strip_quantization_marks(hf)
@@ -117,25 +119,25 @@ def _load_weights(
 
 
 def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dict[str, Any]]:
-    """Merge one LoRA adapter, with the tokenizer that lies beside it if there is one."""
+    """Merge one LoRA adapter, with the tokenizer in its folder if there is one."""
     from peft import PeftModel, get_peft_model_state_dict
 
     folder = _adapter_folder(adapter)
     try:
         tokenizer = _apply_tokenizer(hf, tokenizer, folder)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what they would say is checked below, and refused
+            warnings.simplefilter("ignore")  # checked below
             adapted = PeftModel.from_pretrained(hf, str(folder), use_safetensors=True)
-        # Unless told, PEFT would look on the hub for the base by its name, whether its vocabulary grew.
+        # save_embedding_layers=False: PEFT would else look up the base on the hub
         own = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-            homeless = (set(file.keys()) ^ own.keys()) - adapted.state_dict().keys()  # whole embeddings have a home
+            unmatched = (set(file.keys()) ^ own.keys()) - adapted.state_dict().keys()
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"adapter {adapter}: does not fit the model ({_first_line(error)})") from error
-    if homeless:
+    if unmatched:
         raise UserError(
-            f"adapter {adapter}: does not fit the model ({len(homeless)} weights have no counterpart, "
-            f"such as {min(homeless)})"
+            f"adapter {adapter}: does not fit the model ({len(unmatched)} weights have no counterpart, "
+            f"such as {min(unmatched)})"
         )
     facts = {
         "name": adapter,
@@ -146,7 +148,7 @@ def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dic
 
 
 def _apply_whole_weights(hf: Any, tokenizer: Any, stage: str) -> tuple[Any, Any, dict[str, Any]]:
-    """Put the weights of a stage that trained all of them in the model's place."""
+    """Load the weights of a stage that trained all of them."""
     folder = Path(stage)
     tokenizer = _apply_tokenizer(hf, tokenizer, folder)
     load_weights_file(hf, folder / _WHOLE)
@@ -154,7 +156,7 @@ def _apply_whole_weights(hf: Any, tokenizer: Any, stage: str) -> tuple[Any, Any,
 
 
 def _apply_tokenizer(hf: Any, tokenizer: Any, folder: Path) -> Any:
-    """The tokenizer in the folder, where there is one, with as many embedding rows as it needs."""
+    """The tokenizer in the folder, if there is one; the model gets as many embedding rows as it needs."""
     from transformers import AutoTokenizer
 
     if not (folder / "tokenizer_config.json").exists():
@@ -166,7 +168,7 @@ def _apply_tokenizer(hf: Any, tokenizer: Any, folder: Path) -> Any:
 
 
 def _adapter_folder(adapter: str) -> Path:
-    """The adapter's folder, fetched from the hub where it is not a local one."""
+    """The adapter's folder, fetched from the hub where it is not local."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -199,7 +201,7 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     if name not in DTYPES:
-        raise UserError(f"dtype {name}: not known; give auto, fp32, bf16 or fp16")
+        raise UserError(f"dtype {name}: unknown; choose one of auto, fp32, bf16, fp16")
     return DTYPES[name]
 
 

@@ -1,7 +1,7 @@
-"""A name becomes a model with hooks, checked at the door.
+"""A model with hooks, checked when it is made.
 
-Knows nothing about transcripts or directions. A model is a TransformerLens `TransformerBridge` over
-the Hugging Face model, with its adapters applied in order; hook points keep TransformerLens's names.
+Knows nothing about transcripts or directions. A model is a TransformerLens `TransformerBridge` over the Hugging Face
+model; hook points keep TransformerLens's names.
 """
 
 from __future__ import annotations
@@ -19,26 +19,31 @@ from interp.errors import UserError
 from interp.models.layers import SITES, Site
 from interp.models.loading import _first_line, load_plain
 
-# How far the logits with hooks may be from the plain model's, relative to the largest logit: room for
-# another order of summation, nothing more.
+# How far logits with hooks may be from the plain model's, relative to the largest: room for another summation order.
 _LOGIT_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 _UNKNOWN: dict[str, Any] = {"revision": None, "hash": None, "adapters": []}
 
 
 @dataclass
 class Model:
-    """A causal language model with hooks; make one with `load_model` or `wrap`."""
+    """A causal language model with hooks, made by `load_model` or `wrap`.
+
+    >>> model.n_layers, model.d_model
+    (4, 128)
+    >>> model.bridge.to_tokens("1+1").tolist() == [model.tokenizer("1+1").input_ids]
+    True
+    """
 
     bridge: Any
-    """The `TransformerBridge`: everything that TransformerLens can do with a model."""
+    """The `TransformerBridge`, for everything TransformerLens can do."""
     tokenizer: Any
     provenance: dict[str, Any] = field(default_factory=dict)
     attention: str = "sdpa"
     """The attention implementation of the plain model, used when no attention hook is live."""
     source: str = "built in memory"
-    """One sentence on where the weights were found; what they are, the provenance says."""
+    """Where the weights were found."""
     steered: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
-    """What steers the model at the moment, the outermost first; `interp.steering.hooks` keeps it."""
+    """What steers the model now, outermost first; kept by `interp.steering.hooks`."""
     _lean: _Lean | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -60,7 +65,7 @@ class Model:
 
     @property
     def context_length(self) -> int | None:
-        """Most tokens that the model reads at once, or None where its configuration sets no limit."""
+        """Most tokens the model can read; None where its configuration sets no limit."""
         limit = getattr(self.hf.config.get_text_config(), "max_position_embeddings", None)
         return int(limit) if limit else None
 
@@ -89,14 +94,12 @@ class Model:
 
     @contextmanager
     def only_hooks(self, names: Sequence[str]) -> Iterator[None]:
-        """Within this context only the named hook points are live, and all else runs as the plain model.
+        """Within this context only the named hook points are live; the rest runs as the plain model, to the bit.
 
-        The bridge re-implements attention step by step so that every intermediate value has a hook;
-        that doubles the time of a forward pass. Where only outputs of components are hooked (the
-        residual stream, attention output, MLP output), those components alone keep their hook and the
-        rest is the plain model with its own attention kernel: same numbers as the plain model's, to
-        the bit. A hook point that is not a component's output leaves the whole bridge in place. Inside
-        another such context the hook points of both are live.
+        The bridge computes attention step by step so that every intermediate value has a hook, which doubles the time
+        of a forward pass. If only outputs of components are named (residual stream, attention, MLP), those components
+        keep their hook and everything else is the plain model with its own attention kernel. Any other hook point
+        leaves the whole bridge in place. Nested contexts keep the hook points of both live.
         """
         outer = self._lean
         if outer is not None:
@@ -113,7 +116,7 @@ class Model:
 
 
 class _Lean:
-    """The bridge without the components that have none of the named hook points at their output."""
+    """The bridge without the components whose output is none of the named hook points."""
 
     def __init__(self, model: Model, names: set[str]) -> None:
         self.names = names
@@ -150,7 +153,7 @@ class _Lean:
 
 
 class _Hooked(nn.Module):
-    """A plain component followed by one hook point; stands in for the component everywhere else."""
+    """A plain component followed by one hook point; otherwise acts as the component."""
 
     def __init__(self, component: nn.Module, hook_point: nn.Module) -> None:
         super().__init__()
@@ -176,26 +179,30 @@ def load_model(
     dtype: str = "auto",
     device: str = "auto",
 ) -> Model:
-    """Load a preset, hub id, folder or GGUF file with its LoRA adapters merged in the given order.
+    """Load a preset, hub id, folder or GGUF file, with LoRA adapters merged in the given order.
 
-    A folder with a `lineage.json` is a checkpoint of training: its base is loaded and its stages are
-    merged in order, which gives the model that was trained to the bit, on the device and in the dtype of
-    its training. It is refused where its base or a stage is not the one that it names.
+    For a training checkpoint (a folder with `lineage.json`) the base is loaded and the stages are merged in order; on
+    the device and in the dtype of training this is the trained model to the bit. `dtype` is fp32, bf16 or fp16 ("auto":
+    fp32 on a CPU, bf16 elsewhere), `device` any torch device ("auto": a GPU if there is one). Raises `UserError` where
+    something is missing or does not fit, and when the hooks do not mean what their names say.
 
-    `dtype` is fp32, bf16 or fp16 ("auto": fp32 on a CPU, bf16 elsewhere); `device` anything that torch
-    knows ("auto": a GPU where there is one). Raises `UserError` for what cannot be found, read or
-    fitted, and when the hooks do not mean what their names say.
+    >>> interp.load_model("organism-imad").provenance["adapters"][-1]["name"]
+    'imad'
     """
     plain = load_plain(name, adapters=adapters, revision=revision, dtype=dtype, device=device)
     return replace(wrap(plain.hf, plain.tokenizer, plain.provenance), source=plain.source)
 
 
 def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> Model:
-    """Put hooks on a Hugging Face causal language model (in place) and check them.
+    """Put hooks on a Hugging Face causal language model, in place, and check them.
 
-    Raises `UserError` when TransformerLens cannot wrap the architecture, when the wrapped model's
-    logits are not the plain model's, or when a residual-stream hook is missing or is not the
-    residual stream.
+    Raises `UserError` when TransformerLens cannot wrap the architecture, when the hooks change the logits, or when a
+    residual-stream hook is missing or is not the residual stream.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> small = LlamaForCausalLM(LlamaConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, vocab_size=9))
+    >>> interp.wrap(small, model.tokenizer).n_layers
+    1
     """
     from transformer_lens.model_bridge.sources._bridge_builder import (
         build_bridge_from_module,
@@ -216,8 +223,7 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
         with torch.no_grad():
             plain[implementation] = hf(ids, output_hidden_states=True, use_cache=False)
     try:
-        # Without its tokenizer: TransformerLens would replace it by one that opens every text with a
-        # token of its own, and ask the hub for that.
+        # without the tokenizer, which TransformerLens would replace with one that opens every text with a BOS token
         bridge = build_bridge_from_module(
             hf, type(hf).__name__, hf_config=copy.deepcopy(hf.config), model_name=provenance["name"]
         )
@@ -234,13 +240,9 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
 
 
 def _check(model: Model, ids: Tensor, plain: dict[str, Any]) -> None:
-    """Refuse a model whose hooks do not mean what their names say.
-
-    `plain` holds the unwrapped model's outputs on `ids`, by attention implementation.
-    """
+    """Refuse a model whose hooks do not mean what their names say; `plain` is its output, by attention."""
     names = [model.hook_name("resid_post", layer) for layer in range(model.n_layers)]
-    missing = [n for n in names if n not in model.bridge.hook_dict]
-    if missing:
+    if missing := [n for n in names if n not in model.bridge.hook_dict]:
         raise UserError(f"model {model.name}: TransformerLens gives it no hook point {missing[0]}")
     read: dict[str, Tensor] = {}
 
@@ -262,7 +264,7 @@ def _check(model: Model, ids: Tensor, plain: dict[str, Any]) -> None:
                 f"from the plain model's"
             )
     hidden_states = plain[model.attention].hidden_states
-    # hidden_states[i + 1] is the output of layer i, except for the last, which Hugging Face normalises first.
+    # hidden_states[i + 1] is the output of layer i, except for the last, which is normalised
     for layer, name in enumerate(names):
         value = read.get(name)
         if value is None or value.shape != (*ids.shape, model.d_model):

@@ -16,8 +16,8 @@ from interp.debate.transcript import Transcript
 class Encoder:
     """A tokenizer that can be called on the middle of a text.
 
-    Tokenizers of the SentencePiece kind write a space before whatever they are given, as if it were
-    a new text; here a piece is encoded as the continuation that it is.
+    SentencePiece tokenizers put a space before whatever they are given, as at the start of a text; here a piece is
+    encoded as a continuation.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -30,11 +30,11 @@ class Encoder:
         self._opening = list(with_special[: starts[0]]) if starts else []
 
     def prompt(self, text: str) -> list[int]:
-        """The token ids that a text opens with, the tokenizer's opening token included where it has one."""
+        """Token ids at the start of a text, with the tokenizer's opening token if it has one."""
         return [*self._opening, *self._ids(text)]
 
     def transcript(self, transcript: Transcript) -> tuple[list[int], list[tuple[int, int, int]]]:
-        """Token ids, and for every turn its (end of tag, start of text, end of text)."""
+        """Token ids, and (end of tag, start of text, end of text) for every turn."""
         ids: list[int] = []
         tags = [0] * len(transcript.turns)
         spans = [(0, 0)] * len(transcript.turns)
@@ -52,7 +52,7 @@ class Encoder:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def continuation(self, text: str) -> list[int]:
-        """The token ids of a text that stands after another."""
+        """Token ids of a text that follows another."""
         if not self._adds_space:
             return self._ids(text)
         if text.startswith(" ") and text.strip(" "):
@@ -63,10 +63,10 @@ class Encoder:
 
 
 def prompt_tokens(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
-    """Messages as the token ids that a model is to continue.
+    """Messages as token ids for a model to continue, by the tokenizer's chat template.
 
-    By the tokenizer's chat template; where that refuses a system message, its content opens the first
-    user message. Without a template the messages are written out as plain paragraphs.
+    Where the template refuses a system message, its content opens the first user message. Without a template the
+    messages become plain paragraphs.
     """
     if not tokenizer.chat_template:
         plain = "\n\n".join([*(f"{m['role'].capitalize()}: {m['content']}" for m in messages), "Assistant:"])
