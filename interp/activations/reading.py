@@ -1,8 +1,7 @@
-"""Transcripts to activations: one causal pass each, every chosen layer and turn out of that pass.
+"""Transcripts to activations: one causal pass each gives every chosen layer and turn.
 
-Knows models and corpora, nothing about what the activations are for. Readings are streamed batch by
-batch, so memory does not grow with the number of transcripts: feed them to a running mean
-(`interp.directions.MeanDifference`) or to a store on disk (`interp.activations.store`).
+Knows models and corpora, nothing about what the activations are for. Readings are streamed batch by batch, in constant
+memory: feed them to `interp.directions.MeanDifference` or to a store on disk (`interp.activations.store`).
 """
 
 from __future__ import annotations
@@ -31,20 +30,18 @@ POSITIONS: dict[str, Callable[[TurnTable], Ranges]] = {
     "mean": lambda turns: (turns.start, turns.stop),
     "tag": lambda turns: (turns.tag - 1, turns.tag),
 }
-"""Where a turn is read, as a range of tokens to average over: the last token of its text (the paper's
-choice), all of its text, or the last token of its tag, before anything is said."""
+"""Where a turn is read, as a range of tokens to average over: the last token of its text (the paper's choice), all of
+its text, or the last token of its tag, before the agent speaks."""
 
 
 @dataclass(frozen=True)
 class Readings:
-    """The activations of some whole transcripts' turns.
-
-    `values` are float32 of shape [turn, position, layer, d_model]; `rows` are the turns' rows in the
-    corpus's table. A turn without text has NaN where its text would be read.
-    """
+    """The activations of all turns of some transcripts."""
 
     rows: Int[np.ndarray, " turn"]
+    """The turns' rows in the corpus's table."""
     values: Float[np.ndarray, "turn position layer d_model"]
+    """In float32; NaN where a turn has no text to read."""
     transcripts: tuple[int, ...]
 
 
@@ -61,27 +58,31 @@ def stream(
 ) -> Iterator[Readings]:
     """Read every turn of the corpus, in batches of transcripts of similar length.
 
-    One pass without the LM head a transcript, stopped after the deepest chosen layer. `batch_tokens`
-    bounds a batch with its padding (a single longer transcript is its own batch); `done` names
-    transcripts to leave out. Neither batching nor the padding side changes what is read.
+    One pass per transcript without the LM head, stopped after the deepest chosen layer. `batch_tokens` bounds a batch
+    with its padding (a longer transcript is its own batch); transcripts in `done` are left out. Neither batching nor
+    the padding side changes what is read.
+
+    >>> corpus = interp.activations.Corpus.build(transcripts[:2], model.tokenizer)
+    >>> [readings.values.shape for readings in interp.activations.stream(model, corpus, layers=[1, 2])]
+    [(9, 1, 2, 128)]
     """
     chosen = model.chosen_layers(layers)
     if unknown := set(positions) - POSITIONS.keys():
-        raise UserError(f"position {', '.join(unknown)}: not known; give one of {', '.join(POSITIONS)}")
+        raise UserError(f"position {', '.join(unknown)}: unknown; choose one of {', '.join(POSITIONS)}")
     names = [model.hook_name(site, layer) for layer in chosen]
     ranges = [POSITIONS[p](corpus.turns) for p in positions]
     empty = corpus.turns.start == corpus.turns.stop
     with model.only_hooks(names), torch.inference_mode():
         for batch in _batches(corpus, batch_tokens, done):
             rows = np.concatenate([np.flatnonzero(corpus.turns.transcript == t) for t in batch])
-            # what comes after the last turn changes nothing that is read
+            # what follows the last turn changes nothing that is read
             ends = [corpus.turns.stop[corpus.turns.transcript == t].max() for t in batch]
             ids, offsets = _pad([corpus.ids[t][:end] for t, end in zip(batch, ends, strict=True)], padding)
             place = {t: i for i, t in enumerate(batch)}
             in_batch = np.array([place[t] for t in corpus.turns.transcript[rows]])
             spans = []
             for start, stop in ranges:
-                # an empty turn has no token of its own: read any, and erase it below
+                # an empty turn has no token: read another one, replaced by NaN below
                 first = np.where(empty[rows], stop[rows] - 1, start[rows])
                 spans.append(np.stack([first, stop[rows]], axis=1) + offsets[in_batch][:, None])
             read = _forward(model, names, ids, padding, offsets, in_batch, np.stack(spans, axis=1))
@@ -92,7 +93,7 @@ def stream(
 
 
 def _batches(corpus: Corpus, batch_tokens: int, done: Collection[int]) -> Iterator[list[int]]:
-    """Transcripts by length, longest first, so that a batch that does not fit fails at once."""
+    """Transcripts by length, the longest first: a batch that does not fit in memory fails at once."""
     left = sorted(set(corpus.usable) - set(done), key=lambda t: (-len(corpus.ids[t]), t))
     while left:
         n = max(1, batch_tokens // len(corpus.ids[left[0]]))
@@ -101,7 +102,7 @@ def _batches(corpus: Corpus, batch_tokens: int, done: Collection[int]) -> Iterat
 
 
 def _pad(sequences: Sequence[Sequence[int]], padding: str) -> tuple[Int[np.ndarray, "b s"], Int[np.ndarray, " b"]]:
-    """One rectangle of ids, and where each sequence starts in it."""
+    """A rectangle of ids, and where each sequence starts in it."""
     length = max(map(len, sequences))
     ids = np.zeros((len(sequences), length), dtype=np.int64)
     offsets = np.array([length - len(s) if padding == "left" else 0 for s in sequences])
@@ -110,8 +111,24 @@ def _pad(sequences: Sequence[Sequence[int]], padding: str) -> tuple[Int[np.ndarr
     return ids, offsets
 
 
+def read_last(
+    model: Model, prompts: Sequence[Sequence[int]], *, layers: Sequence[int], site: Site, batch_size: int
+) -> Float[np.ndarray, "prompt layer d_model"]:
+    """The activations at each prompt's last token, in float32."""
+    names = [model.hook_name(site, layer) for layer in layers]
+    read = []
+    with model.only_hooks(names), torch.inference_mode():
+        for start in range(0, len(prompts), batch_size):
+            batch = prompts[start : start + batch_size]
+            ids, offsets = _pad(batch, "right")
+            ends = np.array([len(prompt) for prompt in batch])
+            spans = np.stack([ends - 1, ends], axis=1)[:, None]
+            read.append(_forward(model, names, ids, "right", offsets, np.arange(len(batch)), spans)[:, 0])
+    return np.ascontiguousarray(np.concatenate(read))
+
+
 class _DeepestLayerReached(Exception):  # noqa: N818 - a signal, not an error
-    """Ends a forward pass: nothing after this is needed."""
+    """Ends a forward pass."""
 
 
 def _forward(
@@ -123,7 +140,7 @@ def _forward(
     in_batch: Int[np.ndarray, " turn"],
     spans: Int[np.ndarray, "turn position 2"],
 ) -> Float[np.ndarray, "turn position layer d_model"]:
-    """One pass over a batch; every span's mean at every hook point, in float32."""
+    """One pass over a batch: the mean over every span at every hook point, in float32."""
     lengths = rearrange(spans[..., 1] - spans[..., 0], "t p -> (t p)")
     batch_index = np.repeat(np.repeat(in_batch, spans.shape[1]), lengths)
     token_index = np.concatenate([np.arange(a, b) for a, b in rearrange(spans, "t p two -> (t p) two")])
@@ -131,7 +148,7 @@ def _forward(
     at = to_device(batch_index * ids.shape[1] + token_index)
     averaged = bool((lengths > 1).any())
     segment_lengths = to_device(lengths)
-    # One buffer, taken before the pass: small pieces that outlive the large ones around them would fragment memory.
+    # One buffer, allocated before the pass: small pieces among large short-lived ones would fragment memory.
     read = torch.empty(len(names), len(lengths), model.d_model, device=model.device)
     reached: set[int] = set()
 
@@ -149,7 +166,7 @@ def _forward(
 
     arguments: dict[str, Any] = {"input_ids": to_device(ids), "use_cache": False}
     if padding == "left":
-        # Right padding needs neither: nothing attends to what comes after it.
+        # right padding needs neither: no token attends to later ones
         position = to_device(np.arange(ids.shape[1])[None] - offsets[:, None])
         arguments |= {"attention_mask": (position >= 0).long(), "position_ids": position.clamp(min=0)}
     with (

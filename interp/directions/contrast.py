@@ -1,4 +1,4 @@
-"""Which turns are held against which, and the mean differences that come of it.
+"""Which turns are compared with which, and the mean differences between them.
 
 Knows tables of turns and arrays of activations; knows nothing about models or text.
 """
@@ -21,7 +21,12 @@ from interp.options import one_of
 
 @dataclass(frozen=True)
 class Contrast:
-    """Which turns are held against which: one group a transcript and round with every label once."""
+    """Which turns are compared: one group per transcript and round, with every label once.
+
+    >>> corpus = interp.activations.Corpus.build(transcripts[:3], model.tokenizer)
+    >>> interp.directions.Contrast.build(corpus.turns, corpus.questions).labels
+    ('agent 1', 'agent 2', 'agent 3')
+    """
 
     labels: tuple[str, ...]
     rows: Int[np.ndarray, "group label"]
@@ -35,29 +40,24 @@ class Contrast:
     def build(turns: TurnTable, questions: Sequence[str], by: By = "agent", text_needed: bool = True) -> Contrast:
         """Group the turns by transcript and round and label them by agent or by persona.
 
-        A group in which a label is missing, occurs twice or (with `text_needed`) has no text is
-        skipped and named. Raises `UserError` when no group is left or personas are not known.
+        A group in which a label is missing, occurs twice or (with `text_needed`) has no text is skipped. Raises
+        `UserError` when no group is left or personas are unknown.
         """
         one_of("by", by, get_args(By))
         if by == "persona" and not all(turns.persona):
-            raise UserError("the transcripts do not say which persona sits where; add personas, or use --by agent")
+            raise UserError("the transcripts do not say which persona has which seat; add personas, or use --by agent")
         names = [f"agent {a}" for a in turns.agent] if by == "agent" else list(turns.persona)
-        if by == "agent":
-            labels = tuple(f"agent {a}" for a in np.unique(turns.agent))
-        else:
-            labels = tuple(dict.fromkeys(turns.persona[i] for i in np.lexsort((turns.agent, turns.transcript))))
+        order = np.argsort(turns.agent, kind="stable") if by == "agent" else np.lexsort((turns.agent, turns.transcript))
+        labels = tuple(dict.fromkeys(names[i] for i in order))
         if len(labels) < 2:
             raise UserError(f"the transcripts have only {labels[0]}; a contrast needs at least two")
-        groups: dict[tuple[int, int], list[int]] = {}
+        groups: dict[tuple[int, int], dict[str, list[int]]] = {}
         for row, key in enumerate(zip(turns.transcript.tolist(), turns.round.tolist(), strict=True)):
-            groups.setdefault(key, []).append(row)
+            groups.setdefault(key, {label: [] for label in labels})[names[row]].append(row)
         used: list[list[int]] = []
         skipped: list[Skip] = []
-        for (transcript, round_), members in sorted(groups.items()):
+        for (transcript, round_), by_label in sorted(groups.items(), key=lambda item: item[0]):
             reasons = []
-            by_label: dict[str, list[int]] = {label: [] for label in labels}
-            for row in members:
-                by_label[names[row]].append(row)
             for label, rows in by_label.items():
                 if not rows:
                     reasons.append(f"{label} is missing")
@@ -65,11 +65,12 @@ class Contrast:
                     reasons.append(f"{label} speaks {len(rows)} times")
                 elif text_needed and turns.start[rows[0]] == turns.stop[rows[0]]:
                     reasons.append(f"{label} says nothing")
+            members = [row for rows in by_label.values() for row in rows]
             if reasons:
                 question = questions[turns.question[members[0]]]
                 skipped.append(Skip(transcript + 1, question, round_, ", ".join(reasons)))
             else:
-                used.append([by_label[label][0] for label in labels])
+                used.append(members)
         if not used:
             first = skipped[0]
             raise UserError(
@@ -77,28 +78,33 @@ class Contrast:
                 f"(transcript {first.transcript}, round {first.round}) because {first.reason}"
             )
         table = np.array(used)
-        first_rows = table[:, 0]
-        return Contrast(labels, table, turns.question[first_rows], turns.round[first_rows], tuple(skipped))
+        return Contrast(labels, table, turns.question[table[:, 0]], turns.round[table[:, 0]], tuple(skipped))
 
     @property
     def rounds(self) -> tuple[int, ...]:
-        return tuple(int(r) for r in np.unique(self.round))
+        return tuple(np.unique(self.round).tolist())
 
 
 def differences(values: Float[np.ndarray, "group label *rest"]) -> Float[np.ndarray, "group label *rest"]:
     """Each label's activation minus the mean of the other labels' in its group.
 
-    x_k − mean over j≠k of x_j, which is A/(A−1) · (x_k − mean over all j), A labels.
+    x_k − mean over j≠k of x_j, which is A/(A−1) · (x_k − mean over all j) for A labels.
     """
     n_labels = values.shape[1]
     return (values - values.mean(axis=1, keepdims=True)) * np.float32(n_labels / (n_labels - 1))
 
 
 class MeanDifference:
-    """Mean differences from a stream of readings, in memory that does not grow with it.
+    """Mean differences from a stream of readings, in constant memory.
 
-    `partial_fit` takes readings of whole transcripts in any order; afterwards `vectors_` has shape
-    [label, layer, d_model] and `residual_norm_` [layer] is the mean length of the activations read.
+    `partial_fit` takes whole transcripts in any order; then `vectors_` is [label, layer, d_model], and
+    `residual_norm_` [layer] the mean length of the activations.
+
+    >>> corpus = interp.activations.Corpus.build(transcripts[:3], model.tokenizer)
+    >>> contrast = interp.directions.Contrast.build(corpus.turns, corpus.questions)
+    >>> readings = interp.activations.stream(model, corpus, layers=[1, 2])
+    >>> interp.directions.MeanDifference(contrast).fit(readings).vectors_.shape
+    (3, 2, 128)
     """
 
     def __init__(self, contrast: Contrast) -> None:
@@ -110,7 +116,7 @@ class MeanDifference:
     def partial_fit(
         self, rows: Int[np.ndarray, " turn"], values: Float[np.ndarray, "turn layer d_model"]
     ) -> MeanDifference:
-        """Add the turns in `rows` (of the turn table); raises `ValueError` where a group is cut in two."""
+        """Add the turns in `rows` (of the turn table); raises `ValueError` where a group is split."""
         inside = np.isin(self.contrast.rows, rows)
         if (inside.any(axis=1) != inside.all(axis=1)).any():
             raise ValueError("readings must hold whole transcripts")
@@ -124,7 +130,7 @@ class MeanDifference:
         return self
 
     def fit(self, stream: Iterable[Readings], position: int = 0) -> MeanDifference:
-        """Consume a whole stream, reading the given index on its position axis."""
+        """Consume a whole stream, at one index of its position axis."""
         for readings in stream:
             self.partial_fit(readings.rows, readings.values[:, position])
         return self

@@ -1,9 +1,8 @@
 """Subspaces of the residual stream: bases, their dimension, and the angles between them.
 
-Knows arrays of activations with factors (agent, persona, round) and questions; knows nothing about models.
-A factor's effects are the mean activations of its levels, beside the effects of the other factors: a least
-squares fit of all of them together, so that with seats and personas that are not fully crossed neither takes
-what is the other's. The subspace of a factor is spanned by its effects.
+Knows arrays of activations with factors (agent, persona, round) and questions; knows nothing about models. The effects
+of all factors' levels on the mean activation are fitted together by least squares, so that factors which are not fully
+crossed do not absorb each other's effects. A factor's subspace is spanned by its effects.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from interp.errors import UserError
 from interp.statistics import deal
 
 Factors = Mapping[str, Int[np.ndarray, " example"]]
-"""Levels of each factor, as numbers from 0."""
+"""Levels of each factor, counted from 0."""
 
 
 @dataclass(frozen=True)
 class Subspace:
-    """An orthonormal basis, by rows; of dimension 0 where there is nothing."""
+    """An orthonormal basis, by rows; it may have dimension 0."""
 
     basis: Float[np.ndarray, "k d_model"]
     sizes: Float[np.ndarray, " k"]
-    """How long the effects (or directions) that span it are along each row, in descending order."""
+    """Singular values of the effects (or directions) that span it, in descending order."""
 
     @property
     def dimension(self) -> int:
@@ -40,7 +39,7 @@ class Subspace:
         return Subspace(self.basis[:k], self.sizes[:k])
 
     def coordinates(self, values: Float[np.ndarray, "*rest d_model"]) -> Float[np.ndarray, "*rest k"]:
-        """The places of activations along the basis."""
+        """Coordinates of activations in the basis."""
         return np.asarray(values @ self.basis.T)
 
     def without(self, values: Float[np.ndarray, "*rest d_model"]) -> Float[np.ndarray, "*rest d_model"]:
@@ -49,7 +48,11 @@ class Subspace:
 
 
 def span(vectors: Float[np.ndarray, "n d_model"] | Sequence[Direction]) -> Subspace:
-    """The subspace of several directions: an orthonormal basis by singular value decomposition."""
+    """The subspace of several directions, by singular value decomposition.
+
+    >>> interp.directions.span([found[agent, 2] for agent in (1, 2, 3)]).dimension
+    2
+    """
     rows = vectors if isinstance(vectors, np.ndarray) else np.stack([d.vector for d in vectors])
     _, sizes, basis = np.linalg.svd(np.asarray(rows, dtype=np.float64), full_matrices=False)
     kept = sizes > 1e-6 * max(sizes[0], 1e-300)
@@ -57,31 +60,24 @@ def span(vectors: Float[np.ndarray, "n d_model"] | Sequence[Direction]) -> Subsp
 
 
 def effects(
-    values: Float[np.ndarray, "example d_model"], factors: Factors
+    values: Float[np.ndarray, "example d_model"], factors: Factors, question: Int[np.ndarray, " example"] | None = None
 ) -> dict[str, Float[np.ndarray, "level d_model"]]:
-    """The effect of each level of each factor on the mean activation; those of a factor sum to zero.
+    """The effect of each factor's levels on the mean activation (within questions, if given); a factor's sum to zero.
 
-    Raises `UserError` where the factors cannot be told apart, as seats and personas that never change places.
+    Raises `UserError` where factors cannot be separated, such as seats and personas that never rotate.
+
+    >>> levels = {"agent": np.tile([0, 1], 5)}
+    >>> interp.directions.effects(np.eye(10, 2)[:, :1] * 10, levels)["agent"].ravel()
+    array([ 1., -1.])
     """
-    columns, places = [np.ones((len(values), 1))], {}
-    width = 1
-    for name, levels in factors.items():
-        n = int(levels.max()) + 1
-        coded = np.eye(n)[levels][:, :-1] - (levels == n - 1)[:, None]  # the last level is minus the sum of the others
-        columns.append(coded)
-        places[name] = slice(width, width + n - 1)
-        width += n - 1
-    design = np.concatenate(columns, axis=1)
-    if np.linalg.matrix_rank(design) < design.shape[1]:
-        raise UserError(f"{', '.join(factors)} always change together: let the personas rotate through the seats")
-    solved = np.linalg.lstsq(design, np.asarray(values, dtype=np.float64), rcond=None)[0]
-    return {name: np.concatenate([solved[at], -solved[at].sum(axis=0, keepdims=True)]) for name, at in places.items()}
+    question = np.zeros(len(values), dtype=np.int64) if question is None else question
+    return _solve(within_question(values, question), {name: _within(each, question) for name, each in factors.items()})
 
 
 def within_question(
     values: Float[np.ndarray, "example d_model"], question: Int[np.ndarray, " example"]
 ) -> Float[np.ndarray, "example d_model"]:
-    """The activations minus the mean of their question's: what turns on the question alone cancels."""
+    """The activations minus their question's mean."""
     _, index, count = np.unique(question, return_inverse=True, return_counts=True)
     sums = np.zeros((len(count), values.shape[1]))
     np.add.at(sums, index, values)
@@ -90,12 +86,12 @@ def within_question(
 
 @dataclass(frozen=True)
 class FactorSubspace:
-    """The subspace of one factor, with what speaks for it."""
+    """The subspace of one factor, with the evidence for it."""
 
     subspace: Subspace
-    """Its dimension is the chosen one; 0 where no direction does better than none."""
+    """Of the chosen dimension; 0 where no direction predicts better than none."""
     gains: tuple[float, ...]
-    """By dimension, from 0: how much of the held-out effects the training questions' effects predict (1: all)."""
+    """By dimension from 0: the share of the held-out effects that the training questions' effects predict."""
     p: float
     """How often shuffled levels give a held-out effect as strong."""
     share_of_variance: float
@@ -112,13 +108,12 @@ def factor_subspace(
     n_shuffles: int = 99,
     seed: int = 0,
 ) -> FactorSubspace:
-    """The subspace of a factor beside the others, its dimension chosen by cross-validation over questions.
+    """The subspace of a factor given the others, its dimension chosen by cross-validation over questions.
 
-    For each fold the effects on the other questions, cut to their first k singular directions, predict those
-    on the fold's. The gain of k is one minus the squared error over the squared length; chosen is the smallest
-    k that is within one standard error (over folds) of the best. The test is Freedman and Lane's permutation
-    (1983): what the other factors leave of the activations is shuffled within each question; the statistic is the
-    inner product of the training questions' effects and the fold's.
+    For each fold the effects on the other questions, cut to their first k singular directions, predict the effects on
+    the fold's. The gain of k is one minus squared error over squared length; the smallest k within one standard error
+    (over folds) of the best is chosen. The test is Freedman and Lane's permutation (1983): the residuals after the
+    other factors are shuffled within each question; the statistic is the product of training and held-out effects.
     """
     centred = within_question(values, question)
     coded = {n: _within(levels, question) for n, levels in factors.items()}
@@ -131,7 +126,7 @@ def factor_subspace(
 
     fits = by_fold(centred)
     lost = np.array([[_lost(train, test, k) for k in range(len(train))] for train, test in fits])
-    gains = 1 - lost / max(lost[:, 0].mean(), 1e-300)  # of no direction everything is lost
+    gains = 1 - lost / max(lost[:, 0].mean(), 1e-300)  # with k = 0 all is lost
     mean, error = gains.mean(axis=0), gains.std(axis=0, ddof=1) / n_folds**0.5
     best = int(mean.argmax())
     dimension = int(np.flatnonzero(mean >= mean[best] - error[best])[0])
@@ -139,7 +134,10 @@ def factor_subspace(
 
     rng = np.random.default_rng(seed)
     rest = {n: c for n, c in coded.items() if n != name}
-    left = centred - np.concatenate(list(rest.values()), axis=1) @ _weights(centred, rest) if rest else centred
+    left = centred
+    if rest:
+        design = np.concatenate(list(rest.values()), axis=1)
+        left = centred - design @ (np.linalg.pinv(design.T @ design, hermitian=True) @ (design.T @ centred))
     strength = _strength(fits)
     shuffled = [_strength(by_fold(left[_shuffled_within(question, rng)])) for _ in range(n_shuffles)]
     p = (1 + sum(s >= strength for s in shuffled)) / (1 + n_shuffles)
@@ -149,9 +147,8 @@ def factor_subspace(
 def whole_subspace(
     values: Float[np.ndarray, "example d_model"], factors: Factors, name: str, question: Int[np.ndarray, " example"]
 ) -> Subspace:
-    """All that the effects of a factor span, beside the other factors; the strongest direction first."""
-    coded = {n: _within(levels, question) for n, levels in factors.items()}
-    return span(_solve(within_question(values, question), coded)[name])
+    """The span of a factor's effects given the other factors, the strongest direction first."""
+    return span(effects(values, factors, question)[name])
 
 
 def spread_subspace(
@@ -162,10 +159,10 @@ def spread_subspace(
     n_folds: int = 5,
     seed: int = 0,
 ) -> Subspace:
-    """Where the activations spread (an agent's turns, say): principal directions, the longest first.
+    """Principal directions of activations (an agent's turns, say), the longest first.
 
-    Their number is the one under which held-out questions are likeliest, in probabilistic principal component
-    analysis (Tipping and Bishop 1999): so many directions of their own, and the same variance along all others.
+    Their number maximises the likelihood of held-out questions under probabilistic principal component analysis
+    (Tipping and Bishop 1999).
     """
     fold = deal(question, n_folds, seed)
     d_model = values.shape[1]
@@ -189,13 +186,18 @@ def spread_subspace(
 
 
 def share_of_variance(subspace: Subspace, values: Float[np.ndarray, "example d_model"]) -> float:
-    """Which part of the variance of activations lies in the subspace, from 0 to 1."""
+    """The share of the activations' variance that lies in the subspace."""
     centred = values - values.mean(axis=0)
     return float((subspace.coordinates(centred) ** 2).sum() / (centred**2).sum())
 
 
 def principal_angles(first: Subspace, second: Subspace) -> Float[np.ndarray, " angle"]:
-    """The angles between two subspaces in degrees, ascending; as many as the smaller has dimensions."""
+    """The angles between two subspaces in degrees, ascending; as many as the smaller has dimensions.
+
+    >>> first, second = (interp.directions.span(np.eye(3)[rows]) for rows in ([0, 1], [1, 2]))
+    >>> interp.directions.principal_angles(first, second)
+    array([ 0., 90.])
+    """
     if not first.dimension or not second.dimension:
         return np.zeros(0)
     return np.sort(np.degrees(subspace_angles(first.basis.T, second.basis.T)))
@@ -204,10 +206,9 @@ def principal_angles(first: Subspace, second: Subspace) -> Float[np.ndarray, " a
 def random_angles(
     first: Subspace, dimension: int, n: int = 200, seed: int = 0, within: Subspace | None = None
 ) -> Float[np.ndarray, "draw angle"]:
-    """The angles between a subspace and random ones of a dimension, for comparison.
+    """The angles between a subspace and random ones of a given dimension, for comparison.
 
-    In few dimensions random subspaces are near one another. With `within`, they are drawn there: where the
-    activations spread, rather than anywhere; each row of that basis counts as much as its size.
+    With `within`, random subspaces are drawn there, along each row of its basis in proportion to its size.
     """
     rng = np.random.default_rng(seed)
     d_model = first.basis.shape[1]
@@ -218,13 +219,13 @@ def random_angles(
 
 @dataclass(frozen=True)
 class Angles:
-    """The principal angles between two subspaces, beside what chance gives (2.5th to 97.5th percentile), in degrees."""
+    """Principal angles between two subspaces with chance levels (2.5th to 97.5th percentile), in degrees."""
 
     angles: tuple[float, ...]
     random: tuple[tuple[float, float], ...]
-    """Between the first and random subspaces of the second's dimension, drawn where the activations spread."""
+    """Between the first and random subspaces of the second's dimension, drawn in the span of the activations."""
     shuffled: tuple[tuple[float, float], ...]
-    """Between the first and the subspace that shuffled levels give in place of the second."""
+    """Between the first and the second's counterpart from shuffled levels."""
 
 
 def compare_subspaces(
@@ -237,7 +238,7 @@ def compare_subspaces(
     n: int = 50,
     seed: int = 0,
 ) -> Angles:
-    """Angles of two subspaces against chance; `values`, `levels` and `question` are those behind the second."""
+    """Angles of two subspaces against chance; `values`, `levels` and `question` belong to the second."""
     centred = within_question(values, question)
     rng = np.random.default_rng(seed)
     shuffled = []
@@ -255,20 +256,15 @@ def _within(levels: Int[np.ndarray, " example"], question: Int[np.ndarray, " exa
 
 
 def _solve(centred: np.ndarray, coded: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The effects of every factor from activations and levels that are centred within questions."""
+    """The effects of every factor, from activations and levels centred within questions."""
     design = np.concatenate(list(coded.values()), axis=1)
     if np.linalg.matrix_rank(design.T @ design, tol=1e-8 * len(design)) < design.shape[1]:
-        raise UserError(f"{', '.join(coded)} always change together: let the personas rotate through the seats")
+        raise UserError(f"{', '.join(coded)}: always change together; let the personas rotate through the seats")
     return {name: _reader(coded, name) @ centred for name in coded}
 
 
-def _weights(centred: np.ndarray, coded: Mapping[str, np.ndarray]) -> Float[np.ndarray, "column d_model"]:
-    design = np.concatenate(list(coded.values()), axis=1)
-    return np.asarray(np.linalg.pinv(design.T @ design, hermitian=True) @ (design.T @ centred))
-
-
 def _reader(coded: Mapping[str, np.ndarray], name: str) -> Float[np.ndarray, "level example"]:
-    """The matrix that takes centred activations to the effects of one factor, all fitted together."""
+    """The matrix from centred activations to the effects of one factor, all fitted together."""
     design = np.concatenate(list(coded.values()), axis=1)
     solve = np.linalg.pinv(design.T @ design, hermitian=True) @ design.T
     start = sum(columns.shape[1] for columns in list(coded.values())[: list(coded).index(name)])
@@ -281,13 +277,13 @@ def _strength(fits: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
 
 
 def _lost(train: np.ndarray, test: np.ndarray, k: int) -> float:
-    """The squared error of predicting effects by others' first k directions."""
+    """Squared error of predicting effects from the first k directions of others."""
     basis = span(train).first(k).basis
     return float(((test - train @ basis.T @ basis) ** 2).sum())
 
 
 def _shuffled_within(question: Int[np.ndarray, " example"], rng: np.random.Generator) -> Int[np.ndarray, " example"]:
-    """Which example's activation each example is given, among those of its question."""
+    """A permutation of the examples within each question."""
     places = np.empty(len(question), dtype=np.int64)
     places[np.argsort(question, kind="stable")] = np.lexsort((rng.random(len(question)), question))
     return places
