@@ -101,6 +101,7 @@ def draw_evidence(figure: go.Figure, place: Place, facts: dict[str, Any], quanti
             figure.data[-1].legendrank = 2000  # after the labels
     _draw_labels(figure, place, facts, evidence[quantity], show)
     level(figure, place, chance)
+    figure.data = sorted(figure.data, key=lambda trace: trace.fill != "toself")  # all bands below all lines
 
 
 def _draw_labels(figure: go.Figure, place: Place, facts: dict[str, Any], quantity: dict[str, Any], show: Show) -> None:
@@ -121,13 +122,14 @@ def _over_layers(facts: dict[str, Any], quantity: str, height: int = 400) -> go.
     # a row of the legend holds two labels on a phone
     figure.update_layout(template=TEMPLATE, height=height + 10 * len(facts["labels"]), hovermode="x unified")
     figure.update_xaxes(title_text="layer", showgrid=False)
-    figure.update_yaxes(title_text=quantity)
+    figure.update_yaxes(title_text=quantity, nticks=10)
     layer_ticks(figure, layers, room=2)
     if facts["best_layers"]:
         best = facts["best_layers"][0]
         side = "left" if best <= (layers[0] + layers[-1]) / 2 else "right"
         place = {"x": best, "xanchor": side, "y": 0, "yref": "paper", "yanchor": "bottom", "showarrow": False}
-        figure.add_vline(best, line={"color": MARK_COLOUR, "width": 1}, layer="below")
+        mark = {"type": "line", "x0": best, "x1": best, "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+        figure.add_shape(**mark, line={"color": MARK_COLOUR, "width": 1})
         figure.add_annotation(text=f"best layer: {best}", font={"size": 12, "color": "#666666"}, **place)
     return figure
 

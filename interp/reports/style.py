@@ -233,7 +233,6 @@ def curve(
             fill="toself",
             hoverinfo="skip",
             showlegend=False,
-            zorder=-1,  # all bands below all lines
             row=place[0],
             col=place[1],
             **(fill or {"fillcolor": fade(colour, 0.16)}),
