@@ -1,14 +1,9 @@
-from .directions import cosine_figure as cosine_figure
-from .directions import norm_figure as norm_figure
 from .directions import projection_figure as projection_figure
-from .directions import reliability_figure as reliability_figure
 from .directions import separation_figure as separation_figure
 from .findings import main_findings as main_findings
-from .intervention_tables import pair_table as pair_table
 from .notebook import in_words as in_words
 from .notebook import prepare as prepare
 from .notebook import show as show
 from .page import write_report as write_report
 from .tables import best_layers_table as best_layers_table
-from .tables import memory_table as memory_table
 from .terminal import progress_bars as progress_bars

@@ -17,25 +17,9 @@ import plotly.graph_objects as go
 from jaxtyping import Bool, Float
 from plotly.subplots import make_subplots
 
+from interp.reports import style
 from interp.reports.findings import over_labels, start_layer
-from interp.reports.style import (
-    CONTROL_COLOUR,
-    DIVERGING,
-    INK,
-    MARK_COLOUR,
-    TEMPLATE,
-    Place,
-    agent_colour,
-    agent_dash,
-    curve,
-    fade,
-    fit_y,
-    key,
-    layer_ticks,
-    level,
-    slider,
-    wrapped,
-)
+from interp.reports.style import Place, agent_colour, agent_dash, curve, fit_y, key, layer_ticks, slider, wrapped
 from interp.reports.words import Show, estimate, number, percent
 
 if TYPE_CHECKING:
@@ -43,10 +27,10 @@ if TYPE_CHECKING:
 
 _MOST_POINTS = 3000  # a browser redraws this many without a pause when the slider moves
 _SYMBOLS = ("circle", "diamond-open", "x-thin-open", "square-open", "triangle-up-open")
-_HATCH = {"shape": "/", "size": 6, "solidity": 0.12, "fgcolor": CONTROL_COLOUR}
+_HATCH = {"shape": "/", "size": 6, "solidity": 0.12, "fgcolor": style.CONTROL_COLOUR}
 _CONTROLS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "shuffled": ("shuffled labels", "dash", {"fillcolor": fade(CONTROL_COLOUR, 0.28)}),
-    "random": ("random directions", "dot", {"fillpattern": _HATCH, "fillcolor": fade(CONTROL_COLOUR, 0)}),
+    "shuffled": ("shuffled labels", "dash", {"fillcolor": style.fade(style.CONTROL_COLOUR, 0.28)}),
+    "random": ("random directions", "dot", {"fillpattern": _HATCH, "fillcolor": style.fade(style.CONTROL_COLOUR, 0)}),
 }
 _ONLY = (1, 1)
 
@@ -96,11 +80,11 @@ def draw_evidence(figure: go.Figure, place: Place, facts: dict[str, Any], quanti
         if f"{quantity}_{control}" in evidence:
             mean, low, high = over_labels(evidence[f"{quantity}_{control}"])
             text = [estimate(*values, show) for values in zip(mean, low, high, strict=True)]
-            look: dict[str, Any] = {"name": name, "colour": CONTROL_COLOUR, "dash": dash}
+            look: dict[str, Any] = {"name": name, "colour": style.CONTROL_COLOUR, "dash": dash}
             curve(figure, place, facts["layers"], mean, low, high, fill=fill, text=text, **look)
             figure.data[-1].legendrank = 2000  # after the labels
     _draw_labels(figure, place, facts, evidence[quantity], show)
-    level(figure, place, chance)
+    style.level(figure, place, chance)
     figure.data = sorted(figure.data, key=lambda trace: trace.fill != "toself")  # all bands below all lines
 
 
@@ -120,7 +104,7 @@ def _over_layers(facts: dict[str, Any], quantity: str, height: int = 400) -> go.
     layers = facts["layers"]
     figure = make_subplots(1, 1)
     # a row of the legend holds two labels on a phone
-    figure.update_layout(template=TEMPLATE, height=height + 10 * len(facts["labels"]), hovermode="x unified")
+    figure.update_layout(template=style.TEMPLATE, height=height + 10 * len(facts["labels"]), hovermode="x unified")
     figure.update_xaxes(title_text="layer", showgrid=False)
     figure.update_yaxes(title_text=quantity, nticks=10)
     layer_ticks(figure, layers, room=2)
@@ -129,7 +113,7 @@ def _over_layers(facts: dict[str, Any], quantity: str, height: int = 400) -> go.
         side = "left" if best <= (layers[0] + layers[-1]) / 2 else "right"
         place = {"x": best, "xanchor": side, "y": 0, "yref": "paper", "yanchor": "bottom", "showarrow": False}
         mark = {"type": "line", "x0": best, "x1": best, "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
-        figure.add_shape(**mark, line={"color": MARK_COLOUR, "width": 1})
+        figure.add_shape(**mark, line={"color": style.MARK_COLOUR, "width": 1})
         figure.add_annotation(text=f"best layer: {best}", font={"size": 12, "color": "#666666"}, **place)
     return figure
 
@@ -156,14 +140,14 @@ def cosine_figure(facts: dict[str, Any], rounds: str = "all") -> go.Figure:
         textfont={"size": 14 if len(names) < 5 else 11},
         hovertemplate="%{y} and %{x}: %{text}<extra></extra>",
         hoverongaps=False,
-        colorscale=DIVERGING,
+        colorscale=style.DIVERGING,
         zmin=-1,
         zmax=1,
         xgap=2,
         ygap=2,
         showscale=False,  # every cell carries its number
     )
-    figure = go.Figure(heatmap, {"template": TEMPLATE, "height": max(480, 150 + 44 * len(names))})
+    figure = go.Figure(heatmap, {"template": style.TEMPLATE, "height": max(480, 150 + 44 * len(names))})
     bare = {"showgrid": False, "showline": False, "ticks": "", "constrain": "domain", "tickvals": names}
     figure.update_xaxes(ticktext=columns, side="top", **bare)
     figure.update_yaxes(ticktext=rows, autorange="reversed", scaleanchor="x", ticklabelstandoff=6, **bare)
@@ -177,6 +161,11 @@ def projection_figure(facts: dict[str, Any], projections: Projections) -> go.Fig
 
     With two labels the second direction is the first reversed, so the height only keeps rounds apart. Of more than
     3,000 turns, those of evenly spaced questions are drawn.
+
+    >>> from interp.reports import projection_figure
+    >>> extraction = interp.extract_directions(model, transcripts[:10])
+    >>> len(projection_figure(extraction.directions.facts, extraction.projections).layout.sliders[0].steps)
+    4
     """
     shown = drawn_turns(projections)
     rounds = sorted(set(projections.round[shown].tolist()))
@@ -185,7 +174,7 @@ def projection_figure(facts: dict[str, Any], projections: Projections) -> go.Fig
     spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(projections.round))
     heights = np.searchsorted(rounds, projections.round) + spread
     start = start_layer(facts)
-    figure = go.Figure(layout={"template": TEMPLATE, "height": 590 + 10 * len(facts["labels"])})
+    figure = go.Figure(layout={"template": style.TEMPLATE, "height": 590 + 10 * len(facts["labels"])})
     symbols = {round: _SYMBOLS[r % len(_SYMBOLS)] for r, round in enumerate(rounds)}
     cells: list[np.ndarray] = []
     for k, name in enumerate(facts["labels"]):
@@ -207,11 +196,11 @@ def projection_figure(facts: dict[str, Any], projections: Projections) -> go.Fig
     for k, name in enumerate(facts["labels"]):
         key(figure, wrapped(name, 40, 60), symbol="circle", colour=agent_colour(k + 1), legendgroup=name)
     for round, symbol in symbols.items():
-        key(figure, f"round {round}", symbol=symbol, colour=INK)
+        key(figure, f"round {round}", symbol=symbol, colour=style.INK)
 
     drawings = [_drawing(projections, layer, shown, cells, flat) for layer in range(len(projections.layers))]
     first, second = (wrapped(axis, 24, 60) for axis in projections.axes)
-    axis = {"zeroline": True, "zerolinecolor": MARK_COLOUR, "constrain": "domain"}
+    axis = {"zeroline": True, "zerolinecolor": style.MARK_COLOUR, "constrain": "domain"}
     figure.update_xaxes(title_text=f"along the direction of {first}", **axis)
     if flat:
         names = [f"round {round}" for round in rounds]

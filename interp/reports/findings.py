@@ -21,6 +21,22 @@ _ACTIVATIONS = {
     "hook_attn_out": "attention output",
     "hook_mlp_out": "MLP output",
 }
+_CLAUSES = {
+    "separation": {
+        "found": "a turn on a held-out question lies further along its own {by}’s direction than another {by}’s turn "
+        "with a probability of {these}",
+        "null": "separation is no better than chance or shuffled labels: {these}",
+        "matched": "some random directions separate as well as these: {these}",
+        "below": "separation is below chance, so the direction does not carry over: {these}",
+        "unknown": "separation could not be measured with an interval for {these}",
+    },
+    "reliability": {
+        "found": "the directions from two halves of the questions have a cosine of {these}, where 1 is the same "
+        "direction and 0 an unrelated one",
+        "null": "two halves of the questions agree no better than chance or shuffled labels, with a cosine of {these}",
+        "unknown": "agreement could not be measured with an interval for {these}",
+    },
+}
 _Values = Sequence[float | None]
 _PARTS = ("mean", "low", "high")
 
@@ -75,50 +91,39 @@ def _done(facts: dict[str, Any]) -> tuple[str, str]:
 
 
 def _separation(facts: dict[str, Any]) -> tuple[str, str]:
-    by = facts["by"]
-    chosen = facts["evidence"]["all"]["chosen_layer"]
+    by, chosen = facts["by"], facts["evidence"]["all"]["chosen_layer"]
     outcomes = _outcomes(facts, "separation", 0.5, percent, chosen if chosen["layers"] else None)
-    words = {
-        "found": f"a turn on a held-out question lies further along its own {by}’s direction than another {by}’s turn "
-        "with a probability of ",
-        "null": "separation is no better than chance or shuffled labels: ",
-        "matched": "some random directions separate as well as these: ",
-        "below": "separation is below chance, so the direction does not carry over: ",
-        "unknown": "separation could not be measured with an interval for ",
-    }
-    clauses = [text + joined_words(outcomes[kind]) for kind, text in words.items() if outcomes[kind]]
-    controls = ["chance is 50\u00a0%"]
-    for control, name in (("shuffled", "shuffled labels give"), ("random", "random directions give")):
-        if given := _control(facts, f"separation_{control}", percent):
-            controls.append(f"{name} {given}")
+    controls = ["chance is 50\u00a0%", *_controls(facts, "separation", percent)]
+    clauses = [*_clauses(facts, "separation", outcomes), ", ".join(controls)]
     where = _where(facts)
     if chosen["layers"] and len(facts["layers"]) > 1:
-        which = " or ".join(str(n) for n in chosen["layers"])
-        where = f"With the layer chosen on other questions ({which})"
+        where = f"With the layer chosen on other questions ({' or '.join(map(str, chosen['layers']))})"
     lead = _lead(outcomes, f"The {by}s separate.", f"Some {by}s separate.", "No separation was found.")
-    return lead, f"{where}, {'; '.join(clauses)}; {', '.join(controls)}; 95\u00a0% intervals in parentheses."
+    return lead, f"{where}, {'; '.join(clauses)}; 95\u00a0% intervals in parentheses."
 
 
 def _reliability(facts: dict[str, Any]) -> tuple[str, str]:
     outcomes = _outcomes(facts, "reliability", 0.0, number)
-    clauses = []
-    if found := outcomes["found"]:
-        clauses.append(
-            f"the directions from two halves of the questions have a cosine of {joined_words(found)}, "
-            "where 1 is the same direction and 0 an unrelated one"
-        )
-    if null := outcomes["null"] + outcomes["below"]:
-        clauses.append(
-            "two halves of the questions agree no better than chance or shuffled labels, with a cosine of "
-            + joined_words(null)
-        )
-    if unknown := outcomes["unknown"]:
-        clauses.append(f"agreement could not be measured with an interval for {joined_words(unknown)}")
-    if shuffled := _control(facts, "reliability_shuffled", number):
-        clauses.append(f"shuffled labels give {shuffled}")
+    outcomes["null"] += outcomes.pop("below")
+    clauses = [*_clauses(facts, "reliability", outcomes), *_controls(facts, "reliability", number)]
     some = f"The directions of some {facts['by']}s are stable."
     lead = _lead(outcomes, "The directions are stable.", some, "No stable direction was found.")
     return lead, f"{_where(facts)}, {'; '.join(clauses)}."
+
+
+def _clauses(facts: dict[str, Any], quantity: str, outcomes: dict[str, list[str]]) -> list[str]:
+    texts = {kind: text for kind, text in _CLAUSES[quantity].items() if outcomes[kind]}
+    return [text.format(by=facts["by"], these=joined_words(outcomes[kind])) for kind, text in texts.items()]
+
+
+def _controls(facts: dict[str, Any], quantity: str, show: Show) -> list[str]:
+    """Each control at the best layer over all labels: its mean and its widest range."""
+    texts = []
+    for control, name in (("shuffled", "shuffled labels"), ("random", "random directions")):
+        if values := facts["evidence"]["all"].get(f"{quantity}_{control}"):
+            mean, low, high = (part[start_layer(facts)] for part in over_labels(values))
+            texts += [] if mean is None else [f"{name} give {estimate(mean, low, high, show)}"]
+    return texts
 
 
 def _outcomes(
@@ -151,16 +156,10 @@ def _outcomes(
 
 
 def _lead(outcomes: dict[str, list[str]], every: str, some: str, none: str) -> str:
-    missed = outcomes["null"] + outcomes["below"] + outcomes["matched"]
+    missed = outcomes["null"] + outcomes["matched"] + outcomes.get("below", [])
     if outcomes["found"]:
         return some if missed or outcomes["unknown"] else every
     return none if missed else "This could not be measured."
-
-
-def _control(facts: dict[str, Any], key: str, show: Show) -> str:
-    """A control at the best layer over all labels: its mean and its widest range."""
-    mean, low, high = (values[start_layer(facts)] for values in over_labels(facts["evidence"]["all"][key]))
-    return "" if mean is None else estimate(mean, low, high, show)
 
 
 def _where(facts: dict[str, Any]) -> str:

@@ -8,28 +8,21 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from interp.reports.terminal import quiet_libraries
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-
-class Captioned(Protocol):
-    """A figure with its caption, as the modules of `figures` draw them."""
-
-    @property
-    def figure(self) -> go.Figure: ...
-
-    @property
-    def caption(self) -> str: ...
+    from interp.reports.page import Drawn
 
 
 def prepare() -> None:
     """Quieten other libraries, and store a picture with each figure, so that it shows without a kernel.
 
     Pictures need kaleido and Chrome or Chromium. The environment variable PLOTLY_RENDERER overrides the choice.
+
+    >>> from interp.reports import prepare
+    >>> prepare()  # doctest: +SKIP
     """
     import plotly.graph_objects as go
     import plotly.io
@@ -46,7 +39,7 @@ def prepare() -> None:
         plotly.io.renderers.default = "plotly_mimetype"
 
 
-def show(figures: Iterable[Captioned]) -> None:
+def show(figures: Iterable[Drawn]) -> None:
     """Show each figure with its caption below it.
 
     >>> from figures import token_cost

@@ -20,14 +20,7 @@ import plotly.io
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from interp.reports.directions import (
-    cosine_figure,
-    drawn_turns,
-    norm_figure,
-    projection_figure,
-    reliability_figure,
-    separation_figure,
-)
+from interp.reports import directions as draw
 from interp.reports.findings import activation_name, main_findings, read_at, start_layer
 from interp.reports.style import FONT, agent_colour
 from interp.reports.words import between, number, percent
@@ -74,11 +67,11 @@ def write_report(found: Extraction, out: str | Path) -> Path:
     page = _render(
         "report.html.jinja",
         {
-            "separation": {key: separation_figure(facts, key) for key in rounds},
-            "reliability": {key: reliability_figure(facts, key) for key in rounds},
-            "cosine": {key: cosine_figure(facts, key) for key in rounds},
-            "projection": {"all": projection_figure(facts, projections)},
-            "norm": {"all": norm_figure(facts)},
+            "separation": {key: draw.separation_figure(facts, key) for key in rounds},
+            "reliability": {key: draw.reliability_figure(facts, key) for key in rounds},
+            "cosine": {key: draw.cosine_figure(facts, key) for key in rounds},
+            "projection": {"all": draw.projection_figure(facts, projections)},
+            "norm": {"all": draw.norm_figure(facts)},
         },
         facts=facts,
         points=main_findings(facts),
@@ -88,7 +81,7 @@ def write_report(found: Extraction, out: str | Path) -> Path:
         rounds=rounds,
         reasons=Counter(item["reason"] for item in facts["skipped"]).most_common(),
         projections=projections,
-        drawn=int(drawn_turns(projections).sum()),
+        drawn=int(draw.drawn_turns(projections).sum()),
         agent_colour=agent_colour,
     )
     return _write(Path(out) / "report.html", page)
@@ -101,20 +94,20 @@ def write_figures(drawn: Sequence[Drawn], out: Path) -> list[Path]:
     """
     written = []
     for one in drawn:
-        title = one.name.replace("_", " ").capitalize()
-        written.append(_write(out / f"{one.name}.html", _figures_page([one], title)))
+        page = _render("figures.html.jinja", _figures([one]), drawn=[one], title=one.name, left_out={})
+        written.append(_write(out / f"{one.name}.html", page))
         written.append(_write(out / f"{one.name}.txt", f"{one.caption}\n"))
     return written + [_write(out / name, content) for name, content in _pictures(drawn).items()]
 
 
 def write_page(drawn: Sequence[Drawn], left_out: Mapping[str, str], title: str, path: Path) -> Path:
     """Write all figures with their captions on one page, and why others were left out."""
-    return _write(path, _figures_page(drawn, title, left_out))
+    page = _render("figures.html.jinja", _figures(drawn), drawn=drawn, title=title, left_out=left_out)
+    return _write(path, page)
 
 
-def _figures_page(drawn: Sequence[Drawn], title: str, left_out: Mapping[str, str] | None = None) -> str:
-    figures = {one.name: {"all": one.figure} for one in drawn}
-    return _render("figures.html.jinja", figures, drawn=drawn, title=title, left_out=left_out or {})
+def _figures(drawn: Sequence[Drawn]) -> dict[str, dict[str, go.Figure]]:
+    return {one.name: {"all": one.figure} for one in drawn}
 
 
 def _render(template: str, figures: Mapping[str, Mapping[str, go.Figure]], **content: Any) -> str:

@@ -109,18 +109,8 @@ def wrapped(text: str, width: int = 18, most: int | None = None) -> str:
     return "<br>".join(escape(line, quote=False) for line in lines)
 
 
-_AXIS_LOOK = {
-    "showgrid": True,
-    "gridcolor": "#ececec",
-    "zeroline": False,
-    "showline": True,
-    "linecolor": CONTROL_COLOUR,
-    "ticks": "outside",
-    "tickcolor": CONTROL_COLOUR,
-    "ticklen": 4,
-    "title": {"standoff": 8},
-    "automargin": True,
-}
+_LINES = {"showgrid": True, "gridcolor": "#ececec", "zeroline": False, "showline": True, "linecolor": CONTROL_COLOUR}
+_TICKS = {"ticks": "outside", "tickcolor": CONTROL_COLOUR, "ticklen": 4, "title": {"standoff": 8}, "automargin": True}
 _LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": {"size": 13}}
 _HOVER = {"bgcolor": "#ffffff", "bordercolor": CONTROL_COLOUR, "font": {"color": INK, "size": 13}}
 TEMPLATE = go.layout.Template(
@@ -129,8 +119,8 @@ TEMPLATE = go.layout.Template(
         "paper_bgcolor": "#ffffff",
         "plot_bgcolor": "#ffffff",
         "colorway": _AGENTS,
-        "xaxis": _AXIS_LOOK,
-        "yaxis": _AXIS_LOOK,
+        "xaxis": _LINES | _TICKS,
+        "yaxis": _LINES | _TICKS,
         "margin": {"l": 12, "r": 16, "t": 12, "b": 12},
         "legend": _LEGEND,
         "hoverlabel": _HOVER,
@@ -171,8 +161,8 @@ def panels(
     )
     figure.update_layout(template=TEMPLATE, width=WIDTH + 150 * max(0, columns - 3), font_size=SMALL + 1)
     figure.update_layout(meta={"area": area, "titles": most}, margin={"l": 8, "r": 10, "b": 8})
-    figure.update_xaxes(title_font_size=SMALL + 1, tickfont_size=SMALL, title_standoff=4)
-    figure.update_yaxes(title_font_size=SMALL + 1, tickfont_size=SMALL, title_standoff=4)
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(title_font_size=SMALL + 1, tickfont_size=SMALL, title_standoff=4)
     for row in range(1, rows + 1):
         for column in range(1, columns + 1 if len(y) > rows else 2):
             figure.update_yaxes(title_text=y[(row - 1) * (len(y) // rows) + column - 1], row=row, col=column)
@@ -218,29 +208,19 @@ def curve(
     fill: Mapping[str, Any] | None = None,
     text: Sequence[str] = (),
 ) -> None:
-    """A line, with marks if it has a symbol, above the band between low and high.
+    """A line, with marks if it has a symbol, over the band between low and high.
 
     `fill` replaces the look of the band, and `text` what a pointer sees at each x.
     """
     if low:
         across, up = _outline(x, low, high)
-        figure.add_scatter(
-            x=across,
-            y=up,
-            legendgroup=name,
-            mode="lines",
-            line={"width": 0},
-            fill="toself",
-            hoverinfo="skip",
-            showlegend=False,
-            row=place[0],
-            col=place[1],
-            **(fill or {"fillcolor": fade(colour, 0.16)}),
-        )
-    figure.add_scatter(
-        name=name,
-        legendgroup=name,
-        showlegend=_first(figure, name),
+        band = {"mode": "lines", "line": {"width": 0}, "fill": "toself", "hoverinfo": "skip", "showlegend": False}
+        band |= fill or {"fillcolor": fade(colour, 0.16)}
+        add(figure, place, "", x=across, y=up, legendgroup=name, **band)
+    add(
+        figure,
+        place,
+        name,
         x=list(x),
         y=list(mean),
         mode="lines+markers" if symbol else "lines",
@@ -248,8 +228,6 @@ def curve(
         marker={"size": 5, "symbol": symbol or None},
         text=list(text) or None,
         hovertemplate="%{text}" if text else "%{x:g}: %{y:.3g}" + f"<extra>{escape(name)}</extra>",
-        row=place[0],
-        col=place[1],
     )
 
 
@@ -273,7 +251,7 @@ def points(
     figure: go.Figure,
     place: Place,
     x: Sequence[float],
-    values: Sequence[Mapping[str, float | None] | None],
+    values: Sequence[Mapping[str, Any] | None],
     *,
     name: str,
     colour: str = CONTROL_COLOUR,
@@ -283,25 +261,23 @@ def points(
     """A mark for each value ({"mean", "low", "high"}) with its interval as a bar; `across`: values along x."""
     known = [(at, value) for at, value in zip(x, values, strict=True) if value and value["mean"] is not None]
     at, mean = [position for position, _ in known], [value["mean"] for _, value in known]
-    ends = {end: [_distance(value["mean"], value[end]) for _, value in known] for end in ("low", "high")}
-    bars: dict[str, Any] = {"type": "data", "array": ends["high"], "arrayminus": ends["low"]}
-    bars |= {"thickness": 1.4, "width": 0, "color": colour}
+    ends = ("low", "high")
+    low, high = ([0.0 if v[end] is None else abs(v[end] - v["mean"]) for _, v in known] for end in ends)
+    bars = {"type": "data", "array": high, "arrayminus": low, "thickness": 1.4, "width": 0, "color": colour}
     axes: dict[str, Any] = {"x": mean, "y": at, "error_x": bars} if across else {"x": at, "y": mean, "error_y": bars}
-    figure.add_scatter(
-        **axes,
-        name=name,
-        legendgroup=name,
-        showlegend=_first(figure, name),
-        mode="markers",
-        marker={"color": colour, "symbol": symbol, "size": 8, "line": {"width": 1.4, "color": colour}},
-        hovertemplate=("%{x:.3g}" if across else "%{y:.3g}") + f"<extra>{escape(name)}</extra>",
-        row=place[0],
-        col=place[1],
-    )
+    hover = ("%{x:.3g}" if across else "%{y:.3g}") + f"<extra>{escape(name)}</extra>"
+    add(figure, place, name, mode="markers", marker=_mark(symbol, colour), hovertemplate=hover, **axes)
 
 
-def _distance(mean: float | None, end: float | None) -> float:
-    return 0.0 if mean is None or end is None else abs(end - mean)
+def add(figure: go.Figure, place: Place, name: str, **trace: Any) -> None:
+    """A trace in a panel; of several with one name, the first stands for all in the legend."""
+    first = all(one.name != name or not one.showlegend for one in figure.data)
+    trace = {"name": name, "legendgroup": name, "showlegend": first, **trace}
+    figure.add_scatter(row=place[0], col=place[1], **trace)
+
+
+def _mark(symbol: str, colour: str) -> dict[str, Any]:
+    return {"color": colour, "symbol": symbol or None, "size": 8, "line": {"width": 1.4, "color": colour}}
 
 
 def level(figure: go.Figure, place: Place, value: float) -> None:
@@ -313,15 +289,10 @@ def level(figure: go.Figure, place: Place, value: float) -> None:
 def key(figure: go.Figure, name: str, *, dash: str = "", symbol: str = "", **look: Any) -> None:
     """A legend entry that stands for several traces, after all other entries; `look` goes to the trace."""
     colour = look.pop("colour", INK if symbol else CONTROL_COLOUR)
-    figure.add_scatter(
-        name=name,
-        x=[None],
-        y=[None],
-        mode="+".join(["lines"] * bool(dash) + ["markers"] * bool(symbol)),
-        line={"color": colour, "width": 1.4, "dash": dash or None},
-        marker={"color": colour, "symbol": symbol or None, "size": 8, "line": {"width": 1.4, "color": colour}},
-        **{"legendgroup": name, "legendrank": 2000, "showlegend": True, **look},
-    )
+    mode = "+".join(["lines"] * bool(dash) + ["markers"] * bool(symbol))
+    line = {"color": colour, "width": 1.4, "dash": dash or None}
+    look = {"legendgroup": name, "legendrank": 2000, "showlegend": True, "mode": mode, "line": line, **look}
+    figure.add_scatter(name=name, x=[None], y=[None], marker=_mark(symbol, colour), **look)
 
 
 def layer_ticks(figure: go.Figure, layers: Collection[int], row: int | None = None, room: int = 1) -> None:
@@ -347,7 +318,3 @@ def slider(
     known = [{"label": label, "method": method, "args": args} for label, args in zip(labels, steps, strict=True)]
     look = {"ticklen": 4, "minorticklen": 2, "font": {"size": 12}, **look}
     figure.update_layout(sliders=[{"active": active, "steps": known, **look}])
-
-
-def _first(figure: go.Figure, name: str) -> bool:
-    return all(trace.name != name or not trace.showlegend for trace in figure.data)

@@ -27,14 +27,7 @@ _PARTS = ("mean", "low", "high")
 
 
 def memory_table(plan: Plan) -> Table:
-    """The GPU memory that each stage of a planned run needs.
-
-    >>> from interp.reports import memory_table
-    >>> from interp.training.dry_run import plan
-    >>> from interp.training.presets import preset
-    >>> memory_table(plan(preset("smollm2-135m"))).row_count
-    2
-    """
+    """The GPU memory that each stage of a planned run needs."""
     made = table(
         f"{plan.preset.name}: {plan.parameters:,} weights; memory in GiB on one GPU that holds everything",
         "adapter: with its gradient and optimizer; sampling: KV cache, plus a merged copy if one is kept",

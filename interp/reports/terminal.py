@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from types import MappingProxyType
 from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
@@ -57,41 +58,32 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="peft")
 
 
-def _bars(*last: TextColumn, name: int = 22, bar: int = 40) -> Progress:
-    first = TextColumn(f"{{task.description:<{name}}}"), BarColumn(bar_width=bar), MofNCompleteColumn()
-    return Progress(*first, TimeElapsedColumn(), TimeRemainingColumn(), *last)
-
-
 @contextmanager
-def progress_bars() -> Iterator[ProgressCallback]:
+def _bars(name: int, bar: int) -> Iterator[Callable[..., None]]:
+    first = TextColumn(f"{{task.description:<{name}}}"), BarColumn(bar_width=bar), MofNCompleteColumn()
+    with Progress(*first, TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[facts]}")) as bars:
+        tasks: dict[str, Any] = {}
+
+        def update(what: str, done: int, total: int, metrics: Mapping[str, float] = MappingProxyType({})) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total, facts="")
+            shown = ("reward", "correctness", "length", "limit") if "reward" in metrics else ("loss",)
+            facts = " ".join(f"{name} {metrics[name]:.3g}" for name in shown if name in metrics)
+            bars.update(tasks[what], completed=done, total=total, facts=facts)
+
+        yield update
+
+
+def progress_bars() -> AbstractContextManager[ProgressCallback]:
     """A callback that draws one bar for each task.
 
     >>> from interp.reports import progress_bars
-    >>> with progress_bars() as progress:
-    ...     found = interp.extract_directions(model, transcripts[:5], progress=progress)  # doctest: +SKIP
+    >>> with progress_bars() as progress:  # doctest: +SKIP
+    ...     interp.extract_directions(model, transcripts, progress=progress)
     """
-    with _bars() as bars:
-        tasks: dict[str, Any] = {}
-
-        def update(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield update
+    return _bars(name=22, bar=40)
 
 
-@contextmanager
-def training_bars() -> Iterator[Callable[[str, int, int, dict[str, float]], None]]:
+def training_bars() -> AbstractContextManager[Callable[[str, int, int, dict[str, float]], None]]:
     """A callback that draws one bar for each stage, followed by its reward, length and limit, or by its loss."""
-    with _bars(TextColumn("{task.fields[facts]}"), name=10, bar=20) as bars:
-        tasks: dict[str, Any] = {}
-
-        def update(stage: str, done: int, total: int, metrics: dict[str, float]) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, facts="")
-            shown = ("reward", "correctness", "length", "limit") if "reward" in metrics else ("loss",)
-            facts = " ".join(f"{name} {metrics[name]:.3g}" for name in shown if name in metrics)
-            bars.update(tasks[stage], completed=done, total=total, facts=facts)
-
-        yield update
+    return _bars(name=10, bar=20)
