@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from interp.debate.grading.answers import boxed, number
 from interp.debate.tasks.arithmetic import Arithmetic
+from interp.debate.tasks.settings import TaskSettings
 from interp.debate.tasks.task import Question
 from interp.errors import UserError
 
@@ -171,3 +172,20 @@ def test_the_answer_is_the_last_balanced_box(text: str, answer: str | None) -> N
 def test_published_question() -> None:
     question = Question("91+24*13+45-41*38", "-1110")
     assert TASK.grade(r"Therefore, the solution is \(\boxed{-1110}\).", question.gold_answer)
+
+
+def test_settings_make_a_task_and_refuse_what_it_does_not_take() -> None:
+    assert TaskSettings().make() == Arithmetic()
+    assert TaskSettings("arithmetic", digits=1, form="a+b").make() == Arithmetic(1, 9, "a+b")
+    with pytest.raises(UserError, match="task evil: has no digits; it takes split"):
+        TaskSettings("evil", digits=1).make()
+    with pytest.raises(UserError, match="task chess: unknown; choose one of arithmetic"):
+        TaskSettings("chess").make()
+
+
+def test_public_names_are_there() -> None:
+    import interp.debate
+
+    assert {"Transcript", "read_transcripts", "make_task", "ScriptedAgent", "debates"} <= set(interp.debate.__all__)
+    for name in interp.debate.__all__:
+        assert getattr(interp.debate, name) is not None

@@ -87,15 +87,12 @@ class Usage:
         return usage
 
     def __add__(self, other: Usage) -> Usage:
+        numbers = ("calls", "input_tokens", "output_tokens", "cut", "estimated")
         return Usage(
-            self.calls + other.calls,
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            Counter(self.failures) + Counter(other.failures),
-            Counter(self.unanswered) + Counter(other.unanswered),
-            self.cut + other.cut,
-            self.estimated + other.estimated,
-            {**other.details, **self.details},
+            **{name: getattr(self, name) + getattr(other, name) for name in numbers},
+            failures=Counter(self.failures) + Counter(other.failures),
+            unanswered=Counter(self.unanswered) + Counter(other.unanswered),
+            details={**other.details, **self.details},
         )
 
     def record(self) -> dict[str, Any]:

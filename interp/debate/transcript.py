@@ -290,21 +290,17 @@ def _from_record(item: Any, where: str) -> Transcript:
         json.dumps(item, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise UserError(f"{where}: half of a surrogate pair, which is not text; write the file as UTF-8") from None
-    for key in ("question", "debate_trace"):
-        if not isinstance(item.get(key), str):
+    extra = dict(item)
+    question, trace, gold, personas = (
+        extra.pop(key, None) for key in ("question", "debate_trace", "gold_answer", "personas")
+    )
+    for key, text in (("question", question), ("debate_trace", trace)):
+        if not isinstance(text, str):
             raise UserError(f"{where}: {key} is missing or not a string")
-    personas = item.get("personas")
     if personas is not None and not (isinstance(personas, list) and all(isinstance(p, str) for p in personas)):
         raise UserError(f"{where}: personas is not a list of names; give one for each seat")
-    gold = item.get("gold_answer")
-    known = {"question", "debate_trace", "gold_answer", "personas"}
+    gold = None if gold is None else str(gold)
     try:
-        return parse(
-            item["debate_trace"],
-            item["question"],
-            gold_answer=None if gold is None else str(gold),
-            personas=personas,
-            extra={key: value for key, value in item.items() if key not in known},
-        )
+        return parse(trace, question, gold_answer=gold, personas=personas, extra=extra)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
