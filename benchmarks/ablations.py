@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -23,7 +22,8 @@ from interp.errors import UserError
 from interp.evaluation.accuracy import EvaluationRow, summarize
 from interp.evaluation.comparison import paired
 from interp.models.lineage import Lineage, read_lineage
-from interp.reports.terminal import training_bars
+from interp.reports import terminal
+from interp.reports.words import bracketed
 from interp.statistics import PairedTest
 from interp.training.grpo import train_grpo
 from interp.training.pipeline import keep_settings, seed_folder, stage_2_questions, table_task
@@ -132,27 +132,21 @@ def ablate(
 
 def table(results: Sequence[Result]) -> Table:
     """One row a procedure."""
-    shown = Table(
-        title=f"Stage 2 with one thing changed, on {results[0].row.questions:,} questions that no stage has seen",
-        title_justify="left",
-        caption="accuracy with its 95 % interval; out: tokens written a question; limit: at the end, in tokens\n"
+    shown = terminal.table(
+        f"Stage 2 with one thing changed, on {results[0].row.questions:,} questions that no stage has seen",
+        "accuracy with its 95 % interval; out: tokens written per question; limit: at the end, in tokens\n"
         "− full: accuracy minus the full procedure's, on the same questions; p: exact sign-flip test",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        padding=0,
+        ("procedure", "accuracy", "out", "limit", "− full", "p"),
+        left=("procedure",),
     )
-    for heading in ("procedure", "accuracy", "out", "limit", "− full", "p"):
-        shown.add_column(heading, justify="left" if heading == "procedure" else "right", overflow="fold")
     for result in results:
         accuracy, test = result.row.accuracy, result.against_full
         shown.add_row(
             result.name,
-            f"{accuracy.mean:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}]",
+            bracketed(accuracy.mean, accuracy.low, accuracy.high, 3),
             f"{result.row.output_tokens:,.1f}",
             f"{result.limit:,}",
-            ""
-            if test is None
-            else f"{test.difference.mean:.3f} [{test.difference.low:.3f}, {test.difference.high:.3f}]",
+            "" if test is None else bracketed(test.difference.mean, test.difference.low, test.difference.high, 3),
             "" if test is None else f"{test.p:.2g}",
         )
     return shown
@@ -179,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, help="which of the run's seeds; its first")
     given: Any = parser.parse_args(arguments)
     try:
-        with training_bars() as progress:
+        with terminal.training_bars() as progress:
             results = ablate(given.run, given.out, only=given.only, seed=given.seed, progress=progress)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -29,24 +29,18 @@ def agent_directions(found: Mapping[str, dict[str, Any]]) -> go.Figure:
     """
     looks = model_looks(list(found))
     titles = [look.label for look in looks.values()]
-    y = ("separation", "reliability", "cosine")
-    figure = panels(3, len(found), x="layer", y=y, titles=titles, height=125)
+    quantities = ("separation", "reliability", "cosine")
+    figure = panels(3, len(found), x="layer", y=quantities, titles=titles, height=125)
     for column, facts in enumerate(found.values(), start=1):
-        for row, quantity in enumerate(y[:2], start=1):
+        for row, quantity in enumerate(quantities[:2], start=1):
             draw_evidence(figure, (row, column), facts, quantity)
         cosine = facts["evidence"]["all"]["cosine"]
         for a, b in combinations(range(len(facts["labels"])), 2):
-            figure.add_scatter(
-                x=facts["layers"],
-                y=[matrix[a][b] for matrix in cosine],
-                mode="lines+markers",
-                line={"color": agent_colour(a + 1), "width": 2},
-                marker={"color": agent_colour(b + 1), "size": 7},
-                hovertemplate=f"{facts['labels'][a]} and {facts['labels'][b]}: %{{y:.2f}}<extra></extra>",
-                showlegend=False,
-                row=3,
-                col=column,
-            )
+            look = {"line": {"color": agent_colour(a + 1)}, "marker": {"color": agent_colour(b + 1), "size": 7}}
+            look |= {"mode": "lines+markers", "showlegend": False}
+            hover = f"{facts['labels'][a]} and {facts['labels'][b]}: %{{y:.2f}}<extra></extra>"
+            y = [matrix[a][b] for matrix in cosine]
+            figure.add_scatter(x=facts["layers"], y=y, hovertemplate=hover, row=3, col=column, **look)
         level(figure, (3, column), 0.0)
     layer_ticks(figure, {layer for facts in found.values() for layer in facts["layers"]})
     fit_y(figure, 1, floor=0.4, ceiling=1.0)

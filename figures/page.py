@@ -36,10 +36,7 @@ def collect(folder: Path) -> tuple[list[Drawn], dict[str, str]]:
 
 
 def make(folder: Path, out: Path, *, pictures: bool = True) -> tuple[list[Path], dict[str, str]]:
-    """Write `figures.html` and, with `pictures`, each figure on its own; returns the paths and what was left out.
-
-    Raises `UserError` as `collect` does.
-    """
+    """Write `figures.html` and, with `pictures`, each figure on its own; returns the paths and what was left out."""
     drawn, left_out = collect(folder)
     page = write_page(drawn, left_out, f"Figures of {folder.resolve().name}", out / "figures.html")
     return [page, *(write_figures(drawn, out) if pictures else [])], left_out

@@ -14,19 +14,9 @@ import plotly.graph_objects as go
 
 from figures.results import main, read_results
 from interp.errors import UserError
+from interp.reports import style
 from interp.reports.page import Drawn
-from interp.reports.style import (
-    CONTROL_COLOUR,
-    curve,
-    finished,
-    fit_y,
-    key,
-    layer_ticks,
-    level,
-    model_looks,
-    panels,
-    who_is_who,
-)
+from interp.reports.style import curve, finished, fit_y, key, layer_ticks, level, model_looks, panels, who_is_who
 from interp.reports.words import joined_words
 
 _TEXT = {"bag of words": "dot", "length and position": "dashdot"}
@@ -58,7 +48,7 @@ def probes(found: dict[str, Any]) -> go.Figure:
                 moved = _over_layers([row for row in own if row["kind"] == kind])
                 name = f"{look.label}, {name}"
                 _curve(figure, (1, column), moved, name=name, colour=look.colour, symbol=symbol, width=1.4)
-        grey: dict[str, Any] = {"colour": CONTROL_COLOUR, "width": 1.6}
+        grey: dict[str, Any] = {"colour": style.CONTROL_COLOUR, "width": 1.6}
         shuffled = _over_layers([row for row in rows if row["kind"] == "shuffled"])
         _curve(figure, (1, column), shuffled, name="shuffled labels", dash="dash", **grey)
         for kind, dash in _TEXT.items():
@@ -84,9 +74,9 @@ def _over_layers(rows: Sequence[dict[str, Any]], what: str = "") -> dict[int, li
     return {layer: [fmean(value[end] for value in by[layer]) for end in _ENDS] for layer in sorted(by)}
 
 
-def _curve(figure: go.Figure, place: tuple[int, int], by_layer: dict[int, list[float]], **style: Any) -> None:
+def _curve(figure: go.Figure, place: tuple[int, int], by_layer: dict[int, list[float]], **look: Any) -> None:
     if by_layer:
-        curve(figure, place, list(by_layer), *map(list, zip(*by_layer.values(), strict=True)), **style)
+        curve(figure, place, list(by_layer), *map(list, zip(*by_layer.values(), strict=True)), **look)
 
 
 def models(found: dict[str, Any]) -> list[str]:

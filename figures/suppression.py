@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from figures.results import main, read_results
 from interp.interventions.damage import SUPPRESSED
 from interp.reports.page import Drawn
-from interp.reports.style import CONTROL_COLOUR, INK, Place, curve, finished, model_looks, panels, who_is_who
+from interp.reports.style import CONTROL_COLOUR, INK, Place, add, curve, finished, model_looks, panels, who_is_who
 from interp.reports.words import percent
 
 _ROWS = {"trait": "trait score", "accuracy": "right answers", "perplexity": "perplexity"}
@@ -63,7 +63,9 @@ def suppression(content: dict[str, Any], asked: str, source: str) -> go.Figure:
                 curve(figure, (place, column), [row["coefficient"] for row in rows], *values, **style)
                 at = next((row for row in rows if row["coefficient"] == choice["coefficient"]), None)
                 if steered and at is not None and at[what]:
-                    _ring(figure, (place, column), choice["coefficient"], at[what]["mean"])
+                    ring = {"symbol": "circle-open", "size": 13, "color": INK, "line": {"width": 1.6}}
+                    spot = {"x": [choice["coefficient"]], "y": [at[what]["mean"]], "mode": "markers", "marker": ring}
+                    add(figure, (place, column), "chosen in validation", hoverinfo="skip", **spot)
             if what != "perplexity":
                 _remedies(figure, (place, column), what, own, source)
     figure.update_traces(showlegend=False, selector={"name": "the trait’s direction"})  # a colour for each model
@@ -75,22 +77,6 @@ def suppression(content: dict[str, Any], asked: str, source: str) -> go.Figure:
     ticks = [k * 10**n for n in range(7) for k in ((1, 2, 5) if ends[1] < 100 else (1,))]
     figure.update_yaxes(type="log", tickvals=ticks, range=[math.log10(ends[0] / 1.6), math.log10(ends[1] * 1.6)], row=3)
     return finished(figure)
-
-
-def _ring(figure: go.Figure, place: Place, x: float, y: float) -> None:
-    name = "chosen in validation"
-    figure.add_scatter(
-        x=[x],
-        y=[y],
-        name=name,
-        legendgroup=name,
-        showlegend=place == (1, 1),
-        mode="markers",
-        marker={"symbol": "circle-open", "size": 13, "color": INK, "line": {"width": 1.6}},
-        hoverinfo="skip",
-        row=place[0],
-        col=place[1],
-    )
 
 
 def _remedies(figure: go.Figure, place: Place, what: str, own: Sequence[dict[str, Any]], source: str) -> None:

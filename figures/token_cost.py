@@ -45,15 +45,9 @@ def token_cost(table: dict[str, Any]) -> go.Figure:
     for row in rows:
         name, colour = _TITLES[row["method"]], _LOOKS.get(row["method"], _LOOKS["base"]).colour
         hover = ": %{x:.0f} tokens, %{y:.1%}<extra></extra>"
-        figure.add_scatter(
-            x=[_tokens(one) for one in seeds[row["method"]]],
-            y=[one["accuracy"]["mean"] for one in seeds[row["method"]]],
-            mode="markers",
-            marker={"color": fade(colour, 0.35), "size": 7},
-            name=f"{name}, one seed",
-            hovertemplate=f"{name}, one seed{hover}",
-            showlegend=False,
-        )
+        x, y = [_tokens(one) for one in seeds[row["method"]]], [one["accuracy"]["mean"] for one in seeds[row["method"]]]
+        faint = {"mode": "markers", "marker": {"color": fade(colour, 0.35), "size": 7}, "showlegend": False}
+        figure.add_scatter(x=x, y=y, name=f"{name}, one seed", hovertemplate=f"{name}, one seed{hover}", **faint)
         symbol = _SYMBOLS.get(row["method"], "circle")
         points(figure, (1, 1), [_tokens(row)], [row["accuracy"]], name=name, colour=colour, symbol=symbol)
         figure.data[-1].update(showlegend=False, hovertemplate=name + hover)

@@ -16,10 +16,8 @@ def figures(
             show_default=False,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for figures.html and the files of each figure.")] = Path(
-        "out/figures"
-    ),
-    page_only: Annotated[bool, typer.Option("--page-only", help="Write figures.html only.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for figures.html and each figure.")] = Path("out/figures"),
+    page_only: Annotated[bool, typer.Option("--page-only", metavar="", help="Write figures.html only.")] = False,
 ) -> None:
     """Draw every figure that a folder has results for, on one page.
 
