@@ -1,7 +1,7 @@
-"""The one exception that is the user's to mend.
+"""The one exception that the user can fix.
 
-Knows nothing about where it is raised. `interp.cli` prints its message as one line and exits with
-status 2; any other exception is a bug and keeps its traceback.
+Knows nothing about where it is raised. `interp.cli` prints its message as one line and exits with status 2; any other
+exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -10,7 +10,12 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """What was given, what is wanted and what to do, in one line."""
+    """What was given, what is wrong with it and what to do, in one line.
+
+    >>> raise interp.UserError("layer 40: organism has layers 0 to 3")
+    Traceback (most recent call last):
+    interp.errors.UserError: layer 40: organism has layers 0 to 3
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))

@@ -1,10 +1,8 @@
 """Transcripts as tokens: which token belongs to which agent's turn.
 
-Knows a tokenizer, nothing about models or activations. A transcript is tokenized piece by piece
-(`Transcript.pieces`), so no token crosses the boundary of a turn: the token ids of a prefix that
-ends with a turn are a prefix of the whole's ids for every tokenizer, those included that merge
-`}.` with the newlines after it. Reading a turn from the full transcript is then the same as reading
-it at the end of its prefix.
+Knows a tokenizer, nothing about models or activations. A transcript is tokenized piece by piece (`Transcript.pieces`),
+so no token crosses the boundary of a turn, even with tokenizers that merge `}.` with the newlines after it. Reading a
+turn from the full transcript is then the same as reading it at the end of its prefix.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ COLUMNS = ("transcript", "question", "agent", "round", "tag", "start", "stop")
 
 @dataclass(frozen=True)
 class Skip:
-    """Something that could not be used, and why; `transcript` counts from 1."""
+    """Something unusable, and why; `transcript` counts from 1."""
 
     transcript: int
     question: str
@@ -37,11 +35,10 @@ class Skip:
 
 @dataclass(frozen=True)
 class TurnTable:
-    """One row a turn: where it stands in its transcript's tokens, and whose it is.
+    """One row per turn: whose it is, and where it is in its transcript's tokens.
 
-    `transcript` and `question` index the corpus from 0 (transcripts of the same question share an
-    index); `agent` and `round` count from 1. The tag ends before token `tag`; the text is the tokens
-    `start` to `stop` (empty when equal).
+    `transcript` and `question` count from 0 (transcripts of one question share an index), `agent` and `round` from 1.
+    The tag ends before token `tag`; the text is the tokens `start` to `stop` (empty when equal).
     """
 
     transcript: Int[np.ndarray, " turn"]
@@ -52,7 +49,7 @@ class TurnTable:
     start: Int[np.ndarray, " turn"]
     stop: Int[np.ndarray, " turn"]
     persona: tuple[str, ...]
-    """The persona in the seat; an empty string where it is not known."""
+    """The persona in the seat; empty where unknown."""
 
     def __len__(self) -> int:
         return len(self.transcript)
@@ -64,11 +61,15 @@ class TurnTable:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tokenized transcripts with the table of their turns."""
+    """Tokenized transcripts with the table of their turns.
+
+    >>> corpus = interp.activations.Corpus.build(transcripts[:2], model.tokenizer)
+    >>> len(corpus.ids), len(corpus.turns), corpus.turns.agent[:3]
+    (2, 9, array([1, 2, 3]))
+    """
 
     ids: tuple[tuple[int, ...], ...]
-    """Token ids of each transcript: prompt and debate, with the tokenizer's opening token if it has one.
-    Nothing for a transcript that was left out."""
+    """Token ids of each transcript (prompt and debate); empty for one that was left out."""
     turns: TurnTable
     questions: tuple[str, ...]
     skipped: tuple[Skip, ...] = ()
@@ -80,7 +81,7 @@ class Corpus:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the tokens and the places of the turns: what a model reads and where it is read."""
+        """SHA-256 over what a model reads and where it is read."""
         digest = hashlib.sha256(json.dumps(self.ids).encode())
         for column in self.turns.columns().values():
             digest.update(column.astype(np.int64).tobytes())
@@ -94,11 +95,7 @@ class Corpus:
         *,
         skip_long: bool = False,
     ) -> Corpus:
-        """Tokenize transcripts.
-
-        A transcript of more than `context_length` tokens is a `UserError`, or with `skip_long` is
-        left out and listed in `skipped`.
-        """
+        """Tokenize transcripts; one of more than `context_length` tokens is a `UserError`, or skipped (`skip_long`)."""
         encode = Encoder(tokenizer)
         questions: dict[str, int] = {}
         all_ids: list[tuple[int, ...]] = []
@@ -108,11 +105,11 @@ class Corpus:
         for number, transcript in enumerate(transcripts, start=1):
             ids, places = encode.transcript(transcript)
             if context_length is not None and len(ids) > context_length:
-                reason = f"{len(ids):,} tokens are more than the {context_length:,} that the model reads"
+                reason = f"{len(ids):,} tokens, more than the {context_length:,} that the model reads"
                 if not skip_long:
                     raise UserError(
                         f"transcript {number} ({transcript.question[:40]!r}): {reason}; "
-                        f"shorten it, or leave it out with --skip-long"
+                        "shorten it, or leave it out with --skip-long"
                     )
                 skipped.append(Skip(number, transcript.question, None, reason))
                 all_ids.append(())

@@ -127,7 +127,7 @@ class StoreWriter:
         shapes = {name: ("I64", [n_turns]) for name in COLUMNS}
         shapes |= {name: ("F32", [n_turns, len(positions), d_model]) for name in self._names}
         self._row_bytes = 4 * len(positions) * d_model
-        header, self._offsets, size = _layout(shapes, {"interp": json.dumps(facts)})
+        header, self._offsets, size = _layout(shapes, facts)
         self.done: set[int] = set()
         if self.path.exists():
             self._require(ActivationStore(self.path).fingerprint)
@@ -217,20 +217,16 @@ def _unfinished(path: Path) -> tuple[Path, Path]:
     return path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
 
 
-def _layout(
-    shapes: Mapping[str, tuple[str, list[int]]], metadata: Mapping[str, str]
-) -> tuple[bytes, dict[str, int], int]:
+def _layout(shapes: Mapping[str, tuple[str, list[int]]], facts: Mapping[str, Any]) -> tuple[bytes, dict[str, int], int]:
     """The header of a safetensors file, where each tensor starts in the file, and the size of the data."""
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    end = 0
+    header: dict[str, Any] = {"__metadata__": {"interp": json.dumps(facts)}}
+    starts, end = {}, 0
     for name, (dtype, shape) in shapes.items():
-        begin, end = end, end + {"F32": 4, "I64": 8}[dtype] * int(np.prod(shape))
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+        starts[name], end = end, end + {"F32": 4, "I64": 8}[dtype] * int(np.prod(shape))
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [starts[name], end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    start = 8 + len(text)
-    offsets = {name: start + header[name]["data_offsets"][0] for name in shapes}
-    return len(text).to_bytes(8, "little") + text, offsets, end
+    return len(text).to_bytes(8, "little") + text, {name: 8 + len(text) + at for name, at in starts.items()}, end
 
 
 def read_activations(

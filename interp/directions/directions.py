@@ -1,9 +1,8 @@
-"""Contrastive mean differences: what sets one agent's turns apart from the others' in the same debate.
+"""Contrastive mean differences: what distinguishes one agent's turns from the others' in the same debate.
 
-Knows tables of turns and arrays of activations, nothing about models or text. For each group (one
-question and round in which all agents speak) the direction of agent k collects the activation of its
-turn minus the mean of the other agents' (Latent Agents, section on agent subspaces); everything that
-a group shares, its question above all, cancels.
+Knows arrays of activations, nothing about models or text. In each group (one question and round in which all agents
+speak) an agent's direction collects the activation of its turn minus the mean of the others' (Latent Agents, section on
+agent subspaces); whatever a group shares, above all its question, cancels.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from interp.storage.files import atomic_write
 
 
 def question_hash(question: str) -> str:
-    """What directions keep of a question that they were fitted on, so that it is not asked when they are tested."""
+    """What directions keep of a question they were fitted on, so that tests can leave it out."""
     return hashlib.sha256(question.encode()).hexdigest()[:16]
 
 
 def label_of_agent(named: str) -> str:
-    """The label of an agent that a user names by its seat, as in `2`, or by the label itself."""
+    """The label that a user means by a seat such as `2`, or by the label itself."""
     return f"agent {named}" if named.isdecimal() else named
 
 
@@ -168,14 +167,13 @@ class Directions:
     def cosines(self, round: str = "all") -> Float[np.ndarray, "layer label label"]:
         """Cosines between the labels' directions at each layer.
 
-        With A labels that all sit in every group the mean differences sum to zero, so the
-        off-diagonal cosines average about −1/(A−1) by construction.
+        Mean differences of A labels sum to zero, so the off-diagonal cosines average about −1/(A−1) by construction.
         """
         units = rearrange(self.units[self.rounds.index(round)], "a l d -> l a d")
         return units @ rearrange(units, "l a d -> l d a")
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file with everything in it; a kill leaves the old file or the new one."""
+        """Write everything into one safetensors file; a kill leaves the old file or the new one."""
         header = _Header(self.labels, self.layers, self.rounds, self.hook_point, dict(self.facts))
         write_arrays(path, asdict(header), {"vectors": self.vectors, "residual_norm": self.residual_norm})
 
@@ -190,19 +188,18 @@ class Directions:
         return Directions(header.labels, header.layers, vectors, norm, header.hook_point, header.facts, header.rounds)
 
     def export_gguf(self, path: str | Path, label: str | int, *, model_type: str, round: str = "all") -> list[int]:
-        """Write one label's raw directions as a GGUF control vector, as llama.cpp and repeng read them.
+        """Write one label's raw directions as a GGUF control vector for llama.cpp and repeng; returns the layers.
 
-        They are added to the outputs of the layers, where they were read; such files have no place
-        for layer 0. Returns the layers written. `model_type` is the architecture's name ("llama").
-        Raises `UserError` for directions from another site than the residual stream after a layer.
+        Such files act on the residual stream after a layer and have no place for layer 0. `model_type` is the
+        architecture's name ("llama"). Raises `UserError` for directions read elsewhere.
         """
         from gguf import GGUFWriter
 
         if not self.hook_point.endswith("hook_resid_post"):
-            raise UserError(f"control vectors act on resid_post; these directions were read at {self.hook_point}")
+            raise UserError(f"{self.hook_point}: control vectors act on resid_post; extract directions there")
         layers = [layer for layer in self.layers if layer > 0]
         if not layers:
-            raise UserError("control vectors have no place for layer 0; extract a deeper layer")
+            raise UserError("layer 0: has no place in control vectors; extract a deeper layer")
         with atomic_write(path) as temporary:
             writer = GGUFWriter(temporary, "controlvector")
             writer.add_string("controlvector.model_hint", model_type)
@@ -237,12 +234,12 @@ def _listed(values: Sequence[Any]) -> str:
 
 
 def without_hashes(directions: Mapping[str, Directions]) -> list[str]:
-    """The names of those that do not say on which questions they were fitted: nobody knows what is held out."""
+    """The names of directions that do not record the questions they were fitted on."""
     return [name for name, d in directions.items() if "question_hashes" not in d.facts]
 
 
 class Identified(Protocol):
-    """A model, loaded or not: what it is called and what tells it from any other."""
+    """A model, loaded or not: its name and what distinguishes it from any other."""
 
     @property
     def name(self) -> str: ...
@@ -252,7 +249,11 @@ class Identified(Protocol):
 
 
 def made_on(directions: Directions, model: Identified) -> bool:
-    """Whether the directions were extracted from this model."""
+    """Whether the directions were extracted from this model.
+
+    >>> interp.directions.made_on(found, model)
+    True
+    """
     try:
         require_made_on(directions, model)
     except UserError:
@@ -261,7 +262,7 @@ def made_on(directions: Directions, model: Identified) -> bool:
 
 
 def require_made_on(directions: Directions, model: Identified, path: str | Path = "directions") -> None:
-    """Raises `UserError` unless the directions were extracted from this very model, adapters included."""
+    """Raises `UserError` unless the directions were extracted from this model, adapters included."""
     made = directions.facts.get("provenance", {}).get("model", {})
     for what, theirs, ours in (
         ("weights", made.get("hash") or made.get("name"), model.provenance["hash"] or model.name),
@@ -269,8 +270,8 @@ def require_made_on(directions: Directions, model: Identified, path: str | Path 
     ):
         if theirs != ours:
             raise UserError(
-                f"{path}: was extracted from {made.get('name', 'an unnamed model')} with other {what} than "
-                f"{model.name} has; extract directions from this model, or steer with another model's by --foreign"
+                f"{path}: extracted from {made.get('name', 'an unnamed model')} with other {what} than "
+                f"{model.name} has; extract directions from this model, or allow others with --other-model"
             )
 
 

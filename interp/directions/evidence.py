@@ -1,23 +1,20 @@
-"""How far a direction can be trusted: reliability, separation, and what chance would give.
+"""How far a direction can be trusted: reliability, separation, and their chance levels.
 
-Knows arrays of within-group differences (`interp.directions.differences`) at one layer, nothing about
-models, files or pictures. Questions are dealt into folds; a turn is only ever scored with directions
-fitted without its question, and intervals resample questions, because turns of one question are not
-independent.
+Knows arrays of within-group differences (`interp.directions.contrast`) at one layer, nothing about models, files or
+figures. Questions are dealt into folds; a turn is only scored with directions fitted without its question, and
+intervals resample questions, because turns of one question are not independent. Three quantities per label:
 
-Three quantities, each per label:
+- *reliability*: the cosine between the directions of two halves of the questions, averaged over the ways to halve the
+  folds; 95 % interval by a jackknife over folds.
+- *separation*: the probability that within a group the label's own turn lies further along its direction than another
+  label's turn (an AUC within groups, ties half), on held-out questions; 95 % interval by a bootstrap over questions
+  with the directions fixed.
+- their *controls*: the same with labels shuffled within each question (alike in all its rounds, which are not
+  independent), and separation along random directions, each signed to agree with the training questions' mean
+  difference; mean and 95 % range over draws.
 
-- *reliability*: the cosine between the directions of two halves of the questions, averaged over the
-  ways to halve the folds; 95 % interval by a jackknife over folds.
-- *separation*: the probability that within one group the label's own turn lies further along its
-  direction than another label's turn does (an AUC within groups, ties half), on held-out questions;
-  95 % interval by a bootstrap over questions, the directions held fixed.
-- their *controls*: the same with labels shuffled within each question (the same way in all its rounds,
-  which are not independent), and separation along random directions, each turned to agree with the
-  training questions' mean difference; mean and 95 % range over draws.
-
-The best of many layers is better than its own interval says. `chosen_layer` gives the separation that
-remains when the layer, too, is chosen without the question that is scored.
+The best of many layers is better than its own interval says; `chosen_layer` gives the separation when the layer, too,
+is chosen without the question that is scored.
 """
 
 from __future__ import annotations
@@ -40,7 +37,7 @@ N_BOOTSTRAP = 1000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with a 95 % interval, per label; NaN where it is not defined."""
+    """A value with a 95 % interval per label; NaN where undefined."""
 
     mean: Float[np.ndarray, " label"]
     low: Float[np.ndarray, " label"]
@@ -57,23 +54,23 @@ class Evidence:
     separation_shuffled: Estimate
     separation_random: Estimate
     wins: Float[np.ndarray, "group label"]
-    """The share of the group's other turns that the label's own lies above; their mean is the separation."""
+    """The share of the group's other turns below the label's own; their mean is the separation."""
     merit: Float[np.ndarray, " fold"]
-    """Mean separation on the other folds, by directions that never saw this one: for choosing a layer."""
+    """Mean separation on the other folds, by directions fitted without this one: for choosing a layer."""
     projections: Float[np.ndarray, "group label direction"]
-    """Each turn (centred within its group) on unit directions fitted without its question."""
+    """Each turn, centred within its group, on unit directions fitted without its question."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """What is random in the evaluation, drawn once and shared by all layers."""
+    """The random part of the evaluation, drawn once for all layers."""
 
     question: Int[np.ndarray, " group"]
     fold: Int[np.ndarray, " group"]
     owner: Int[np.ndarray, "draw group label"]
-    """Whose turn each label is given: in draw 0 its own, in the others a shuffle of the question's labels."""
+    """Whose turn each label gets: its own in draw 0, a shuffle of the question's labels in the others."""
     question_weights: Float[np.ndarray, "resample group"]
-    """Bootstrap weights of the groups; all groups of a question weigh the same."""
+    """Bootstrap weights of the groups, equal within a question."""
     seed: int
 
     @staticmethod
@@ -90,20 +87,12 @@ class Design:
 
     def select(self, groups: Bool[np.ndarray, " group"]) -> Design:
         """The same draws for some of the groups."""
-        return Design(
-            self.question[groups],
-            self.fold[groups],
-            self.owner[:, groups],
-            self.question_weights[:, groups],
-            self.seed,
-        )
+        owner, weights = self.owner[:, groups], self.question_weights[:, groups]
+        return Design(self.question[groups], self.fold[groups], owner, weights, self.seed)
 
 
 def evaluate(difference: Float[np.ndarray, "group label d_model"], design: Design) -> Evidence:
-    """Evaluate the directions that `difference`, averaged over groups, gives at one layer.
-
-    With one question nothing can be held out: every estimate is NaN.
-    """
+    """Evaluate the mean over groups of `difference` at one layer; every estimate is NaN with a single question."""
     n_groups, n_labels, d_model = difference.shape
     n_draws = len(design.owner)
     folds = np.unique(design.fold)
@@ -151,9 +140,9 @@ def evaluate(difference: Float[np.ndarray, "group label d_model"], design: Desig
 
 
 def chosen_layer(evidence: Sequence[Evidence], design: Design) -> tuple[Estimate, list[int]]:
-    """Separation at a layer chosen, for each fold, on the other folds alone.
+    """Separation at a layer chosen, for each fold, on the other folds, and the layers chosen (as indices).
 
-    Returns it with the indices of the layers chosen; NaN and none with fewer than three folds.
+    NaN and no layer with fewer than three folds.
     """
     merit = np.stack([e.merit for e in evidence])
     if not np.isfinite(merit).all():
@@ -170,7 +159,7 @@ def _separation(wins: Float[np.ndarray, "group label"], design: Design) -> Estim
     weights = design.question_weights
     resampled = (weights @ wins) / np.maximum(weights.sum(axis=1, keepdims=True), 1)
     low, high = percentiles(resampled)
-    # Where every group agrees no resample differs; then as far as as many agreeing questions allow.
+    # Where all groups agree, all resamples do: the bound that this many agreeing questions allow.
     reach = 0.025 ** (1 / len(np.unique(design.question)))
     return Estimate(mean, np.where(mean == 1, reach, low), np.where(mean == 0, 1 - reach, high))
 
@@ -181,7 +170,7 @@ def _merit(
     design: Design,
     folds: Int[np.ndarray, " fold"],
 ) -> Float[np.ndarray, " fold"]:
-    """Mean separation of all folds but one, by directions fitted without that one and without their own."""
+    """Mean separation on all folds but one, by directions fitted without that fold and the scored one."""
     total = fold_sums.sum(axis=0)
     merit = np.full(len(folds), np.nan)
     if len(folds) < 3:
@@ -217,7 +206,7 @@ def _split_half(fold_sums: Float[np.ndarray, "fold label d_model"]) -> Float[np.
     gram = by_label @ rearrange(by_label, "a f d -> a d f")
     half = np.array([np.isin(np.arange(n), chosen) for chosen in combinations(range(n), n // 2)], dtype=float)
     if n % 2 == 0:
-        half = half[: len(half) // 2]  # the other ones are their complements
+        half = half[: len(half) // 2]  # the others are their complements
     rest = 1 - half
     product = einsum(half, gram, rest, "s f, a f e, s e -> s a")
     norms = [np.sqrt(einsum(h, gram, h, "s f, a f e, s e -> s a")) for h in (half, rest)]

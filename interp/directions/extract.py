@@ -195,7 +195,7 @@ def measure(
 
 
 def _projections(store: ActivationStore, contrast: Contrast, evidence: Sequence[Evidence]) -> Projections:
-    """Every used turn along the first two labels' directions, all layers."""
+    """Every turn used, along the first two labels' directions at all layers."""
     along = np.stack([e.projections[..., :2] for e in evidence])
     x, y = rearrange(along, "layer group label direction -> direction layer (group label)")
     n_groups, n_labels = contrast.rows.shape
@@ -211,7 +211,7 @@ def _projections(store: ActivationStore, contrast: Contrast, evidence: Sequence[
 
 
 def _curves(evidence: Sequence[Evidence]) -> dict[str, Any]:
-    """Every estimate of every layer as plain lists [label][layer]."""
+    """All estimates as plain lists [label][layer]."""
     names = ("reliability", "reliability_shuffled", "separation", "separation_shuffled", "separation_random")
     return {
         name: {
@@ -223,22 +223,20 @@ def _curves(evidence: Sequence[Evidence]) -> dict[str, Any]:
 
 
 def _chosen(layers: Sequence[int], evidence: Sequence[Evidence], design: Design) -> dict[str, Any]:
-    """Separation when the layer is chosen on other questions, and which layers that were."""
+    """Separation at the layer chosen on other questions, and the layers chosen."""
     separation, chosen = chosen_layer(evidence, design)
-    return {part: _plain(values) for part, values in asdict(separation).items()} | {
-        "layers": [layers[i] for i in chosen]
-    }
+    return {part: _plain(each) for part, each in asdict(separation).items()} | {"layers": [layers[i] for i in chosen]}
 
 
 def _best_layers(layers: Sequence[int], evidence: Sequence[Evidence], n: int = 5) -> list[int]:
-    """Layers by mean separation over the labels, ties by mean reliability; none where that is not defined."""
+    """Layers by mean separation over the labels, ties by mean reliability; none where undefined."""
     scores = [(round(float(e.separation.mean.mean()), 6), float(e.reliability.mean.mean())) for e in evidence]
     defined = [i for i in range(len(layers)) if np.isfinite(scores[i]).all()]
     return [layers[i] for i in sorted(defined, key=scores.__getitem__, reverse=True)[:n]]
 
 
 def _plain(values: np.ndarray) -> Any:
-    """Nested lists for JSON, to six digits; None where a number is not defined."""
+    """Nested lists for JSON, to six digits; None where undefined."""
     rounded = np.round(values.astype(np.float64), 6).astype(object)
     rounded[~np.isfinite(values)] = None
     return rounded.tolist()
