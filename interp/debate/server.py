@@ -45,13 +45,10 @@ class ServerAgent:
     """A persona played by a model behind `base_url`, such as `http://127.0.0.1:8000/v1`.
 
     At most `concurrency` requests are in flight, each for at most `timeout` seconds. Failures that may pass (time-out,
-    connection, status 408, 429, 500, 502, 503 or 504, a body that is cut short or makes no sense, an empty answer) are
-    retried up to `retries` times, after waits that double from half a second with a seeded jitter; `Retry-After` holds
-    back all requests. No wait exceeds `longest_wait` seconds.
-
-    `key_variable` names the environment variable with the key; if it is not set, none is sent. `options` are further
-    fields of the request body, such as `{"reasoning_effort": "low"}`; None removes a field. Tokens are the server's
-    counts, or else estimated from the length of the texts.
+    connection, status 408, 429, 500, 502, 503 or 504, an empty or broken answer) are retried up to `retries` times,
+    after waits that double from half a second with a seeded jitter, up to `longest_wait` seconds; `Retry-After` holds
+    back all requests. `key_variable` names the environment variable with the key. `options` are further fields of the
+    request body; None removes a field. Tokens are the server's counts, or else estimated from the length of the texts.
 
     Raises `UserError` for an invalid address and for options that hold the key; and when answering for what no retry
     can fix: status 401, 403 or 404, a redirect, or a server that cannot be reached.

@@ -40,15 +40,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """The steps in the order in which they are taken.
-
-    `middle` holds the signed values left to sum up after the products, in the order of the expression; it is empty
-    for a working that was read from a text.
-    """
+    """The steps in the order in which they are taken."""
 
     steps: tuple[Step, ...]
     answer: int
     middle: tuple[int, ...] = ()
+    """The signed values left after the products; empty for a working that was read from a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +67,10 @@ def parse_expression(text: str) -> tuple[Term, ...]:
             f"question {text[:60]!r}: not a sum of products of integers such as 91+24*13, the only questions that "
             "scripted agents can answer; choose the task arithmetic or another model"
         )
-    tokens = re.findall(r"[0-9]+|[-+*]", text)
-    lead = -1 if tokens[0] == "-" else 1
-    tokens = tokens[1:] if lead == -1 else tokens
-    terms: list[Term] = [(1, (lead * int(tokens[0]),))]
-    for op, digits in zip(tokens[1::2], tokens[2::2], strict=True):
-        if op == "*":
-            sign, factors = terms[-1]
-            terms[-1] = (sign, (*factors, int(digits)))
-        else:
-            terms.append((1 if op == "+" else -1, (int(digits),)))
-    return tuple(terms)
+    found = re.findall(r"([-+]?)([0-9]+(?:\*[0-9]+)*)", re.sub(r"\s", "", text))
+    terms = [(-1 if sign == "-" else 1, tuple(map(int, product.split("*")))) for sign, product in found]
+    sign, (first, *rest) = terms[0]
+    return ((1, (sign * first, *rest)), *terms[1:])
 
 
 def solve(terms: Sequence[Term], rng: random.Random, error_rate: float) -> Working:
