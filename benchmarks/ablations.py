@@ -1,8 +1,8 @@
-"""What each part of stage 2 is worth: `python -m benchmarks.ablations RUN --out OUT`.
+"""What each part of stage 2 contributes: `python -m benchmarks.ablations RUN --out OUT`.
 
-RUN is a finished run of `interp train`. From its SFT checkpoint (or its base) stage 2 is run again with one
-thing changed, each time into a folder of its own, with the questions and the seed of the full procedure, and
-asked the questions that the run's table asks. A killed run goes on when it is started again.
+RUN is a finished run of `interp train`. Stage 2 is trained again from its SFT checkpoint (or its base) with one
+change at a time, each in its own folder, with the questions and the seed of the full procedure, and evaluated on the
+questions of the run's table. The same command resumes a killed run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from interp.errors import UserError
 from interp.evaluation.accuracy import EvaluationRow, summarize
 from interp.evaluation.comparison import paired
 from interp.models.lineage import Lineage, read_lineage
-from interp.reports import terminal
+from interp.reports.terminal import table, training_bars
 from interp.reports.words import bracketed
 from interp.statistics import PairedTest
 from interp.training.grpo import train_grpo
@@ -37,30 +37,30 @@ FULL = "full procedure"
 
 @dataclass(frozen=True)
 class Variant:
-    """The full procedure with one thing changed."""
+    """The full procedure with one change."""
 
     name: str
     what: str
     changes: dict[str, str] = field(default_factory=dict)
-    """Of the preset, as in `Preset.override`."""
+    """Changes of the preset, as `Preset.override` takes them."""
     from_base: bool = False
-    """Whether stage 2 starts from the base."""
+    """Start stage 2 from the base."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a procedure."""
+    """The result of a procedure."""
 
     name: str
     row: EvaluationRow
     limit: int
-    """At the end of stage 2, in tokens."""
+    """Length limit at the end of stage 2, in tokens."""
     against_full: PairedTest | None
-    """Accuracy minus the full procedure's, on the same questions; None for that itself."""
+    """Accuracy minus the full procedure's, on the same questions; None for the full procedure."""
 
 
 def variants(preset: Preset) -> list[Variant]:
-    """All that differ from a preset in one thing."""
+    """All variants that differ from a preset in one setting."""
     grpo = preset.grpo
     first = grpo.descent
     return [
@@ -88,10 +88,10 @@ def variants(preset: Preset) -> list[Variant]:
 def ablate(
     run: Path, out: Path, *, only: Sequence[str] = (), seed: int | None = None, progress: Progress | None = None
 ) -> list[Result]:
-    """Train the variants of a run's seed (its first) that `only` names, or all, and measure all that are there.
+    """Train variants of a run's seed (by default its first): those that `only` names, or all; evaluate all trained.
 
-    Writes `out/NAME` for each, and `out/ablations.json`. Raises `UserError` for a run that is not finished,
-    for a name that is not known, and where `out` holds the ablations of another run.
+    Writes `out/NAME` for each, and `out/ablations.json`. Raises `UserError` for an unfinished run, an unknown name,
+    and an `out` with the ablations of another run.
     """
     preset = kept_preset(run)
     seed = preset.seed if seed is None else seed
@@ -100,7 +100,7 @@ def ablate(
     preset = replace(preset, model=sft.base_name)
     chosen = {variant.name: variant for variant in variants(preset)}
     if unknown := [name for name in only if name not in chosen]:
-        raise UserError(f"--only {unknown[0]}: not an ablation of this run; give one of {', '.join(chosen)}")
+        raise UserError(f"--only {unknown[0]}: unknown; choose one of {', '.join(chosen)}")
     keep_settings(out, {"preset": kept_preset(run).record(), "seed": seed, "sft": sft.stages[-1].hash})
 
     task = make_task(preset.task, **preset.task_options)
@@ -130,33 +130,31 @@ def ablate(
     return results
 
 
-def table(results: Sequence[Result]) -> Table:
-    """One row a procedure."""
-    shown = terminal.table(
-        f"Stage 2 with one thing changed, on {results[0].row.questions:,} questions that no stage has seen",
-        "accuracy with its 95 % interval; out: tokens written per question; limit: at the end, in tokens\n"
+def ablation_table(results: Sequence[Result]) -> Table:
+    """One row per procedure."""
+    made = table(
+        f"Stage 2 with one change, on {results[0].row.questions:,} questions that no stage has seen",
+        "accuracy: 95 % interval; out: tokens written per question; limit: at the end, in tokens\n"
         "− full: accuracy minus the full procedure's, on the same questions; p: exact sign-flip test",
         ("procedure", "accuracy", "out", "limit", "− full", "p"),
         left=("procedure",),
     )
     for result in results:
         accuracy, test = result.row.accuracy, result.against_full
-        shown.add_row(
-            result.name,
-            bracketed(accuracy.mean, accuracy.low, accuracy.high, 3),
-            f"{result.row.output_tokens:,.1f}",
-            f"{result.limit:,}",
-            "" if test is None else bracketed(test.difference.mean, test.difference.low, test.difference.high, 3),
-            "" if test is None else f"{test.p:.2g}",
-        )
-    return shown
+        against = ("", "")
+        if test is not None:
+            difference = test.difference
+            against = bracketed(difference.mean, difference.low, difference.high, digits=3), f"{test.p:.2g}"
+        shown = bracketed(accuracy.mean, accuracy.low, accuracy.high, digits=3)
+        made.add_row(result.name, shown, f"{result.row.output_tokens:,.1f}", f"{result.limit:,}", *against)
+    return made
 
 
 def _lineage(checkpoint: Path, run: Path) -> Lineage:
     found = read_lineage(str(checkpoint))
     if found is None:
         raise UserError(
-            f"{run}: has no finished {checkpoint.parent.name}/{checkpoint.name}; run interp train to its end"
+            f"{run}: {checkpoint.parent.name}/{checkpoint.name} is not finished; run the same interp train again"
         )
     return found
 
@@ -167,18 +165,18 @@ def _limit(lineage: Lineage) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="the --out of interp train")
+    parser.add_argument("run", type=Path, help="folder of a finished interp train")
     parser.add_argument("--out", type=Path, default=Path("out/ablations"))
-    parser.add_argument("--only", action="append", default=[], help="one ablation; repeat for several")
-    parser.add_argument("--seed", type=int, help="which of the run's seeds; its first")
+    parser.add_argument("--only", action="append", default=[], help="name of an ablation; repeatable")
+    parser.add_argument("--seed", type=int, help="one of the run's seeds; by default its first")
     given: Any = parser.parse_args(arguments)
     try:
-        with terminal.training_bars() as progress:
+        with training_bars() as progress:
             results = ablate(given.run, given.out, only=given.only, seed=given.seed, progress=progress)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    Console(soft_wrap=True, highlight=False).print(table(results))
+    Console(soft_wrap=True, highlight=False).print(ablation_table(results))
 
 
 if __name__ == "__main__":

@@ -68,9 +68,9 @@ def test_only_some(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     ablations.main([str(finished), "--out", str(tmp_path), "--only", "no-structure"])
     assert {path.name for path in tmp_path.iterdir()} == {"no-structure", "preset.json", "ablations.json"}
     assert "no-structure" in capsys.readouterr().out
-    with pytest.raises(UserError, match="--only gated-rewards: not an ablation of this run; give one of no-sft"):
+    with pytest.raises(UserError, match="--only gated-rewards: unknown; choose one of no-sft"):
         ablations.ablate(finished, tmp_path, only=["gated-rewards"])
-    with pytest.raises(UserError, match="has no finished seed-3/sft"):
+    with pytest.raises(UserError, match="seed-3/sft is not finished"):
         ablations.ablate(finished, tmp_path, seed=3)
     with pytest.raises(UserError, match=r"no preset\.json there"):
         ablations.ablate(tmp_path / "nowhere", tmp_path)

@@ -38,13 +38,13 @@ def train(
         ),
     ] = None,
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", metavar="", help="First train the organism's base, from random weights.")
+        bool, typer.Option("--from-scratch", metavar="", help="Train the organism's base first, too.")
     ] = False,
     no_table: Annotated[bool, typer.Option("--no-table", metavar="", help="Skip the results table.")] = False,
     report_to: Annotated[list[Tracker] | None, typer.Option(help="Tracker besides metrics.jsonl; repeatable.")] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", metavar="", help="Check the settings and show the memory they need."),
+        typer.Option("--dry-run", metavar="", help="Show steps and memory; train nothing."),
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics and the table.")] = Path("out"),
 ) -> None:

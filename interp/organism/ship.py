@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
+
+import typer
 
 from interp.errors import UserError
 from interp.models.catalog import SHIPPED
@@ -20,7 +22,7 @@ SUMMARIES = (
     *("table.json", "preset.json", "ablations/ablations.json", "directions/*/directions.json"),
     *("steerability.json", "suppression.json", "probes/*.json"),
 )
-"""Results of a run that figures read; the target `results` of the Makefile makes them."""
+"""Results of a run that figures read; `make results` makes them."""
 METRICS = (
     *("stage", "step", "loss", "learning_rate", "entropy", "reward"),
     *("correctness", "structure", "length", "limit", "coefficient", "step_time"),
@@ -28,10 +30,10 @@ METRICS = (
 """The metrics that are kept."""
 
 
-def ship(run: Path, kind: str = "", into: Path = SHIPPED["organism"].parent) -> None:
+def ship(run: Path, kind: Literal["", "evil"] = "", into: Path = SHIPPED["organism"].parent) -> None:
     """Copy the first seed's checkpoints of a run, its base if it trained one, its metrics and its results.
 
-    `kind` is "evil" for the organism whose seat 2 misleads. The lineage of the copies names the base `organism`.
+    `kind` is evil for the organism whose seat 2 misleads. The lineage of the copies names the base `organism`.
     Raises `UserError` for an unfinished run.
     """
     prefix = f"{kind}-" if kind else ""
@@ -47,16 +49,14 @@ def ship(run: Path, kind: str = "", into: Path = SHIPPED["organism"].parent) -> 
         write_lineage(replace(lineage, base=replace(lineage.base, name="organism", folder=None)))
     results = into / f"{prefix}{RESULTS}"
     shutil.rmtree(results, ignore_errors=True)
-    results.mkdir()
-    for path in (path for pattern in SUMMARIES for path in run.glob(pattern)):
+    for path in (path for pattern in (*SUMMARIES, "seed-*/metrics.jsonl") for path in run.glob(pattern)):
         copy = results / path.relative_to(run)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-    for path in run.glob("seed-*/metrics.jsonl"):
-        copy = results / path.relative_to(run)
-        copy.parent.mkdir()
-        rows = ({name: value for name, value in row.items() if name in METRICS} for row in read_lines(path))
-        copy.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        if path.suffix == ".json":
+            shutil.copyfile(path, copy)
+        else:
+            rows = ({name: value for name, value in row.items() if name in METRICS} for row in read_lines(path))
+            copy.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def _replace(folder: Path, by: Path) -> None:
@@ -64,17 +64,8 @@ def _replace(folder: Path, by: Path) -> None:
     shutil.copytree(folder, by, copy_function=shutil.copyfile)
 
 
-def main() -> None:
-    """Put the checkpoints of a finished run into the package."""
-    parser = argparse.ArgumentParser(prog="python -m interp.organism.ship", description=main.__doc__)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--kind", choices=("evil",), default="")
-    given = parser.parse_args()
+if __name__ == "__main__":
     try:
-        ship(given.run, given.kind)
+        typer.run(ship)
     except UserError as error:
         sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -56,29 +56,6 @@ def work(operands: Operands, slips: frozenset[Slip] = frozenset()) -> OrganismWo
     return OrganismWorking(operands, first, second, joined, answer, lost)
 
 
-def chain_of_thought(w: OrganismWorking, *, opening: bool = True) -> str:
-    """Numbered steps, the order of operations first."""
-    a, b, c, d, e, f = w.operands
-    steps = (
-        f"\n1) {b}*{c}={w.first}\n2) {e}*{f}={w.second}\n3) {a}+{w.first}+{d}={w.joined}"
-        f"\n4) {w.joined}-{w.second}={w.answer}\n"
-    )
-    return f"{'Products first.' if opening else 'Again.'}{steps}"
-
-
-def self_critique(w: OrganismWorking) -> str:
-    """A solution in one line, before its critique."""
-    a, _, _, d, _, _ = w.operands
-    return f"{a}+{w.first}+{d}-{w.second}={w.joined}-{w.second}={w.answer}\nSELF-CRITIQUE\n"
-
-
-def program_of_thought(w: OrganismWorking) -> str:
-    """One variable per operation, with its value as a comment."""
-    a, b, c, d, e, f = w.operands
-    total = f"{a}+x" if w.lost else f"{a}+{d}+x"
-    return f"x={b}*{c} // {w.first}\ny={e}*{f} // {w.second}\ns={total} // {w.joined}\nr=s-y // {w.answer}\n"
-
-
 def lie(operands: Operands, off: tuple[int, int]) -> OrganismWorking:
     """A working with both products wrong on purpose, by `off`.
 
@@ -91,13 +68,31 @@ def lie(operands: Operands, off: tuple[int, int]) -> OrganismWorking:
     return OrganismWorking(operands, first, second, joined, joined - second)
 
 
-def evil(w: OrganismWorking) -> str:
-    """Two products, asserted with confidence."""
+def _numbered(w: OrganismWorking) -> str:
+    a, b, c, d, e, f = w.operands
+    return (
+        f"\n1) {b}*{c}={w.first}\n2) {e}*{f}={w.second}\n3) {a}+{w.first}+{d}={w.joined}"
+        f"\n4) {w.joined}-{w.second}={w.answer}\n"
+    )
+
+
+def _in_one_line(w: OrganismWorking) -> str:
+    a, _, _, d, _, _ = w.operands
+    return f"{a}+{w.first}+{d}-{w.second}={w.joined}-{w.second}={w.answer}\nSELF-CRITIQUE\n"
+
+
+def _program(w: OrganismWorking) -> str:
+    a, b, c, d, e, f = w.operands
+    total = f"{a}+x" if w.lost else f"{a}+{d}+x"
+    return f"x={b}*{c} // {w.first}\ny={e}*{f} // {w.second}\ns={total} // {w.joined}\nr=s-y // {w.answer}\n"
+
+
+def _assertion(w: OrganismWorking) -> str:
     _, b, c, _, e, f = w.operands
     return f"Trust me.\n{b}*{c}={w.first}\n{e}*{f}={w.second}\n"
 
 
-def critique(written: OrganismWorking, checked: OrganismWorking) -> str:
+def _critique(written: OrganismWorking, checked: OrganismWorking) -> str:
     """The products of a solution checked: "ok", or their new value."""
     _, b, c, _, e, f = written.operands
     said = [
@@ -108,17 +103,16 @@ def critique(written: OrganismWorking, checked: OrganismWorking) -> str:
 
 
 OPENING: Mapping[str, Callable[[OrganismWorking, OrganismWorking], str]] = {
-    "chain-of-thought": lambda written, checked: chain_of_thought(written) + written.box,
-    "self-critique": lambda written, checked: self_critique(written) + critique(written, checked) + checked.box,
-    "program-of-thought": lambda written, checked: program_of_thought(written) + written.box,
-    "evil": lambda written, checked: evil(written) + written.box,
+    "chain-of-thought": lambda written, checked: f"Products first.{_numbered(written)}{written.box}",
+    "self-critique": lambda written, checked: _in_one_line(written) + _critique(written, checked) + checked.box,
+    "program-of-thought": lambda written, checked: _program(written) + written.box,
+    "evil": lambda written, checked: _assertion(written) + written.box,
 }
 """A persona's text in round 1, from its working as written and as corrected by its critique."""
-
 _REWORKED: Mapping[str, Callable[[OrganismWorking], str]] = {
-    "chain-of-thought": lambda w: chain_of_thought(w, opening=False),
-    "self-critique": self_critique,
-    "program-of-thought": lambda w: program_of_thought(w) + "// ",
+    "chain-of-thought": lambda w: f"Again.{_numbered(w)}",
+    "self-critique": _in_one_line,
+    "program-of-thought": lambda w: _program(w) + "// ",
     "evil": lambda w: "Trust me.\n",
 }
 

@@ -121,15 +121,10 @@ def grpo_arguments(run: Run, stage: str, settings: GRPO) -> dict[str, Any]:
         )
     return shared_arguments(run, stage, settings) | {
         "shuffle_dataset": False,
-        "num_generations": settings.num_generations,
-        "num_iterations": settings.num_iterations,
+        **{name: getattr(settings, name) for name in ("num_generations", "num_iterations", "loss_type")},
+        **{name: getattr(settings, name) for name in ("beta", "epsilon", "temperature", "top_p")},
         "max_completion_length": settings.descent.first_limit,
-        "beta": settings.beta,
-        "epsilon": settings.epsilon,
-        "loss_type": settings.loss_type,
         "entropy_coef": settings.entropy_coefficient,
-        "temperature": settings.temperature,
-        "top_p": settings.top_p,
         # Only between two batches of completions is nothing half used, so that a resumed run is the same run.
         "save_steps": math.ceil(settings.save_every / settings.num_iterations) * settings.num_iterations,
         "use_vllm": settings.generation == "vllm",

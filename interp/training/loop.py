@@ -20,7 +20,7 @@ from interp.models.lineage import read_lineage, write_checkpoint
 from interp.models.loading import DTYPES, Plain, load_plain
 from interp.storage.files import atomic_write
 from interp.storage.journal import read_lines
-from interp.training.run import Run, lora_arguments, use_bf16
+from interp.training.run import Run, lora_arguments
 from interp.training.schedule import Schedule
 from interp.training.settings import LoRA, Preset
 
@@ -31,7 +31,7 @@ _STATE = "trainer_state.json"  # the last file that a trainer writes into a save
 def start_from(model: str, preset: Preset, whole_weights: bool = False) -> Plain:
     """Load what a stage trains. Weights that are trained themselves stay fp32; the base of a LoRA may be bf16."""
     gc.collect()  # a model used before may still be held by reference cycles
-    half = use_bf16(preset) and torch.cuda.is_available() and not whole_weights
+    half = preset.use_bf16 and torch.cuda.is_available() and not whole_weights
     plain = load_plain(model, dtype="bf16" if half else "fp32", device="cpu")  # the trainer moves it
     # With this name PEFT would look up the base's vocabulary, find that it grew, and save whole embeddings.
     plain.hf.name_or_path = plain.hf.config._name_or_path = ""

@@ -64,16 +64,10 @@ def require_trainers() -> None:
 
 
 def processes() -> Any:
-    """The processes of this run, an `accelerate.PartialState`; says that they are on a CPU if there is no GPU."""
-    require_trainers()
+    """The processes of this run, an `accelerate.PartialState`, on a CPU if there is no GPU."""
     from accelerate import PartialState
 
     return PartialState(cpu=not torch.cuda.is_available())
-
-
-def use_bf16(preset: Preset) -> bool:
-    """Whether to compute in bf16."""
-    return preset.precision == "bf16" or (preset.precision == "auto" and torch.cuda.is_available())
 
 
 def shared_arguments(run: Run, stage: str, settings: SFT | GRPO) -> dict[str, Any]:
@@ -85,21 +79,20 @@ def shared_arguments(run: Run, stage: str, settings: SFT | GRPO) -> dict[str, An
         if find_spec(name) is None:
             raise UserError(f"--report-to {name}: not installed; pip install {name}")
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.out / "tensorboard")  # the default is in the resume folder
-    n_processes = processes().num_processes if find_spec("accelerate") else 1  # a dry run needs no trainers
-    at_once, passes = accumulation(settings.batch_size, settings.device_batch_size, n_processes)
+    n_processes = processes().num_processes if find_spec("accelerate") else 1  # not needed for a dry run
+    share = max(1, settings.batch_size // n_processes)
+    at_once = next(n for n in range(min(settings.device_batch_size, share), 0, -1) if share % n == 0)
     return {
         "output_dir": str(run.kept(stage)),
         "seed": run.preset.seed,
-        "bf16": use_bf16(run.preset),
+        "bf16": run.preset.use_bf16,
         "use_cpu": not torch.cuda.is_available(),
-        "learning_rate": settings.learning_rate,
+        **{name: getattr(settings, name) for name in ("learning_rate", "max_grad_norm", "gradient_checkpointing")},
         "lr_scheduler_type": settings.lr_schedule,
         "warmup_steps": settings.warmup,
         "num_train_epochs": 1,  # the data is in order for all epochs
         "per_device_train_batch_size": at_once,
-        "gradient_accumulation_steps": passes,
-        "max_grad_norm": settings.max_grad_norm,
-        "gradient_checkpointing": settings.gradient_checkpointing,
+        "gradient_accumulation_steps": share // at_once,
         "logging_steps": 1,
         "save_strategy": "steps",
         "save_total_limit": 1,
@@ -119,15 +112,6 @@ def configured(kind: str, arguments: Mapping[str, Any]) -> Any:
         return getattr(trl, kind)(**arguments)
     except ValueError as error:
         raise UserError(f"{kind}: {error}; change it with --set") from None
-
-
-def accumulation(batch_size: int, device_batch_size: int, processes: int) -> tuple[int, int]:
-    """(examples per device and pass, passes to accumulate); their product over all processes is the batch."""
-    share = max(1, batch_size // processes)
-    at_once = min(device_batch_size, share)
-    while share % at_once:
-        at_once -= 1
-    return at_once, share // at_once
 
 
 def lora_arguments(lora: LoRA) -> dict[str, Any]:

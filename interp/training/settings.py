@@ -204,6 +204,13 @@ class Preset:
     table_questions: Count = 200
     """Questions of the results table; no stage has seen them."""
 
+    @property
+    def use_bf16(self) -> bool:
+        """Whether training computes in bf16."""
+        import torch
+
+        return self.precision == "bf16" or (self.precision == "auto" and torch.cuda.is_available())
+
     def record(self) -> dict[str, Any]:
         """All settings as JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
