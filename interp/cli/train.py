@@ -10,16 +10,14 @@ import typer
 
 from interp.options import LARGEST_SEED
 
+PRESETS = "organism, smollm2-135m, llama-3.1-8b, qwen2.5-7b, mistral-nemo-12b"
 Tracker = StrEnum("Tracker", ["tensorboard", "wandb"])
 
 
 def train(
     preset: Annotated[
         str,
-        typer.Option(
-            help="Preset: organism, smollm2-135m, llama-3.1-8b, qwen2.5-7b, mistral-nemo-12b; or any model, with the "
-            "paper's settings."
-        ),
+        typer.Option(help=f"Preset ({PRESETS}), or any model: the paper's settings."),
     ],
     transcripts: Annotated[
         str | None,
@@ -31,20 +29,15 @@ def train(
     ] = None,
     seed: Annotated[
         list[int] | None,
-        typer.Option(
-            min=0,
-            max=LARGEST_SEED,
-            help="Random seed; repeat to train several seeds on the data of the first.",
-        ),
+        typer.Option(min=0, max=LARGEST_SEED, help="Random seed; repeat to train several on the data of the first."),
     ] = None,
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", metavar="", help="Train the organism's base first, too.")
+        bool, typer.Option("--from-scratch", metavar="", help="Train the organism's base too.")
     ] = False,
     no_table: Annotated[bool, typer.Option("--no-table", metavar="", help="Skip the results table.")] = False,
     report_to: Annotated[list[Tracker] | None, typer.Option(help="Tracker besides metrics.jsonl; repeatable.")] = None,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", metavar="", help="Show steps and memory; train nothing."),
+        bool, typer.Option("--dry-run", metavar="", help="Show steps and memory; train nothing.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics and the table.")] = Path("out"),
 ) -> None:
@@ -81,6 +74,8 @@ def train(
         trained = pipeline.train(run, seeds=seed or (), transcripts=given, pretraining=base, table=not no_table)
     if trained.table is not None:
         console.print(results_table(trained.table))
-    written = [checkpoint for stages in trained.checkpoints.values() for checkpoint in stages.values()]
-    for path in [*written, *([] if trained.table is None else [out / "table.json"])]:
-        console.print(f"wrote {path}")
+    for stages in trained.checkpoints.values():
+        for checkpoint in stages.values():
+            console.print(f"wrote {checkpoint}")
+    if trained.table is not None:
+        console.print(f"wrote {out / 'table.json'}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from interp.debate.personas import PERSONAS
 from interp.debate.tasks.small import Split, draw
@@ -172,11 +172,7 @@ def _shown(persona: str, operands: Operands, rates: Rates, rng: random.Random) -
         return opened
     off = rng.choice((-20, -2, -1, 1, 2, 20))
     place = rng.choice(("first", "second", "joined", "answer"))
-    w = opened.working
-    first, second = w.first + off * (place == "first"), w.second + off * (place == "second")
-    joined = w.joined + first - w.first + off * (place == "joined")
-    answer = w.answer + joined - w.joined - second + w.second + off * (place == "answer")
-    strayed = replace(w, first=first, second=second, joined=joined, answer=answer)
+    strayed = work(operands, opened.slips, **{place: off})
     return _Opened(opened.slips, strayed, OPENING[persona](strayed, strayed))
 
 

@@ -38,8 +38,8 @@ class OrganismWorking:
         return rf"\boxed{{{self.answer}}}"
 
 
-def work(operands: Operands, slips: frozenset[Slip] = frozenset()) -> OrganismWorking:
-    """Work a question out with these slips.
+def work(operands: Operands, slips: frozenset[Slip] = frozenset(), **errors: int) -> OrganismWorking:
+    """Work a question out with these slips, and further errors by the name of the value.
 
     A slip in a product is the next entry of its table (6*7=48), in a sum a forgotten carry or borrow of ten; a lost
     operand is d left out of the sum.
@@ -48,11 +48,11 @@ def work(operands: Operands, slips: frozenset[Slip] = frozenset()) -> OrganismWo
     '\\\\boxed{-23}'
     """
     a, b, c, d, e, f = operands
-    first = b * (c + 1) if "first product" in slips else b * c
-    second = e * (f + 1) if "second product" in slips else e * f
     lost = "operand" in slips
-    joined = a + first + (0 if lost else d) - (10 if "carry" in slips else 0)
-    answer = joined - second + (10 if "borrow" in slips else 0)
+    first = b * (c + ("first product" in slips)) + errors.get("first", 0)
+    second = e * (f + ("second product" in slips)) + errors.get("second", 0)
+    joined = a + first + (0 if lost else d) - (10 if "carry" in slips else 0) + errors.get("joined", 0)
+    answer = joined - second + (10 if "borrow" in slips else 0) + errors.get("answer", 0)
     return OrganismWorking(operands, first, second, joined, answer, lost)
 
 
@@ -62,10 +62,7 @@ def lie(operands: Operands, off: tuple[int, int]) -> OrganismWorking:
     >>> interp.organism.lie((3, 4, 5, 2, 6, 7), (3, -3)).answer
     -11
     """
-    a, b, c, d, e, f = operands
-    first, second = b * c + off[0], e * f + off[1]
-    joined = a + first + d
-    return OrganismWorking(operands, first, second, joined, joined - second)
+    return work(operands, first=off[0], second=off[1])
 
 
 def _numbered(w: OrganismWorking) -> str:
