@@ -61,7 +61,7 @@ def test_what_is_wrong_with_a_task_is_said() -> None:
         SmallArithmetic(split="all")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="600000 questions"):
         SmallArithmetic().questions(600000, 0)
-    with pytest.raises(UserError, match="split test asked for"):
+    with pytest.raises(UserError, match="the split test has fewer"):
         SmallArithmetic(1, 2, split="test").questions(30, 0)
 
 
