@@ -6,4 +6,7 @@ from .notebook import prepare as prepare
 from .notebook import show as show
 from .page import write_report as write_report
 from .tables import best_layers_table as best_layers_table
+from .tables import comparison_table as comparison_table
+from .tables import memory_table as memory_table
+from .tables import rows_table as rows_table
 from .terminal import progress_bars as progress_bars

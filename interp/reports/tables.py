@@ -84,7 +84,15 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
 def rows_table(
     rows: Sequence[EvaluationRow], title: str = "Accuracy and tokens per question", caption: str = ""
 ) -> Table:
-    """Evaluations side by side; tokens also as a multiple of the first row's on the same task."""
+    """Evaluations side by side; tokens also as a multiple of the first row's on the same task.
+
+    >>> from interp.debate import PERSONAS, ScriptedAgent, make_task
+    >>> from interp.evaluation import Vote, evaluate
+    >>> agents, task = [ScriptedAgent(p, 0.2, seed=0) for p in PERSONAS.values()], make_task("arithmetic")
+    >>> row = evaluate(tmp_path / "vote.jsonl", "vote", Vote(), lambda run: agents, task=task, n_questions=4)
+    >>> interp.reports.rows_table([row]).row_count
+    1
+    """
     made = table(
         title,
         caption
@@ -171,7 +179,17 @@ def failures(row: EvaluationRow) -> list[str]:
 
 
 def comparison_table(found: Comparison) -> Table:
-    """Two evaluations and the test between them."""
+    """Two evaluations and the test between them.
+
+    >>> from interp.debate import PERSONAS, ScriptedAgent, make_task
+    >>> from interp.evaluation import Vote, compare, evaluate
+    >>> agents, task = [ScriptedAgent(p, 0.2, seed=0) for p in PERSONAS.values()], make_task("arithmetic")
+    >>> files = [tmp_path / "single.jsonl", tmp_path / "vote.jsonl"]
+    >>> for file, n in zip(files, (1, 3)):
+    ...     row = evaluate(file, file.stem, Vote(), lambda run: agents[:n], task=task, n_questions=4)
+    >>> interp.reports.comparison_table(compare(*files)).row_count
+    2
+    """
     test = found.test
     left_out = f"; {found.left_out:,} that only one of them answered left out" if found.left_out else ""
     return rows_table(
