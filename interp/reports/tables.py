@@ -27,7 +27,12 @@ _PARTS = ("mean", "low", "high")
 
 
 def memory_table(plan: Plan) -> Table:
-    """The GPU memory that each stage of a planned run needs."""
+    """The GPU memory that each stage of a planned run needs.
+
+    >>> from interp.training import plan, preset
+    >>> interp.reports.memory_table(plan(preset("smollm2-135m"))).row_count
+    2
+    """
     made = table(
         f"{plan.preset.name}: {plan.parameters:,} weights; memory in GiB on one GPU that holds everything",
         "adapter: with its gradient and optimizer; sampling: KV cache, plus a merged copy if one is kept",
