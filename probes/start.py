@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from interp.debate.embedded import find_transcripts
-from interp.debate.tasks import make_task
 from interp.errors import Progress, UserError
 from interp.models.model import load_model
 from interp.probing.experiments import MODELS, Setting
@@ -40,16 +39,9 @@ def start(
         module = import_module(f"probes.{chosen}")
         sources = settings.transcripts or module.DEBATES
         setting = Setting(
-            settings.models or getattr(module, "MODELS", MODELS),
-            [transcript for source in sources for transcript in find_transcripts(source)][: settings.limit],
-            ", ".join(sources),
-            make_task(settings.task),
-            activations,
-            settings.seeds,
-            settings.untrained,
-            settings.layers,
-            settings.jobs,
-            settings.loading,
+            **vars(settings) | {"models": settings.models or getattr(module, "MODELS", MODELS), "transcripts": sources},
+            debates=[debate for source in sources for debate in find_transcripts(source)][: settings.limit],
+            activations=activations,
             load=load,
             progress=progress,
         )

@@ -37,9 +37,9 @@ N = 30
 @pytest.fixture(scope="module")
 def small(tiny: Model) -> Any:
     def setting(name: str = "scripted", n: int = N, models: tuple[str, ...] = ("tiny",), **settings: Any) -> Setting:
-        return Setting(
-            models, read_embedded(name)[:n], name, untrained=False, layers=(1,), load=lambda *_, **__: tiny, **settings
-        )
+        debates = read_embedded(name)[:n]
+        made = Setting(models, transcripts=(name,), debates=debates, untrained=False, layers=(1,), **settings)
+        return replace(made, load=lambda *_, **__: tiny)
 
     return setting
 
@@ -90,17 +90,17 @@ def test_truth_and_revision(small: Any, tmp_path: Path) -> None:
 
 def test_truth_needs_gold_answers(small: Any) -> None:
     setting = small(n=1)
-    without = Transcript(setting.transcripts[0].question, setting.transcripts[0].sections)
+    without = Transcript(setting.debates[0].question, setting.debates[0].sections)
     with pytest.raises(UserError, match="no gold answer"):
-        truth.run(Setting(("tiny",), [without], untrained=False, load=setting.load))
+        truth.run(Setting(("tiny",), debates=[without], untrained=False, load=setting.load))
 
 
 def test_trait_counts_false_alarms(small: Any, tmp_path: Path) -> None:
     setting = small()
     renamed = [
-        Transcript(t.question, t.sections, t.gold_answer, ("guardian", "evil", "guardian")) for t in setting.transcripts
+        Transcript(t.question, t.sections, t.gold_answer, ("guardian", "evil", "guardian")) for t in setting.debates
     ]
-    found = trait.run(Setting(("tiny",), renamed, untrained=False, layers=(1,), load=setting.load))
+    found = trait.run(Setting(("tiny",), debates=renamed, untrained=False, layers=(1,), load=setting.load))
     check_layout(found, tmp_path)
     alarms = [test for test in found.tests if test["name"].startswith("false alarms")]
     assert {test["target"] for test in alarms} == {"before its first word", "at the end of its turn"}
@@ -303,7 +303,7 @@ def silently(
     monkeypatch.setattr(toward, "_answers", answers)
     monkeypatch.setattr(silent_agents, "POSITIONS", {"question": "tag"})
     made = {name: SimpleNamespace(provenance={"name": name}, n_layers=1) for name in models}
-    return silent_agents.run(Setting(models, [], untrained=False, load=lambda name, **_: made[name]))
+    return silent_agents.run(Setting(models, untrained=False, load=lambda name, **_: made[name]))
 
 
 def test_agents_that_are_in_a_model_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

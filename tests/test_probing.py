@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
 
 from interp.errors import UserError
 from interp.probing.decoding import control_labels, decode, text_baselines
 from interp.probing.fitting import (
     N_FOLDS,
+    Chosen,
     HeldOut,
     ProbeExamples,
     at_chosen_layer,
@@ -19,7 +19,6 @@ from interp.probing.fitting import (
     held_out,
     linear,
     mass_mean,
-    merit,
 )
 from interp.probing.scores import Resamples, false_alarms, reliability
 from interp.statistics import deal
@@ -76,7 +75,7 @@ def test_nothing_is_fitted_or_chosen_on_what_evaluates() -> None:
     Spy.fitted, Spy.asked = [], []
     question = np.repeat(np.arange(30), 2)
     examples = ProbeExamples(np.tile([0, 1], 30), question, ("a", "b"))
-    probe = GridSearchCV(Spy(), {"strength": [1.0, 2.0]}, scoring=merit)
+    probe = Chosen((), Spy(), "strength", (1.0, 2.0))
     held = held_out(probe, question[:, None].astype(float), examples)
     assert all(not Spy.fitted[number] & asked for number, asked in Spy.asked)
     last = [Spy.fitted[3 * f + 2] for f in range(N_FOLDS)]  # 2 settings to choose from, then the one that counts
@@ -135,7 +134,7 @@ def test_a_layer_is_chosen_without_the_questions_that_score_it() -> None:
     """The best of many layers of noise looks better than chance; the chosen one does not."""
     rng = np.random.default_rng(5)
     _, examples, _ = planted()
-    probe = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, scoring=merit)
+    probe = Chosen((), LogisticRegression(), "C", (0.1, 1.0))
     held = [held_out(probe, rng.standard_normal((len(examples), 3)), examples) for _ in range(12)]
     resamples = Resamples(examples)
     chosen, _ = at_chosen_layer(held)

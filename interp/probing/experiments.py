@@ -21,15 +21,16 @@ from jaxtyping import Float, Int
 
 from interp.activations.corpus import Corpus, TurnTable
 from interp.activations.store import read_activations
+from interp.debate.tasks import make_task
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript, fingerprint
 from interp.errors import Progress, UserError
 from interp.models.model import Model, load_model, wrap
-from interp.models.settings import Loading
 from interp.probing.decoding import Decoded, Features, Layers, decode, text_baselines
 from interp.probing.fitting import HeldOut, ProbeExamples
 from interp.probing.outcome import Outcome
+from interp.probing.settings import ProbeSettings
 from interp.storage.provenance import package_versions
 
 UNTRAINED = "untrained"
@@ -40,29 +41,17 @@ POSITIONS = ("last", "tag")
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What an experiment runs on.
+class Setting(ProbeSettings):
+    """What an experiment runs on: its settings, with the debates read.
 
-    >>> setting = interp.probing.Setting(["organism"], transcripts, untrained=False)
+    >>> setting = interp.probing.Setting(("organism",), debates=transcripts, untrained=False)
     >>> [model.n_layers for _, model in setting.each_model()]
     [4]
     """
 
-    models: Sequence[str]
-    """Names; the first is the base, which the others are compared with."""
-    transcripts: Sequence[Transcript]
-    source: str = "memory"
-    task: Task = field(default_factory=Arithmetic)
-    """What was debated; its grader decides which answers are the same."""
+    debates: Sequence[Transcript] = ()
     activations: Path | None = None
-    """Folder for activations, to be reused by later runs on the same turns and model; None keeps nothing."""
-    seeds: Sequence[int] = (0,)
-    untrained: bool = True
-    """Whether the first model with random weights is a control."""
-    layers: Sequence[int] | None = None
-    """All by default."""
-    jobs: int | None = None
-    loading: Loading = field(default=Loading())
+    """Folder for activations, which later runs on the same turns and model reuse; None keeps nothing."""
     batch_tokens: int = 4096
     load: Callable[..., Model] = load_model
     progress: Progress = lambda *_: None
@@ -150,11 +139,11 @@ class Turns:
 
 def read_turns(setting: Setting, model: Model) -> tuple[Turns, dict[str, Layers]]:
     """The turns in this model's tokens, and their activations by position and layer."""
-    corpus = Corpus.build(setting.transcripts, model.tokenizer, model.context_length)
-    turns = Turns(setting.transcripts, corpus.turns, corpus.questions, setting.task)
+    corpus = Corpus.build(setting.debates, model.tokenizer, model.context_length)
+    turns = Turns(setting.debates, corpus.turns, corpus.questions, make_task(setting.task))
     if (corpus.turns.start == corpus.turns.stop).any():
         raise UserError("a turn has no text: leave out debates with empty turns")
-    made_by = [model.provenance, fingerprint(setting.transcripts), setting.layers, package_versions()]
+    made_by = [model.provenance, fingerprint(setting.debates), setting.layers, package_versions()]
     name = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
     with ExitStack() as stack:
         store = read_activations(
@@ -220,9 +209,9 @@ def survey(
     outcome.made_by = {
         "models": made,
         "transcripts": {
-            "source": setting.source,
-            "sha256": fingerprint(setting.transcripts),
-            "n": len(setting.transcripts),
+            "source": ", ".join(setting.transcripts) or "memory",
+            "sha256": fingerprint(setting.debates),
+            "n": len(setting.debates),
         },
         "seeds": list(setting.seeds),
         "versions": package_versions(),

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from interp.directions.directions import Direction
 from interp.errors import UserError
-from interp.probing.fitting import MassMean, ProbeExamples, fit, linear, setting_of
+from interp.probing.fitting import MassMean, ProbeExamples, fit, linear
 from interp.storage.arrays import read_arrays, write_arrays
 from interp.storage.files import write_json
 
@@ -71,7 +71,7 @@ class Probe:
             layer=layer,
             hook_point=hook_point.format(layer=layer),
             residual_norm=float(np.linalg.norm(values, axis=1).mean()),
-            facts={"setting": setting_of(fitted), "examples": len(examples)},
+            facts={"setting": fitted.best_params_, "examples": len(examples)},
         )
 
     def score(self, values: Float[np.ndarray, "*rest d_model"]) -> np.ndarray:

@@ -36,6 +36,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from interp.activations.corpus import COLUMNS, Corpus, TurnTable
 from interp.activations.reading import stream
+from interp.debate.tasks import make_task
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
 from interp.generation.sampling import Generated, generate
@@ -60,8 +61,9 @@ def silent_agents(setting: Setting) -> Outcome:
     Raises `UserError` if every agent is always right, or always wrong, and as `Debated.read`.
     """
     outcome = Outcome("silent_agents", ASKS)
-    debated = Debated.read(setting.transcripts, setting.task)
+    debated = Debated.read(setting.debates, make_task(setting.task))
     decoded = {seed: targets(debated, seed) for seed in setting.seeds}
+    known = {numeric: question_features(debated, numeric) for numeric in (False, True)}
     first_seed = setting.seeds[0]
     if not decoded[first_seed]:
         raise UserError("all agents are always right, or always wrong: give debates in which some err")
@@ -81,7 +83,7 @@ def silent_agents(setting: Setting) -> Outcome:
                 key=f"{name} @ {position}",
                 seed=seed,
                 controls=not name.startswith("fictitious"),
-                features=question_features(debated, examples.numeric),
+                features=known[examples.numeric],
                 own_features={WROTE: (boosted(False), wrote(debated, written))} if position == "answer" else {},
             )
             for seed, chosen in decoded.items()
