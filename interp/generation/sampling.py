@@ -1,50 +1,68 @@
-"""Prompts as tokens → text as tokens, in batches, with a KV cache.
+"""Prompts → text, in batches, with a KV cache.
 
-Knows a model; knows nothing about agents, chats or what the tokens say. What a prompt is answered
-with does not depend on the prompts beside it, up to the rounding of the model's arithmetic: positions
-count from each prompt's own first token, and each sampled row has random numbers of its own.
+Knows a model; knows nothing about agents, chats or what the tokens say. The other prompts in a batch do not
+change what is written after a prompt, up to rounding: positions count from each prompt's own first token,
+and each sampled row has its own random numbers.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, overload
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from interp.errors import UserError
 from interp.generation.cache import growing_cache
 from interp.models.model import Model
+from interp.models.tokens import Encoder
 from interp.steering.hooks import Steered, steered_rows
 from interp.steering.steering import Steering
 
 Hook = Callable[[Tensor, Any], Tensor | None]
+Ids = Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """The tokens written after one prompt; `ended` unless the limit cut them off."""
+    """The tokens written after one prompt.
+
+    >>> out = interp.generate(model, "Problem: 3+4*2", max_new_tokens=4)
+    >>> out.text == model.tokenizer.decode(out.ids), out.n_tokens, out.ended
+    (True, 4, False)
+    """
 
     ids: list[int]
-    """Without the token that ends the text."""
+    """Without the end token."""
     n_tokens: int
-    """Tokens that the model wrote, the one that ends the text included."""
+    """Number of tokens written, including the end token."""
     ended: bool
+    """False if the limit cut the text off."""
     end: int | None = None
-    """The token that ended the text, where one did."""
+    """The token that ended the text, if one did."""
     finite: bool = True
-    """False where the text stops because the model's numbers were beyond what it can compute with."""
+    """False if the text stops because the model's numbers overflowed."""
+    tokenizer: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The tokens as text, special tokens included."""
+        return str(self.tokenizer.decode(self.ids))
 
 
-def generate(
+@overload
+def generate(model: Model, prompts: str, **options: Any) -> Generated: ...
+@overload
+def generate(model: Model, prompts: Sequence[str] | Sequence[Ids], **options: Any) -> list[Generated]: ...
+def generate(  # type: ignore[misc]  # the options are these
     model: Model,
-    prompts: Sequence[Sequence[int]],
+    prompts: str | Sequence[str] | Sequence[Ids],
     *,
-    max_new_tokens: int,
+    max_new_tokens: int = 128,
     temperature: float = 0.0,
     top_p: float = 1.0,
     seeds: Sequence[int] | None = None,
@@ -52,45 +70,53 @@ def generate(
     steering: Steering | Sequence[Steering] | None = None,
     hooks: Sequence[tuple[str, Hook]] = (),
     received: Callable[[int, Generated], None] = lambda *_: None,
-) -> list[Generated]:
-    """Continue every prompt (token ids, at least one); the results are in the order of the prompts.
+) -> Generated | list[Generated]:
+    """Continue one text, or a list of texts or of token ids; the results are in the order of the prompts.
 
-    At most `batch_size` prompts are continued at a time, those of like length together, and what they share
-    at the beginning is read once; one that ends leaves, and others take the places. A text ends with one of
-    the model's end tokens, after `max_new_tokens`, or where the context is full; a prompt that fills the
-    context gets no tokens. With a temperature above 0, tokens are drawn from the smallest set whose
-    probability reaches `top_p`, and `seeds[i]` (by default i) with prompt i fixes what is drawn.
+    A text ends with one of the model's end tokens, after `max_new_tokens`, or when the context is full; a
+    prompt that fills the context gets no tokens. At a temperature above 0, tokens are drawn from the smallest
+    set whose probability reaches `top_p`, with `seeds[i]` (by default i) for prompt i.
 
-    `steering` is one for all prompts or one for each, on top of what steers the model already. A row whose
-    numbers it drives out of range ends there, and no other row is touched. Prompts that are the same are read
-    once as far as nothing in them is steered.
+    `batch_size` prompts are continued at a time; one that ends makes room for the next. What prompts begin with
+    is read once, up to the first steered token.
 
-    Only the hook points named in `hooks`, pairs of a name and a function (value, hook) → new value or
-    None, are live besides; without any, the plain model runs. `received` is called with the index of each prompt
-    and what was written after it, as soon as that has ended.
+    `steering` is one for all prompts or one per prompt, on top of what already steers the model. A row that it
+    makes overflow ends there; the others are unaffected. `hooks` are pairs of a hook point and a function
+    (value, hook) → new value or None. `received` is called with the index of each prompt and its result as soon
+    as it has ended. Raises `UserError` for an empty prompt.
+
+    >>> interp.generate(model, "Problem: 3+4*2", max_new_tokens=4).n_tokens
+    4
+    >>> steering = interp.add(found[2, 1])
+    >>> len(interp.generate(model, ["Problem: 3+4*2", "Problem: 1+1*2"], max_new_tokens=4, steering=steering))
+    2
     """
+    encode = Encoder(model.tokenizer)
+    listed = [prompts] if isinstance(prompts, str) else prompts
+    ids = [encode.prompt(prompt) if isinstance(prompt, str) else prompt for prompt in listed]
+    if not all(ids):
+        raise UserError(f"prompt {ids.index([]) + 1}: empty; give at least one token")
     given = [steering] if isinstance(steering, Steering) else steering or ()
-    changes = [one.changes for one in given]
-    room = [max_new_tokens] * len(prompts)
+    room = [max_new_tokens] * len(ids)
     if model.context_length is not None:
-        room = [max(0, min(max_new_tokens, model.context_length - len(prompt))) for prompt in prompts]
-    written = [Generated([], 0, False)] * len(prompts)
-    # the same ones side by side, so that they are read together
-    order = sorted((i for i in range(len(prompts)) if room[i]), key=lambda i: (-len(prompts[i]), tuple(prompts[i])))
-    for i in set(range(len(prompts))) - set(order):
+        room = [max(0, min(max_new_tokens, model.context_length - len(prompt))) for prompt in ids]
+    written = [Generated([], 0, False, tokenizer=model.tokenizer)] * len(ids)
+    # identical prompts side by side, to be read together
+    order = sorted((i for i in range(len(ids)) if room[i]), key=lambda i: (-len(ids[i]), tuple(ids[i])))
+    for i in set(range(len(ids))) - set(order):
         received(i, written[i])
-    pick = _Pick(model, temperature, top_p, range(len(prompts)) if seeds is None else seeds)
+    pick = _Pick(model, temperature, top_p, range(len(ids)) if seeds is None else seeds)
     with (
         torch.inference_mode(),
-        steered_rows(model, changes, [len(prompt) for prompt in prompts]) as steered,
+        steered_rows(model, [one.changes for one in given], [len(prompt) for prompt in ids]) as steered,
         model.bridge.hooks(fwd_hooks=list(hooks)),
         model.only_hooks([name for name, _ in hooks]),
     ):
-        reader = _Reader(model, steered)
-        for row, generated in _continue(reader, prompts, order, room, pick, batch_size, hooked=bool(hooks)):
+        reader = _Reader(model, steered, whole=bool(hooks))
+        for row, generated in _continue(reader, ids, order, room, pick, batch_size):
             written[row] = generated
             received(row, generated)
-    return written
+    return written[0] if isinstance(prompts, str) else written
 
 
 def end_tokens(model: Model) -> set[int]:
@@ -102,106 +128,49 @@ def end_tokens(model: Model) -> set[int]:
 
 def _continue(
     reader: _Reader,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Ids],
     order: Sequence[int],
     room: Sequence[int],
     pick: Callable[[Tensor, Sequence[int]], Tensor],
     batch_size: int,
-    *,
-    hooked: bool,
 ) -> Iterator[tuple[int, Generated]]:
-    """Continue the prompts `order` names; yields each as it ends, with its index.
+    """Continue the prompts in `order`; yields each as it ends, with its index.
 
-    What all begin with is read once, and once a quarter of the places are free, further prompts take them.
-    Hooks are to see whole prompts, batch by batch; and a sliding window counts the padding between a
-    prompt's parts. There nothing is shared, and no place is taken before all are free.
+    As soon as a quarter of the places are free, further prompts take them, unless the rows must stay as they are.
     """
-    ends = end_tokens(reader.model)
-    plain = not hooked and getattr(reader.model.hf.config, "sliding_window", None) is None
+    ends, tokenizer = end_tokens(reader.model), reader.model.tokenizer
+    joining = not (reader.whole or reader.windowed)
     waiting = list(order)
-    shared = _Shared.read(reader, order, prompts) if plain else _Shared()
     live: _Rows | None = None
     texts: dict[int, list[int]] = {i: [] for i in order}
     while waiting or live is not None:
-        if waiting and (live is None or (plain and 4 * len(live.index) <= 3 * batch_size)):
+        if waiting and (live is None or (joining and 4 * len(live.index) <= 3 * batch_size)):
             free = batch_size - (0 if live is None else len(live.index))
             new, waiting = waiting[:free], waiting[free:]
-            fresh = _Rows.read(reader, new, [prompts[i] for i in new], shared, once=not hooked)
+            fresh = reader.prompts(new, [prompts[i] for i in new])
             live = fresh if live is None else live.joined(fresh)
         assert live is not None
         chosen = pick(live.logits, live.index)
         stay = []
         finite = reader.finite(live, chosen)
         for place, (i, token, sound) in enumerate(zip(live.index, chosen.tolist(), finite, strict=True)):
+            text = texts[i]
             if not sound:
-                yield i, Generated(texts[i], len(texts[i]), False, finite=False)
+                yield i, Generated(text, len(text), False, finite=False, tokenizer=tokenizer)
                 continue
-            texts[i].append(token)
+            text.append(token)
             if token in ends:
-                yield i, Generated(texts[i][:-1], len(texts[i]), True, token)
-            elif len(texts[i]) == room[i]:
-                yield i, Generated(texts[i], len(texts[i]), False)
+                yield i, Generated(text[:-1], len(text), True, token, tokenizer=tokenizer)
+            elif len(text) == room[i]:
+                yield i, Generated(text, len(text), False, tokenizer=tokenizer)
             else:
                 stay.append(place)
-                reader.steered.wrote(i, prompts[i], texts[i])
-        live = live.advanced(reader, stay, chosen) if stay else None
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """A model under steering that is told which rows it reads."""
-
-    model: Model
-    steered: Steered
-
-    def read(self, index: list[int], ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> _Rows:
-        """Read `ids` [row, token] behind what is in the cache; `mask` has a column for each token of both."""
-        self.steered.expect(index, positions, mask[:, -ids.shape[1] :])
-        out = self.model.hf(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            **({"logits_to_keep": 1} if self.model.hf._supports_logits_to_keep() else {}),
-        )
-        return _Rows(index, out.past_key_values, mask, out.logits[:, -1].float())
-
-    def finite(self, rows: _Rows, chosen: Int[Tensor, " row"]) -> list[bool]:
-        """Which rows the model could compute; what is not a number always is what gets chosen."""
-        likely = rows.logits.gather(1, chosen[:, None])[:, 0].isfinite()
-        return (likely & ~self.steered.overflowed[rows.index]).tolist()
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """What prompts begin with, such as a persona's, and what the model keeps of it."""
-
-    n_tokens: int = 0
-    cache: Any = None
-
-    @classmethod
-    def read(cls, reader: _Reader, order: Sequence[int], prompts: Sequence[Sequence[int]]) -> _Shared:
-        """Read the tokens that all prompts begin with, up to the first that is steered; each keeps one of its own."""
-        if len(order) < 2:
-            return cls()
-        longest = min(min(len(prompts[i]) - 1, reader.steered.untouched(i)) for i in order)
-        first = prompts[order[0]]
-        n = next((k for k in range(longest) if any(prompts[i][k] != first[k] for i in order)), longest)
-        if not n:
-            return cls()
-        ids = torch.tensor([first[:n]], device=reader.model.device)
-        read = reader.read(
-            [order[0]], ids, torch.ones_like(ids), torch.arange(n, device=ids.device)[None], growing_cache()
-        )
-        return cls(n, read.cache)
-
-    def repeated(self, n_rows: int) -> Any:
-        """A cache of its own for so many rows."""
-        cache = copy.deepcopy(self.cache)
-        if cache is not None:
-            cache.batch_repeat_interleave(n_rows)
-        return cache
+                reader.steered.wrote(i, prompts[i], text)
+        if stay:
+            live = live.chosen(stay, [live.index[place] for place in stay])
+            live = reader.read(live.index, [texts[i][-1:] for i in live.index], live)
+        else:
+            live = None
 
 
 @dataclass
@@ -215,58 +184,13 @@ class _Rows:
     """Which columns of the cache a row has; the others are padding."""
     logits: Float[Tensor, "row token"]
 
-    @classmethod
-    def read(
-        cls, reader: _Reader, index: list[int], prompts: Sequence[Sequence[int]], shared: _Shared, *, once: bool
-    ) -> _Rows:
-        """Read the prompts, which go on from what is shared; with `once` those that are the same only once.
-
-        Of these each row reads on its own what follows the first steered token; where rows differ in how
-        much that is, all is read for each row.
-        """
-        own = [tuple(prompt[shared.n_tokens :]) for prompt in prompts]
-        free = [reader.steered.untouched(i) - shared.n_tokens for i in index]
-        n_tail = {max(0, len(o) - n) for o, n in zip(own, free, strict=True)}
-        if once and len(n_tail) == 1:
-            tail = n_tail.pop()
-            heads = [o[: len(o) - tail] for o in own]
-            different = list(dict.fromkeys(heads))
-            if len(different) < len(heads) and all(heads):
-                first = [index[heads.index(head)] for head in different]
-                read = cls._read(reader, first, different, shared)
-                rows = read.chosen([different.index(head) for head in heads], index)
-                if not tail:
-                    return rows
-                device = reader.model.device
-                positions = rows.mask.sum(1, keepdim=True) + torch.arange(tail, device=device)
-                ids = torch.tensor([o[len(o) - tail :] for o in own], device=device)
-                return reader.read(index, ids, pad(rows.mask, (0, tail), value=1), positions, rows.cache)
-        return cls._read(reader, index, own, shared)
-
-    @classmethod
-    def _read(cls, reader: _Reader, index: list[int], own: Sequence[Sequence[int]], shared: _Shared) -> _Rows:
-        n_shared, device = shared.n_tokens, reader.model.device
-        width = max(map(len, own))
-        mask = torch.tensor([[1] * n_shared + [0] * (width - len(o)) + [1] * len(o) for o in own], device=device)
-        # What stands in the padding is masked out; any id will do.
-        ids = torch.tensor([[0] * (width - len(o)) + list(o) for o in own], device=device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, n_shared:]
-        return reader.read(index, ids, mask, positions, shared.repeated(len(own)))
-
     def chosen(self, places: list[int], index: list[int]) -> _Rows:
-        """The rows in these places, which may come several times, as those of the prompts `index`."""
+        """The rows in these places, each as often as given, as those of the prompts `index`."""
+        if places == list(range(len(self.index))):
+            return _Rows(index, self.cache, self.mask, self.logits)
         at = torch.tensor(places, device=self.mask.device)
         self.cache.batch_select_indices(at)
         return _Rows(index, self.cache, self.mask[at], self.logits[at])
-
-    def advanced(self, reader: _Reader, stay: list[int], chosen: Int[Tensor, " row"]) -> _Rows:
-        """The rows in the places `stay`, each with its chosen token read."""
-        rows = self
-        if len(stay) < len(self.index):
-            rows = self.chosen(stay, [self.index[place] for place in stay])
-            chosen = chosen[torch.tensor(stay, device=chosen.device)]
-        positions = rows.mask.sum(1, keepdim=True)
-        return reader.read(rows.index, chosen[:, None], pad(rows.mask, (0, 1), value=1), positions, rows.cache)
 
     def joined(self, other: _Rows) -> _Rows:
         """These rows and others, the shorter ones padded on the left."""
@@ -277,6 +201,78 @@ class _Rows:
             mine.values = torch.cat([pad(mine.values, (0, 0, left, 0)), pad(theirs.values, (0, 0, right, 0))])
         mask = torch.cat([pad(self.mask, (left, 0)), pad(other.mask, (right, 0))])
         return _Rows(self.index + other.index, self.cache, mask, torch.cat([self.logits, other.logits]))
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A model under steering that is told which rows it reads."""
+
+    model: Model
+    steered: Steered
+    whole: bool
+    """Whether hooks must see whole prompts, batch by batch."""
+
+    @property
+    def windowed(self) -> bool:
+        """Whether some layer attends to less than all before; a window counts padding between parts of a prompt."""
+        config = self.model.hf.config
+        kinds = getattr(config, "layer_types", None) or ()
+        return getattr(config, "sliding_window", None) is not None or any(kind != "full_attention" for kind in kinds)
+
+    def read(self, index: list[int], texts: Sequence[Ids], before: _Rows | None = None) -> _Rows:
+        """Read tokens of these prompts, after those that were read before; shorter ones are padded on the left."""
+        width, device = max(map(len, texts)), self.model.device
+        mask = torch.tensor([[0] * (width - len(t)) + [1] * len(t) for t in texts], device=device)
+        ids = torch.tensor([[0] * (width - len(t)) + list(t) for t in texts], device=device)  # any id, being masked
+        if before is not None:
+            mask = torch.cat([before.mask, mask], dim=1)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -width:]
+        self.steered.expect(index, positions, mask[:, -width:])
+        out = self.model.hf(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=growing_cache() if before is None and not self.windowed else before and before.cache,
+            use_cache=True,
+            **({"logits_to_keep": 1} if self.model.hf._supports_logits_to_keep() else {}),
+        )
+        return _Rows(index, out.past_key_values, mask, out.logits[:, -1].float())
+
+    def prompts(self, index: list[int], prompts: Sequence[Ids]) -> _Rows:
+        """Read prompts in up to three passes: what all begin with, each different unsteered beginning, the rest."""
+        rows: _Rows | None = None
+        places, done = [0] * len(index), [0] * len(index)
+        for stops in self._stops(index, prompts):
+            parts = [(place, tuple(p[a:b])) for place, p, a, b in zip(places, prompts, done, stops, strict=True)]
+            first = list(map(parts.index, dict.fromkeys(parts)))
+            rows = rows and rows.chosen([places[i] for i in first], [index[i] for i in first])
+            rows = self.read([index[i] for i in first], [parts[i][1] for i in first], rows)
+            different = [parts[i] for i in first]
+            places, done = [different.index(part) for part in parts], stops
+        rest = [p[a:] for p, a in zip(prompts, done, strict=True)]
+        rows = rows and rows.chosen(places, index)
+        return self.read(index, rest, rows) if rows is None or any(rest) else rows
+
+    def _stops(self, index: list[int], prompts: Sequence[Ids]) -> Iterator[list[int]]:
+        """Where prompts stop that are read together, pass by pass; the rest of each row is its own."""
+        free = [self.steered.untouched(i) for i in index]
+        if any(n < len(p) for n, p in zip(free, prompts, strict=True)):  # then each row has a rest
+            free = [min(n, len(p) - 1) for n, p in zip(free, prompts, strict=True)]
+        if self.whole or not min(free):
+            return
+        different = {tuple(p[:n]) for p, n in zip(prompts, free, strict=True)}
+        n_rest = {len(p) - n for p, n in zip(prompts, free, strict=True)}
+        longest = min(free) - 1
+        shared = next((k for k in range(longest) if len({p[k] for p in different}) > 1), longest)
+        if len(different) > 1 and shared > 0 and not self.windowed:
+            yield [shared] * len(index)
+        if len(different) < len(index) and not (self.windowed and len(n_rest) > 1):
+            yield free
+
+    def finite(self, rows: _Rows, chosen: Int[Tensor, " row"]) -> list[bool]:
+        """Which rows the model could compute; NaN always is what gets chosen."""
+        likely = rows.logits.gather(1, chosen[:, None])[:, 0].isfinite()
+        return (likely & ~self.steered.overflowed[rows.index]).tolist()
 
 
 class _Pick:
