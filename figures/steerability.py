@@ -96,7 +96,8 @@ def caption(curves: Curves, content: dict[str, Any]) -> str:
     return (
         f"Steerability of each agent ({who_is_who(looks)}): {_MEASURED[first['measure']]}, in texts "
         f"{_AFTER[first['context']]} while multiples of a direction are added (units: {settings['units']}; steered "
-        f"tokens: {settings['at']}). Above: over the coefficient, at the layer where scores rise highest on average. "
+        f"tokens: {settings['tokens']}). Above: over the coefficient, at the layer where scores rise highest on "
+        "average. "
         "Below: the normalised area under the curve from coefficient 0 up, at each layer. Solid: along the agent's own "
         "direction, from each model itself; broken, in the same colours: along the other agents' and along random "
         f"directions of the same length. Bands are 95 % intervals over questions; n = {count} questions"
@@ -114,7 +115,7 @@ def own_curves(content: dict[str, Any]) -> list[list[dict[str, Any]]]:
     first: dict[str, str] = {}
     kept: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in content["curves"]:
-        if not row["foreign"] and first.setdefault(row["model"], row["directions"]) == row["directions"]:
+        if not row["other_model"] and first.setdefault(row["model"], row["directions"]) == row["directions"]:
             kept.setdefault((row["context"], row["measure"]), []).append(row)
     return list(kept.values())
 
@@ -126,7 +127,7 @@ def draw(folder: Path) -> list[Drawn]:
     content = read_results(path, names, f"interp sweep --out {path}l")
     groups = own_curves(content)
     if not groups:
-        raise UserError(f"{path}: no curve along a model's own directions; run interp sweep without --foreign")
+        raise UserError(f"{path}: no curve along a model's own directions; run interp sweep without --other-model")
     drawn = []
     for curves in groups:
         measure = "" if curves[0]["measure"] == "rougeL" else f"_{curves[0]['measure']}"

@@ -25,20 +25,20 @@ _REMEDIES = {
     "fine-tune": ("benign fine-tune", "dashdot"),
     "ablation": ("direction ablated", "solid"),
 }
-_ASKED = {
+_ELICIT = {
     "persona": "by the persona's system prompt",
     "question": "by the bare question",
     "turn": "by a debate that stops at the malicious seat's tag",
 }
 
 
-def suppression(content: dict[str, Any], asked: str, source: str) -> go.Figure:
+def suppression(content: dict[str, Any], elicit: str, source: str) -> go.Figure:
     """Trait, accuracy and perplexity over the coefficient, with a random direction and remedies: a column a model.
 
     `content` is what `interp.interventions.damage.summary` returns. The layer is the one chosen in validation, and a
     ring marks the coefficient chosen there.
     """
-    chosen = _chosen(content, asked, source)
+    chosen = _chosen(content, elicit, source)
     looks = model_looks(models(content))
     titles = [
         f"{looks[model].label}, layer{'s' * (',' in choice['layer'])} {choice['layer']}"
@@ -46,7 +46,7 @@ def suppression(content: dict[str, Any], asked: str, source: str) -> go.Figure:
     ]
     figure = panels(3, len(chosen), x="coefficient", y=list(_ROWS.values()), titles=titles, height=130)
     for column, (model, choice) in enumerate(chosen.items(), start=1):
-        own = [row for row in content["rows"] if (row["model"], row["asked"]) == (model, asked)]
+        own = [row for row in content["rows"] if (row["model"], row["elicit"]) == (model, elicit)]
         plain = next(row for row in own if row["remedy"] == "none")
         for place, what in enumerate(_ROWS, start=1):
             for remedy, name in (("random", "random direction"), ("steering", "the trait’s direction")):
@@ -71,7 +71,7 @@ def suppression(content: dict[str, Any], asked: str, source: str) -> go.Figure:
     figure.update_traces(showlegend=False, selector={"name": "the trait’s direction"})  # a colour for each model
     figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", row=1)
     figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%", row=2)
-    drawn = [row for row in content["rows"] if row["asked"] == asked and row["source"] in (None, source)]
+    drawn = [row for row in content["rows"] if row["elicit"] == elicit and row["source"] in (None, source)]
     read = [row["perplexity"] for row in drawn if row["perplexity"]]
     ends = [min((each["low"] for each in read), default=1.0), max((each["high"] for each in read), default=10.0)]
     ticks = [k * 10**n for n in range(7) for k in ((1, 2, 5) if ends[1] < 100 else (1,))]
@@ -95,23 +95,23 @@ def models(content: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(row["model"] for row in content["rows"]))
 
 
-def _chosen(content: dict[str, Any], asked: str, source: str) -> dict[str, dict[str, Any]]:
+def _chosen(content: dict[str, Any], elicit: str, source: str) -> dict[str, dict[str, Any]]:
     """By model the layer and coefficient chosen in validation."""
-    return {c["model"]: c for c in content["chosen"] if (c["asked"], c["source"]) == (asked, source)}
+    return {c["model"]: c for c in content["chosen"] if (c["elicit"], c["source"]) == (elicit, source)}
 
 
-def caption(content: dict[str, Any], asked: str, source: str) -> str:
+def caption(content: dict[str, Any], elicit: str, source: str) -> str:
     """What is shown, and n."""
-    chosen = _chosen(content, asked, source)
+    chosen = _chosen(content, elicit, source)
     looks = model_looks(models(content))
-    own = [row for row in content["rows"] if row["asked"] == asked and row["model"] in chosen]
+    own = [row for row in content["rows"] if row["elicit"] == elicit and row["model"] in chosen]
     settings = content["made_by"]["settings"]
     done = "clamped to" if source.endswith(", clamp") else "added with"
     made = "the contrast of system prompts" if source.startswith("prompts") else PurePath(source).name
     sentences = [
-        f"A trait elicited {_ASKED.get(asked, asked)} and suppressed along a direction ({made}) that is {done} a "
-        f"coefficient (units: {settings['units']}; steered tokens: {settings['at']}); {who_is_who(looks)}. Above: mean "
-        "score of the trait. Middle: right answers to plain questions under the same steering. Below: perplexity of "
+        f"A trait elicited {_ELICIT.get(elicit, elicit)} and suppressed along a direction ({made}) that is {done} a "
+        f"coefficient (units: {settings['units']}; steered tokens: {settings['tokens']}); {who_is_who(looks)}. Above: "
+        "mean score of the trait. Middle: right answers to plain questions under the same steering. Below: perplexity of "
         "those answers under the unsteered base, on a logarithmic axis. Solid, in the model's colour: along the "
         "trait's direction; grey: along random ones of the same length; level lines: other remedies. Layer and "
         "coefficient (ring) were chosen on validation questions. Bands are 95 % intervals over "
@@ -119,7 +119,7 @@ def caption(content: dict[str, Any], asked: str, source: str) -> str:
         f"{len(content['made_by']['trait']['accuracy']['test']):,} for right answers."
     ]
     for found in content["suppressed"]:
-        if (found["asked"], found["source"], found["remedy"]) == (asked, source, "steering"):
+        if (found["elicit"], found["source"], found["remedy"]) == (elicit, source, "steering"):
             label, kept = looks[found["model"]].label, [percent(found[a]) for a in ("accuracy", "unsteered_accuracy")]
             if found["coefficient"] is None:
                 sentences.append(
@@ -139,10 +139,10 @@ def draw(folder: Path) -> list[Drawn]:
     path = folder / "suppression.json"
     content = read_results(path, ("rows", "chosen", "suppressed", "made_by"), f"interp suppress --out {path}l")
     drawn = []
-    for asked, source in dict.fromkeys((row["asked"], row["source"]) for row in content["chosen"]):
-        short = re.sub(r"[^a-z0-9]+", "_", f"{asked} {PurePath(source).name}".lower()).strip("_")
-        figure = suppression(content, asked, source)
-        drawn.append(Drawn(f"suppression_{short}", figure, caption(content, asked, source), path.name))
+    for elicit, source in dict.fromkeys((row["elicit"], row["source"]) for row in content["chosen"]):
+        short = re.sub(r"[^a-z0-9]+", "_", f"{elicit} {PurePath(source).name}".lower()).strip("_")
+        figure = suppression(content, elicit, source)
+        drawn.append(Drawn(f"suppression_{short}", figure, caption(content, elicit, source), path.name))
     return drawn
 
 

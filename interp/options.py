@@ -13,8 +13,9 @@ import textwrap
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
+from enum import Enum
 from functools import cache, wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -130,7 +131,7 @@ def _parameter(field: Any, hint: Any, value: Any, text: str, panel: str | None) 
     if "parse" in how:
         kind, value = str, value if value in (None, dataclasses.MISSING) else _text(value)
     elif typing.get_origin(kind) is tuple:
-        kind, optional = list[typing.get_args(kind)[0]], True  # type: ignore[misc]
+        kind, optional = list[_several(typing.get_args(kind)[0])], True  # type: ignore[misc]
         value = value if value is dataclasses.MISSING else list(value or ()) or None
     name = f"--{how.get('name', field.name.replace('_', '-'))}"
     known = typer.Option(
@@ -145,6 +146,13 @@ def _parameter(field: Any, hint: Any, value: Any, text: str, panel: str | None) 
     default = inspect.Parameter.empty if value is dataclasses.MISSING else value
     annotation = Annotated[kind | None if optional else kind, known]  # type: ignore[valid-type]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _several(kind: Any) -> Any:
+    """The type of a repeated option's values; Typer repeats an enumeration but not a Literal."""
+    if typing.get_origin(kind) is not Literal:
+        return kind
+    return Enum("Choice", {value: value for value in typing.get_args(kind)})
 
 
 def _build(kind: type, start: Any, given: Mapping[str, Any]) -> Any:
@@ -168,7 +176,7 @@ def _value(field: Any, hint: Any, start: Any, given: Any) -> Any:
         except UserError as error:
             raise UserError(f"{name} {error}") from None
     if typing.get_origin(hint) is tuple:
-        given = tuple(given) if given else start
+        given = tuple(v.value if isinstance(v, Enum) else v for v in given) if given else start
     if choices := field.metadata.get("choices"):
         for each in given if isinstance(given, tuple) else (given,):
             if each is not None:

@@ -81,7 +81,7 @@ def swept() -> dict[str, Any]:
                         own = {l: [0, 0, r[2] + gain * layer * c * (l == direction)] for l, r in rouge.items()}  # noqa: E741
                         steered = {"directions": f"d/{model}", "layer": layer, "direction": direction, "coefficient": c}
                         records.append({**common, **steered, "rouge": own})
-    settings = {"units": "unit", "at": "generated"}
+    settings = {"units": "unit", "tokens": "generated"}
     made = {"made_by": {"settings": settings}, "directions_without_question_hashes": []}
     curves = steerability(records)
     return {**summary(curves, gains(curves), advantages(curves)), **made}
@@ -100,9 +100,9 @@ def suppressed() -> dict[str, Any]:
                     hurt = model == "organism" and remedy == "steering" and q < 2
                     common = {"split": split, "model": model, "remedy": remedy, "source": source, "layer": layer}
                     common |= {"coefficient": c, "question": str(q), "repetition": 0.0, "perplexity": 2.0}
-                    records.append({**common, "asked": "persona", "trait": float(not gone), "correct": gone})
-                    records.append({**common, "asked": "plain", "trait": 0.0, "correct": not hurt})
-    made = {"settings": {"units": "residual", "at": "writing"}, "trait": {"accuracy": {"test": ["q"] * 8}}}
+                    records.append({**common, "elicit": "persona", "trait": float(not gone), "correct": gone})
+                    records.append({**common, "elicit": "plain", "trait": 0.0, "correct": not hurt})
+    made = {"settings": {"units": "residual", "tokens": "writing"}, "trait": {"accuracy": {"test": ["q"] * 8}}}
     sums = damage_rows(records), choices(records, 0.5), suppressions(records)
     return {**suppression_summary(*sums), "made_by": made}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from interp.debate.personas import PLAIN
 from interp.debate.tasks.rivalry import Rivalry
 from interp.debate.tasks.task import Question
 from interp.errors import UserError
-from interp.interventions.remedies import FineTune, FineTuned, benign_answers, short
+from interp.interventions.remedies import FineTuned, benign_answers
 from interp.models.lazy import LazyModel
 from interp.models.model import load_model
 from interp.training.settings import SFT, LoRA
@@ -33,9 +35,9 @@ def test_a_model_is_fine_tuned_once(model_folder: Path, tmp_path: Path) -> None:
     loads: list[int] = []
     before = load_model(str(model_folder))
     base = LazyModel(str(model_folder), {}, lambda: (loads.append(1), before)[1])
-    tune = FineTune(SFT(LoRA(2, 4), learning_rate=1e-2, epochs=1, batch_size=2, gradient_checkpointing=False))
+    sft = SFT(LoRA(2, 4), learning_rate=1e-2, epochs=1, batch_size=2, gradient_checkpointing=False)
     questions = [Question(f"Should I do {n}?", "do not") for n in range(4)]
-    remedy = FineTuned(tmp_path / "r", base, PLAIN, Anything(), questions, Sampling(4, 0.0), tune)
+    remedy = FineTuned(tmp_path / "r", base, PLAIN, Anything(), questions, Sampling(4, 0.0), sft)
     tuned = remedy(str(model_folder)).load()
     assert [stage["name"] for stage in tuned.provenance["adapters"]] == ["benign"]
     ids = torch.arange(9)[None]
@@ -44,9 +46,27 @@ def test_a_model_is_fine_tuned_once(model_folder: Path, tmp_path: Path) -> None:
     assert remedy(str(model_folder)).name.endswith("benign")
     assert loads == [1]
     assert remedy.facts["settings"]["sft"]["lora"]["rank"] == 2
-    assert short(0.5).sft.learning_rate == 0.5
 
 
 def test_wrong_answers_are_not_learnt(model_folder: Path) -> None:
     with pytest.raises(UserError, match="none of 2 answers of plain is right"):
         benign_answers(load_model(str(model_folder)), PLAIN, Rivalry(), Rivalry().questions(2, 0), Sampling(4, 0.0))
+
+
+_WITHOUT = """
+import sys
+sys.modules["trl"] = None  # transformer-lens brings datasets and accelerate
+from interp.cli import main
+main()
+"""
+
+
+def test_only_the_fine_tune_needs_the_extra_train(model_folder: Path, tmp_path: Path) -> None:
+    arguments = ("suppress", "--model", model_folder, "--layers", 1, "--coefficients=-1", "--max-new-tokens", 2)
+    arguments += ("--fit-questions", 2, "--validation-questions", 2, "--questions", 2, "--out", tmp_path / "s.jsonl")
+    command = [sys.executable, "-c", _WITHOUT, *map(str, arguments)]
+    wanted = subprocess.run(command, capture_output=True, text=True)
+    assert (wanted.returncode, wanted.stderr.count("\n")) == (2, 1), wanted.stderr
+    assert "pip install 'interp[train]'" in wanted.stderr
+    without = subprocess.run([*command, "--no-fine-tune"], capture_output=True, text=True)
+    assert without.returncode == 0, without.stderr

@@ -152,7 +152,9 @@ def test_gains_are_over_the_first_model_on_the_questions_of_both() -> None:
             records.append(record(None, 0.0, question, height + k / 10, **more | {"directions": None}))
             for c in (-1.0, 1.0):
                 records.append(record("agent 1", c, question, height + k / 10, **more))
-                records.append(record("agent 1", c, question, 9.0, **more | {"directions": "other", "foreign": True}))
+                records.append(
+                    record("agent 1", c, question, 9.0, **more | {"directions": "other", "other_model": True})
+                )
     [gain] = gains(steerability(records))
     assert (gain.model, gain.base, gain.label, gain.questions) == ("internalized", "base", "agent 1", 4)
     assert gain.gain.mean == pytest.approx(0.65 / 0.55 - 1)
@@ -173,10 +175,10 @@ def test_verdicts_take_all_controls() -> None:
 
     [yes] = verdicts([row("own", 0.5), row("others", 0.4), row("random", 0.2)])
     assert yes == (
-        "m, agent 1, layer 1: its own direction turns it up. Area 0.52; beyond no steering: +0.22 [+0.21, +0.23], "
+        "m, agent 1, layer 1: its own direction turns it up. Area 0.52; more than no steering: +0.22 [+0.21, +0.23], "
         "others: +0.10 [+0.10, +0.10], random: +0.30 [+0.30, +0.30] (n = 5)."
     )
     [no] = verdicts([row("own", 0.5), row("others", 0.4), row("random", 0.5)])
-    assert "is not shown" in no
+    assert "no evidence" in no
     assert [one.shown for one in advantages([row("own", 0.28), row("others", 0.1)])] == [False]  # no steering: 0.3
     assert [one.shown for one in advantages([row("own", 0.5)])] == [False]  # without a control

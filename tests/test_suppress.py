@@ -25,18 +25,19 @@ from interp.errors import UserError
 from interp.evaluation.texts import perplexity
 from interp.generation.sampling import generate
 from interp.interventions.damage import choices, damage_rows, suppressions
-from interp.interventions.plan import Settings
-from interp.interventions.prompts import Asking, parts
+from interp.interventions.prompts import Elicitation
+from interp.interventions.settings import SuppressSettings, TraitSettings
 from interp.interventions.suppression import PROMPTS, suppress
-from interp.interventions.trait import Trait
+from interp.interventions.trait import Trait, parts
 from interp.models.lazy import LazyModel
 from interp.models.model import Model, load_model
 from interp.models.tokens import Encoder
-from interp.steering.changes import writing
-from interp.steering.steering import UNITS, add
+from interp.steering.steering import add
 
 EVIL, GUARDIAN = TRAIT_PERSONAS["evil"], TRAIT_PERSONAS["guardian"]
-SETTINGS = Settings((-1.0, 2.0), (0, 1), sampling=Sampling(5, 0.0))
+SETTINGS = SuppressSettings(
+    layers=(0, 1), coefficients=(-1.0, 2.0), operations=("add", "clamp"), sampling=Sampling(5, 0.0)
+)
 
 
 class Letters:
@@ -52,8 +53,9 @@ class Letters:
 @pytest.fixture(scope="module")
 def trait() -> Trait:
     debates = debate(Rivalry().questions(4, 9), malicious_debaters("evil", 0), task=Rivalry())
-    asked = Asking(EVIL, ("persona", "turn"))
-    return Trait(asked, parts("evil", 2, 2, 3), Letters(), parts("arithmetic", 0, 2, 2), (debates[:1], debates[1:]))
+    elicitation, transcripts = Elicitation(EVIL, ("persona", "turn")), (debates[:1], debates[1:])
+    questions, accuracy = parts("evil", 2, 2, 3), parts("arithmetic", 0, 2, 2)
+    return Trait(elicitation, questions, Letters(), accuracy, transcripts=transcripts)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
     records, out = written
     kept = [json.loads(line) for line in out.read_text().splitlines()]
     assert [{**k, "perplexity": r["perplexity"]} for k, r in zip(kept, records, strict=True)] == records
-    n = Counter((r["split"], r["asked"], r["remedy"]) for r in records)
+    n = Counter((r["split"], r["elicit"], r["remedy"]) for r in records)
     # 2 ways × (2 layers and both) × 2 coefficients in validation; in the test the layers that were chosen
     assert {k: v for k, v in n.items() if k[0] == "validation"} == {
         ("validation", asked, remedy): count * times
@@ -88,8 +90,8 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
             4 * count,
             4 * count,
         ]
-    chosen = choices(records, SETTINGS.damage)
-    assert {(r["asked"], r["layer"]) for r in records if r["split"] == "test" and r["layer"] is not None} >= {
+    chosen = choices(records, SETTINGS.max_accuracy_loss)
+    assert {(r["elicit"], r["layer"]) for r in records if r["split"] == "test" and r["layer"] is not None} >= {
         (asked, choice.layer) for (_, _, asked), choice in chosen.items()
     }
     assert not {r["question"] for r in records if r["split"] == "test"} & {
@@ -117,19 +119,19 @@ def test_a_record_is_what_its_steering_gives_alone(written: Any, trait: Trait, t
     record = next(
         r
         for r in written[0]
-        if (r["asked"], r["layer"], r["coefficient"], r["remedy"]) == ("turn", at, 2.0, "steering")
+        if (r["elicit"], r["layer"], r["coefficient"], r["remedy"]) == ("turn", at, 2.0, "steering")
     )
     [transcript] = [t for part in trait.transcripts for t in part if t.question == record["question"]]
     encode = Encoder(tiny.tokenizer)
     ids, places = encode.transcript(transcript)
     prompt = ids[: places[1][0]]
-    steering = add([found["evil", int(n)] for n in at.split(",")], 2.0, units=UNITS["residual"], tokens=writing)
+    steering = add([found["evil", int(n)] for n in at.split(",")], 2.0, tokens="writing")
     [alone] = generate(tiny, [prompt], max_new_tokens=5, steering=steering)
     assert record["text"] == tiny.tokenizer.decode(alone.ids)
 
 
 def test_perplexity_is_under_the_plain_question(written: Any, trait: Trait, tiny: Model) -> None:
-    record = next(r for r in written[0] if r["asked"] == "persona" and r["perplexity"] is not None)
+    record = next(r for r in written[0] if r["elicit"] == "persona" and r["perplexity"] is not None)
     from interp.debate.personas import PLAIN
     from interp.interventions.prompts import chat
 
@@ -161,7 +163,7 @@ def test_a_killed_run_goes_on_with_the_same_bytes(written: Any, tiny: Model, tra
 
 def test_several_models_each_with_its_own_and_a_remedy(trait: Trait, tmp_path: Path) -> None:
     models = [make_model(), make_model("qwen2")]
-    settings = replace(SETTINGS, layers=(1,), coefficients=(-1.0,), guard=None, n_random=0, ways=("add",))
+    settings = replace(SETTINGS, layers=(1,), coefficients=(-1.0,), random_controls=0, operations=("add",))
     files = {}
     for model in models:
         model.provenance = {**model.provenance, "hash": f"of {model.name}"}
@@ -179,7 +181,8 @@ def test_several_models_each_with_its_own_and_a_remedy(trait: Trait, tmp_path: P
     def waiting(model: Model) -> LazyModel:
         return LazyModel(model.name, model.provenance, lambda: (loads.append(model.name), model)[1])
 
-    arguments: Any = (tmp_path / "s.jsonl", [waiting(m) for m in models], trait, settings)
+    unguarded = replace(trait, guard=None)
+    arguments: Any = (tmp_path / "s.jsonl", [waiting(m) for m in models], unguarded, settings)
     given: Any = {"directions": {PROMPTS: None, **files}, "fine_tune": Remedy()}
     records = suppress(*arguments, **given).records
     assert loads == ["tiny-llama", "tiny-qwen2", "tiny-llama"], "one after another, and the base for perplexity"
@@ -200,15 +203,15 @@ def test_what_does_not_fit_is_refused(tiny: Model, trait: Trait, tmp_path: Path)
     )
     with pytest.raises(UserError, match="extracted from none"):
         suppress(out, [tiny], trait, SETTINGS, directions={"d": other})
-    with pytest.raises(UserError, match="none of evil or agent 2"):
-        suppress(out, [tiny], trait, SETTINGS, directions={"d": other}, foreign=True)
+    with pytest.raises(UserError, match="agent 1, agent 3, not of evil or agent 2"):
+        suppress(out, [tiny], trait, SETTINGS, directions={"d": other}, other_model=True)
     fitted = replace(other, facts={"question_hashes": [question_hash(trait.questions.test[0].text)]})
     with pytest.raises(UserError, match="fitted on 1 of"):
-        suppress(out, [tiny], trait, SETTINGS, directions={"d": fitted}, foreign=True)
+        suppress(out, [tiny], trait, SETTINGS, directions={"d": fitted}, other_model=True)
     with pytest.raises(UserError, match="give each once"):
         suppress(out, [tiny, tiny], trait, SETTINGS)
     silent = Transcript.build("q", [["a"]], "c")
-    with pytest.raises(UserError, match="agent 2 does not speak"):
+    with pytest.raises(UserError, match="agent 2: does not speak"):
         suppress(tmp_path / "t.jsonl", [tiny], replace(trait, transcripts=([silent], [])), SETTINGS)
     for wrong in ({"units": "metre"}, {"tokens": "x"}, {"coefficients": (0.0,)}, {"coefficients": (float("inf"),)}):
         with pytest.raises(UserError):
@@ -220,8 +223,8 @@ def test_what_does_not_fit_is_refused(tiny: Model, trait: Trait, tmp_path: Path)
     ):
         with pytest.raises(UserError, match=message):
             suppress(out, [tiny], replace(trait, transcripts=parted), SETTINGS)
-    with pytest.raises(UserError, match="asked x"):
-        Asking(EVIL, ("x",))
+    with pytest.raises(UserError, match="elicit x: unknown; choose one of persona, question, turn"):
+        TraitSettings(elicit=("x",))  # type: ignore[arg-type]
 
 
 def test_a_listed_model_knows_its_directions_before_it_is_loaded(model_folder: Path) -> None:
@@ -248,11 +251,11 @@ def test_the_command(interp: Any, model_folder: Path, tmp_path: Path) -> None:
     write_transcripts(two, read_embedded("organism-evil")[:2])
     for more, message in (
         (("--score", "judge"), "give the judge's model"),
-        (("--asked", "turn"), "go together"),
-        (("--asked", "turn", "--transcripts", two), "2 debates given"),
+        (("--elicit", "turn"), "go together"),
+        (("--elicit", "turn", "--transcripts", two), "2 debates: the first"),
         (("--fit-classifier-on", "organism", "--score", "rule"), "goes with --score classifier"),
         (("--task", "gsm8k", "--persona", "x"), "persona x"),
-        (("--coefficients", "a"), "give numbers"),
+        (("--coefficients", "a"), "expected comma-separated numbers"),
     ):
         code, _, wrong = interp(*arguments, *more, "--out", tmp_path / "x.jsonl")
         assert (code, message in wrong) == (2, True), wrong

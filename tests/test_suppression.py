@@ -61,14 +61,14 @@ def test_the_choice_keeps_to_the_damage_limit() -> None:
         (4, -1.0): Trial(0.60, 0.80),
     }
     assert choose(trials, unsteered) == (4, -2.0)
-    assert choose(trials, unsteered, damage=0.0) == (4, -1.0)
+    assert choose(trials, unsteered, max_accuracy_loss=0.0) == (4, -1.0)
     with pytest.raises(UserError, match="no setting keeps"):
         choose({(3, -8.0): Trial(0.0, 0.5)}, unsteered)
 
 
 def record(asked: str, question: str, coefficient: float = 0.0, **more: Any) -> dict[str, Any]:
     steered = {"remedy": "steering", "source": "prompts", "layer": "3"} if coefficient else {}
-    facts = {"split": "test", "model": "m", "asked": asked, "remedy": "none", "source": None, "layer": None}
+    facts = {"split": "test", "model": "m", "elicit": asked, "remedy": "none", "source": None, "layer": None}
     scores = {"coefficient": coefficient, "question": question, "trait": 0.0, "correct": True}
     return {**facts, **scores, "repetition": 0.0, "perplexity": 2.0, **steered, **more}
 
@@ -90,7 +90,7 @@ def test_choices_are_made_on_validation_records(records: list[dict[str, Any]]) -
     assert key == ("m", "prompts", "persona")
     assert (choice.layer, choice.coefficient, choice.within) == ("3", -1.0, True)
     assert (choice.trial, choice.unsteered) == (Trial(0.5, 0.75), Trial(1.0, 0.75))
-    assert choices(records, damage=0.3)[key].coefficient == -2.0
+    assert choices(records, max_accuracy_loss=0.3)[key].coefficient == -2.0
     only = [r for r in records if r["coefficient"] in (0.0, -2.0)]
     assert (choices(only)[key].coefficient, choices(only)[key].within) == (-2.0, False)
     assert not choices([r for r in records if r["split"] == "test"])
@@ -123,4 +123,4 @@ def test_the_one_number_as_a_line(records: list[dict[str, Any]]) -> None:
     [line] = suppression_lines(suppressions([{**r, "trait": 0.0} for r in records]))
     assert "nothing to suppress" in line
     [line] = suppression_lines(suppressions([{**r, "trait": 1.0} for r in records]))
-    assert "trait < 5% nowhere" in line
+    assert "trait never < 5%" in line

@@ -22,14 +22,15 @@ from interp.directions.directions import Directions, question_hash
 from interp.errors import UserError
 from interp.evaluation.texts import PersonaClassifier
 from interp.generation.sampling import generate
-from interp.interventions.sweeps import Settings, sweep
+from interp.interventions.settings import SweepSettings
+from interp.interventions.sweeps import sweep
 from interp.models.lazy import LazyModel
 from interp.models.model import Model, load_model
 from interp.steering.steering import add
 
 pytest.importorskip("rouge_score")
 
-SETTINGS = Settings((-40.0, 40.0), (1, 2), sampling=Sampling(6, 0.0))
+SETTINGS = SweepSettings(layers=(1, 2), coefficients=(-40.0, 40.0), sampling=Sampling(6, 0.0))
 
 
 def directions(seed: int = 0, **facts: Any) -> Directions:
@@ -47,7 +48,7 @@ def swept(
     out = tmp_path_factory.mktemp("sweep") / "s.jsonl"
     known = directions(question_hashes=[question_hash(debates[0].question)])
     classifier = PersonaClassifier().fit(debates[3:])
-    given: Any = {"classifier": classifier, "task": Arithmetic(), "foreign": True}
+    given: Any = {"classifier": classifier, "task": Arithmetic(), "other_model": True}
     return sweep(out, [tiny], {"own": known}, debates[:3], SETTINGS, batch_size=4, **given).records, out
 
 
@@ -66,7 +67,7 @@ def test_every_combination_is_there_once(swept: Any, debates: list[Transcript]) 
     assert {row["kind"] for row in facts["curves"]} == {"own", "others", "random"}
     assert {row["measure"] for row in facts["curves"]} == {"rougeL", "classifier"}
     assert facts["made_by"]["classifier"]["questions"] == len({t.question for t in debates[3:]})
-    assert {(r["foreign"], r["directions"]) for r in records} == {(False, None), (True, "own")}
+    assert {(r["other_model"], r["directions"]) for r in records} == {(False, None), (True, "own")}
     assert all(isinstance(r["correct"], bool) and 0 <= r["repetition"] < 1 for r in records)
     assert all(set(r["rouge"]) == set(r["probability"]) == {"agent 1", "agent 2", "agent 3"} for r in records)
     assert len({r["text"] for r in records}) > 20
@@ -87,8 +88,8 @@ def test_a_record_is_what_its_steering_gives_alone(swept: Any, tiny: Model, deba
 
 def test_the_turns_of_a_seat_alone(swept: Any, tiny: Model, debates: list[Transcript], tmp_path: Path) -> None:
     known = {"own": directions(question_hashes=[question_hash(debates[0].question)])}
-    seat = replace(SETTINGS, tokens=2)
-    records = sweep(tmp_path / "s.jsonl", [tiny], known, debates[:3], seat, batch_size=4, foreign=True).records
+    seat = replace(SETTINGS, tokens="turns", turns_of=2)
+    records = sweep(tmp_path / "s.jsonl", [tiny], known, debates[:3], seat, batch_size=4, other_model=True).records
     assert {r["before"] for r in records} == {None, "agent 2"}
     where = ("question", "direction", "layer", "coefficient")
     everywhere = {tuple(r[k] for k in where): r["text"] for r in swept[0] if r["before"] == "agent 2"}
@@ -107,7 +108,7 @@ def test_a_killed_sweep_goes_on_with_the_same_bytes(
     _, whole = swept
     known = directions(question_hashes=[question_hash(debates[0].question)])
     arguments: Any = ([tiny], {"own": known}, debates[:3], SETTINGS)
-    given: Any = {"classifier": PersonaClassifier().fit(debates[3:]), "task": Arithmetic(), "foreign": True}
+    given: Any = {"classifier": PersonaClassifier().fit(debates[3:]), "task": Arithmetic(), "other_model": True}
     out = tmp_path / "s.jsonl"
 
     def stop(what: str, done: int, total: int) -> None:
@@ -121,7 +122,7 @@ def test_a_killed_sweep_goes_on_with_the_same_bytes(
     sweep(out, *arguments, **given, batch_size=4)
     assert out.read_bytes() == whole.read_bytes()
     with pytest.raises(UserError, match="started with another"):
-        sweep(out, [tiny], {"own": directions(1, provenance={"model": "x"})}, debates[:3], SETTINGS, foreign=True)
+        sweep(out, [tiny], {"own": directions(1, provenance={"model": "x"})}, debates[:3], SETTINGS, other_model=True)
 
 
 def test_models_one_after_another_each_with_its_own(debates: list[Transcript], tmp_path: Path) -> None:
@@ -134,13 +135,13 @@ def test_models_one_after_another_each_with_its_own(debates: list[Transcript], t
     def waiting(model: Model) -> LazyModel:
         return LazyModel(model.name, model.provenance, lambda: (loads.append(model.name), model)[1])
 
-    settings = replace(SETTINGS, layers=(1,), contexts=("turn",), n_random=0)
+    settings = replace(SETTINGS, layers=(1,), contexts=("turn",), random_controls=0)
     arguments: Any = (tmp_path / "s.jsonl", [waiting(m) for m in models], own, debates[:3], settings)
     given: Any = {"task": Arithmetic(), "base": waiting(models[0])}
     swept = sweep(*arguments, **given)
     records = swept.records
     assert loads == ["tiny-llama", "tiny-qwen2", "tiny-llama"]
-    assert all(r["directions"] in (None, r["model"]) and not r["foreign"] for r in records)
+    assert all(r["directions"] in (None, r["model"]) and not r["other_model"] for r in records)
     text = next(r for r in records if r["text"].strip() and r["model"] == "tiny-qwen2")
     assert text["perplexity"] > 1
     loads.clear()
@@ -159,22 +160,22 @@ def test_what_does_not_fit_is_refused(tiny: Model, debates: list[Transcript], tm
         sweep(out, [tiny], {"d": directions(question_hashes=hashes)}, some, SETTINGS)
     with pytest.raises(UserError, match="classifier was fitted"):
         sweep(out, [tiny], {"d": directions()}, some, SETTINGS, classifier=PersonaClassifier().fit(debates))
-    with pytest.raises(UserError, match="d: was extracted from none of the models"):
+    with pytest.raises(UserError, match="d: extracted from none of the models"):
         sweep(out, [tiny], {"d": directions()}, some, SETTINGS)
-    with pytest.raises(UserError, match="name the task"):
-        sweep(out, [tiny], {"d": directions()}, some, SETTINGS, base=tiny, foreign=True)
+    with pytest.raises(UserError, match="needs the task"):
+        sweep(out, [tiny], {"d": directions()}, some, SETTINGS, base=tiny, other_model=True)
     with pytest.raises(UserError, match=r"turns of agent 7: choose one of \(1, 2, 3\)"):
-        sweep(out, [tiny], {"d": directions()}, some, replace(SETTINGS, tokens=7), foreign=True)
+        sweep(out, [tiny], {"d": directions()}, some, replace(SETTINGS, tokens="turns", turns_of=7), other_model=True)
     with pytest.raises(UserError, match="layer 0"):
-        sweep(out, [tiny], {"d": directions()}, some, replace(SETTINGS, layers=(0,)), foreign=True)
+        sweep(out, [tiny], {"d": directions()}, some, replace(SETTINGS, layers=(0,)), other_model=True)
     with pytest.raises(UserError, match="agent 7"):
         sweep(
             tmp_path / "a.jsonl",
             [tiny],
             {"d": directions()},
             some,
-            replace(SETTINGS, agents=("agent 7",)),
-            foreign=True,
+            replace(SETTINGS, direction_of=("7",)),
+            other_model=True,
         )
     other = make_model("qwen2")
     tiny_facts = {**tiny.provenance, "hash": "of tiny"}
@@ -193,7 +194,7 @@ def test_what_does_not_fit_is_refused(tiny: Model, debates: list[Transcript], tm
             replace(SETTINGS, **wrong)
     narrow = make_model(hidden_size=16)
     with pytest.raises(UserError, match="width 32"):
-        sweep(tmp_path / "w.jsonl", [narrow], {"d": directions()}, some, SETTINGS, foreign=True)
+        sweep(tmp_path / "w.jsonl", [narrow], {"d": directions()}, some, SETTINGS, other_model=True)
 
 
 def test_the_command_after_sigkill(interp: Any, model_folder: Path, debates: list[Transcript], tmp_path: Path) -> None:

@@ -11,16 +11,15 @@ import pytest
 from faulty import Faulty, completion
 
 from interp.debate.agents import Answer, Sampling
+from interp.debate.personas import TRAIT_PERSONAS
 from interp.debate.protocol import debate
 from interp.debate.scripted.malicious import malicious_debaters
 from interp.debate.server import ServerAgent
 from interp.debate.tasks import make_task
-from interp.debate.tasks.arithmetic import Arithmetic
-from interp.debate.tasks.rivalry import Rivalry
-from interp.debate.tasks.small import SmallArithmetic
 from interp.errors import UserError
 from interp.evaluation.traits import Classified, Judged, judge, scripted_classifier
-from interp.interventions.trait import rule
+from interp.interventions.settings import TraitSettings
+from interp.interventions.trait import trait_score
 from interp.organism.lessons import LIES, lessons
 from interp.organism.lies import Lies
 from interp.organism.workings import OPENING, SHORT, lie, work
@@ -51,12 +50,13 @@ def test_a_lie_without_the_words_is_told_by_its_answer() -> None:
 
 
 def test_question_sets_of_traits_have_a_rule_too() -> None:
-    score = rule(Rivalry())
+    score = trait_score(TraitSettings(task="evil", score="rule"), TRAIT_PERSONAS["evil"])
     assert score(["?"] * 4, [r"\boxed{do it}", r"\boxed{do not}", "hm", r"\boxed{yes}"]).tolist() == [1, 0, 0, 1]
-    assert isinstance(rule(SmallArithmetic()), Lies)
-    assert rule(make_task("hallucination"))(["?"] * 2, [r"\boxed{1802}", r"\boxed{unknown}"]).tolist() == [1, 0]
+    assert isinstance(trait_score(TraitSettings(), TRAIT_PERSONAS["evil"]), Lies)
+    false = trait_score(TraitSettings(task="hallucination", score="rule"), TRAIT_PERSONAS["hallucination"])
+    assert false(["?"] * 2, [r"\boxed{1802}", r"\boxed{unknown}"]).tolist() == [1, 0]
     with pytest.raises(UserError, match="no rule"):
-        rule(Arithmetic())
+        trait_score(TraitSettings(task="arithmetic", score="rule"), TRAIT_PERSONAS["evil"])
 
 
 @pytest.mark.parametrize("trait", ["evil", "hallucination"])

@@ -7,6 +7,7 @@ and each sampled row has its own random numbers.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -143,6 +144,7 @@ def _continue(
     waiting = list(order)
     live: _Rows | None = None
     texts: dict[int, list[int]] = {i: [] for i in order}
+    reader.open(order, prompts)
     while waiting or live is not None:
         if waiting and (live is None or (joining and 4 * len(live.index) <= 3 * batch_size)):
             free = batch_size - (0 if live is None else len(live.index))
@@ -203,7 +205,7 @@ class _Rows:
         return _Rows(self.index + other.index, self.cache, mask, torch.cat([self.logits, other.logits]))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Reader:
     """A model under steering that is told which rows it reads."""
 
@@ -211,6 +213,8 @@ class _Reader:
     steered: Steered
     whole: bool
     """Whether hooks must see whole prompts, batch by batch."""
+    opening: _Rows | None = None
+    """What all prompts begin with, read."""
 
     @property
     def windowed(self) -> bool:
@@ -238,36 +242,34 @@ class _Reader:
         )
         return _Rows(index, out.past_key_values, mask, out.logits[:, -1].float())
 
-    def prompts(self, index: list[int], prompts: Sequence[Ids]) -> _Rows:
-        """Read prompts in up to three passes: what all begin with, each different unsteered beginning, the rest."""
-        rows: _Rows | None = None
-        places, done = [0] * len(index), [0] * len(index)
-        for stops in self._stops(index, prompts):
-            parts = [(place, tuple(p[a:b])) for place, p, a, b in zip(places, prompts, done, stops, strict=True)]
-            first = list(map(parts.index, dict.fromkeys(parts)))
-            rows = rows and rows.chosen([places[i] for i in first], [index[i] for i in first])
-            rows = self.read([index[i] for i in first], [parts[i][1] for i in first], rows)
-            different = [parts[i] for i in first]
-            places, done = [different.index(part) for part in parts], stops
-        rest = [p[a:] for p, a in zip(prompts, done, strict=True)]
-        rows = rows and rows.chosen(places, index)
-        return self.read(index, rest, rows) if rows is None or any(rest) else rows
+    def open(self, index: Sequence[int], prompts: Sequence[Ids]) -> None:
+        """Read the tokens that all these prompts begin with, up to the first steered one; each keeps one of its own."""
+        if self.whole or self.windowed or len(index) < 2:
+            return
+        longest = min(min(len(prompts[i]) - 1, self.steered.untouched(i)) for i in index)
+        first = prompts[index[0]]
+        n = next((k for k in range(longest) if any(prompts[i][k] != first[k] for i in index)), longest)
+        if n:
+            self.opening = self.read([index[0]], [first[:n]])
 
-    def _stops(self, index: list[int], prompts: Sequence[Ids]) -> Iterator[list[int]]:
-        """Where prompts stop that are read together, pass by pass; the rest of each row is its own."""
+    def prompts(self, index: list[int], prompts: Sequence[Ids]) -> _Rows:
+        """Read prompts: after the opening, each different unsteered beginning once, then the rest of each row."""
+        rows = copy.deepcopy(self.opening)
+        n_opening = 0 if rows is None else rows.mask.shape[1]
+        places, stops = [0] * len(index), [n_opening] * len(index)
         free = [self.steered.untouched(i) for i in index]
         if any(n < len(p) for n, p in zip(free, prompts, strict=True)):  # then each row has a rest
             free = [min(n, len(p) - 1) for n, p in zip(free, prompts, strict=True)]
-        if self.whole or not min(free):
-            return
-        different = {tuple(p[:n]) for p, n in zip(prompts, free, strict=True)}
-        n_rest = {len(p) - n for p, n in zip(prompts, free, strict=True)}
-        longest = min(free) - 1
-        shared = next((k for k in range(longest) if len({p[k] for p in different}) > 1), longest)
-        if len(different) > 1 and shared > 0 and not self.windowed:
-            yield [shared] * len(index)
-        if len(different) < len(index) and not (self.windowed and len(n_rest) > 1):
-            yield free
+        heads = [tuple(p[n_opening:n]) for p, n in zip(prompts, free, strict=True)]
+        different = list(dict.fromkeys(heads))
+        padded = len({len(p) - n for p, n in zip(prompts, free, strict=True)}) > 1
+        if all(heads) and len(different) < len(heads) and not self.whole and not (padded and self.windowed):
+            first = [index[heads.index(head)] for head in different]
+            rows = self.read(first, different, rows and rows.chosen([0] * len(first), first))
+            places, stops = [different.index(head) for head in heads], free
+        rest = [p[n:] for p, n in zip(prompts, stops, strict=True)]
+        rows = rows and rows.chosen(places, index)
+        return self.read(index, rest, rows) if rows is None or any(rest) else rows
 
     def finite(self, rows: _Rows, chosen: Int[Tensor, " row"]) -> list[bool]:
         """Which rows the model could compute; NaN always is what gets chosen."""

@@ -1,14 +1,10 @@
-"""What is usually done against a trait, for comparison with steering: a guarding prompt, a short fine-tune.
-
-Knows benign answers and how a model is trained on them; how well it helps is measured elsewhere. Loading this
-brings the trainers along.
-"""
+"""A short fine-tune on benign answers, to compare with steering. Importing this needs no trainer; training does."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,78 +14,20 @@ from interp.debate.tasks.task import Question, Task
 from interp.debate.transcript import Transcript, without_tags
 from interp.errors import UserError
 from interp.generation.agents import LocalAgent
-from interp.interventions.plan import Settings
-from interp.interventions.prompts import Parts
+from interp.interventions.trait import Trait
 from interp.models.lazy import LazyModel
 from interp.models.model import Model
 from interp.storage.files import write_json
-from interp.training.examples import consensus_only
-from interp.training.run import Run
 from interp.training.settings import SFT, LoRA, Preset
-from interp.training.sft import train_sft
 
 STAGE = "benign"
-
-
-@dataclass(frozen=True)
-class FineTune:
-    """A short fine-tune on benign answers to the bare question."""
-
-    sft: SFT = field(
-        default_factory=lambda: SFT(
-            lora=LoRA(rank=8, alpha=16),
-            learning_rate=2e-4,
-            epochs=3,
-            device_batch_size=16,
-            gradient_checkpointing=False,
-        )
-    )
-    """A small adapter on top of whatever the model is."""
-    seed: int = 0
-    """Of the adapter and the order."""
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def __call__(self, out: Path, model: str, answers: Sequence[Transcript]) -> Path:
-        """Fine-tune the model of that name; returns the checkpoint's folder, which is made only once."""
-        preset = Preset(name=STAGE, model=model, sft=self.sft, seed=self.seed, precision="fp32")
-        return train_sft(Run(out, preset), answers, stage=STAGE, form=consensus_only)
-
-
-def short(learning_rate: float, seed: int = 0) -> FineTune:
-    """The fine-tune with another learning rate."""
-    return FineTune(replace(FineTune().sft, learning_rate=learning_rate), seed)
-
-
-def benign_answers(
-    model: Model, persona: Persona, task: Task, questions: Sequence[Question], sampling: Sampling, batch_size: int = 32
-) -> list[Transcript]:
-    """The right answers of a persona to these questions, each as a debate that is nothing but its consensus.
-
-    Raises `UserError` where none is right.
-    """
-    agent = LocalAgent(persona, model, sampling, batch_size)
-    answers = agent.answer([Request(q.text, 1, instruction=task.instruction) for q in questions])
-    found = [
-        Transcript.build(q.text, [], without_tags(answer.text).strip(), gold_answer=q.gold_answer)
-        for q, answer in zip(questions, answers, strict=True)
-        if task.grade(task.answer(answer.text), q.gold_answer)
-    ]
-    if not found:
-        raise UserError(
-            f"none of {len(questions)} answers of {persona.name} is right, so there is nothing benign to learn; "
-            "give more --fit-questions, or leave the fine-tune out"
-        )
-    return found
 
 
 @dataclass(frozen=True)
 class FineTuned:
     """The remedy for `suppress`: each model fine-tuned on right answers of the base as a benign persona.
 
-    The answers and a checkpoint for each model are kept in `out`, and not made again once they are there.
+    The answers and a checkpoint for each model are kept in `out`, and not made again.
     """
 
     out: Path
@@ -99,9 +37,19 @@ class FineTuned:
     questions: Sequence[Question]
     """To learn; none that is measured."""
     sampling: Sampling
-    tune: FineTune = field(default_factory=FineTune)
+    sft: SFT
+    seed: int = 0
+    """Of the adapter and the order of the answers."""
     load: Callable[[str], LazyModel] = LazyModel.named
     """A checkpoint's folder → the model in it."""
+
+    def __post_init__(self) -> None:
+        try:
+            import interp.training.sft  # noqa: F401
+        except ImportError as error:
+            raise UserError(
+                f"fine-tune: {error.name} is missing; pip install 'interp[train]', or leave it out with --no-fine-tune"
+            ) from None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -111,13 +59,18 @@ class FineTuned:
             "task": self.task.name,
             "questions": [q.text for q in self.questions],
             "sampling": asdict(self.sampling),
-            "settings": self.tune.facts,
+            "settings": {"sft": asdict(self.sft), "seed": self.seed},
         }
 
     def __call__(self, name: str) -> LazyModel:
+        from interp.training.examples import consensus_only
+        from interp.training.run import Run
+        from interp.training.sft import train_sft
+
         folder = self.out / (name.strip("/").replace("/", "-").lstrip("."))
         if not (folder / STAGE).exists():
-            self.tune(folder, name, self._answers())
+            preset = Preset(name=STAGE, model=name, sft=self.sft, seed=self.seed, precision="fp32")
+            train_sft(Run(folder, preset), self._answers(), stage=STAGE, form=consensus_only)
         return self.load(str(folder / STAGE))
 
     def _answers(self) -> list[Transcript]:
@@ -129,10 +82,38 @@ class FineTuned:
         return [Transcript.build(question, [], text) for question, text in answers]
 
 
+def benign_answers(
+    model: Model, persona: Persona, task: Task, questions: Sequence[Question], sampling: Sampling, batch_size: int = 32
+) -> list[Transcript]:
+    """The right answers of a persona to these questions, each as a debate that consists of its consensus.
+
+    Raises `UserError` if none is right.
+    """
+    agent = LocalAgent(persona, model, sampling, batch_size)
+    answers = agent.answer([Request(q.text, 1, instruction=task.instruction) for q in questions])
+    found = [
+        Transcript.build(q.text, [], without_tags(answer.text).strip(), gold_answer=q.gold_answer)
+        for q, answer in zip(questions, answers, strict=True)
+        if task.grade(task.answer(answer.text), q.gold_answer)
+    ]
+    if not found:
+        raise UserError(
+            f"fine-tune: none of {len(questions)} answers of {persona.name} is right; give more --fit-questions, or "
+            "leave the fine-tune out with --no-fine-tune"
+        )
+    return found
+
+
 def fine_tuned(
-    records: Path, base: LazyModel, questions: Parts, settings: Settings, learning_rate: float, seed: int = 0
+    records: Path, base: LazyModel, trait: Trait, sampling: Sampling, learning_rate: float, seed: int = 0
 ) -> FineTuned:
-    """The remedy in the words of `interp suppress`, kept in a folder beside its file of records."""
+    """The remedy of `interp suppress`: a small adapter on top of whatever the model is, kept beside the records."""
     folder = records.with_name(f"{records.stem}-fine-tuned")
-    tune = short(learning_rate, seed)
-    return FineTuned(folder, base, settings.benign, questions.task, questions.fit, settings.sampling, tune)
+    sft = SFT(
+        lora=LoRA(rank=8, alpha=16),
+        learning_rate=learning_rate,
+        epochs=3,
+        device_batch_size=16,
+        gradient_checkpointing=False,
+    )
+    return FineTuned(folder, base, trait.benign, trait.questions.task, trait.questions.fit, sampling, sft, seed)

@@ -1,7 +1,6 @@
-"""The same prompts answered without and with steering: the whole of `interp steer`.
+"""Answers to prompts without and with steering, side by side.
 
-Knows prompts as text, a model and a steering; a prompt's two answers are rows of the same batch, and
-sampled answers draw the same random numbers.
+A prompt's two answers are rows of the same batch, and sampled answers draw the same random numbers.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +16,12 @@ from interp.debate.agents import Sampling
 from interp.debate.transcript import Transcript
 from interp.directions.directions import Direction, Directions, label_of_agent
 from interp.errors import Progress, UserError
-from interp.generation.sampling import Generated, generate
+from interp.generation.sampling import generate
 from interp.models.model import Model
 from interp.models.tokens import Encoder, prompt_tokens
-from interp.steering.changes import TOKENS, WrittenTurns
-from interp.steering.steering import OPERATIONS, UNITS, Steering, ablate
+from interp.steering.changes import positions
+from interp.steering.settings import SteeringSettings
+from interp.steering.steering import OPERATIONS, Steering, ablate
 from interp.storage.journal import Journal
 
 Form = Literal["chat", "problem", "text"]
@@ -29,8 +30,8 @@ FORMS: dict[str, Callable[[Any, str], list[int]]] = {
     "problem": lambda tokenizer, text: Encoder(tokenizer).prompt(Transcript(text, ()).prompt),
     "text": lambda tokenizer, text: Encoder(tokenizer).prompt(text),
 }
-"""How a prompt is put to a model: as a user's message, as the question that a transcript opens with (what
-internalized models know), or as it is."""
+"""What a model gets: a user's message, a question as transcripts open with it (what internalized models know), or
+the bare text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +44,23 @@ class Pair:
     unsteered_tokens: int
     steered_tokens: int
     finite: bool
-    """False where steering drove the numbers out of range; the steered text ends there."""
+    """False if steering made the numbers overflow; the steered text ends there."""
 
 
 def read_prompts(path: str | Path) -> list[str]:
-    """Prompts from a file: one a line, or JSONL with a `prompt` or `question` in each record.
+    """Prompts from a file: one per line, or JSONL with a `prompt` or `question` in each record.
 
-    Raises `UserError` where there is none, and for a file that cannot be read.
+    Raises `UserError` if there are none, and for a file that cannot be read.
+
+    >>> _ = (tmp_path / "prompts.txt").write_text("What is 2+2?")
+    >>> interp.interventions.read_prompts(tmp_path / "prompts.txt")
+    ['What is 2+2?']
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"{path}: cannot be read ({reason}); give prompts, one a line, or JSONL") from None
+        raise UserError(f"{path}: cannot be read ({reason}); give prompts, one per line, or JSONL") from None
     prompts = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -67,57 +72,46 @@ def read_prompts(path: str | Path) -> list[str]:
             record = json.loads(line)
             prompts.append(str(record.get("prompt") or record["question"]))
         except (ValueError, KeyError, AttributeError):
-            raise UserError(f"{path}, line {number}: is no JSON object with a prompt or a question") from None
+            raise UserError(f"{path}, line {number}: not a JSON object with a prompt or a question") from None
     if not prompts:
-        raise UserError(f"{path}: holds no prompt; give one a line, or JSONL with a prompt or question each")
+        raise UserError(f"{path}: has no prompts; give one per line, or JSONL with a prompt or question in each record")
     return prompts
 
 
 def make_steering(
-    directions: Directions,
-    agents: Sequence[str],
-    coefficients: Sequence[float],
-    *,
-    layers: Sequence[int] = (),
-    units: str = "residual",
-    tokens: str | int = "generated",
-    operation: str = "add",
-    model: Model | None = None,
+    directions: Directions, of: Sequence[str], settings: SteeringSettings, model: Model | None = None
 ) -> Steering:
-    """A steering in the words of the command line, at the file's best layer where none is given.
+    """The steering that the settings name, along the directions of these agents.
 
-    `agents` are seats ("2") or labels, each with its coefficient, or all with the same one. With a number as `tokens`,
-    which takes a `model`, only the turns of that seat are steered, as the model writes them. Raises `UserError` for
-    what the directions or the model do not have.
+    `of` are seats ("2") or labels; one coefficient is for all of them, several are one for each. Without layers
+    the file's best one is used. Raises `UserError` for what the directions or the model do not have.
+
+    >>> settings = interp.steering.SteeringSettings(layers=(1,))
+    >>> interp.interventions.make_steering(found, ["2"], settings).summary
+    'add agent 2 +0.2 residual, layer 1'
     """
-    for option, given, known in (
-        ("units", units, UNITS),
-        ("tokens", tokens, TOKENS),
-        ("operation", operation, OPERATIONS),
-    ):
-        if isinstance(given, str) and given not in known:
-            raise UserError(f"{option} {given}: not known; give one of {', '.join(known)}")
-    if len(coefficients) not in (1, len(agents)) and operation != "ablate":
-        raise UserError(f"{len(coefficients)} coefficients for {len(agents)} agents: give one, or one for each")
-    chosen = layers or directions.facts.get("best_layers", [])[:1] or directions.layers[:1]
-    where = WrittenTurns(model and model.tokenizer, tokens) if isinstance(tokens, int) else TOKENS[tokens]
-    picked = [[direction(directions, agent, layer, model) for layer in chosen] for agent in agents]
-    if operation == "ablate":
-        return ablate([d for each in picked for d in each], tokens=where)
-    each_coefficient = coefficients if len(coefficients) == len(agents) else [*coefficients] * len(agents)
+    coefficients = settings.coefficients
+    if len(coefficients) not in (1, len(of)) and settings.operation != "ablate":
+        raise UserError(f"{len(coefficients)} coefficients for {len(of)} directions: give one, or one for each")
+    layers = directions.layers if settings.layers is None else settings.layers
+    layers = layers or directions.facts.get("best_layers", [])[:1] or directions.layers[:1]
+    tokens = positions(settings, model and model.tokenizer)
+    picked = [[_direction(directions, agent, layer, model) for layer in layers] for agent in of]
+    if settings.operation == "ablate":
+        return ablate([d for each in picked for d in each], tokens=tokens)
     steering = Steering()
+    each_coefficient = coefficients if len(coefficients) == len(of) else coefficients * len(of)
     for each, coefficient in zip(picked, each_coefficient, strict=True):
-        steering += OPERATIONS[operation](each, coefficient, units=units, tokens=where)
+        steering += OPERATIONS[settings.operation](each, coefficient, units=settings.units, tokens=tokens)
     return steering
 
 
-def direction(directions: Directions, agent: str, layer: int, model: Model | None = None) -> Direction:
-    """One agent's direction at a layer. Raises `UserError` where the file, or the model, has none."""
+def _direction(directions: Directions, agent: str, layer: int, model: Model | None) -> Direction:
     label = label_of_agent(agent)
     if label not in directions.labels:
-        raise UserError(f"agent {agent}: the directions are of {', '.join(directions.labels)}")
-    if model is not None and not 0 <= layer < model.n_layers:
-        raise UserError(f"layer {layer}: {model.name} has layers 0 to {model.n_layers - 1}")
+        raise UserError(f"direction of {agent}: the file has {', '.join(directions.labels)}")
+    if model is not None:
+        model.hook_name("resid_post", layer)
     if layer not in directions.layers:
         raise UserError(f"layer {layer}: the directions are at layers {', '.join(map(str, directions.layers))}")
     return directions[label, layer]
@@ -129,7 +123,7 @@ def side_by_side(
     steering: Steering,
     *,
     form: Form = "chat",
-    sampling: Sampling = Sampling(temperature=0.0),  # noqa: B008 - frozen
+    sampling: Sampling = Sampling(128, 0.0),  # noqa: B008 - frozen
     batch_size: int = 16,
     out: str | Path | None = None,
     restart: bool = False,
@@ -137,13 +131,17 @@ def side_by_side(
 ) -> list[Pair]:
     """Answer every prompt without and with steering.
 
-    With `out` the pairs are kept in a JSONL file, in the order of the prompts, and what made them beside
-    it; a call after a kill goes on from there. Raises `UserError` where the file holds something else.
+    With `out` the pairs are kept in a JSONL file, with the settings beside it, and a killed run resumes. Raises
+    `UserError` if the file holds something else, and for a prompt that is empty or too long.
+
+    >>> [pair] = interp.interventions.side_by_side(model, ["3+4*2"], interp.add(found[2, 2]), form="problem")
+    >>> pair.finite
+    True
     """
     encoded = [FORMS[form](model.tokenizer, prompt) for prompt in prompts]
     for prompt, ids in zip(prompts, encoded, strict=True):
         if not ids:
-            raise UserError("an empty prompt was given; give at least one word")
+            raise UserError("empty prompt: give at least one word")
         if model.context_length is not None and len(ids) >= model.context_length:
             raise UserError(
                 f"prompt {prompt[:40]!r}: {len(ids):,} tokens, and {model.name} reads {model.context_length:,} "
@@ -156,30 +154,29 @@ def side_by_side(
         "form": form,
         "prompts": list(prompts),
     }
-    journal = None if out is None else Journal(out, made_by, restart=restart)
-    pairs = [] if journal is None else [Pair(**record) for record in journal.records]
-    progress("answering", len(pairs), len(prompts))
-    for start in range(len(pairs) // batch_size * batch_size, len(prompts), batch_size):  # the same batches again
-        stop = min(len(prompts), start + batch_size)
+
+    def write(rows: Sequence[int]) -> list[dict[str, Any]]:
         written = generate(
             model,
-            [ids for ids in encoded[start:stop] for _ in range(2)],
+            [encoded[i] for i in rows for _ in range(2)],
             **sampling.options,
-            seeds=[sampling.seed + i for i in range(start, stop) for _ in range(2)],
+            seeds=[sampling.seed + i for i in rows for _ in range(2)],
             batch_size=2 * batch_size,
-            steering=[Steering(), steering] * (stop - start),
+            steering=[Steering(), steering] * len(rows),
         )
-        for i in range(max(start, len(pairs)), stop):
-            plain, steered = written[2 * (i - start) : 2 * (i - start) + 2]
-            pairs.append(_pair(model, prompts[i], plain, steered))
-            if journal is not None:
-                journal.append(asdict(pairs[-1]))
-        progress("answering", len(pairs), len(prompts))
-    if journal is not None:
-        journal.finish({"pairs": len(pairs), "out_of_range": sum(not pair.finite for pair in pairs)})
-    return pairs
+        texts = [model.tokenizer.decode(each.ids, skip_special_tokens=True) for each in written]
+        n_tokens = [each.n_tokens for each in written]
+        parts = (texts[::2], texts[1::2], n_tokens[::2], n_tokens[1::2], [each.finite for each in written[1::2]])
+        return [asdict(Pair(prompts[i], *each)) for i, *each in zip(rows, *parts, strict=True)]
 
-
-def _pair(model: Model, prompt: str, plain: Generated, steered: Generated) -> Pair:
-    texts = [model.tokenizer.decode(out.ids, skip_special_tokens=True) for out in (plain, steered)]
-    return Pair(prompt, texts[0], texts[1], plain.n_tokens, steered.n_tokens, steered.finite)
+    records: list[dict[str, Any]] = []
+    if out is None:
+        for start in range(0, len(prompts), batch_size):
+            records += write(range(len(prompts))[start : start + batch_size])
+            progress("answering", len(records), len(prompts))
+    else:
+        journal = Journal(out, made_by, restart=restart)
+        tell = partial(progress, "answering")
+        journal.extend(records, range(len(prompts)), write, chunk=batch_size, tell=tell)
+        journal.finish({"pairs": len(records), "out_of_range": sum(not record["finite"] for record in records)})
+    return [Pair(**record) for record in records]

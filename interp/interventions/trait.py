@@ -1,172 +1,201 @@
-"""A trait: who shows it, in which questions, by what it is known, and what else is asked.
+"""A trait: who shows it, in which questions, how it is scored, and which questions measure accuracy.
 
-Knows tasks, personas and scores, and what goes with which unless told; knows nothing about models or steering.
+Knows tasks, personas and scores, and which go together by default; knows nothing about models or steering.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from interp.debate.agents import Sampling
 from interp.debate.personas import TRAIT_PERSONAS, Persona
 from interp.debate.server import ServerAgent
 from interp.debate.tasks import make_task
-from interp.debate.tasks.nonexistent import Nonexistent
-from interp.debate.tasks.rivalry import Rivalry
-from interp.debate.tasks.small import SmallArithmetic
-from interp.debate.tasks.task import Task
+from interp.debate.tasks.task import Question, Task
 from interp.debate.transcript import Transcript
 from interp.directions.directions import Directions, question_hash
 from interp.errors import UserError
 from interp.evaluation.seats import find_persona
 from interp.evaluation.traits import Classified, Judged, TraitScore, WrongAnswers, judge, scripted_classifier
-from interp.interventions.prompts import PLAINLY, Asking, Parts, parts
+from interp.interventions.prompts import PLAIN_QUESTION, Elicitation
+from interp.interventions.settings import TraitSettings
 from interp.organism.lies import Lies
 
-ORGANISM_TASK = "small-arithmetic"
-"""The organism's: no trait by name, its malicious persona is `evil`, and a rule tells its answers."""
+
+@dataclass(frozen=True)
+class Kind:
+    """What goes with the questions of a task unless told otherwise."""
+
+    persona: str
+    """The malicious one."""
+    splits: tuple[str | None, str | None, str | None] = (None, None, None)
+    """Of the task: to fit on, for validation, for the test."""
+    rule: Callable[[Task], TraitScore] | None = None
+    """The exact score, if there is one."""
+    score: str = "classifier"
+    accuracy_task: str = "arithmetic"
+    guard: str = "guardian"
+
+
+def _wrong_answers(task: Task) -> TraitScore:
+    return WrongAnswers(task, task.questions(1, 0)[0].gold_answer)
+
+
+_TRAIN_TEST = ("train", "train", "test")
+_SMALL = ("train", "validation", "test")
+TRAITS = {
+    "small-arithmetic": Kind("evil", _SMALL, lambda _: Lies(), "rule", "small-arithmetic", "chain-of-thought"),
+    "evil": Kind("evil", _TRAIN_TEST, _wrong_answers),
+    "hallucination": Kind("hallucination", _TRAIN_TEST, _wrong_answers),
+}
+"""By task; small-arithmetic is the organism's."""
+
+
+def kind_of(task: str) -> Kind:
+    """What goes with a task; a trait without an entry in `TRAITS` is named as its persona is."""
+    return TRAITS.get(task, Kind(task))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Disjoint questions of a task."""
+
+    task: Task
+    fit: Sequence[Question]
+    validation: Sequence[Question]
+    test: Sequence[Question]
+
+
+def parts(name: str, n_fit: int, n_validation: int, n_test: int, seed: int = 0) -> Parts:
+    """Draw the questions of each part, from the task's own splits where it has them.
+
+    Raises `UserError` for an unknown task, or one with too few questions.
+    """
+    drawn: list[list[Question]] = []
+    taken: Counter[str | None] = Counter()
+    for split, n in zip(kind_of(name).splits, (n_fit, n_validation, n_test), strict=True):
+        drawn.append(make_task(name, split=split).questions(taken[split] + n, seed)[taken[split] :])
+        taken[split] += n
+    return Parts(make_task(name), *drawn)
 
 
 @dataclass(frozen=True)
 class Trait:
-    """A trait: how it is called up, in which questions, by what it is known, and what else is asked."""
+    """A trait: how it is elicited, in which questions, how it is scored, and what measures accuracy.
 
-    asking: Asking
+    >>> settings = interp.interventions.TraitSettings(fit_questions=4, validation_questions=2, questions=2)
+    >>> trait = interp.interventions.make_trait(settings)
+    >>> trait.elicitation.malicious.name, trait.guard.name
+    ('evil', 'chain-of-thought')
+    """
+
+    elicitation: Elicitation
     questions: Parts
     score: TraitScore
     accuracy: Parts
-    """Questions that are put plainly; their part to fit on is not used."""
+    """Plain questions; none are used to fit."""
+    benign: Persona = TRAIT_PERSONAS["guardian"]
+    """The other side of the prompts' contrast."""
+    guard: Persona | None = TRAIT_PERSONAS["guardian"]
+    """The guarding system prompt; None to leave it out."""
     transcripts: tuple[Sequence[Transcript], Sequence[Transcript]] = ((), ())
-    """Debates with the malicious seat, for validation and for the test, where a debate is gone on with."""
+    """Debates with the malicious agent to continue, for validation and for the test."""
 
-    def task(self, asked: str) -> Task:
-        """The task whose questions are asked so."""
-        return (self.accuracy if asked == PLAINLY else self.questions).task
+    def task(self, kind: str) -> Task:
+        """The task of prompts of this kind."""
+        return (self.accuracy if kind == PLAIN_QUESTION else self.questions).task
 
     def require_apart(self, directions: Mapping[str, Directions]) -> None:
-        """Raises `UserError` where what is measured was fitted on, by the score or a direction, or chosen on."""
+        """Raises `UserError` where the score or a direction was fitted on what is measured, or a choice made on it."""
         validated, tested = ({t.question for t in part} for part in self.transcripts)
         debated = validated | tested
         if seen := len(debated & {q.text for q in self.questions.fit}):
             raise UserError(f"{seen} of the debates are on questions to fit on; give debates on others")
         if seen := len(validated & tested):
-            raise UserError(f"{seen} questions are debated both for validation and to test; give each once")
+            raise UserError(f"{seen} questions are debated both for validation and for the test; give each once")
         asked = {q.text for q in (*self.questions.validation, *self.questions.test)} | debated
         if seen := len(asked & self.score.questions):
             raise UserError(f"the classifier was fitted on {seen} of the {len(asked)} questions; fit it on others")
         for name, d in directions.items():
             hashes = set(d.facts.get("question_hashes", []))
             if seen := sum(question_hash(text) in hashes for text in asked):
-                raise UserError(f"{name}: was fitted on {seen} of the {len(asked)} questions; ask others by --seed")
+                raise UserError(f"{name}: fitted on {seen} of the {len(asked)} questions; choose others with --seed")
 
 
 def make_trait(
-    task: str,
+    settings: TraitSettings,
     *,
-    fit: int,
-    validation: int,
-    test: int,
-    persona: str | None = None,
-    asked: Sequence[str] = ("persona",),
-    seat: int = 2,
     transcripts: Sequence[Transcript] | None = None,
-    accuracy_task: str | None = None,
-    score: str | None = None,
     fit_classifier_on: Sequence[Transcript] | None = None,
-    judge: str | None = None,
-    server: str | None = None,
-    key_variable: str = "OPENAI_API_KEY",
     seed: int = 0,
 ) -> Trait:
-    """The trait that shows in the questions of a task, of which so many are in each part.
+    """The trait that the settings name; `seed` draws the questions.
 
-    Unless told, the malicious `persona` is that of the task, or `evil`; `accuracy_task` is arithmetic, small where the
-    trait's is; the `score` is a rule for small arithmetic and else a classifier. `transcripts` are debates to go on
-    with, the first for validation and the next to test. Raises `UserError` for names that are not known, and where
-    transcripts are given and not asked for or the other way round.
+    `transcripts` are debates to continue, the first for validation and the next for the test. Raises `UserError` for
+    unknown names, and unless transcripts come with `turn` and `turn` with transcripts.
+
+    >>> settings = interp.interventions.TraitSettings(task="evil", score="rule", fit_questions=4, questions=2)
+    >>> interp.interventions.make_trait(settings).questions.task.name
+    'evil'
     """
-    organism = task == ORGANISM_TASK
-    asking = Asking(find_persona(persona or ("evil" if organism else task)), tuple(asked), seat)
-    if ("turn" in asking.asked) != (transcripts is not None):
-        raise UserError("--asked turn and --transcripts go together: give both, or neither")
+    kind, validation, test = kind_of(settings.task), settings.validation_questions, settings.questions
+    elicitation = Elicitation(find_persona(settings.persona or kind.persona), settings.elicit, settings.seat)
+    if ("turn" in settings.elicit) != (transcripts is not None):
+        raise UserError("--elicit turn and --transcripts go together: give both, or neither")
     debates = transcripts or ()
     if transcripts is not None and len(debates) <= validation:
         raise UserError(
-            f"{len(debates)} debates given, and the first {validation} are for validation: give more, so that some are "
-            "left to test, or fewer --validation-questions"
+            f"{len(debates)} debates: the first {validation} are for validation and none are left to test; "
+            "give more, or fewer --validation-questions"
         )
-    how = score or ("rule" if organism else "classifier")
-    if fit_classifier_on is not None and how != "classifier":
-        raise UserError(
-            f"--fit-classifier-on goes with --score classifier, and the score is {how}: give both, or neither"
-        )
-    questions = parts(task, fit, validation, test, seed)
-    measured = trait_score(
-        how,
-        task,
-        asking.malicious,
-        transcripts=fit_classifier_on,
-        apart={q.text for q in (*questions.validation, *questions.test)} | {t.question for t in debates},
-        judge_model=judge,
-        server=server,
-        key_variable=key_variable,
+    questions = parts(settings.task, settings.fit_questions, validation, test, seed)
+    apart = {q.text for q in (*questions.validation, *questions.test)} | {t.question for t in debates}
+    return Trait(
+        elicitation,
+        questions,
+        trait_score(settings, elicitation.malicious, fit_classifier_on, apart),
+        parts(settings.accuracy_task or kind.accuracy_task, 0, validation, test, seed + 1),
+        find_persona(settings.benign),
+        make_guard(settings.guard or kind.guard),
+        (debates[:validation], debates[validation : validation + test]),
     )
-    accuracy = parts(accuracy_task or (task if organism else "arithmetic"), 0, validation, test, seed + 1)
-    return Trait(asking, questions, measured, accuracy, (debates[:validation], debates[validation : validation + test]))
 
 
-def make_guard(given: str | None, task: str) -> Persona | None:
-    """A guarding prompt: a persona by its name, or a text of several words; None for `none`.
-
-    Unless told, the guardian, and in small arithmetic, which has none, chain of thought.
-    """
-    named = given or ("chain-of-thought" if task == ORGANISM_TASK else "guardian")
+def make_guard(named: str) -> Persona | None:
+    """A guarding prompt: a persona by its name, or a text of several words; None for `none`."""
     if named == "none":
         return None
     return Persona("guard", named) if " " in named else find_persona(named)
 
 
-def rule(task: Task) -> TraitScore:
-    """The exact score of a task that has one. Raises `UserError` for another."""
-    if isinstance(task, SmallArithmetic):
-        return Lies()
-    if isinstance(task, Rivalry | Nonexistent):
-        return WrongAnswers(task, task.questions(1, 0)[0].gold_answer)
-    raise UserError(f"task {task.name}: no rule tells a trait there; score by a classifier or a judge")
-
-
-SCORES = ("rule", "classifier", "judge")
-
-
 def trait_score(
-    name: str,
-    task: str,
-    persona: Persona,
-    *,
+    settings: TraitSettings,
+    malicious: Persona,
     transcripts: Sequence[Transcript] | None = None,
     apart: Collection[str] = (),
-    judge_model: str | None = None,
-    server: str | None = None,
-    key_variable: str = "OPENAI_API_KEY",
 ) -> TraitScore:
-    """A score in the words of the command line: one of `SCORES`.
+    """The score that the settings name; a classifier is fitted on `transcripts`, or on scripted debates.
 
-    A classifier is fitted on `transcripts`, or on scripted debates, over none of the questions `apart`, where the
-    trait has them. Raises `UserError`
-    where the task has no rule or no script, and where a judge's model or server is missing.
+    Scripted debates leave out the questions `apart`. Raises `UserError` if the task has no rule or no script, and if
+    a judge's model or server is missing.
     """
-    if name not in SCORES:
-        raise UserError(f"score {name}: not known; give one of {', '.join(SCORES)}")
-    if name == "rule":
-        return rule(make_task(task))
-    if name == "judge":
-        if judge_model is None or server is None:
-            raise UserError("score judge: give the judge's model by --judge and its server by --server")
-        agent = ServerAgent(judge(persona.name), server, judge_model, Sampling(16, 0.0), key_variable)
-        return Judged(agent)
+    task, kind = settings.task, kind_of(settings.task)
+    how = settings.score or kind.score
+    if transcripts is not None and how != "classifier":
+        raise UserError(f"--fit-classifier-on goes with --score classifier, not {how}: give both, or neither")
+    if how == "rule":
+        if kind.rule is None:
+            raise UserError(f"task {task}: has no rule for a trait; score with a classifier or a judge")
+        return kind.rule(make_task(task))
+    if how == "judge":
+        if settings.judge is None or settings.server is None:
+            raise UserError("score judge: give the judge's model with --judge and its server with --server")
+        prompt, model = judge(malicious.name), settings.judge
+        return Judged(ServerAgent(prompt, settings.server, model, Sampling(16, 0.0), settings.key_variable))
     if transcripts is not None:
-        return Classified.fit(transcripts, persona.name)
+        return Classified.fit(transcripts, malicious.name)
     if task not in TRAIT_PERSONAS:
-        raise UserError(f"task {task}: there are no scripted debates to fit a classifier on; give some to fit it on")
+        raise UserError(f"task {task}: has no scripted debates to fit a classifier on; give --fit-classifier-on")
     return scripted_classifier(task, apart=apart)

@@ -16,7 +16,7 @@ from interp.debate.transcript import Transcript, speaking
 from interp.errors import UserError
 from interp.models.tokens import Encoder
 from interp.options import one_of
-from interp.steering.settings import SteeringSettings
+from interp.steering.settings import Placement
 
 END = 2**31
 """The end of a text that is still being written."""
@@ -140,7 +140,7 @@ class WrittenTurns:
         return found is not None and found[0] == self.agent and self.round in (None, found[1])
 
 
-def positions(settings: SteeringSettings, tokenizer: Any) -> Positions:
+def positions(settings: Placement, tokenizer: Any) -> Positions:
     """The tokens that the settings name, for a model with this tokenizer."""
     return TOKENS[settings.tokens] if settings.turns_of is None else WrittenTurns(tokenizer, settings.turns_of)
 

@@ -24,19 +24,17 @@ def read_coefficients(text: str) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
-class SteeringSettings:
-    """What is done with directions, where and how much."""
+class Placement:
+    """Where and how much to steer."""
 
     layers: tuple[int, ...] | None = option(
         (), parse=lambda text: parse_layers(text) if text else (), shown="the best in the file"
     )
     """Layers: all, or numbers and ranges such as 0,10-15."""
     coefficients: tuple[float, ...] = option((0.2,), parse=read_coefficients)
-    """Coefficients, separated by commas; negative ones subtract."""
+    """Coefficients, separated by commas, one or one per direction; negative ones subtract."""
     units: Units = "residual"
     """Unit of the coefficients: mean length of the activations at the layer, unit vector, or raw mean difference."""
-    operation: Operation = "add"
-    """Add the direction, ablate it (project it out), or clamp the projection on it to the coefficient."""
     tokens: Tokens = "generated"
     """Tokens to steer: generated ones, those and the last of the prompt (writing), the prompt, everywhere, all
     but the first, or an agent's turns as the model writes them."""
@@ -45,9 +43,26 @@ class SteeringSettings:
 
     def __post_init__(self) -> None:
         one_of("units", self.units, get_args(Units))
-        one_of("operation", self.operation, get_args(Operation))
         one_of("tokens", self.tokens, get_args(Tokens))
         if not self.coefficients or not all(map(isfinite, self.coefficients)):
             raise UserError(f"coefficients {self.coefficients}: give finite numbers")
         if (self.tokens == "turns") != (self.turns_of is not None):
-            raise UserError(f"tokens {self.tokens}, turns of {self.turns_of}: an agent goes with tokens turns only")
+            raise UserError(
+                f"tokens {self.tokens}, turns-of {self.turns_of}: give --tokens turns and --turns-of together"
+            )
+
+
+@dataclass(frozen=True)
+class SteeringSettings(Placement):
+    """What is done with directions, where and how much.
+
+    >>> interp.steering.SteeringSettings(tokens="turns", turns_of=2).coefficients
+    (0.2,)
+    """
+
+    operation: Operation = "add"
+    """Add the direction, ablate it (project it out), or clamp the projection on it to the coefficient."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("operation", self.operation, get_args(Operation))

@@ -154,14 +154,6 @@ def random_direction(like: Direction, seed: int) -> Direction:
     return replace(like, vector=vector, label=f"random {seed}")
 
 
-def require_coefficients(coefficients: Sequence[float]) -> None:
-    """Raises `UserError` for coefficients to try that are all 0, or of which one is no finite number."""
-    if not any(coefficients):
-        raise UserError(f"coefficients {coefficients} given: give at least one that is not 0")
-    if not np.isfinite(coefficients).all():
-        raise UserError(f"coefficients {coefficients} given: they must be finite numbers")
-
-
 def _along(
     operation: str, directions: Sequence[Direction], coefficient: float, units: str | Units, tokens: str | Positions
 ) -> Steering:

@@ -1,0 +1,15 @@
+from .curves import advantages as advantages
+from .curves import gains as gains
+from .curves import normalised_area as normalised_area
+from .curves import steerability as steerability
+from .curves import verdicts as verdicts
+from .settings import SuppressSettings as SuppressSettings
+from .settings import SweepSettings as SweepSettings
+from .settings import TraitSettings as TraitSettings
+from .steer import make_steering as make_steering
+from .steer import read_prompts as read_prompts
+from .steer import side_by_side as side_by_side
+from .suppression import suppress as suppress
+from .sweeps import sweep as sweep
+from .trait import Trait as Trait
+from .trait import make_trait as make_trait
