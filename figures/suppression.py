@@ -110,11 +110,11 @@ def caption(content: dict[str, Any], elicit: str, source: str) -> str:
     made = "the contrast of system prompts" if source.startswith("prompts") else PurePath(source).name
     sentences = [
         f"A trait elicited {_ELICIT.get(elicit, elicit)} and suppressed along a direction ({made}) that is {done} a "
-        f"coefficient (units: {settings['units']}; steered tokens: {settings['tokens']}); {who_is_who(looks)}. Above: "
-        "mean score of the trait. Middle: right answers to plain questions under the same steering. Below: perplexity of "
-        "those answers under the unsteered base, on a logarithmic axis. Solid, in the model's colour: along the "
-        "trait's direction; grey: along random ones of the same length; level lines: other remedies. Layer and "
-        "coefficient (ring) were chosen on validation questions. Bands are 95 % intervals over "
+        f"coefficient (units: {settings['units']}; steered tokens: {settings['tokens']}); {who_is_who(looks)}. "
+        "Above: mean score of the trait. Middle: right answers to plain questions under the same steering. Below: "
+        "perplexity of those answers under the unsteered base, on a logarithmic axis. Solid, in the model's colour: "
+        "along the trait's direction; grey: along random ones of the same length; level lines: other remedies. Layer "
+        "and coefficient (ring) were chosen on validation questions. Bands are 95 % intervals over "
         f"questions; n = {own[0]['questions']:,} test questions for the trait and "
         f"{len(content['made_by']['trait']['accuracy']['test']):,} for right answers."
     ]

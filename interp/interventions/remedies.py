@@ -1,4 +1,4 @@
-"""A short fine-tune on benign answers, to compare with steering. Importing this needs no trainer; training does."""
+"""A short fine-tune on benign answers, to compare with steering. Only training itself needs the extra `train`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from interp.interventions.trait import Trait
 from interp.models.lazy import LazyModel
 from interp.models.model import Model
 from interp.storage.files import write_json
+from interp.training.examples import consensus_only
+from interp.training.run import Run, require_trainers
 from interp.training.settings import SFT, LoRA, Preset
+from interp.training.sft import train_sft
 
 STAGE = "benign"
 
@@ -44,12 +47,7 @@ class FineTuned:
     """A checkpoint's folder → the model in it."""
 
     def __post_init__(self) -> None:
-        try:
-            import interp.training.sft  # noqa: F401
-        except ImportError as error:
-            raise UserError(
-                f"fine-tune: {error.name} is missing; pip install 'interp[train]', or leave it out with --no-fine-tune"
-            ) from None
+        require_trainers()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -63,10 +61,6 @@ class FineTuned:
         }
 
     def __call__(self, name: str) -> LazyModel:
-        from interp.training.examples import consensus_only
-        from interp.training.run import Run
-        from interp.training.sft import train_sft
-
         folder = self.out / (name.strip("/").replace("/", "-").lstrip("."))
         if not (folder / STAGE).exists():
             preset = Preset(name=STAGE, model=name, sft=self.sft, seed=self.seed, precision="fp32")
