@@ -176,7 +176,7 @@ def bad_inputs(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "adapter": (["--adapter", str(tmp_path)], "no adapter_config.json"),
         "out": (["--out", str(tmp_path / "empty.jsonl" / "sub")], "choose another --out"),
         "huge": (["--layers", "0-99999999999"], "--layers '0-99999999999': no model has a layer 99999999999"),
-        "object": (["--transcripts", str(tmp_path / "object.json")], "expected a JSON list of debates, or JSONL"),
+        "object": (["--transcripts", str(tmp_path / "object.json")], "give a JSON list, or JSONL"),
         "position": (["--position", "first"], "--position"),
         "site": (["--site", "resid"], "--site"),
         "by": (["--by", "seat"], "--by"),
