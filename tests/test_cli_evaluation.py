@@ -73,7 +73,7 @@ def test_evaluate_a_local_model_and_compare(interp: Any, model_folder: Path, tmp
     code, said, _ = interp("evaluate", *shared, *methods, "--runs", 2)
     assert code == 0
     assert said.count(f"model: {model_folder}") == 1  # loaded once
-    assert "answers cut off at the limit on their length" in said
+    assert "answers cut off at the length limit" in said
     assert sorted(p.stem for p in tmp_path.glob("*.jsonl")) == [f"arithmetic-{m}" for m in ("model", "single", "vote")]
     single, vote, model = (records(tmp_path / f"arithmetic-{m}.jsonl") for m in ("single", "vote", "model"))
     assert [r["usage"]["calls"] for r in (*single, *vote)] == [1] * 6 + [3] * 6
