@@ -160,11 +160,11 @@ def test_another_setting_is_another_evaluation(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="started with another"):
             run(tmp_path / "a.jsonl", **given)
     assert run(tmp_path / "a.jsonl", "single", [Adder(wrong=(1,))], restart=True).accuracy.mean == 0.9
-    with pytest.raises(UserError, match="at least 1 of each"):
+    with pytest.raises(UserError, match="give at least 1 of each"):
         run(tmp_path / "b.jsonl", "single", [Adder()], runs=0)
-    with pytest.raises(UserError, match="give one of single"):
+    with pytest.raises(UserError, match="choose one of single"):
         make_method("magic")
-    with pytest.raises(UserError, match="give 1 or more"):
+    with pytest.raises(UserError, match="give at least 1"):
         make_method("vote", chunk=0)
 
 
@@ -199,10 +199,10 @@ def test_compare_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
     whole = json.loads(a.read_text().splitlines()[0])
     for wrong in ({"usage": None}, {"usage": {"x": 1}}, {"question": ["q"]}, {"run": "first"}, {"correct": "yes"}):
         b.write_text(json.dumps(whole | wrong) + "\n")
-        with pytest.raises(UserError, match="holds no evaluation"):
+        with pytest.raises(UserError, match="not an evaluation"):
             compare(a, b)
     b.write_text('{"question": "1+2"}\n')
-    with pytest.raises(UserError, match="holds no evaluation"):
+    with pytest.raises(UserError, match="not an evaluation"):
         compare(a, b)
     c = tmp_path / "c.jsonl"
     run(c, "single", [Adder()], n=2, seed=0)

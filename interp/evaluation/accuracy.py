@@ -1,7 +1,4 @@
-"""How often a method is right and what that takes: records for each question, and one row for all.
-
-Knows runs, grading, resuming and totals; the methods themselves are elsewhere.
-"""
+"""How often a method is right, and at what cost: a record per question, and one row for all."""
 
 from __future__ import annotations
 
@@ -29,7 +26,12 @@ from interp.storage.journal import Journal
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRow:
-    """One method on one task. Tokens and calls are means for each question, over all its calls."""
+    """One method on one task. Tokens and calls are means per question.
+
+    >>> records = [{"question": "1+1", "run": 0, "correct": True, "answer": "2", "usage": {"calls": 3}}]
+    >>> interp.evaluation.summarize(records, "vote", "arithmetic").calls
+    3.0
+    """
 
     method: str
     task: str
@@ -40,15 +42,15 @@ class EvaluationRow:
     output_tokens: float
     calls: float
     undecided: int
-    """Answers that the method did not come to."""
+    """Questions on which the method came to no answer."""
     rounds: Mapping[str, int]
-    """How many debates took how many rounds; empty for other methods."""
+    """Debates by number of rounds; empty for other methods."""
     usage: Usage
-    """In all."""
+    """Summed over all calls."""
 
     @property
     def tokens(self) -> float:
-        """Input and output tokens for each question."""
+        """Input and output tokens per question."""
         return self.input_tokens + self.output_tokens
 
     def record(self) -> dict[str, Any]:
@@ -58,14 +60,14 @@ class EvaluationRow:
 
 @dataclass(frozen=True)
 class Graded:
-    """Which questions were answered right in which run."""
+    """Which questions were answered correctly in which run."""
 
     questions: tuple[str, ...]
     correct: Float[np.ndarray, "run question"]
 
     @staticmethod
     def of(records: Sequence[Mapping[str, Any]]) -> Graded:
-        """Raises `UserError` where a question is missing from a run."""
+        """Raises `UserError` if a question is missing from a run."""
         column = {question: i for i, question in enumerate(dict.fromkeys(r["question"] for r in records))}
         row = {run: i for i, run in enumerate(sorted({r["run"] for r in records}))}
         correct = np.full((len(row), len(column)), np.nan)
@@ -95,18 +97,23 @@ def evaluate(
 ) -> EvaluationRow:
     """Answer `n_questions` of the task in each of `runs` and grade the answers.
 
-    `agents(run)` gives the agents of a run, counted from 0. `out` is a JSONL file that grows by a
-    record for each question and run: the question, its gold answer, what was said, the answer, whether
-    it is `correct`, and the usage; the records of a debate are transcripts as well. Beside it the same
-    name with `.json` holds the row and what made it. The same call after a kill goes on, and asks again
-    only what was out at that moment; with more questions or runs it adds to what is there; with
-    `retry_failed` it asks again where an agent could not answer.
+    `agents(run)` gives the agents of a run, counted from 0. `out` is a JSONL file with a record per question and run:
+    question, gold answer, what was written, answer, whether it is `correct`, and usage; the records of debates are
+    transcripts as well. A JSON file beside it holds the row and what made it. After a kill the same call resumes, and
+    repeats only the requests in flight; with more questions or runs it adds to what is there; with `retry_failed` it
+    repeats what an agent could not answer. Raises `UserError` if `out` holds another evaluation.
 
-    Raises `UserError` where `out` holds something else, and for what cannot be answered.
+    >>> from interp.debate.scripted.agent import ScriptedAgent
+    >>> from interp.debate.tasks.arithmetic import Arithmetic
+    >>> agent = ScriptedAgent(interp.evaluation.find_persona("self-critique"), error_rate=0, seed=0)
+    >>> method, task = interp.evaluation.Vote(), Arithmetic()
+    >>> out = tmp_path / "single.jsonl"
+    >>> interp.evaluation.evaluate(out, "single", method, lambda run: [agent], task=task, n_questions=5).accuracy.mean
+    1.0
     """
     questions = task.questions(n_questions, seed)
     if not questions or runs < 1:
-        raise UserError(f"{n_questions} questions and {runs} runs given: an evaluation takes at least 1 of each")
+        raise UserError(f"{n_questions} questions, {runs} runs: give at least 1 of each")
     casts = [agents(run) for run in range(runs)]
     made_by = {
         "method": name,
@@ -148,13 +155,18 @@ def evaluate(
 
 
 def is_finished(out: str | Path) -> bool:
-    """Whether the evaluation kept in `out` was answered to its end."""
+    """Whether the evaluation in `out` is complete."""
     path = Path(out).with_suffix(".json")
     return path.is_file() and "accuracy" in json.loads(path.read_text(encoding="utf-8"))
 
 
 def summarize(records: Sequence[Mapping[str, Any]], method: str, task: str) -> EvaluationRow:
-    """The row of these records. Raises `UserError` where the runs are not over the same questions."""
+    """The row of these records. Raises `UserError` if runs are not over the same questions.
+
+    >>> records = [{"question": "1+1", "run": 0, "correct": False, "answer": None, "usage": {"calls": 3}}]
+    >>> interp.evaluation.summarize(records, "vote", "arithmetic").undecided
+    1
+    """
     correct = Graded.of(records).correct
     usage = reduce(add, (Usage(**record["usage"]) for record in records), Usage())
     rounds = Counter(str(record["rounds"]) for record in records if "rounds" in record)
@@ -178,7 +190,7 @@ def _record(outcome: Answered, run: int, task: Task) -> dict[str, Any]:
     return {
         "question": outcome.question.text,
         "gold_answer": gold,
-        **outcome.said,
+        **outcome.written,
         "run": run,
         "answer": outcome.answer,
         "correct": outcome.answer is not None and task.grade(outcome.answer, gold),

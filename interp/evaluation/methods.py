@@ -1,8 +1,7 @@
-"""Ways to get one answer to a question, from one agent or from several.
+"""Ways to get one answer to a question, from one agent or from several; knows nothing about grading or files.
 
-Knows who is asked what and how the answers become one; knows nothing about grading or files. Each
-method takes questions and yields an outcome for each, in order, as they finish; the questions are
-worked on `chunk` at a time, which changes nothing in the outcomes.
+Each method yields an answer per question, in order, as they finish. It works on `chunk` questions at a time, which
+does not change the answers.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from interp.debate.agents import Agent, Answer, Request, Usage
 from interp.debate.protocol import debates, plurality
 from interp.debate.tasks.task import Question, Task
 from interp.errors import UserError
+from interp.options import one_of
 
 Turns = Callable[[int, int], None]
 """Called with the number of texts written so far and the number expected."""
@@ -22,17 +22,17 @@ Turns = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a method answers to a question (None where it comes to no answer), and what that took."""
+    """A method's answer to a question, None if it came to none, and what it cost."""
 
     question: Question
     answer: str | None
     usage: Usage
-    said: dict[str, Any]
+    written: dict[str, Any]
     """What the agents wrote: `texts`, or the record of a debate."""
 
 
 class Method(Protocol):
-    """Something that answers questions; `start` questions of the same run were answered before."""
+    """Something that answers questions, of which `start` came before in the same run."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -46,9 +46,10 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Vote:
-    """Every agent answers once, alone, and most votes win; a tie goes to the answer given first.
+    """Every agent answers once, alone, and the majority wins; a tie goes to the answer given first.
 
-    With one agent this is a single model's single answer.
+    >>> interp.evaluation.Vote(chunk=4).facts
+    {}
     """
 
     chunk: int = 16
@@ -76,7 +77,11 @@ class Vote:
 
 @dataclass(frozen=True)
 class Debates:
-    """Explicit debate (Latent Agents, section 3): the answer is the consensus, where there is one."""
+    """Explicit debate (Latent Agents, section 3): the answer is the consensus, if there is one.
+
+    >>> interp.evaluation.Debates(rounds=3).facts
+    {'rounds': 3, 'rotate': False}
+    """
 
     rounds: int = 2
     rotate: bool = False
@@ -89,30 +94,24 @@ class Debates:
     def __call__(
         self, questions: Sequence[Question], agents: Sequence[Agent], *, task: Task, start: int, turns: Turns
     ) -> Iterator[Answered]:
-        finished = debates(
-            questions,
-            agents,
-            task=task,
-            rounds=self.rounds,
-            rotate=self.rotate,
-            start=start,
-            chunk=self.chunk,
-            progress=turns,
-        )
-        for question, debate in zip(questions, finished, strict=True):
-            said = {**debate.transcript.record(), "rounds": debate.transcript.n_rounds}
-            yield Answered(question, debate.answer, debate.usage, said)
+        how = {**self.facts, "start": start, "chunk": self.chunk, "progress": turns}
+        for question, debate in zip(questions, debates(questions, agents, task=task, **how), strict=True):
+            written = {**debate.transcript.record(), "rounds": debate.transcript.n_rounds}
+            yield Answered(question, debate.answer, debate.usage, written)
 
 
 METHODS = ("single", "vote", "debate", "model")
-"""`single`: one agent answers once; `vote`: every agent once, most votes win; `debate`: explicit debate;
-`model`: the model goes on from the bare question, as an internalized model was trained to."""
+"""`single`: the first agent answers once; `vote`: every agent once, the majority wins; `debate`: explicit debate;
+`model`: an internalized model continues the bare question."""
 
 
 def make_method(name: str, *, rounds: int = 2, rotate: bool = False, chunk: int = 16) -> Method:
-    """The method of that name. Raises `UserError` for another name and for chunks of less than one."""
-    if name not in METHODS:
-        raise UserError(f"method {name}: not known; give one of {', '.join(METHODS)}")
+    """The method of that name. Raises `UserError` for another name and for chunks smaller than one.
+
+    >>> interp.evaluation.make_method("debate", rounds=3)
+    Debates(rounds=3, rotate=False, chunk=16)
+    """
+    one_of("method", name, METHODS)
     if chunk < 1:
-        raise UserError(f"chunks of {chunk} questions asked for: give 1 or more")
+        raise UserError(f"chunk {chunk}: give at least 1")
     return Debates(rounds, rotate, chunk) if name == "debate" else Vote(chunk)

@@ -1,7 +1,4 @@
-"""How a text compares with an agent's own: ROUGE, a classifier of personas, repetition, perplexity.
-
-Knows texts and what they are held against; knows nothing about steering.
-"""
+"""Measures of texts: ROUGE, a classifier of agents, repetition and perplexity."""
 
 from __future__ import annotations
 
@@ -20,7 +17,11 @@ ROUGE = ("rouge1", "rouge2", "rougeL")
 
 
 class Rouge:
-    """ROUGE-1, -2 and -L as F1 (package rouge-score, without stemming): words and numbers, signs left out."""
+    """ROUGE-1, -2 and -L as F1 over words and numbers (package rouge-score, without stemming).
+
+    >>> interp.evaluation.Rouge()("3 times 4 is 12", "3 times 4 is 13")["rouge1"]
+    0.8
+    """
 
     def __init__(self) -> None:
         from rouge_score.rouge_scorer import RougeScorer
@@ -33,25 +34,29 @@ class Rouge:
 
 
 class PersonaClassifier:
-    """Which agent a text is by: logistic regression on its words, pairs of words, numbers and signs.
+    """Which agent wrote a text: logistic regression on its words, word pairs, numbers and signs.
 
-    `fit` takes transcripts; `labels_` are the agents ("agent 1") or personas that it tells apart, and `facts_` says,
-    as JSON takes it, what it was fitted on. Its `probability` is no measure on the questions that it was fitted on:
-    keep those apart.
+    `labels_` are the agents ("agent 1") or personas of the transcripts it was fitted on; keep their questions apart
+    from those that are scored.
+
+    >>> classifier = interp.evaluation.PersonaClassifier().fit(transcripts[:50])
+    >>> text = transcripts[60].turns[1].text
+    >>> bool(classifier.probability([text], "agent 2")[0] > 0.5)
+    True
     """
 
     def fit(self, transcripts: Sequence[Transcript], by: By = "agent") -> PersonaClassifier:
-        """Raises `UserError` where the transcripts name no personas, or have fewer than two labels."""
+        """Raises `UserError` for transcripts without personas (by persona) or with fewer than two labels."""
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
 
         if by == "persona" and not all(t.personas for t in transcripts):
-            raise UserError("the transcripts do not say which persona sits where; add personas, or use --by agent")
+            raise UserError("transcripts without personas: add them, or use --by agent")
         turns = [(label_of(t, turn.agent, by), turn.text) for t in transcripts for turn in t.turns if turn.text]
         labels = [label for label, _ in turns]
         if len(set(labels)) < 2:
-            raise UserError(f"transcripts with {len(set(labels))} speaking agents given: a classifier needs two")
+            raise UserError(f"transcripts with {len(set(labels))} speaking agents: a classifier needs at least two")
         words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"[^\W\d]+|\d|[^\w\s]", sublinear_tf=True, min_df=2)
         self._pipeline = make_pipeline(words, LogisticRegression(C=10.0, max_iter=1000))
         self._pipeline.fit([text for _, text in turns], labels)
@@ -67,18 +72,22 @@ class PersonaClassifier:
         return self
 
     def probability(self, texts: Sequence[str], label: str) -> Float[np.ndarray, " text"]:
-        """How likely each text is the label's, in [0, 1]; NaN for an empty text."""
+        """The probability that each text is by this agent; NaN for an empty text."""
         found = np.asarray(self._pipeline.predict_proba(list(texts)))[:, self.labels_.index(label)]
         return np.where([bool(text.strip()) for text in texts], found, np.nan)
 
 
 def label_of(transcript: Transcript, agent: int, by: By = "agent") -> str:
-    """What directions call an agent of this transcript."""
+    """The label of an agent's direction."""
     return transcript.personas[agent - 1] if by == "persona" and transcript.personas else f"agent {agent}"
 
 
 def repetition(text: str, n: int = 4) -> float:
-    """The share of a text's runs of `n` words that occurred in it before; 0 for a text of fewer words."""
+    """The share of a text's runs of `n` words that occurred in it before; 0 for a shorter text.
+
+    >>> interp.evaluation.repetition("so it is and so it is and so it is")
+    0.5
+    """
     words = text.split()
     runs = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
@@ -89,7 +98,11 @@ def perplexity(
 ) -> Float[np.ndarray, " text"]:
     """exp of the mean negative log-likelihood of each text's tokens after its prompt; NaN for an empty text.
 
-    Take the base model, outside of any steering, and with the tokenizer of the model that wrote.
+    Use the base model without steering, with the tokenizer of the model that wrote the texts.
+
+    >>> prompt, text = (model.tokenizer(t)["input_ids"] for t in ("1+2", "=3"))
+    >>> bool(interp.evaluation.perplexity(model, [prompt], [text])[0] > 1)
+    True
     """
     found = np.full(len(texts), np.nan)
     order = sorted((i for i in range(len(texts)) if len(texts[i])), key=lambda i: len(prompts[i]) + len(texts[i]))
