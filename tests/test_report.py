@@ -222,7 +222,7 @@ def test_of_many_turns_whole_questions_are_drawn_and_counted(tmp_path: Path) -> 
     figure = projection_figure(make_facts(), projections)
     assert sum(len(t.x) for t in figure.data if t.showlegend is False) == 3000
     page = words(written(tmp_path, make_facts(), projections))
-    assert "6,000 turns on 1,000 questions, of which the 3,000 of evenly spaced questions are drawn" in page
+    assert "6,000 turns on 1,000 questions; those of evenly spaced questions are drawn (3,000 turns)" in page
 
 
 def test_norm_is_a_share_of_the_residual_stream() -> None:
