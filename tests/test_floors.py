@@ -49,8 +49,8 @@ def arrows(module: str, text: str, known: Sources) -> Iterator[str]:
             yield from (alias.name for alias in node.names if alias.name in known)
         elif isinstance(node, ast.ImportFrom):
             start = f"{module}." if node.level else ""
-            named = [f"{start}{node.module}.{alias.name}" for alias in node.names]
-            yield from {name if name in known else f"{start}{node.module}" for name in named} & set(known)
+            origin = f"{start}{node.module or ''}".rstrip(".")
+            yield from {name if (name := f"{origin}.{a.name}") in known else origin for a in node.names} & set(known)
 
 
 def faults(sources: Sources) -> list[str]:

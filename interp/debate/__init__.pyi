@@ -1,3 +1,6 @@
+from . import grading as grading
+from . import tasks as tasks
+from . import transcript as transcript
 from .agents import Request as Request
 from .agents import Sampling as Sampling
 from .embedded import find_transcripts as find_transcripts
