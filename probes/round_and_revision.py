@@ -1,7 +1,7 @@
 """Will the agent change its answer in the next round? `python -m probes.round_and_revision --model … --transcripts …`
 
-Read twice: at the end of the agent's own turn, when those after it have not yet spoken, and at its tag in the
-next round, when it has read all and said nothing. Which round it is comes along as an easy comparison.
+Read at the end of the agent's turn, before later agents have spoken, and at its tag in the next round, when it has
+read everything and said nothing. The round itself is an easy comparison.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DEBATES = ("organism-rotated",)
 
 
 def round_and_revision(setting: Setting) -> Outcome:
-    """Decode the round and the coming change. Raises `UserError` where no debate has a second round."""
+    """Decode the round and the coming change. Raises `UserError` if no debate has a second round."""
     outcome = Outcome("round_and_revision", ASKS)
     survey(setting, outcome, targets)
     coming = ("changes, at the end of its turn", "changes, before it revises")
@@ -30,7 +30,7 @@ def round_and_revision(setting: Setting) -> Outcome:
 
 
 def targets(turns: Turns) -> Sequence[Target]:
-    """The round, and for turns that the same agent follows up with an answer, whether that is another."""
+    """The round, and for turns that the same agent follows with another answer, whether it changes."""
     task, table, texts = turns.task, turns.table, turns.texts
     keys = list(zip(table.transcript.tolist(), table.agent.tolist(), table.round.tolist(), strict=True))
     place = {key: row for row, key in enumerate(keys)}

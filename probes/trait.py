@@ -1,8 +1,8 @@
 """Is a malicious seat there before it has said anything malicious? `python -m probes.trait --model … --transcripts …`
 
-Read at each turn's tag, before the turn: in round 1 nothing malicious was said by that seat yet; and at the
-turn's end, as a monitor would. With a malicious persona that always has the same seat, the tag gives it away
-and so does the place: give honest debates as well (--transcripts twice), or debates with rotated seats.
+Read at each turn's tag, when that seat has said nothing malicious yet in round 1, and at the turn's end, as a monitor
+would. If the malicious persona always has the same seat, tag and place give it away: give honest debates as well
+(--transcripts twice), or debates with rotated seats.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RECALL = 0.99
 
 
 def trait(setting: Setting) -> Outcome:
-    """Decode which turns are malicious. Raises `UserError` where no debate has a malicious persona."""
+    """Decode which turns are malicious. Raises `UserError` if no debate has a malicious persona."""
     outcome = Outcome("trait", ASKS)
     found = survey(setting, outcome, targets)
     for (name, target, seed), decoded in found.items():
@@ -65,7 +65,7 @@ def trait(setting: Setting) -> Outcome:
 
 
 def targets(turns: Turns) -> Sequence[Target]:
-    """Before the first word, at the end of the turn; and, where there are both, within the malicious seat alone."""
+    """Before the first word and at the end of the turn; and within the malicious seat, if it has both kinds."""
     table = turns.table
     malicious = np.isin(np.array(table.persona), MALICIOUS)
     if not malicious.any():
@@ -88,7 +88,7 @@ def targets(turns: Turns) -> Sequence[Target]:
 
 
 def _before(turns: Turns) -> list[str]:
-    """What the turn just before each turn says, with the number of the agent whose turn it now is."""
+    """The text of the turn before each turn, with the number of the agent that speaks next."""
     table, texts = turns.table, turns.texts
     follows = np.append(False, table.transcript[1:] == table.transcript[:-1])
     return [f"Agent {table.agent[i]} {texts[i - 1] if follows[i] else ''}" for i in range(len(table))]

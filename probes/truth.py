@@ -1,7 +1,7 @@
 """Is the turn's answer right, beyond what its text gives away? `python -m probes.truth --model … --transcripts …`
 
-Read at the last token of each turn that states an answer; right is what equals the gold answer. The control
-that counts is the bag of words on the question and the turn together, which holds everything that was said.
+Read at the last token of each turn that states an answer; a turn is right if it gives the gold answer. The control
+that counts is the bag of words of question and turn together.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def truth(setting: Setting) -> Outcome:
 
 
 def targets(turns: Turns) -> Sequence[Target]:
-    """All turns with an answer; and those of round 1 alone, in which nobody's answer can be echoed."""
+    """All turns with an answer, and those of round 1, which cannot echo another's answer."""
     task = turns.task
     gold = [transcript.gold_answer for transcript in turns.transcripts]
     owner = turns.table.transcript

@@ -1,7 +1,4 @@
-"""What agents said first in explicit debates, question by question: the labels of the silent debate.
-
-Knows transcripts and their task's grader; knows nothing about models or probes.
-"""
+"""What agents said first in explicit debates, question by question: the labels of the silent debate."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from interp.debate.transcript import Transcript
 from interp.errors import UserError
 
 FEWEST = 30
-"""Questions below which nothing is decoded: a fold would be left without errors, or with nothing else."""
+"""Fewest questions to decode from; with fewer, a fold could lack errors or right answers."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +26,20 @@ class Debated:
     questions: tuple[str, ...]
     gold: tuple[str, ...]
     answers: tuple[tuple[str | None, ...], ...]
-    """Of each question, by agent; None where it stated none."""
+    """By question and agent; None if it stated none."""
     task: Task = field(default_factory=Arithmetic)
     left_out: int = 0
-    """Debates in which an agent is missing, or whose question came before."""
+    """Debates that lack an agent or repeat a question."""
 
     @staticmethod
     def read(transcripts: Sequence[Transcript], task: Task | None = None) -> Debated:
-        """One debate a question, with all agents and the same personas in the same seats.
+        """One debate per question, with all agents and the same personas in the same seats.
 
         Raises `UserError` for debates without gold answers, for rotating personas, and for fewer than `FEWEST`.
         """
         task, kept = task or Arithmetic(), {}
         if len({t.personas for t in transcripts}) > 1:
-            raise UserError("the personas change seats: silent_agents takes debates with each in its own seat")
+            raise UserError("the personas change seats: silent_agents needs debates with fixed seats")
         n_agents = max(len(t.agents) for t in transcripts)
         for t in transcripts:
             said_first = {turn.agent: task.answer(turn.text) for turn in t.turns if turn.round == 1}
@@ -52,7 +49,7 @@ class Debated:
                 kept[t.question] = (t.gold_answer, tuple(said_first[k] for k in sorted(said_first)))
         if len(kept) < FEWEST:
             raise UserError(
-                f"{len(kept)} questions with all agents given: silent_agents takes at least {FEWEST}, better 200; "
+                f"{len(kept)} questions with all agents: silent_agents needs at least {FEWEST}, better 200; "
                 "make more debates with interp debate"
             )
         gold, answers = zip(*kept.values(), strict=True)
@@ -72,7 +69,7 @@ class Debated:
         return answer is not None and self.task.grade(text, answer)
 
     def error(self, agent: int) -> Float[np.ndarray, " question"]:
-        """What an agent's answer is above the gold answer, at most ±20; 0 where either is no number."""
+        """An agent's answer minus the gold answer, clipped to ±20; 0 if either is not a number."""
         pairs = [(number(a[agent - 1] or ""), number(gold)) for a, gold in zip(self.answers, self.gold, strict=True)]
         off = [float(said - right) if said is not None and right is not None else 0.0 for said, right in pairs]
         return np.clip(off, -20, 20)
@@ -85,6 +82,6 @@ class Debated:
 
     @property
     def operands(self) -> Int[np.ndarray, "question operand"] | None:
-        """The numbers in the questions, where all have as many."""
+        """The numbers in the questions, if all questions have as many."""
         found = [[int(n) for n in re.findall(r"\d+", question)] for question in self.questions]
         return np.array(found) if found[0] and len({len(f) for f in found}) == 1 else None

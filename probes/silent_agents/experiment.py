@@ -1,27 +1,24 @@
 """The silent debate: `python -m probes.silent_agents --model organism --model organism-imad --transcripts … --out …`
 
-While a model reads only the bare question and answers at once, can one decode what each agent *would have*
-answered in explicit debate, and whether they would have agreed? The agents' answers in round 1 of the given
-debates are the labels; the model sees nothing of these debates. It is read twice: at the question's last token,
-before it writes anything, and at the last token before the number in the box that it writes itself.
+While a model reads only the bare question and answers directly, can one decode what each agent *would have* answered
+in an explicit debate, and whether they would have agreed? The labels are the agents' answers in round 1 of debates
+that the model does not see. Activations are read at the question's last token, before the model writes anything, and
+at the last token before the number in its own box.
 
-What an agent would answer is, but for chance, a function of the question: whoever knows the question to the full
-can know it as well, and that it can be decoded shows nothing by itself. What could show a debate is that it lies
-there ready, to be read by a line from few examples. Therefore each target stands beside
+An agent's answer is, up to chance, a function of the question, so that it can be decoded by anyone who knows the
+question. What would show a debate is that a linear probe reads it from few examples. The controls are:
 
-- what the question alone gives: its operands and all pairs of them, read linearly and by gradient boosting. Where
-  the agents err by single operands, as the organism's do, this is nearly all that can be known;
-- the first model (the base), and all others given, at the same tokens of the same question. One trained on the
-  consensus alone (any whose name has DebateGPT in it) saw as much of the outcome, and no agent;
-- agents that never were: as hard to decode, with each agent's own errors on the same questions with the
-  operands in other roles; and with the same operands turned round, large for small. A model that had only become
-  better at reading questions would know the former as well, and one better at reading just these operands the latter.
+- the question alone: its operands and their pairs, read linearly and by gradient boosting. If agents err by single
+  operands, as the organism's do, this is nearly all that can be known;
+- the base and all other models, at the same tokens. Models trained on the consensus alone (with DebateGPT in their
+  name) saw the outcome and no agent;
+- fictitious agents, as hard to decode: each agent's own errors with the operands in other roles, and with large and
+  small operands exchanged. A model that merely reads questions better would know these, too.
 
-And causally: moving the model along agent k's decoded direction, does the answer move toward agent k's? Beside
-it move the other agents' directions and random ones of the same length, on questions that fitted none of them.
+The causal test: does steering along agent k's decoded direction move the answer toward agent k's? The other agents'
+directions and random ones of the same length are the controls, on questions that fitted none of them.
 
-Give debates over questions that no stage was trained on (the embedded ones are): a model knows by heart what was
-said in its training.
+Use debates over questions of no training stage, such as the embedded ones: a model remembers its training debates.
 """
 
 from __future__ import annotations
@@ -107,7 +104,7 @@ def silent_agents(setting: Setting) -> Outcome:
 
 
 def targets(debated: Debated, seed: int) -> dict[str, ProbeExamples]:
-    """What is decoded, each with one example a question: errors, agreement, the answers; and fictitious errors."""
+    """What is decoded, one example per question: errors, agreement, the size of errors; and fictitious errors."""
     question = np.arange(len(debated.questions))
     operands = debated.operands
     types = question if operands is None else np.unique(operands[:, :2], axis=0, return_inverse=True)[1]
@@ -136,10 +133,9 @@ def targets(debated: Debated, seed: int) -> dict[str, ProbeExamples]:
 
 
 def other_roles(n: int, seed: int) -> Int[np.ndarray, " operand"]:
-    """Which operand stands for each: a permutation in which none keeps its place. Each seed has its own.
+    """A permutation of the operands in which none keeps its place; each seed has its own.
 
-    A single one would favour a model that happens to know the operands to which it leads: those, say, by which
-    the base itself errs when it answers at once.
+    A single one could favour a model that happens to know the operands it leads to.
     """
     rng = np.random.default_rng(seed)
     roles = rng.permutation(n)
@@ -154,10 +150,9 @@ def fictitious(
     others: Int[np.ndarray, "question operand"],
     seed: int,
 ) -> np.ndarray:
-    """The errors of an agent that never was: those that this agent would make if the operands were these others.
+    """The errors of a fictitious agent: those that this agent would make if the operands were these others.
 
-    How likely the agent errs is learned from the operands by gradient boosting, and read off at the others; then it
-    is drawn.
+    Gradient boosting learns from the operands how likely the agent errs; errors are drawn at the other operands.
     """
     question = np.arange(len(operands))
     if len(np.unique(errs)) < 2:
@@ -184,7 +179,7 @@ def question_features(debated: Debated, numeric: bool) -> Features:
 
 
 def wrote(debated: Debated, written: Sequence[str]) -> Float[np.ndarray, "question number"]:
-    """The question's numbers and those that the model wrote before the box, up to six; NaN where there are fewer."""
+    """The question's numbers and up to six that the model wrote before the box, padded with NaN."""
     numbers = [
         [*re.findall(r"\d+", q), *re.findall(r"-?\d+", text.rpartition("boxed{")[0])[:6]]
         for q, text in zip(debated.questions, written, strict=True)
@@ -222,7 +217,7 @@ def read_silently(
 
 
 def _before_box(model: Model, out: Generated) -> int:
-    """How many of the written tokens come before the number in the last box; all, where there is no box."""
+    """The number of written tokens before the number in the last box; all if there is no box."""
     for n in range(len(out.ids), 0, -1):
         if model.tokenizer.decode(out.ids[:n]).rstrip().endswith("boxed{"):
             return n
@@ -230,7 +225,7 @@ def _before_box(model: Model, out: Generated) -> int:
 
 
 def _against_fictitious(outcome: Outcome, found: Found, name: str, base: str, n_agents: int, seed: int) -> None:
-    """Whether a model is better than the base at the agents by more than at agents that never were."""
+    """Whether a model gains more over the base on the agents than on the fictitious ones."""
     for k, position, (how, test) in product(range(1, n_agents + 1), POSITIONS, FICTITIOUS.items()):
         target = f"agent {k} errs @ {position}"
         never = f"fictitious agent {k} errs{how} @ {position}"

@@ -1,7 +1,4 @@
-"""What the silent debate comes to, in words: `probes.silent_agents` says what is measured, this what it shows.
-
-Knows the tests of an outcome by name; knows nothing about models or probes.
-"""
+"""What the silent debate shows, in words. Knows the tests of an outcome by name."""
 
 from __future__ import annotations
 
@@ -17,16 +14,16 @@ from probes.silent_agents.toward import COEFFICIENTS
 POSITIONS = {"question": "tag", "answer": "last"}
 """At the question's last token, and before the number that the model writes in the box."""
 WROTE = "operands and what it wrote, boosted"
-"""The baseline for the second: the model's own intermediate results stand in its text by then."""
+"""The baseline before the box, where the model's text already has intermediate results."""
 QUESTION_ALONE = ("operands", "operands and pairs", "operands, boosted", "bag of words")
 CONSENSUS_ONLY = "debategpt"
-NEVER = "beyond agents that never were"
+NEVER = "beyond fictitious agents"
 TURNED = ", operands turned round"
 FICTITIOUS = {"": "gain − fictitious gain", TURNED: "gain − fictitious gain, turned round"}
-"""The tests against agents that never were, by what their targets' names end with.
+"""The tests against fictitious agents, by the end of their targets' names.
 
-With operands turned round the test is reported and not asked for: a model that holds an agent knows its mirror image
-in part, so that few questions cannot tell.
+The test with operands turned round is reported but not required: a model that holds an agent knows its mirror image
+in part, which takes many questions to separate.
 """
 
 
@@ -61,7 +58,7 @@ def finding(outcome: Outcome, models: Sequence[str], debated: Debated) -> list[s
     return [
         f"{'The internal debate is there' if there else 'That the internal debate is there is not shown'}: of "
         f"{len(agents)} agents' errors, {len(decoded)} are decoded from {name} beyond all of the base, models of the "
-        f"consensus alone, the question alone and agents that never were (one by one: {counts}). Along "
+        f"consensus alone, the question alone and fictitious agents (one by one: {counts}). Along "
         f"{len(moved[name])} of {len(agents)} agents' directions its answer moves toward that agent's more than along "
         f"the others' and random ones ({others or 'no other model was given'}).",
         _power(outcome, name, base, debated),
@@ -71,10 +68,7 @@ def finding(outcome: Outcome, models: Sequence[str], debated: Debated) -> list[s
 
 
 def _tests(outcome: Outcome, name: str, target: str, rivals: Sequence[str]) -> dict[str, Interval]:
-    """By how much the model's probe exceeds each rival's, the best that the question alone gives, and the fictitious.
-
-    For fictitious agents it is the gain over the base that exceeds theirs.
-    """
+    """By how much the model's probe exceeds each rival's, the question alone, and in gain the fictitious."""
     kinds = (WROTE, *QUESTION_ALONE) if target.endswith("answer") else QUESTION_ALONE
     alone = [outcome.difference(f"probe − {kind}", model=name, target=target) for kind in kinds]
     found: dict[str, Interval | None] = {
@@ -87,7 +81,7 @@ def _tests(outcome: Outcome, name: str, target: str, rivals: Sequence[str]) -> d
 
 
 def _power(outcome: Outcome, name: str, base: str, debated: Debated) -> str:
-    """The smallest effects that would have shown."""
+    """The smallest detectable effects."""
     halves = {}
     for what in (f"probe − {base}", *FICTITIOUS.values()):
         values = [

@@ -1,8 +1,4 @@
-"""Does moving along agent k's decoded direction move the answer toward agent k's?
-
-Knows a model that answers bare questions, what agents said and where they were decoded; knows nothing about how
-well that went.
-"""
+"""Does steering along agent k's decoded direction move the answer toward agent k's?"""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from interp.models.tokens import Encoder
 from interp.probing.fitting import ProbeExamples
 from interp.probing.outcome import Outcome
 from interp.probing.probe import Probe
-from interp.statistics import resampled
+from interp.statistics import deal, resampled
 from interp.steering.steering import Steering, add, random_direction
 from probes.silent_agents.debated import Debated
 
@@ -36,15 +32,14 @@ def steer_toward(
     layer: int,
     seed: int,
 ) -> None:
-    """Move along each agent's direction (errs against right), on questions in which that agent errs.
+    """Steer along each agent's direction (errs against right), on questions in which that agent errs.
 
-    Fitted is on half of the questions, steered on the other half, from the prompt's last token on. The score is
-    whether the model's answer is agent k's; `changed` is the share of texts that the steering changes at all, which
-    tells a null result from too small a coefficient. Beside the agent's own direction stand the other agents' and
-    random ones, all of the same length.
+    Directions are fitted on half of the questions and used on the other half, from the prompt's last token on. The
+    score is whether the model's answer is agent k's; `changed`, the share of texts that change at all, separates a
+    null result from too small a coefficient. The controls are the other agents' and random directions of that length.
     """
-    half = np.random.default_rng(seed).permutation(len(debated.questions)) % 2 == 0
-    question = np.arange(len(half))
+    question = np.arange(len(debated.questions))
+    half = deal(question, 2, seed) == 0
     fitted = {}
     for k in range(1, debated.n_agents + 1):
         errs = debated.errs(k).astype(int)
@@ -90,5 +85,5 @@ def _answers(model: Model, debated: Debated, rows: list[int], steering: Steering
 
 
 def _given(debated: Debated, texts: list[str], rows: list[int], agent: int) -> Float[np.ndarray, " question"]:
-    """On which of the questions the text's answer is the agent's."""
+    """Whether each text's answer is the agent's."""
     return np.array([debated.gives(text, agent, i) for text, i in zip(texts, rows, strict=True)], dtype=float)
