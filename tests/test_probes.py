@@ -110,7 +110,7 @@ def test_trait_counts_false_alarms(small: Any, tmp_path: Path) -> None:
 
 def test_what_is_read_before_a_turn_knows_nothing_of_it(small: Any, tiny: Model) -> None:
     """Neither the length nor the words of a turn are a baseline for what is read at its tag."""
-    transcripts = small().transcripts
+    transcripts = small().debates
     corpus = Corpus.build(transcripts, tiny.tokenizer)
     turns = Turns(transcripts, corpus.turns, corpus.questions)
     later = round_and_revision.targets(turns)[2]
