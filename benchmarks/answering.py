@@ -1,8 +1,8 @@
-"""What answering in batches saves: `python -m benchmarks.answering`.
+"""How much faster batches are answered: `python -m benchmarks.answering`.
 
-Side by side on the same questions, in turns, medians of the ratios: the first round of a debate among three
-personas of one local model, one request at a time against `--batch` at a time. Greedy, so that both must
-write the same texts; how many they do is counted.
+Times the first round of a debate among three personas of one local model, one request at a time and `--batch` at a
+time. Both run alternately on the same questions, and ratios are medians over repeats. Decoding is greedy, so both
+should write the same texts; the title counts how many are the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from interp.models.model import load_model
 
 
 def times(model_name: str, n_questions: int, batch_size: int, max_new_tokens: int, repeats: int) -> Table:
-    """Seconds and written tokens of each way, and how often they agree."""
+    """Seconds, tokens per second and speedup at each batch size."""
     model = load_model(model_name)
     requests = [Request(question.text, 1) for question in Arithmetic().questions(n_questions, seed=0)]
     sizes = (1, batch_size)
@@ -34,17 +34,17 @@ def times(model_name: str, n_questions: int, batch_size: int, max_new_tokens: in
     for _ in range(repeats):
         for size, seats in agents.items():
             started = time.perf_counter()
-            asked = [[request] for request in requests] if size == 1 else [requests]
-            answers[size] = [answer for agent in seats for part in asked for answer in agent.answer(part)]
+            calls = [[request] for request in requests] if size == 1 else [requests]
+            answers[size] = [answer for agent in seats for call in calls for answer in agent.answer(call)]
             seconds[size].append(time.perf_counter() - started)
 
     same = sum(a.text == b.text for a, b in zip(*(answers[size] for size in sizes), strict=True))
     table = Table(
         title=f"{model_name}, {model.provenance['dtype']} on {model.device}: {n_questions} questions to three "
-        f"personas, up to {max_new_tokens} tokens each, {repeats} repeats in turns; "
-        f"{same} of {len(answers[1])} texts the same"
+        f"personas, up to {max_new_tokens} tokens each, {repeats} alternating repeats; "
+        f"{same} of {len(answers[1])} texts are the same"
     )
-    for heading in ("batch", "seconds (median)", "tokens written a second", "times as fast as one (median)", "range"):
+    for heading in ("batch size", "seconds (median)", "tokens per second", "speedup (median)", "range"):
         table.add_column(heading, justify="right")
     for size in sizes:
         ratios = [a / b for a, b in zip(seconds[1], seconds[size], strict=True)]
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--questions", type=int, default=48)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=16, help="batch size")
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=2)
     given = parser.parse_args()

@@ -1,14 +1,14 @@
 """What reading activations costs: `python -m benchmarks.extraction`.
 
-Side by side on the same token batches, in turns, medians of the ratios:
+Times three methods, alternately on the same debates; ratios are medians over repeats:
 
-- interp: one pass a transcript, every turn at every layer, no LM head;
-- forward: the bare Hugging Face model on the same batches, LM head included, nothing read;
-- prefixes: the public implementation's way, the growing transcript read again for each of its turns,
-  at a single layer, by the bare model.
+- interp: one pass per transcript reads every turn at every layer, without the LM head;
+- forward: the bare Hugging Face model on the same batches, with its LM head, reading nothing;
+- prefixes: the bare model reads the growing transcript again for each turn, at a single layer, as the public
+  implementation does.
 
-And the peak memory of a whole extraction (activations, directions, evidence, report) at two numbers
-of transcripts, each in a process of its own.
+Also measures the peak memory of a whole extraction (activations, directions, evidence, report) at two numbers of
+transcripts, each in its own process.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ PAPER = "a+b*c+d-e*f"
 
 
 def scripted(n: int, form: str = PAPER, *, rounds: int | None = None) -> list[Transcript]:
-    """Scripted debates that are not the embedded ones, all of `rounds` or else of one or two.
+    """Scripted debates other than the embedded ones, each with `rounds` rounds, or with one or two by default.
 
-    Shorter questions make shorter debates.
+    Shorter questions give shorter debates.
     """
     task = Arithmetic(form=form)
     agents = [ScriptedAgent(p, error_rate=0.26, seed=100 + i) for i, p in enumerate(PERSONAS.values())]
@@ -53,7 +53,7 @@ def scripted(n: int, form: str = PAPER, *, rounds: int | None = None) -> list[Tr
 
 
 def times(model_name: str, debates: list[Transcript], batch_tokens: int, repeats: int) -> Table:
-    """Seconds of each way and the ratio of interp's time to it."""
+    """Seconds of each method, and interp's time as a ratio to it."""
     from transformers import AutoModelForCausalLM
 
     model = load_model(model_name)
@@ -87,26 +87,26 @@ def times(model_name: str, debates: list[Transcript], batch_tokens: int, repeats
         handle.remove()
         assert len(read) == len(corpus.turns)
 
-    ways: dict[str, Callable[[], None]] = {"interp": interp, "forward": forward, "prefixes": prefixes}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    methods: dict[str, Callable[[], None]] = {"interp": interp, "forward": forward, "prefixes": prefixes}
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
     with torch.inference_mode():
-        for way in (interp, forward):  # warm up
-            way()
+        for method in (interp, forward):  # warm up
+            method()
         for _ in range(repeats):
-            for name, way in ways.items():
+            for name, method in methods.items():
                 started = time.perf_counter()
-                way()
+                method()
                 seconds[name].append(time.perf_counter() - started)
 
     n_tokens = sum(ends)
     n_prefix_tokens = int(corpus.turns.stop.sum())
     table = Table(
         title=f"{model_name}, {model.provenance['dtype']} on {model.device}: {len(debates)} debates, "
-        f"{n_tokens:,} tokens ({n_prefix_tokens:,} in prefixes), {repeats} repeats in turns"
+        f"{n_tokens:,} tokens ({n_prefix_tokens:,} in prefixes), {repeats} alternating repeats"
     )
-    for heading in ("way", "seconds (median)", "interp ÷ way (median)", "range"):
-        table.add_column(heading, justify="left" if heading == "way" else "right")
-    for name in ways:
+    for heading in ("method", "seconds (median)", "interp ÷ method (median)", "range"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for name in methods:
         ratios = [a / b for a, b in zip(seconds["interp"], seconds[name], strict=True)]
         spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
         table.add_row(name, f"{statistics.median(seconds[name]):.1f}", f"{statistics.median(ratios):.3f}", spread)
@@ -118,25 +118,26 @@ def _first(out: Any) -> torch.Tensor:
 
 
 def extract_once(model_name: str, n_transcripts: int, form: str, batch_tokens: int) -> None:
-    """One whole extraction; prints this process's peak memory in KiB.
+    """Run one whole extraction and print this process's peak memory in KiB.
 
-    The same 64 debates over and over: what is to be seen is their number, not the longest among them.
+    It repeats the same 64 debates, so that only their number varies and not the longest of them.
     """
     from interp.directions.extract import extract_directions
+    from interp.reports.page import write_report
 
     distinct = scripted(64, form)
     debates = [distinct[i % len(distinct)] for i in range(n_transcripts)]
     with tempfile.TemporaryDirectory() as out:
-        extract_directions(load_model(model_name), debates, out, batch_tokens=batch_tokens)
-    # getrusage would start from what the parent used
+        write_report(extract_directions(load_model(model_name), debates, out, batch_tokens=batch_tokens), out)
+    # getrusage would include the parent's peak
     status = Path("/proc/self/status").read_text()
     print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
 def memory(model_name: str, sizes: list[int], form: str, batch_tokens: int) -> Table:
-    """Peak memory of an extraction at each number of transcripts."""
+    """Peak memory of a whole extraction at each number of transcripts."""
     table = Table(title=f"Peak memory of a whole extraction with {model_name}")
-    for heading in ("transcripts", "peak MiB", "÷ first"):
+    for heading in ("transcripts", "peak MiB", "ratio to first"):
         table.add_column(heading, justify="right")
     peaks: list[float] = []
     for n in sizes:
@@ -151,13 +152,17 @@ def memory(model_name: str, sizes: list[int], form: str, batch_tokens: int) -> T
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--transcripts", type=int, default=6, help="transcripts that are timed")
-    parser.add_argument("--form", default=PAPER, help="of the questions debated; a shorter one makes shorter debates")
-    parser.add_argument("--rounds", type=int, default=2, help="of the debates that are timed")
-    parser.add_argument("--debates", help="time the debates of this file with as many rounds instead of scripted ones")
-    parser.add_argument("--repeats", type=int, default=5, help="of the timing; 0 to leave it out")
-    parser.add_argument("--batch-tokens", type=int, default=2048)
-    parser.add_argument("--memory", type=int, nargs="*", default=[64, 512], help="sizes; none to leave memory out")
+    parser.add_argument("--transcripts", type=int, default=6, help="transcripts to time")
+    parser.add_argument("--form", default=PAPER, help="form of the questions; a shorter form gives shorter debates")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of each timed debate")
+    parser.add_argument(
+        "--debates", help="file of debates to time instead of scripted ones; only those with --rounds rounds are used"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="repeats of the timing; 0 skips it")
+    parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens per batch")
+    parser.add_argument(
+        "--memory", type=int, nargs="*", default=[64, 512], help="numbers of transcripts; none skips memory"
+    )
     parser.add_argument("--extract-once", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.extract_once:

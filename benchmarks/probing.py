@@ -1,8 +1,8 @@
 """What probes cost: `python -m benchmarks.probing`.
 
-Random data of the size of a large model: 6,000 turns at width 4,096. The probes of all layers, folds and settings
-in one call, against scikit-learn's own time for as many fits of the same kind in a loop on one core, divided over the
-cores; and the most memory that the processes held. Over few layers the start of the processes is most of the time.
+On random data of the size of a large model (6,000 turns at width 4,096), times the probes of all layers, folds and
+settings in one call. Compares with the time of scikit-learn's own fits in a loop on one core, divided by the number of
+processes, and reports peak memory. With few layers, starting the processes takes most of the time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from interp.statistics import deal
 
 
 def alone(values: np.ndarray, examples: ProbeExamples, seed: int = 0) -> float:
-    """Seconds of scikit-learn's own fits on the same rows with the same settings, nothing else."""
+    """Seconds of scikit-learn's own fits alone, on the same rows with the same settings."""
     seconds = 0.0
     fold = deal(examples.question, N_FOLDS, seed)
     for f in range(N_FOLDS):
@@ -33,47 +33,46 @@ def alone(values: np.ndarray, examples: ProbeExamples, seed: int = 0) -> float:
         test = deal(examples.question[train], CHOOSE_ON, seed) == 0
         for rows, strengths in ((~test, STRENGTHS), (np.full(len(y), True), STRENGTHS[:1])):
             chosen = X[rows]
-            begun = time.perf_counter()
+            started = time.perf_counter()
             scaled = StandardScaler().fit_transform(chosen)
             for strength in strengths:
                 LogisticRegression(C=strength, max_iter=200, tol=TOLERANCE).fit(scaled, y[rows])
-            seconds += time.perf_counter() - begun
+            seconds += time.perf_counter() - started
     return seconds
 
 
 def peak() -> tuple[float, float]:
-    """The most memory in GB that this process held, and the largest of those that it started, which end here."""
-    get_reusable_executor().shutdown()  # only of processes that have ended it is known
+    """Peak memory in GB of this process and of the largest worker process; ends the workers."""
+    get_reusable_executor().shutdown()  # a worker's peak is known only after it has ended
     own, child = (resource.getrusage(who).ru_maxrss / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own, child
 
 
 def main() -> None:
-    """Both ways, in turns, and their ratio."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=6000)
     parser.add_argument("--width", type=int, default=4096)
     parser.add_argument("--layers", type=int, default=32)
-    parser.add_argument("--jobs", type=int, default=cpu_count())
+    parser.add_argument("--jobs", type=int, default=cpu_count(), help="processes that fit probes")
     given = parser.parse_args()
     rng = np.random.default_rng(0)
     layers = [rng.standard_normal((given.turns, given.width), dtype=np.float32) for _ in range(given.layers)]
     question = np.repeat(np.arange(given.turns // 6), 6)
     examples = ProbeExamples(rng.integers(0, 2, len(question)), question, ("a", "b"))
     layers = [values[: len(question)] for values in layers]
-    begun = time.perf_counter()
+    started = time.perf_counter()
     calls = [delayed(held_out)(linear(False), values, examples) for values in layers]
     in_parallel(calls, sum(values.size for values in layers), given.jobs)
-    ours = time.perf_counter() - begun
-    with threadpool_limits(1):  # on several cores it would be divided by them twice
+    ours = time.perf_counter() - started
+    with threadpool_limits(1):  # on several cores the speedup would count twice
         theirs = sum(alone(values, examples) for values in layers) / min(given.jobs, given.layers)
     size = sum(values.nbytes for values in layers) / 1e9
     print(
         f"{given.layers} layers of {len(question):,} turns at width {given.width:,} ({size:.2f} GB), {given.jobs} jobs"
     )
-    print(f"all probes: {ours:.1f} s; scikit-learn's fits alone: {theirs:.1f} s; ratio {ours / theirs:.2f}")
+    print(f"all probes: {ours:.1f} s; scikit-learn's own fits: {theirs:.1f} s; ratio {ours / theirs:.2f}")
     own, child = peak()
-    print(f"most memory: {own:.2f} GB here, {child:.2f} GB in the largest of {given.jobs} processes")
+    print(f"peak memory: {own:.2f} GB in the main process, {child:.2f} GB in the largest of {given.jobs} workers")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """What steering costs: `python -m benchmarks.steering`.
 
-Side by side in one run, in turns, medians of the ratios; every text is written to its full length, so that
-all ways write as many tokens. A batch without and with steering; the same prompts one at a time without a
-cache, as the paper's implementation does it; a sweep of coefficients over fewer prompts against a batch of
-as many different prompts. Greedy texts of all ways of the same steering are compared token by token.
+Times a batch of prompts without and with steering, the same prompts one at a time without a cache (as in the paper's
+implementation), and a sweep of coefficients over fewer prompts against an unsteered batch of the same size. The methods
+run alternately, and ratios are medians over repeats. All texts have the full length, so all methods write equally many
+tokens. Decoding is greedy, and the title counts how often the same steering gives the same tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from interp.steering.steering import Steering, add
 
 @contextmanager
 def endless(model: Model) -> Iterator[None]:
-    """Nothing ends a text but the limit."""
+    """Let only the token limit end a text."""
     config, tokenizer = model.hf.generation_config, model.tokenizer
     before = config.eos_token_id, tokenizer.eos_token
     config.eos_token_id, tokenizer.eos_token = None, None
@@ -43,13 +43,13 @@ def endless(model: Model) -> Iterator[None]:
 
 
 def some_direction(model: Model, layer: int, seed: int = 0) -> Direction:
-    """A direction of length 1; which one is of no matter to the time."""
+    """A random direction of length 1; the time does not depend on which."""
     vector = np.random.default_rng(seed).standard_normal(model.d_model).astype(np.float32)
     return Direction(vector / np.linalg.norm(vector), "any", layer, model.hook_name("resid_post", layer))
 
 
 def uncached(model: Model, prompts: list[list[int]], steering: Steering, n_tokens: int) -> list[list[int]]:
-    """One prompt at a time, everything read anew for each token, by Hugging Face's own `generate`."""
+    """Continue one prompt at a time with Hugging Face's `generate`, reading the whole text again for each token."""
     texts = []
     with steering.on(model), torch.inference_mode():
         for prompt in prompts:
@@ -60,7 +60,7 @@ def uncached(model: Model, prompts: list[list[int]], steering: Steering, n_token
 
 
 def measure(model: Model, n_prompts: int, n_tokens: int, n_coefficients: int, n_slow: int, repeats: int) -> Table:
-    """Seconds of each way, and ratios of ways in the same repeat."""
+    """Seconds of each method, and their ratios within the same repeat."""
     persona = next(iter(PERSONAS.values()))
     questions = Arithmetic().questions(n_prompts, seed=0)
     prompts = [prompt_tokens(model.tokenizer, chat_messages(persona, Request(q.text, 1))) for q in questions]
@@ -72,26 +72,26 @@ def measure(model: Model, n_prompts: int, n_tokens: int, n_coefficients: int, n_
     many: list[list[int]] = (prompts * n_coefficients)[: len(swept)]
     texts: dict[str, list[list[int]]] = {}
 
-    def batch(name: str, asked: list[list[int]], with_: Any) -> None:
-        out = generate(model, asked, max_new_tokens=n_tokens, batch_size=len(asked), steering=with_)
+    def batch(name: str, rows: list[list[int]], applied: Any) -> None:
+        out = generate(model, rows, max_new_tokens=n_tokens, batch_size=len(rows), steering=applied)
         texts[name] = [g.ids for g in out]
 
     def slow() -> None:
         texts["one at a time"] = uncached(model, prompts[:n_slow], steering, n_tokens)
 
-    ways: dict[str, Callable[[], None]] = {
+    methods: dict[str, Callable[[], None]] = {
         "unsteered": lambda: batch("unsteered", prompts, None),
         "steered": lambda: batch("steered", prompts, steering),
-        "unsteered, rows of the sweep": lambda: batch("rows", many, None),
+        "unsteered, as many rows as the sweep": lambda: batch("rows", many, None),
         "sweep": lambda: batch("sweep", [p for p, _ in swept], [s for _, s in swept]),
         "one at a time": slow,
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
     batch("warm", prompts[:2], steering)
     for _ in range(repeats):
-        for name, way in ways.items():
+        for name, method in methods.items():
             started = time.perf_counter()
-            way()
+            method()
             seconds[name].append(time.perf_counter() - started)
     scale = n_prompts / n_slow
     seconds["one at a time"] = [s * scale for s in seconds["one at a time"]]
@@ -101,17 +101,17 @@ def measure(model: Model, n_prompts: int, n_tokens: int, n_coefficients: int, n_
     table = Table(
         title=f"{model.name}, {model.provenance['dtype']} on {model.device}: {n_prompts} prompts of "
         f"{min(map(len, prompts))} to {max(map(len, prompts))} tokens, {n_tokens} new tokens each, {repeats} repeats; "
-        f"one at a time measured on {n_slow} prompts and scaled to {n_prompts}; same tokens as one at a time: "
-        f"{same} of {n_slow}; rows of the sweep as if alone: {same_rows} of {len(alone)}"
+        f"one at a time is measured on {n_slow} prompts and scaled to {n_prompts}; same tokens in a batch as one at a "
+        f"time: {same} of {n_slow}; same tokens in the sweep as alone: {same_rows} of {len(alone)}"
     )
-    for heading in ("way", "rows", "seconds (median)", "against", "ratio (median)", "range"):
-        table.add_column(heading, justify="left" if heading in ("way", "against") else "right")
+    for heading in ("method", "rows", "seconds (median)", "compared with", "ratio (median)", "range"):
+        table.add_column(heading, justify="left" if heading in ("method", "compared with") else "right")
     for name, rows, against in (
         ("unsteered", n_prompts, ""),
         ("steered", n_prompts, "unsteered"),
         ("one at a time", n_prompts, "steered"),
-        ("unsteered, rows of the sweep", len(swept), ""),
-        ("sweep", len(swept), "unsteered, rows of the sweep"),
+        ("unsteered, as many rows as the sweep", len(swept), ""),
+        ("sweep", len(swept), "unsteered, as many rows as the sweep"),
     ):
         ratios = [a / b for a, b in zip(seconds[name], seconds[against or name], strict=True)]
         shown = (f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}") if against else ("", "")
@@ -124,8 +124,8 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--coefficients", type=int, default=11)
-    parser.add_argument("--slow", type=int, default=4, help="prompts that are also steered one at a time")
+    parser.add_argument("--coefficients", type=int, default=11, help="number of coefficients in the sweep")
+    parser.add_argument("--slow", type=int, default=4, help="prompts to steer one at a time as well")
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     model = load_model(given.model)
