@@ -1,6 +1,9 @@
 from .directions import projection_figure as projection_figure
 from .directions import separation_figure as separation_figure
 from .findings import main_findings as main_findings
+from .intervention_tables import pair_table as pair_table
+from .intervention_tables import suppression_lines as suppression_lines
+from .intervention_tables import suppression_tables as suppression_tables
 from .notebook import in_words as in_words
 from .notebook import prepare as prepare
 from .notebook import show as show
@@ -10,3 +13,4 @@ from .tables import comparison_table as comparison_table
 from .tables import memory_table as memory_table
 from .tables import rows_table as rows_table
 from .terminal import progress_bars as progress_bars
+from .texts import steered_texts as steered_texts

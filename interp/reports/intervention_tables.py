@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def pair_table(pair: Pair, what: str) -> Table:
-    """A prompt with its two answers, side by side; `what` says how the second was steered."""
+    """A prompt with its two answers, side by side; `what` says how the second was steered.
+
+    >>> steering = interp.add(found[2, 2])
+    >>> [pair] = interp.interventions.side_by_side(model, ["3+4*2"], steering, form="problem")
+    >>> interp.reports.pair_table(pair, steering.summary).row_count
+    1
+    """
     headings = [f"unsteered ({pair.unsteered_tokens} tokens)", f"{what} ({pair.steered_tokens} tokens)"]
     shown = table(pair.prompt, "", headings, left=headings, gap=2, expand=True)
     ended = Text(pair.steered)
@@ -94,7 +100,11 @@ chosen: on validation questions (* none kept to the limit on accuracy loss there
 def suppression_tables(
     rows: Sequence[Damage], chosen: Mapping[Key, Choice], smallest: Mapping[tuple[str, str, str, str], Suppression]
 ) -> list[Table]:
-    """What was done against a trait, on test questions: a table for each model and way to elicit the trait."""
+    """What was done against a trait, on test questions: a table for each model and way to elicit the trait.
+
+    >>> interp.reports.suppression_tables([], {}, {})
+    []
+    """
     from interp.interventions.damage import SUPPRESSED
 
     tables = []
@@ -145,7 +155,11 @@ def _damage_cells(what: str, row: Damage) -> list[str]:
 
 
 def suppression_lines(smallest: Mapping[tuple[str, str, str, str], Suppression]) -> list[str]:
-    """The one number of each model and of its control, as a line."""
+    """The one number of each model and of its control, as a line.
+
+    >>> interp.reports.suppression_lines({})
+    []
+    """
     from interp.interventions.damage import SUPPRESSED
 
     lines = []

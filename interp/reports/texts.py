@@ -40,6 +40,11 @@ def steered_texts(
     Below them ROUGE-L against each agent's own first turn, mean over all questions; dotted, against that of `along`
     when moved along random directions of the same length. Model and layer are the records' first unless given; the
     slider starts at the coefficient `start`. Raises `UserError` where there are no such texts.
+
+    >>> settings = interp.interventions.SweepSettings(layers=(2,), coefficients=(0.2,), contexts=("turn",))
+    >>> swept = interp.interventions.sweep(tmp_path / "s.jsonl", [model], {"d": found}, transcripts[30:31], settings)
+    >>> len(interp.reports.steered_texts(swept.records, "agent 1", "agent 2").data)
+    6
     """
     own, random = _chosen(records, after, along, model, layer)
     coefficients = sorted(own)
