@@ -22,10 +22,7 @@ _MEASURED = {
     "rougeL": "ROUGE-L against the agent's own turn",
     "classifier": "probability that the text is the agent's, by a classifier fitted on other debates",
 }
-_AFTER = {
-    "turn": "continued from the agent's tag in a transcript",
-    "question": "continued from the bare question",
-}
+_AFTER = {"turn": "continued from the agent's tag in a transcript", "question": "continued from the bare question"}
 _CONTROLS = {"others": ("other agents’ directions", "dash"), "random": ("random directions", "dot")}
 
 Curves = Sequence[dict[str, Any]]

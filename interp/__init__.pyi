@@ -1,42 +1,16 @@
-from . import (
-    activations as activations,
-)
-from . import (
-    debate as debate,
-)
-from . import (
-    directions as directions,
-)
-from . import (
-    evaluation as evaluation,
-)
-from . import (
-    generation as generation,
-)
-from . import (
-    interventions as interventions,
-)
-from . import (
-    models as models,
-)
-from . import (
-    organism as organism,
-)
-from . import (
-    probing as probing,
-)
-from . import (
-    reports as reports,
-)
-from . import (
-    steering as steering,
-)
-from . import (
-    storage as storage,
-)
-from . import (
-    training as training,
-)
+from . import activations as activations
+from . import debate as debate
+from . import directions as directions
+from . import evaluation as evaluation
+from . import generation as generation
+from . import interventions as interventions
+from . import models as models
+from . import organism as organism
+from . import probing as probing
+from . import reports as reports
+from . import steering as steering
+from . import storage as storage
+from . import training as training
 from .debate.embedded import find_transcripts as find_transcripts
 from .debate.transcript import read_transcripts as read_transcripts
 from .directions.directions import Direction as Direction

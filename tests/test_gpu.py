@@ -24,10 +24,7 @@ from interp.training.presets import preset
 from interp.training.run import Run
 
 DEVICE = "cuda"
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="takes a CUDA GPU"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="takes a CUDA GPU")]
 
 
 def on(device: str) -> Model:

@@ -67,12 +67,7 @@ def test_agent_identity_splits_seat_and_persona(small: Any, tmp_path: Path) -> N
     kinds = {(row["target"], row["kind"]) for row in kept["rows"]}
     assert {("persona", "probe, new seat"), ("seat", "probe, new persona"), ("seat", "probe, new round")} <= kinds
     assert {("seat", k) for k in ("probe", "mass-mean", "shuffled", "control task", "bag of words")} <= kinds
-    assert {s["factor"] for s in kept["subspaces"]} == {
-        "seat",
-        "persona",
-        "round",
-        "spread of each agent's turns",
-    }
+    assert {s["factor"] for s in kept["subspaces"]} == {"seat", "persona", "round", "spread of each agent's turns"}
     assert {s["layer"] for s in kept["subspaces"]} == {1}
 
 

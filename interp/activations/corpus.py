@@ -89,11 +89,7 @@ class Corpus:
 
     @staticmethod
     def build(
-        transcripts: Sequence[Transcript],
-        tokenizer: Any,
-        context_length: int | None = None,
-        *,
-        skip_long: bool = False,
+        transcripts: Sequence[Transcript], tokenizer: Any, context_length: int | None = None, *, skip_long: bool = False
     ) -> Corpus:
         """Tokenize transcripts; one of more than `context_length` tokens is a `UserError`, or skipped (`skip_long`)."""
         encode = Encoder(tokenizer)

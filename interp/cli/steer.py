@@ -36,8 +36,7 @@ def steer(
     sampling: Sampling = Sampling(128, 0.0),  # noqa: B008 - frozen
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts to answer at a time.")] = 16,
     out: Annotated[
-        Path | None,
-        typer.Option(help="JSONL file for the answers; its settings are kept in a JSON file beside it."),
+        Path | None, typer.Option(help="JSONL file for the answers; its settings are kept in a JSON file beside it.")
     ] = None,
     restart: Restart = False,
 ) -> None:

@@ -15,10 +15,7 @@ Tracker = StrEnum("Tracker", ["tensorboard", "wandb"])
 
 
 def train(
-    preset: Annotated[
-        str,
-        typer.Option(help=f"Preset ({PRESETS}), or any model: the paper's settings."),
-    ],
+    preset: Annotated[str, typer.Option(help=f"Preset ({PRESETS}), or any model: the paper's settings.")],
     transcripts: Annotated[
         str | None,
         typer.Option(help="Debates to learn: a file or the name of a shipped set. By default the base debates itself."),

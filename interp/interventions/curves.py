@@ -146,10 +146,7 @@ def steerability(records: Sequence[Mapping[str, Any]], measures: Sequence[str] =
             if r["direction"] is None
         )
         curves = grouped(
-            (
-                (*map(r.get, _PLACE), label, _kind(r["direction"], label)),
-                ((r["coefficient"], r["question"]), score),
-            )
+            ((*map(r.get, _PLACE), label, _kind(r["direction"], label)), ((r["coefficient"], r["question"]), score))
             for r, label, score in scored
             if r["direction"] is not None
         )
@@ -294,11 +291,7 @@ def summary(found: Sequence[Steerability], gained: Sequence[Gain], compared: Seq
         del row["by_question"], row["unsteered"]
     for row in shares:
         row["gain"] = {end: value if np.isfinite(value) else None for end, value in row["gain"].items()}
-    return {
-        "curves": curves,
-        "gains": shares,
-        "advantages": [asdict(one) | {"shown": one.shown} for one in compared],
-    }
+    return {"curves": curves, "gains": shares, "advantages": [asdict(one) | {"shown": one.shown} for one in compared]}
 
 
 _PLACE = ("model", "directions", "context", "layer", "other_model")

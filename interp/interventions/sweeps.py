@@ -131,13 +131,7 @@ def sweep(
         ]
 
     records = run_rows(
-        journal,
-        waiting,
-        rows_for,
-        record,
-        sampling=settings.sampling,
-        batch_size=batch_size,
-        progress=progress,
+        journal, waiting, rows_for, record, sampling=settings.sampling, batch_size=batch_size, progress=progress
     )
     if base is not None and task is not None:
         [under] = lazy_models([base])

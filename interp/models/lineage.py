@@ -117,12 +117,7 @@ def read_lineage(name: str) -> Lineage | None:
 
 @contextmanager
 def write_checkpoint(
-    folder: Path,
-    base: str,
-    provenance: dict[str, Any],
-    before: Lineage | None,
-    stage: str,
-    facts: dict[str, Any],
+    folder: Path, base: str, provenance: dict[str, Any], before: Lineage | None, stage: str, facts: dict[str, Any]
 ) -> Iterator[Path]:
     """Yield an empty folder for the weights of a new stage; on success the whole checkpoint appears at `folder`.
 

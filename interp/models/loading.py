@@ -45,12 +45,7 @@ class Plain:
 
 
 def load_plain(
-    name: str,
-    *,
-    adapters: Sequence[str] = (),
-    revision: str | None = None,
-    dtype: str = "auto",
-    device: str = "auto",
+    name: str, *, adapters: Sequence[str] = (), revision: str | None = None, dtype: str = "auto", device: str = "auto"
 ) -> Plain:
     """The plain Hugging Face model that `load_model` wraps; arguments and errors are the same.
 

@@ -172,12 +172,7 @@ class _Hooked(nn.Module):
 
 
 def load_model(
-    name: str,
-    *,
-    adapters: Sequence[str] = (),
-    revision: str | None = None,
-    dtype: str = "auto",
-    device: str = "auto",
+    name: str, *, adapters: Sequence[str] = (), revision: str | None = None, dtype: str = "auto", device: str = "auto"
 ) -> Model:
     """Load a preset, hub id, folder or GGUF file, with LoRA adapters merged in the given order.
 
@@ -204,10 +199,7 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
     >>> interp.wrap(small, model.tokenizer).n_layers
     1
     """
-    from transformer_lens.model_bridge.sources._bridge_builder import (
-        build_bridge_from_module,
-        detect_tokenizer_bos_eos,
-    )
+    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module, detect_tokenizer_bos_eos
 
     hf.eval().requires_grad_(False)
     provenance = _UNKNOWN | {"name": type(hf).__name__} | (provenance or {})

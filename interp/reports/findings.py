@@ -12,15 +12,8 @@ from typing import Any
 
 from interp.reports.words import Show, between, estimate, joined_words, number, percent
 
-_READ_AT = {
-    "last": "at the last token of every turn",
-    "mean": "averaged over the tokens of every turn",
-}
-_ACTIVATIONS = {
-    "hook_resid_post": "residual stream",
-    "hook_attn_out": "attention output",
-    "hook_mlp_out": "MLP output",
-}
+_READ_AT = {"last": "at the last token of every turn", "mean": "averaged over the tokens of every turn"}
+_ACTIVATIONS = {"hook_resid_post": "residual stream", "hook_attn_out": "attention output", "hook_mlp_out": "MLP output"}
 _CLAUSES = {
     "separation": {
         "found": "a turn on a held-out question lies further along its own {by}’s direction than another {by}’s turn "

@@ -87,8 +87,7 @@ class Math(_Published):
 
     name = "math"
     layout = Layout(
-        "EleutherAI/hendrycks_math",
-        {"problem": "…", "level": "Level 3", "type": "Algebra", "solution": r"… \boxed{…}"},
+        "EleutherAI/hendrycks_math", {"problem": "…", "level": "Level 3", "type": "Algebra", "solution": r"… \boxed{…}"}
     )
     instruction = r"Reason step by step and state the final answer in \boxed{}."
     source: str | Path = layout.hub_id
