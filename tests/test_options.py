@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ class Outer:
     """A switch."""
     tune: bool = True
     """On unless turned off."""
-    inner: Inner = Inner(3)
+    inner: Inner = field(default=Inner(3), metadata={"panel": "Within"})
 
 
 def run(*arguments: str) -> tuple[Any, Any]:
@@ -68,7 +68,7 @@ def test_help_shows_texts_choices_and_defaults() -> None:
     for shown in ("A name.", "<a|b>", "[default: a]", "[default: 0.2]", "[default: 3]", "--no-tune", "[required]"):
         assert shown.replace(" ", "") in text.replace(" ", ""), shown
     assert "<bool>" not in text.partition("--help")[0]
-    assert text.index("--out") > text.index("--seed")
+    assert text.index("--tune") < text.index("--out") < text.index("─ Within ─") < text.index("--seed")
 
 
 def test_wrong_values_are_one_line() -> None:
