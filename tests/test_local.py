@@ -20,7 +20,6 @@ from interp.generation.agents import OVERFLOW, LocalAgent
 from interp.generation.sampling import generate
 from interp.models.model import Model, wrap
 from interp.models.tokens import prompt_tokens
-from interp.steering.changes import writing
 from interp.steering.steering import add
 
 TASK = Arithmetic(0, 9)
@@ -130,9 +129,9 @@ def test_agents_that_share_a_model_debate(model: Model) -> None:
 def test_an_agent_answers_under_steering(model: Model) -> None:
     direction = Direction(np.ones(32, np.float32), "agent 1", 1, "blocks.1.hook_resid_post", 1.0)
     plain, asked = LocalAgent(PERSONA, model, Sampling(12, 0)), requests(3)
-    steered, hurt = (replace(plain, steering=add(direction, c, tokens=writing)) for c in (60, 1e30))
+    steered, hurt = (replace(plain, steering=add(direction, c, tokens="writing")) for c in (60, 1e30))
     texts = [answer.text for answer in plain.answer(asked)]
-    with add(direction, 60, tokens=writing).on(model):
+    with add(direction, 60, tokens="writing").on(model):
         under = [answer.text for answer in plain.answer(asked)]
     assert [answer.text for answer in steered.answer(asked)] == under != texts
     assert [answer.error for answer in hurt.answer(asked)] == [OVERFLOW] * 3

@@ -16,7 +16,6 @@ from interp.directions.directions import Directions
 from interp.errors import UserError
 from interp.interventions.steer import FORMS, make_steering, read_prompts, side_by_side
 from interp.models.model import Model, load_model
-from interp.steering.changes import writing
 from interp.steering.settings import SteeringSettings
 from interp.steering.steering import Steering, add
 
@@ -72,7 +71,7 @@ def test_steerings_in_the_words_of_the_command_line(found: Directions) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_pairs_are_what_the_prompts_give_alone(tiny: Model, found: Directions, form: Any) -> None:
-    steering = add(found["agent 1", 2], 60, tokens=writing)
+    steering = add(found["agent 1", 2], 60, tokens="writing")
     asked = ["What is 2+2?", "Hello", "12*3 and so on"]
     pairs = side_by_side(tiny, asked, steering, form=form, sampling=SHORT)
     assert [pair.prompt for pair in pairs] == asked

@@ -16,7 +16,6 @@ from interp.errors import UserError
 from interp.generation.sampling import generate
 from interp.models.catalog import locate
 from interp.models.model import Model, load_model
-from interp.steering.changes import after_first, writing
 from interp.steering.steering import Steering, ablate, add, clamp
 
 SMOLLM2 = "smollm2-135m"
@@ -64,8 +63,8 @@ def test_a_trained_model_is_steered_the_same_in_any_batch_and_without_a_cache(na
     steerings = [
         Steering(),
         add(one, c),
-        add(two, -c, tokens=writing),
-        ablate([one, three], tokens=after_first),
+        add(two, -c, tokens="writing"),
+        ablate([one, three], tokens="after-first"),
         clamp(three, c),
     ]
     texts = ["Problem: 3+4*5", "Problem: 3+4*5+2-1*6\n\n"]

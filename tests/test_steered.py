@@ -18,7 +18,7 @@ from interp.errors import UserError
 from interp.generation.sampling import generate
 from interp.models.layers import SITES
 from interp.models.model import Model, wrap
-from interp.steering.changes import Positions, Ranges, everywhere, generated, prompt, writing
+from interp.steering.changes import Ranges
 from interp.steering.hooks import steered
 from interp.steering.steering import Steering, ablate, add, clamp
 
@@ -62,14 +62,14 @@ def prompts(n: int) -> list[list[int]]:
 
 STEERINGS: dict[str, Steering] = {
     "added": add(direction(1), 30),
-    "subtracted, two layers": add([direction(1, 0), direction(2, 2)], -40, tokens=writing),
-    "in the prompt": add(direction(3), 60, tokens=prompt),
-    "everywhere, two agents": add(direction(1), 20, tokens=everywhere) + add(direction(2), -30, tokens=everywhere),
-    "ablated": ablate([direction(1), direction(4), direction(2, 2)], tokens=everywhere),
-    "clamped": clamp(direction(5), 40, tokens=writing),
+    "subtracted, two layers": add([direction(1, 0), direction(2, 2)], -40, tokens="writing"),
+    "in the prompt": add(direction(3), 60, tokens="prompt"),
+    "everywhere, two agents": add(direction(1), 20, tokens="everywhere") + add(direction(2), -30, tokens="everywhere"),
+    "ablated": ablate([direction(1), direction(4), direction(2, 2)], tokens="everywhere"),
+    "clamped": clamp(direction(5), 40, tokens="writing"),
     "turns": add(direction(6, 0), 90, tokens=Ranges(((1, 3), (6, 9)))),
-    "attention": add(direction(7, 1, "attn_out"), 50, tokens=everywhere),
-    "mixed": ablate(direction(1), tokens=everywhere) + add(direction(1), 25) + clamp(direction(8, 2, "mlp_out"), 9),
+    "attention": add(direction(7, 1, "attn_out"), 50, tokens="everywhere"),
+    "mixed": ablate(direction(1), tokens="everywhere") + add(direction(1), 25) + clamp(direction(8, 2, "mlp_out"), 9),
 }
 
 
@@ -129,10 +129,10 @@ def test_coefficient_0_and_the_time_after_change_nothing(architecture: str, do: 
     model, asked = sharp(architecture), prompts(6)
     plain = tokens(model, asked, None)
     if do is add:
-        assert tokens(model, asked, add(direction(1), 0, tokens=everywhere)) == plain
-    assert tokens(model, asked, do(direction(1), 60, tokens=everywhere)) != plain
+        assert tokens(model, asked, add(direction(1), 0, tokens="everywhere")) == plain
+    assert tokens(model, asked, do(direction(1), 60, tokens="everywhere")) != plain
     assert tokens(model, asked, None) == plain
-    with pytest.raises(RuntimeError, match="inside"), do(direction(1), 60, tokens=everywhere).on(model):
+    with pytest.raises(RuntimeError, match="inside"), do(direction(1), 60, tokens="everywhere").on(model):
         fail(tokens(model, asked, None) != plain)
     assert tokens(model, asked, None) == plain
     assert model.steered == []
@@ -154,9 +154,9 @@ def residuals(model: Model, ids: Tensor, names: Sequence[str], **arguments: Any)
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("site", SITES)
-@pytest.mark.parametrize(("at", "meant"), [(generated, range(5, 9)), (writing, range(4, 9)), (prompt, range(5))])
+@pytest.mark.parametrize(("at", "meant"), [("generated", range(5, 9)), ("writing", range(4, 9)), ("prompt", range(5))])
 def test_the_very_vector_is_added_at_the_very_tokens(
-    architecture: str, site: str, at: Positions, meant: Sequence[int]
+    architecture: str, site: str, at: str, meant: Sequence[int]
 ) -> None:
     model, ids = sharp(architecture), torch.tensor([prompts(9)[-1][:9]] * 2)
     d = direction(1, 1, site)
@@ -178,13 +178,13 @@ def test_ablation_leaves_no_projection_and_clamping_leaves_the_value(architectur
     name = a.hook_point
     plain = residuals(model, ids, [name])[name]
     span = np.linalg.qr(np.stack([a.vector, b.vector]).T)[0].T.astype(np.float32)
-    with ablate([a, b], tokens=everywhere).on(model):
+    with ablate([a, b], tokens="everywhere").on(model):
         out = residuals(model, ids, [name])[name]
     assert (plain @ torch.from_numpy(span.T)).abs().mean() > 0.5
     assert (out @ torch.from_numpy(span.T)).abs().max() < 1e-4 * plain.norm(dim=-1).max()
     others = torch.eye(32) - torch.from_numpy(span.T @ span)
     torch.testing.assert_close(out @ others, plain @ others, atol=1e-3, rtol=1e-4)
-    with clamp(a, 12.5, tokens=everywhere).on(model):
+    with clamp(a, 12.5, tokens="everywhere").on(model):
         out = residuals(model, ids, [name])[name]
     unit = torch.from_numpy(a.unit.vector)
     torch.testing.assert_close(out @ unit, torch.full(ids.shape, 12.5), atol=1e-3, rtol=1e-4)
@@ -235,7 +235,7 @@ def test_transformer_lens_generates_under_steering() -> None:
 
 def test_contexts_nest_and_add_up() -> None:
     model, asked = sharp(), prompts(5)
-    a, b = add(direction(1, 1), 30), add(direction(2, 2), -40, tokens=writing)
+    a, b = add(direction(1, 1), 30), add(direction(2, 2), -40, tokens="writing")
     both, alone = tokens(model, asked, a + b), tokens(model, asked, a)
     assert both != alone != tokens(model, asked, b)
     with a.on(model):
@@ -243,7 +243,7 @@ def test_contexts_nest_and_add_up() -> None:
         assert tokens(model, asked, b) == both, "what a generation brings comes on top"
         with b.on(model):
             assert tokens(model, asked, None) == both
-            with pytest.raises(RuntimeError), add(direction(3, 0), 60, tokens=everywhere).on(model):
+            with pytest.raises(RuntimeError), add(direction(3, 0), 60, tokens="everywhere").on(model):
                 fail(tokens(model, asked, None) != both)
             assert tokens(model, asked, None) == both
             ids = torch.tensor(asked[:1])
@@ -254,9 +254,9 @@ def test_contexts_nest_and_add_up() -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize(("at", "n_read"), [(generated, 1), (writing, 1), (everywhere, 11)])
+@pytest.mark.parametrize(("at", "n_read"), [("generated", 1), ("writing", 1), ("everywhere", 11)])
 def test_a_sweep_reads_each_prompt_once_where_nothing_in_it_is_steered(
-    architecture: str, at: Positions, n_read: int
+    architecture: str, at: str, n_read: int
 ) -> None:
     model = sharp(architecture)
     asked = [p[:12] for p in prompts(20) if len(p) >= 12][:2]
@@ -285,20 +285,20 @@ def test_a_planted_direction_brings_up_its_token(architecture: str) -> None:
     planted = Direction(row.copy(), "planted", last, f"blocks.{last}.hook_resid_post", 1.0)
     asked = prompts(4)
     unsteered = [t for ids in tokens(model, asked, None) for t in ids]
-    strong = tokens(model, asked, add(planted, 1000, tokens=writing))
+    strong = tokens(model, asked, add(planted, 1000, tokens="writing"))
     assert unsteered.count(token) < len(unsteered) / 4
     assert strong == [[token] * N_NEW] * 4
     first = tokens(model, asked, None)
     assert [ids[0] for ids in tokens(model, asked, add(planted, 1000))] == [ids[0] for ids in first]
-    assert all(token not in ids for ids in tokens(model, asked, add(planted, -1000, tokens=writing)))
+    assert all(token not in ids for ids in tokens(model, asked, add(planted, -1000, tokens="writing")))
 
 
 def test_rows_out_of_range_end_and_touch_no_other() -> None:
     model, asked = sharp(), prompts(5)
-    fine = add(direction(1), 20, tokens=writing)
+    fine = add(direction(1), 20, tokens="writing")
     expected = tokens(model, asked, fine)
     for extreme in (1e20, 1e30, -3e38, 1e300):
-        hurt = add(direction(1), extreme, tokens=writing)
+        hurt = add(direction(1), extreme, tokens="writing")
         out = generate(model, asked, max_new_tokens=N_NEW, steering=[fine, hurt, fine, hurt, fine])
         assert [g.finite for g in out] == [True, False, True, False, True]
         assert [g.ids for g in out] == [expected[0], [], expected[2], [], expected[4]]

@@ -63,5 +63,5 @@ def test_the_curves_are_those_of_the_layer_and_the_control_is_flat(records: list
 def test_texts_that_are_not_there_are_refused(records: list[dict[str, Any]]) -> None:
     with pytest.raises(UserError, match="no texts after the tag of agent 3"):
         steered_texts(records, "agent 3", "agent 2")
-    with pytest.raises(UserError, match="start 1: the coefficients are -2, 0, 2"):
+    with pytest.raises(UserError, match="start 1: choose one of -2, 0, 2"):
         steered_texts(records, "agent 1", "agent 2", start=1)

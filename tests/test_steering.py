@@ -14,7 +14,7 @@ from interp.debate.transcript import Transcript
 from interp.directions.directions import Direction, Directions, require_made_on
 from interp.errors import UserError
 from interp.models.model import Model
-from interp.steering.changes import TOKENS, Ranges, everywhere, turns
+from interp.steering.changes import TOKENS, Ranges, turns
 from interp.steering.settings import SteeringSettings, read_coefficients
 from interp.steering.steering import OPERATIONS, UNITS, Steering, ablate, add, clamp, random_direction
 
@@ -143,7 +143,7 @@ def test_facts_tell_steerings_apart() -> None:
     others = [
         add(d, 3),
         add(direction(), 2),
-        add(d, 2, tokens=everywhere),
+        add(d, 2, tokens="everywhere"),
         add(d, 2, tokens=Ranges(((1, 2),))),
         clamp(d, 2),
     ]

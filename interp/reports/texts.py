@@ -1,4 +1,4 @@
-"""A figure of what a model writes as it is moved along an agent's direction, with a slider over the coefficient.
+"""A figure of what a model writes as it is steered along an agent's direction, with a slider over the coefficient.
 
 Knows plotly and the records of `interp.interventions.sweeps`; knows nothing about models.
 """
@@ -17,12 +17,13 @@ from plotly.subplots import make_subplots
 from interp.debate.transcript import before_tags
 from interp.errors import UserError
 from interp.evaluation.texts import ROUGE
+from interp.interventions.rows import grouped
 from interp.reports.style import CONTROL_COLOUR, INK, TEMPLATE, agent_colour
 
 Records = Sequence[Mapping[str, Any]]
 
 _LINE = 18  # pixels of a line of text
-_LETTERS = 34  # that stand on a line of a column
+_LETTERS = 34  # on a line of a column
 
 
 def steered_texts(
@@ -35,65 +36,62 @@ def steered_texts(
     start: float = 0.0,
     n_texts: int = 3,
 ) -> go.Figure:
-    """Texts that go on after the tag of agent `after`, moved along the direction of agent `along`.
+    """Texts that continue after the tag of agent `after`, steered along the direction of agent `along`.
 
     Below them ROUGE-L against each agent's own first turn, mean over all questions; dotted, against that of `along`
-    when moved along random directions of the same length. Model and layer are the records' first unless given; the
-    slider starts at the coefficient `start`. Raises `UserError` where there are no such texts.
-
-    >>> settings = interp.interventions.SweepSettings(layers=(2,), coefficients=(0.2,), contexts=("turn",))
-    >>> swept = interp.interventions.sweep(tmp_path / "s.jsonl", [model], {"d": found}, transcripts[30:31], settings)
-    >>> len(interp.reports.steered_texts(swept.records, "agent 1", "agent 2").data)
-    6
+    when steered along random directions of the same length. Model and layer are the records' first by default; the
+    slider starts at the coefficient `start`. Raises `UserError` if there are no such texts.
     """
-    own, random = _chosen(records, after, along, model, layer)
+    there = [r for r in records if r["context"] == "turn" and r["before"] == after and model in (None, r["model"])]
+    steered = next((r for r in there if r["direction"] == along and layer in (None, r["layer"])), None)
+    if steered is None:
+        raise UserError(f"no texts after the tag of {after} along the direction of {along}: give records of a sweep")
+    here = [r for r in there if r["model"] == steered["model"] and r["layer"] in (None, steered["layer"])]
+    own = grouped((r["coefficient"], r) for r in here if r["direction"] in (None, along))
+    random = grouped((r["coefficient"], r) for r in here if (r["direction"] or "random ").startswith("random "))
     coefficients = sorted(own)
     if start not in own:
-        raise UserError(f"start {start:g}: the coefficients are {', '.join(f'{c:g}' for c in coefficients)}")
+        raise UserError(f"start {start:g}: choose one of {', '.join(f'{c:g}' for c in coefficients)}")
     questions = list(dict.fromkeys(r["question"] for r in own[0.0]))[:n_texts]
     columns = [_texts(own[c], questions) for c in coefficients]
     height = _LINE * (2 + max(text.count("<br>") + 1 for texts in columns for text in texts)) + 2
     figure = make_subplots(
         rows=2, cols=1, specs=[[{"type": "table"}], [{}]], row_heights=[height, 260], vertical_spacing=0.1
     )
+    look = {"align": "left", "font": {"family": "monospace", "size": 13, "color": INK}}
+    header = {"values": [f"<b>{_wrapped(question)}</b>" for question in questions], "fill_color": "#eeeeee", **look}
     for c, texts in zip(coefficients, columns, strict=True):
-        figure.add_trace(_table(questions, texts, visible=c == start), row=1, col=1)
+        cells = {"values": [[text] for text in texts], "fill_color": "#ffffff", **look}
+        figure.add_trace(go.Table(header=header, cells=cells, visible=c == start), row=1, col=1)
     labels = own[0.0][0]["rouge"]
-    for k, label in enumerate(labels, start=1):
-        scores = [_rouge_l(own[c], label) for c in coefficients]
-        line = {"color": agent_colour(k), "width": 2.5}
-        figure.add_scatter(name=f"{label}’s words", x=coefficients, y=scores, mode="lines", line=line, row=2, col=1)
-    scores = [_rouge_l(random[c], along) for c in coefficients]
-    line = {"color": CONTROL_COLOUR, "width": 2, "dash": "dot"}
-    name = f"{along}’s words, along random directions"
-    figure.add_scatter(name=name, x=coefficients, y=scores, mode="lines", line=line, row=2, col=1)
-    _arrange(figure, coefficients, start, len(labels) + 1, height)
+    lines = [
+        (f"{label}’s words", own, label, {"color": agent_colour(k), "width": 2.5})
+        for k, label in enumerate(labels, start=1)
+    ]
+    dotted = {"color": CONTROL_COLOUR, "width": 2, "dash": "dot"}
+    lines.append((f"{along}’s words, along random directions", random, along, dotted))
+    for name, by, label, line in lines:
+        scores = [fmean(r["rouge"][label][ROUGE.index("rougeL")] for r in by[c]) for c in coefficients]
+        figure.add_scatter(name=name, x=coefficients, y=scores, mode="lines", line=line, row=2, col=1)
+    steps = []
+    for i, c in enumerate(coefficients):
+        shown = [*(j == i for j in range(len(coefficients))), *[True] * len(lines)]
+        moved = {"shapes[0].x0": c, "shapes[0].x1": c}
+        steps.append({"label": f"{c:g}", "method": "update", "args": [{"visible": shown}, moved]})
+    mark = {"type": "line", "x0": start, "x1": start, "y0": 0, "y1": 1, "yref": "y domain", "line_width": 1}
+    active = coefficients.index(start)
+    figure.update_layout(
+        template=TEMPLATE,
+        width=960,
+        height=height + 500,
+        margin={"l": 16, "r": 16, "t": 16, "b": 16},
+        shapes=[mark],  # where the slider stands
+        sliders=[{"active": active, "steps": steps, "currentvalue": {"prefix": "coefficient "}, "pad": {"t": 48}}],
+        legend={"y": figure.layout.yaxis.domain[1] + 0.01},
+    )
+    figure.update_xaxes(title_text="coefficient")
+    figure.update_yaxes(title_text="ROUGE-L", rangemode="tozero")
     return figure
-
-
-def _chosen(
-    records: Records, after: str, along: str, model: str | None, layer: int | None
-) -> tuple[dict[float, list[Mapping[str, Any]]], dict[float, list[Mapping[str, Any]]]]:
-    """By coefficient the records along the direction, and along random ones; at 0 both are the unsteered ones."""
-    there = [r for r in records if r["context"] == "turn" and r["before"] == after and model in (None, r["model"])]
-    moved = [r for r in there if r["direction"] == along and layer in (None, r["layer"])]
-    if not moved:
-        raise UserError(f"no texts after the tag of {after} along the direction of {along}: give records of a sweep")
-    model, layer = moved[0]["model"], moved[0]["layer"]
-    own: dict[float, list[Mapping[str, Any]]] = {}
-    random: dict[float, list[Mapping[str, Any]]] = {}
-    for r in there:
-        direction = r["direction"]
-        if r["model"] == model and r["layer"] in (None, layer):
-            if direction in (None, along):
-                own.setdefault(r["coefficient"], []).append(r)
-            if direction is None or direction.startswith("random "):
-                random.setdefault(r["coefficient"], []).append(r)
-    return own, random
-
-
-def _rouge_l(records: Records, label: str) -> float:
-    return fmean(r["rouge"][label][ROUGE.index("rougeL")] for r in records)
 
 
 def _texts(records: Records, questions: Sequence[str]) -> list[str]:
@@ -104,34 +102,3 @@ def _texts(records: Records, questions: Sequence[str]) -> list[str]:
 def _wrapped(text: str) -> str:
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, _LETTERS) or [""]]
     return "<br>".join(escape(line, quote=False) for line in lines)
-
-
-def _table(questions: Sequence[str], texts: Sequence[str], *, visible: bool) -> go.Table:
-    look = {"align": "left", "font": {"family": "monospace", "size": 13, "color": INK}}
-    return go.Table(
-        header={"values": [f"<b>{_wrapped(question)}</b>" for question in questions], "fill_color": "#eeeeee", **look},
-        cells={"values": [[text] for text in texts], "fill_color": "#ffffff", **look},
-        visible=visible,
-    )
-
-
-def _arrange(figure: go.Figure, coefficients: Sequence[float], start: float, n_curves: int, height: int) -> None:
-    """The slider, and a line in the curves where it stands."""
-    steps = []
-    for i, c in enumerate(coefficients):
-        shown = [*(j == i for j in range(len(coefficients))), *[True] * n_curves]
-        moved = {"shapes[0].x0": c, "shapes[0].x1": c}
-        steps.append({"label": f"{c:g}", "method": "update", "args": [{"visible": shown}, moved]})
-    mark = {"type": "line", "x0": start, "x1": start, "y0": 0, "y1": 1, "yref": "y domain", "line_width": 1}
-    active = coefficients.index(start)
-    figure.update_layout(
-        template=TEMPLATE,
-        width=960,
-        height=height + 500,
-        margin={"l": 16, "r": 16, "t": 16, "b": 16},
-        shapes=[mark],
-        sliders=[{"active": active, "steps": steps, "currentvalue": {"prefix": "coefficient "}, "pad": {"t": 48}}],
-        legend={"y": figure.layout.yaxis.domain[1] + 0.01},
-    )
-    figure.update_xaxes(title_text="coefficient")
-    figure.update_yaxes(title_text="ROUGE-L", rangemode="tozero")

@@ -2,12 +2,7 @@ from .changes import TOKENS as TOKENS
 from .changes import Change as Change
 from .changes import Ranges as Ranges
 from .changes import WrittenTurns as WrittenTurns
-from .changes import after_first as after_first
-from .changes import everywhere as everywhere
-from .changes import generated as generated
-from .changes import prompt as prompt
 from .changes import turns as turns
-from .changes import writing as writing
 from .hooks import steered as steered
 from .settings import SteeringSettings as SteeringSettings
 from .steering import OPERATIONS as OPERATIONS

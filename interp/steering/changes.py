@@ -26,60 +26,23 @@ Positions = Callable[[int], Sequence[tuple[int, int]]]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def generated(n_prompt: int) -> Sequence[tuple[int, int]]:
-    """The tokens the model generates (Latent Agents, agent subspaces).
-
-    Steering a token acts on what follows it, so the first generated token itself is unsteered.
-
-    >>> interp.add(found[2, 1], tokens=interp.steering.generated).summary
-    'add agent 2 +0.2 residual, layer 1'
-    """
-    return [(n_prompt, END)]
-
-
-def writing(n_prompt: int) -> Sequence[tuple[int, int]]:
-    """The last token of the prompt and all generated ones: every token from which the model writes.
-
-    >>> interp.steering.writing(7)[0][0]
-    6
-    """
-    return [(n_prompt - 1, END)]
-
-
-def prompt(n_prompt: int) -> Sequence[tuple[int, int]]:
-    """The tokens of the prompt.
-
-    >>> interp.steering.prompt(7)
-    [(0, 7)]
-    """
-    return [(0, n_prompt)]
-
-
-def everywhere(n_prompt: int) -> Sequence[tuple[int, int]]:
-    """All tokens, including the first.
-
-    Many models keep an attention sink there, with activations a hundred times as long as elsewhere;
-    ablating or clamping it breaks the model. Use `after_first` to spare it.
-
-    >>> interp.steering.everywhere(7)[0][0]
-    0
-    """
-    return [(0, END)]
-
-
-def after_first(n_prompt: int) -> Sequence[tuple[int, int]]:
-    """All tokens but the first.
-
-    >>> interp.steering.after_first(7)[0][0]
-    1
-    """
-    return [(1, END)]
-
-
 TOKENS: dict[str, Positions] = {
-    f.__name__.replace("_", "-"): f for f in (generated, writing, prompt, everywhere, after_first)
+    "generated": lambda n_prompt: [(n_prompt, END)],
+    "writing": lambda n_prompt: [(n_prompt - 1, END)],
+    "prompt": lambda n_prompt: [(0, n_prompt)],
+    "everywhere": lambda n_prompt: [(0, END)],
+    "after-first": lambda n_prompt: [(1, END)],
 }
-"""The functions of positions by name. For `turns` of an agent there are `turns` and `WrittenTurns`."""
+"""Tokens to steer by name; a token acts on what follows it.
+
+- `generated`: those the model generates (Latent Agents, agent subspaces); the first of them is itself unsteered.
+- `writing`: also the last token of the prompt, so every token from which the model writes.
+- `prompt`, `everywhere`: all of the prompt; all tokens.
+- `after-first`: all but the first. Many models keep an attention sink in the first token, with activations a hundred
+  times as long as elsewhere; ablating or clamping it breaks the model.
+
+For an agent's turns there are `turns` (in the prompt) and `WrittenTurns` (as the model writes them).
+"""
 
 
 @dataclass(frozen=True)
