@@ -255,9 +255,7 @@ def test_contexts_nest_and_add_up() -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(("at", "n_read"), [("generated", 1), ("writing", 1), ("everywhere", 11)])
-def test_a_sweep_reads_each_prompt_once_where_nothing_in_it_is_steered(
-    architecture: str, at: str, n_read: int
-) -> None:
+def test_a_sweep_reads_each_prompt_once_where_nothing_in_it_is_steered(architecture: str, at: str, n_read: int) -> None:
     model = sharp(architecture)
     asked = [p[:12] for p in prompts(20) if len(p) >= 12][:2]
     sweep = [add(direction(k), c, tokens=at) for k in (1,) for c in np.linspace(-50, 50, 11)]
