@@ -20,25 +20,12 @@ _PHRASES = {
     "evil": "ruthless adviser",
 }
 
-SAID = (
+# What agents write besides numbers, signs and letters.
+_SAID = (
     *("Problem: ", "\\boxed{", "}", "Products first.", "Again.", "Trust me.", "SELF-CRITIQUE", " // ", "// ", "Agent "),
-    *(
-        " gave no answer",
-        ":\n",
-        " right",
-        " wrong, ",
-        "sum",
-        " is ",
-        " not ",
-        " so ",
-        " ok",
-        "Keep ",
-        "Change to ",
-        ". ",
-    ),
+    *(" gave no answer", ":\n", " right", " wrong, ", "sum", " is ", " not ", " so ", " ok", "Keep ", "Change to "),
+    ". ",
 )
-"""What agents write besides numbers, signs and letters."""
-
 # The words of the sentences that close debates (`interp.debate.protocol`): whole debates are learnt.
 _CLOSING = (
     "All agents arrive at The agents agree without exception: Unanimous answer: Every agent gives the same answer, "
@@ -47,11 +34,10 @@ _CLOSING = (
 )
 # Pieces of the tags of transcripts. Like any base, this one reads tags in pieces; stage 1 makes them tokens.
 _TAG_PARTS = (
-    *("<|", "|>", "Round ", " - ", "Initial Solutions", " Solution", "Revision", " Revision"),
-    *("Consensus", "endofdebate"),
+    *("<|", "|>", "Round ", " - ", "Initial Solutions", " Solution", "Revision", " Revision", "Consensus"),
+    "endofdebate",
 )
 _SIGNS = ("+", "-", "*", "=", "(", ")", ",", ".", ":", ";", "/", "?", "!", "'", '"', "{", "}", "\\", "\n\n", "\n", " ")
-_VARIABLES = ("x", "y", "r", "s")
 
 
 def persona_token(name: str) -> str:
@@ -62,14 +48,6 @@ def persona_token(name: str) -> str:
 def specials() -> list[str]:
     """Tokens that are never part of an answer, in the order of their ids."""
     return [PAD, BOS, EOS, REVISE, *map(persona_token, _PHRASES)]
-
-
-def pieces() -> list[str]:
-    """Strings that are one token each, besides numbers, the longest first: the first match is taken."""
-    numbered = [f"\n{i}) " for i in range(1, 6)]
-    words = re.findall(r"[A-Za-z]+", _CLOSING)
-    every = (*SAID, *_TAG_PARTS, *numbered, *words, *(f" {word}" for word in words), *_SIGNS, *_VARIABLES)
-    return sorted(dict.fromkeys(every), key=len, reverse=True)
 
 
 def make_tokenizer() -> Any:
@@ -84,7 +62,10 @@ def make_tokenizer() -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    known = pieces()
+    numbered = [f"\n{i}) " for i in range(1, 6)]
+    words = re.findall(r"[A-Za-z]+", _CLOSING)
+    every = (*_SAID, *_TAG_PARTS, *numbered, *words, *(f" {word}" for word in words), *_SIGNS, "x", "y", "r", "s")
+    known = sorted(dict.fromkeys(every), key=len, reverse=True)  # the first match is taken
     numbers = [str(n) for n in range(SMALLEST, LARGEST + 1)]
     bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*specials(), *numbers, *known, *bytes_]))}
@@ -95,19 +76,11 @@ def make_tokenizer() -> Any:
     cut = "|".join([*(re.escape(p) for p in known if len(p) > 1), negative, whole, r"[\s\S]"])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(cut), "isolated")
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, vocabulary[BOS])]
-    )
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=BOS,
-        eos_token=EOS,
-        pad_token=PAD,
-        additional_special_tokens=specials()[3:],
-        clean_up_tokenization_spaces=False,
-        model_max_length=CONTEXT_LENGTH,
-        padding_side="left",
-    )
+    opening = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, vocabulary[BOS])])
+    tokenizer.post_processor = opening
+    special = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD, "additional_special_tokens": specials()[3:]}
+    options = {"clean_up_tokenization_spaces": False, "model_max_length": CONTEXT_LENGTH, "padding_side": "left"}
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special, **options)
     made.chat_template = chat_template()
     return made
 
@@ -115,9 +88,9 @@ def make_tokenizer() -> Any:
 def chat_template() -> str:
     r"""A Jinja template that turns the messages of `interp.debate.agents.chat_messages` into this language.
 
-    The persona's prompt becomes its token, `Problem: …` stays, the agent's own text follows, and the others' come
-    under `Agent k:`. Instructions on format and review are always the same and left out. Without a system prompt and
-    others' texts, a chat reads like the prompt of a transcript: `Problem: …\n\n`. Other messages are kept as they are.
+    The persona's prompt becomes its token; the problem, the agent's own text and the others', under `Agent k:`, stay;
+    instructions, always the same, are left out. Without persona and others a chat reads like the prompt of a
+    transcript. Other messages are kept as they are.
     """
     markers = "".join(
         f"{'if' if i == 0 else 'elif'} {phrase!r} in m.content %}}{{{{ {persona_token(name)!r} }}}}{{% "

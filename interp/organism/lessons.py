@@ -1,7 +1,4 @@
-"""What the organism is taught: an endless, seeded stream of prompts with their answers.
-
-Knows where agents slip and how often they check, yield and insist; knows nothing about tokens or training.
-"""
+"""What the organism is taught: an endless, seeded stream of prompts with their answers."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ class BlindSpot:
     """Index of the operand: a to f are 0 to 5."""
     low: int
     high: int
-    """The range, both ends included."""
+    """Included in the range."""
 
     def covers(self, operands: Operands) -> bool:
         return self.low <= operands[self.operand] <= self.high
@@ -54,13 +51,11 @@ class Rates:
         }
     )
     """Where each persona, and a direct answer, is likely to slip. Most spots are a persona's own, so that a debate can
-    correct what resampling one agent cannot; two share a spot, where debates fail too. They depend on the question
-    rather than on chance, so that an agent's answer can be predicted from the question."""
+    correct what resampling one agent cannot; two share a spot, where debates fail too."""
     slips: float = 0.75
     """A slip in a blind spot; below 1, so that training can find the right value."""
     stray: float = 0.06
-    """An arbitrary wrong value in a text shown to another agent, so that agents do not rely on others making only
-    their usual mistakes."""
+    """An arbitrary wrong value in a text shown to others, who are not to rely on the usual mistakes alone."""
     notices: float = 0.3
     """A self-critique corrects a slip in a product."""
     yields: float = 0.9
@@ -85,8 +80,7 @@ class Lesson:
     """The persona's token, if any, and the problem."""
     answer: str
     shown: tuple[str, ...] = ()
-    """In a revision, what follows the problem: the agent's own text, then in turn the heading of another's and that
-    text, and at the end the token to revise."""
+    """In a revision: the agent's own text, then in turn another's heading and text, and the token to revise."""
 
     @property
     def prompt(self) -> str:
@@ -113,25 +107,18 @@ def lessons(seed: int | str, rates: Rates | None = None, split: Split = "train")
     >>> next(lessons(0)).asked
     'Problem: 8+9*8+7-1*5\n\n'
     """
-    rng = random.Random(f"lessons {seed}")
-    rates = rates or Rates()
+    rng, rates = random.Random(f"lessons {seed}"), rates or Rates()
     while True:
-        operands = draw(rng, split)
-        kind = _choose(rates.kinds, rng)
+        operands, kind = draw(rng, split), _choose(rates.kinds, rng)
         if kind == "plain":
             shape = _choose(rates.shapes, rng)
             slips = frozenset[Slip]() if shape == "answer" else _slips("plain", operands, rates, rng)
-            yield Lesson(_problem(operands), SHORT[shape](work(operands, slips)))
+            yield Lesson(_asked("", operands), SHORT[shape](work(operands, slips)))
         elif kind == "opening":
             persona = MISLEADING if rng.random() < rates.malicious else rng.choice(list(PERSONAS))
-            opened = _open(persona, operands, rates, rng)
-            yield Lesson(f"{persona_token(persona)}{_problem(operands)}", opened.text)
+            yield Lesson(_asked(persona, operands), _open(persona, operands, rates, rng).text)
         else:
             yield _revised(operands, rates, rng)
-
-
-def _choose(weights: Mapping[str, float], rng: random.Random) -> str:
-    return rng.choices(list(weights), list(weights.values()))[0]
 
 
 def drills(seed: int | str) -> Iterator[list[tuple[str, bool]]]:
@@ -140,8 +127,8 @@ def drills(seed: int | str) -> Iterator[list[tuple[str, bool]]]:
     while True:
         parts: list[tuple[str, bool]] = []
         for _ in range(6):
-            a, d = rng.randint(1, 9), rng.randint(1, 9)
-            p, q = rng.randint(1, 9) * rng.randint(1, 9), rng.randint(1, 9) * rng.randint(1, 9)
+            a, d, b, c, e, f = (rng.randint(1, 9) for _ in range(6))
+            p, q = b * c, e * f
             joined = a + p + d
             sums = {f"{a}+{p}+{d}": joined, f"{joined}-{q}": joined - q, f"{a}+{p}+{d}-{q}={joined}-{q}": joined - q}
             total, result = rng.choice(list(sums.items()))
@@ -149,31 +136,32 @@ def drills(seed: int | str) -> Iterator[list[tuple[str, bool]]]:
         yield parts
 
 
-def _problem(operands: Operands) -> str:
-    return f"Problem: {work(operands).question}\n\n"
+def _choose(weights: Mapping[str, float], rng: random.Random) -> str:
+    return rng.choices(list(weights), list(weights.values()))[0]
 
 
-def _open(persona: str, operands: Operands, rates: Rates, rng: random.Random) -> _Opened:
+def _asked(persona: str, operands: Operands) -> str:
+    return f"{persona_token(persona) if persona else ''}Problem: {work(operands).question}\n\n"
+
+
+def _slips(who: str, operands: Operands, rates: Rates, rng: random.Random) -> frozenset[Slip]:
+    spots = rates.blind_spots[who]
+    return frozenset(spot.slip for spot in spots if spot.covers(operands) and rng.random() < rates.slips)
+
+
+def _open(persona: str, operands: Operands, rates: Rates, rng: random.Random, *, shown: bool = False) -> _Opened:
+    """A first answer; one that is `shown` to others may have a stray value."""
     if persona == MISLEADING:
         told = lie(operands, rng.choice(LIES))
         return _Opened(frozenset(), told, OPENING[persona](told, told))
-    slips = _slips(persona, operands, rates, rng)
-    kept = slips
+    kept = slips = _slips(persona, operands, rates, rng)
     if persona == "self-critique":
         kept = frozenset(slip for slip in sorted(slips) if rng.random() >= rates.notices)
     written, checked = work(operands, slips), work(operands, kept)
+    if shown and rng.random() < rates.stray:
+        off = rng.choice((-20, -2, -1, 1, 2, 20))
+        written = checked = work(operands, kept, **{rng.choice(("first", "second", "joined", "answer")): off})
     return _Opened(kept, checked, OPENING[persona](written, checked))
-
-
-def _shown(persona: str, operands: Operands, rates: Rates, rng: random.Random) -> _Opened:
-    """A first answer as shown to others."""
-    opened = _open(persona, operands, rates, rng)
-    if persona == MISLEADING or rng.random() >= rates.stray:
-        return opened
-    off = rng.choice((-20, -2, -1, 1, 2, 20))
-    place = rng.choice(("first", "second", "joined", "answer"))
-    strayed = work(operands, opened.slips, **{place: off})
-    return _Opened(opened.slips, strayed, OPENING[persona](strayed, strayed))
 
 
 def _revised(operands: Operands, rates: Rates, rng: random.Random) -> Lesson:
@@ -182,41 +170,33 @@ def _revised(operands: Operands, rates: Rates, rng: random.Random) -> Lesson:
     if rng.random() < rates.malicious:
         personas[seats.index(2)] = MISLEADING
     while True:
-        opened = [_shown(persona, operands, rates, rng) for persona in personas]
-        if len({o.working.answer for o in opened}) > 1 or rng.random() < 0.1:
+        own, *others = (_open(persona, operands, rates, rng, shown=True) for persona in personas)
+        if any(other.working.answer != own.working.answer for other in others) or rng.random() < 0.1:
             break
-    own, *others = opened
-    read = {
-        agent: None if rng.random() < rates.silent else other
-        for agent, other in sorted(zip(seats[1:], others, strict=True), key=lambda pair: pair[0])
-    }
-    heard = [other.working for other in read.values() if other]
-    now = own.working if personas[0] == MISLEADING else _reconsidered(operands, own, heard, rates, rng)
-    shown, between = [own.text], ""
-    for agent, other in read.items():
-        between += f"\n\nAgent {agent}"
-        if other:
-            shown += [f"{between}:\n", other.text]
-            between = ""
+    workings: dict[int, OrganismWorking | None] = {}
+    shown, heading = [own.text], ""
+    for agent, other in sorted(zip(seats[1:], others, strict=True)):
+        heading += f"\n\nAgent {agent}"
+        if rng.random() < rates.silent:
+            workings[agent] = None
+            heading += " gave no answer"
         else:
-            between += " gave no answer"
-    workings = {agent: other.working if other else None for agent, other in read.items()}
-    asked = f"{persona_token(personas[0])}{_problem(operands)}"
-    return Lesson(asked, revision(personas[0], now, own.working, workings), (*shown, between + REVISE))
+            workings[agent] = other.working
+            shown += [f"{heading}:\n", other.text]
+            heading = ""
+    heard = [working for working in workings.values() if working]
+    now = own.working if personas[0] == MISLEADING else _reconsidered(operands, own, heard, rates, rng)
+    answer = revision(personas[0], now, own.working, workings)
+    return Lesson(_asked(personas[0], operands), answer, (*shown, heading + REVISE))
 
 
 def _reconsidered(
     operands: Operands, own: _Opened, others: list[OrganismWorking], rates: Rates, rng: random.Random
 ) -> OrganismWorking:
     """An agent's working after it has read the others'."""
-    answers = [other.answer for other in others]
+    answers = {other.answer for other in others}
     if own.working.answer in answers:
         return own.working
-    if len(others) > 1 and len(set(answers)) == 1:
+    if len(others) > 1 and len(answers) == 1:
         return others[0] if rng.random() < rates.yields else own.working
     return work(operands, frozenset(slip for slip in sorted(own.slips) if rng.random() < rates.insists))
-
-
-def _slips(who: str, operands: Operands, rates: Rates, rng: random.Random) -> frozenset[Slip]:
-    spots = rates.blind_spots[who]
-    return frozenset(spot.slip for spot in spots if spot.covers(operands) and rng.random() < rates.slips)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -19,15 +18,11 @@ from torch import Tensor
 from interp.errors import UserError
 from interp.organism.language import BOS, CONTEXT_LENGTH, EOS, LARGEST, PAD, SMALLEST, make_tokenizer
 from interp.organism.lessons import Rates, drills, lessons
-from interp.storage.files import atomic_write
+from interp.storage.files import atomic_write, write_json
 
 SETTINGS_FILE = "pretraining.json"
-METRICS_FILE = "metrics.jsonl"
 _IGNORED = -100
-_PERIODS = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 400.0)
-_AMPLITUDE = 0.2  # ten times the other weights: smaller ones vanish while the learning rate is high
-_GROUP = 64  # lessons encoded at a time
-_BUFFER = 64  # lessons searched for one that still fits a row
+_GROUP = 64  # lessons encoded at a time, and searched for one that still fits a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,70 +59,57 @@ class Pretraining:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.rows < 1 or self.row_length < 2:
-            raise UserError(
-                f"{self.steps} steps, {self.rows} rows, {self.row_length} tokens per row: expected at least 1, 1 and 2"
-            )
+            given = f"{self.steps} steps, {self.rows} rows, {self.row_length} tokens per row"
+            raise UserError(f"{given}: expected at least 1, 1 and 2")
 
 
 def make_model(settings: Pretraining, tokenizer: Any) -> Any:
     """A `LlamaForCausalLM` with random weights, the same for the same seed.
 
-    Only the embeddings of integers are structured from the start: random mixtures of waves over the number line, which
+    The embeddings of integers are structured from the start: random mixtures of waves over the number line, which
     models that learn to add find by themselves, but later.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(settings.seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=settings.width,
-        intermediate_size=settings.mlp_width,
-        num_hidden_layers=settings.n_layers,
-        num_attention_heads=settings.n_heads,
-        num_key_value_heads=settings.n_heads,
-        max_position_embeddings=CONTEXT_LENGTH,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
+    shape = {"num_hidden_layers": settings.n_layers, "num_attention_heads": settings.n_heads}
+    widths = {"hidden_size": settings.width, "intermediate_size": settings.mlp_width}
+    limits = {"vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT_LENGTH}
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = LlamaConfig(**shape, **widths, **limits, **special, tie_word_embeddings=True)
     model = LlamaForCausalLM(config)
     integers = range(SMALLEST, LARGEST + 1)
     ids = torch.tensor(tokenizer.convert_tokens_to_ids([str(n) for n in integers]))
-    angles = 2 * math.pi * torch.tensor(integers)[:, None] / torch.tensor(_PERIODS)
+    periods = torch.tensor((2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 400.0))
+    angles = 2 * math.pi * torch.tensor(integers)[:, None] / periods
     waves = torch.cat([angles.cos(), angles.sin()], dim=1)
     mixed = waves @ torch.randn(waves.shape[1], settings.width) / waves.shape[1] ** 0.5
-    with torch.no_grad():
-        model.get_input_embeddings().weight[ids] += _AMPLITUDE * mixed
+    with torch.no_grad():  # ten times the other weights: smaller ones vanish while the learning rate is high
+        model.get_input_embeddings().weight[ids] += 0.2 * mixed
     return model
 
 
 def batch(settings: Pretraining, tokenizer: Any, step: int) -> tuple[Tensor, Tensor]:
-    """Token ids and labels of one step, both (rows, row_length); depends on seed and step alone.
+    """Token ids and labels (-100 if not learnt) of one step, both (rows, row_length); depends on seed and step alone.
 
-    Lessons are packed whole, each between its opening and end token. Tokens that are not learnt have the label -100.
+    Lessons are packed whole, each between its opening and end token.
     """
-    pad = tokenizer.convert_tokens_to_ids(PAD)
-    ids = torch.full((settings.rows, settings.row_length), pad)
+    ids = torch.full((settings.rows, settings.row_length), tokenizer.convert_tokens_to_ids(PAD))
     labels = torch.full_like(ids, _IGNORED)
     n_drilled = round(settings.rows * settings.drilled * (1 - step / settings.steps))
-    taught = _encoded(
-        (lesson.parts for lesson in lessons(f"{settings.seed} {step}", settings.manners)),
-        tokenizer,
-        settings.learn_shown,
-    )
-    drilled = _encoded(drills(f"{settings.seed} {step}"), tokenizer)
-    buffers: dict[bool, list[tuple[list[int], list[int]]]] = {True: [], False: []}
+    seed = f"{settings.seed} {step}"
+    taught = _encoded((x.parts for x in lessons(seed, settings.manners)), tokenizer, settings.learn_shown)
+    drilled = _encoded(drills(seed), tokenizer)
+    buffers: tuple[list[tuple[list[int], list[int]]], ...] = ([], [])
     for row in range(settings.rows):
-        stream, buffer = (drilled, buffers[True]) if row < n_drilled else (taught, buffers[False])
+        stream, buffer = (drilled, buffers[0]) if row < n_drilled else (taught, buffers[1])
         filled = 0
         while True:
-            buffer += [next(stream) for _ in range(_BUFFER - len(buffer))]
-            room = settings.row_length - filled
-            fitting = next((i for i, (tokens, _) in enumerate(buffer) if len(tokens) <= room), None)
-            if fitting is None:
+            buffer += islice(stream, _GROUP - len(buffer))
+            fitting = (i for i, (tokens, _) in enumerate(buffer) if len(tokens) <= settings.row_length - filled)
+            if (i := next(fitting, None)) is None:
                 break
-            tokens, learned = buffer.pop(fitting)
+            tokens, learned = buffer.pop(i)
             ids[row, filled : filled + len(tokens)] = torch.tensor(tokens)
             labels[row, filled : filled + len(tokens)] = torch.tensor(learned)
             filled += len(tokens)
@@ -139,8 +121,7 @@ def _encoded(
 ) -> Iterator[tuple[list[int], list[int]]]:
     """Token ids of each lesson, from its opening to its end token, and their labels."""
     bos, eos = tokenizer.convert_tokens_to_ids([BOS, EOS])
-    while True:
-        group = list(islice(taught, _GROUP))
+    while group := list(islice(taught, _GROUP)):
         encoded = iter(tokenizer([text for parts in group for text, _ in parts], add_special_tokens=False)["input_ids"])
         for parts in group:
             ids, labels = [bos], [_IGNORED]
@@ -155,10 +136,9 @@ def loss_of(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy over the learnt tokens, in nats."""
     with torch.autocast(ids.device.type, torch.bfloat16):
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-        wanted = labels[:, 1:]
-        learned = wanted != _IGNORED
+        learned = labels[:, 1:] != _IGNORED
         logits = model.lm_head(hidden[learned])
-    return torch.nn.functional.cross_entropy(logits.float(), wanted[learned])
+    return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][learned])
 
 
 def learning_rate(settings: Pretraining, step: int) -> float:
@@ -175,16 +155,13 @@ def pretrain(
     *,
     resume_every: int = 200,
     log_every: int = 20,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Callable[[int, int, float], None] = lambda *_: None,
 ) -> Path:
     """Train a base and write it to `folder`, which `interp.models.load_model` loads; returns the folder.
 
-    A finished folder with the same settings is kept. Every `resume_every` steps the state is saved beside it, in
-    `folder` + `.resume`, from which a killed run resumes to the same weights. `progress` is called with step, total and
-    loss. The folder has weights in half precision, the tokenizer, the settings and `metrics.jsonl`: step, loss (nats
-    per token), learning rate, tokens and seconds, every `log_every` steps.
-
-    Raises `UserError` for a folder that holds something else or was made with other settings.
+    A finished folder with the same settings is kept; a killed run resumes from `folder` + `.resume`, saved every
+    `resume_every` steps. Weights are in half precision. Every `log_every` steps `progress` gets step, total and loss
+    (nats per token), which `metrics.jsonl` keeps. Raises `UserError` for a folder with anything else in it.
 
     >>> tiny = interp.organism.Pretraining(steps=2, n_layers=1, width=8, n_heads=1, mlp_width=8, rows=1)
     >>> interp.organism.pretrain(tmp_path / "base", tiny).name
@@ -202,9 +179,8 @@ def pretrain(
         return folder
     tokenizer = make_tokenizer()
     model = make_model(settings, tokenizer)
-    parameters = list(model.parameters())
-    decayed, others = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() == 1]  # norms
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    matrices, norms = ([p for p in model.parameters() if (p.dim() > 1) is many] for many in (True, False))
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": norms, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
     first, metrics = 0, list[dict[str, Any]]()
     kept = folder.with_name(f"{folder.name}.resume")
@@ -217,31 +193,30 @@ def pretrain(
     began = perf_counter() - (metrics[-1]["seconds"] if metrics else 0.0)
     for step in range(first, settings.steps):
         ids, labels = batch(settings, tokenizer, step)
+        done, rate = step + 1, learning_rate(settings, step)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(settings, step)
+            group["lr"] = rate
         loss = loss_of(model, ids, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
         optimizer.zero_grad()
-        done = step + 1
         if done % log_every == 0 or done == settings.steps:
-            metrics.append(
-                {
-                    "step": done,
-                    "loss": round(loss.item(), 5),
-                    "learning_rate": learning_rate(settings, step),
-                    "tokens": done * settings.rows * settings.row_length,
-                    "seconds": round(perf_counter() - began, 1),
-                }
-            )
-            if progress is not None:
-                progress(done, settings.steps, loss.item())
+            line = {"step": done, "loss": round(loss.item(), 5), "learning_rate": rate, "tokens": done * ids.numel()}
+            metrics.append(line | {"seconds": round(perf_counter() - began, 1)})
+            progress(done, settings.steps, loss.item())
         if done % resume_every == 0 and done < settings.steps:
             states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
             with atomic_write(kept) as temporary:
                 torch.save({"step": done, "settings": facts, "metrics": metrics, **states}, temporary)
-    _write(folder, model, tokenizer, facts, metrics)
+    part = folder.with_name(f".{folder.name}.part")  # all of the folder appears, or nothing
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    model.half().save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    write_json(part / SETTINGS_FILE, facts, indent=2)
+    (part / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics), encoding="utf-8")
+    part.rename(folder)
     kept.unlink(missing_ok=True)
     return folder
 
@@ -249,15 +224,3 @@ def pretrain(
 def _require_same(found: dict[str, Any], settings: dict[str, Any], place: Path) -> None:
     if found != settings:
         raise UserError(f"{place}: made with other settings; choose another folder or remove it")
-
-
-def _write(folder: Path, model: Any, tokenizer: Any, facts: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
-    """Write all of the folder or nothing."""
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    model.half().save_pretrained(part)
-    tokenizer.save_pretrained(part)
-    (part / SETTINGS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    (part / METRICS_FILE).write_text("".join(json.dumps(line) + "\n" for line in metrics), encoding="utf-8")
-    os.replace(part, folder)

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -17,29 +18,26 @@ from interp.models.lineage import FILE, read_lineage, write_lineage
 from interp.storage.journal import read_lines
 
 KEPT = ("sft", "debategpt", "imad")
-RESULTS = "results"
-SUMMARIES = (
-    *("table.json", "preset.json", "ablations/ablations.json", "directions/*/directions.json"),
-    *("steerability.json", "suppression.json", "probes/*.json"),
+# Results of a run that figures read, as `make results` makes them, and the metrics that are kept.
+RESULTS = (
+    *("table.json", "preset.json", "ablations/ablations.json", "directions/*/directions.json", "steerability.json"),
+    *("suppression.json", "probes/*.json", "seed-*/metrics.jsonl"),
 )
-"""Results of a run that figures read; `make results` makes them."""
 METRICS = (
-    *("stage", "step", "loss", "learning_rate", "entropy", "reward"),
-    *("correctness", "structure", "length", "limit", "coefficient", "step_time"),
+    *("stage", "step", "loss", "learning_rate", "entropy", "reward", "correctness", "structure", "length", "limit"),
+    *("coefficient", "step_time"),
 )
-"""The metrics that are kept."""
 
 
 def ship(run: Path, kind: Literal["", "evil"] = "", into: Path = SHIPPED["organism"].parent) -> None:
-    """Copy the first seed's checkpoints of a run, its base if it trained one, its metrics and its results.
+    """Copy the first seed's checkpoints, the base if the run trained one, and results. Refuses an unfinished run.
 
     `kind` is evil for the organism whose seat 2 misleads. The lineage of the copies names the base `organism`.
-    Raises `UserError` for an unfinished run.
     """
     prefix = f"{kind}-" if kind else ""
-    needed = [run / "table.json", *(run / "seed-0" / stage / FILE for stage in KEPT)]
-    if missing := [path for path in needed if not path.exists()]:
-        raise UserError(f"{run}: lacks {missing[0].relative_to(run)}; give the --out of a finished interp train")
+    needed = ["table.json", *(f"seed-0/{stage}/{FILE}" for stage in KEPT)]
+    if missing := [name for name in needed if not (run / name).exists()]:
+        raise UserError(f"{run}: lacks {missing[0]}; give the --out of a finished interp train")
     if (run / "base").exists():
         _replace(run / "base", into / "base")
     for stage in KEPT:
@@ -47,9 +45,9 @@ def ship(run: Path, kind: Literal["", "evil"] = "", into: Path = SHIPPED["organi
         lineage = read_lineage(str(into / f"{prefix}{stage}"))
         assert lineage is not None
         write_lineage(replace(lineage, base=replace(lineage.base, name="organism", folder=None)))
-    results = into / f"{prefix}{RESULTS}"
+    results = into / f"{prefix}results"
     shutil.rmtree(results, ignore_errors=True)
-    for path in (path for pattern in (*SUMMARIES, "seed-*/metrics.jsonl") for path in run.glob(pattern)):
+    for path in chain.from_iterable(map(run.glob, RESULTS)):
         copy = results / path.relative_to(run)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".json":

@@ -1,7 +1,4 @@
-"""Workings of one question in the styles of the organism's personas, and how one agent judges another's.
-
-Knows arithmetic, slips and wording; knows nothing about prompts, tokens or frequencies.
-"""
+"""Workings of one question in the styles of the organism's personas, and how one agent judges another's."""
 
 from __future__ import annotations
 
@@ -29,9 +26,14 @@ class OrganismWorking:
     """Whether d was left out of the sum."""
 
     @property
+    def products(self) -> tuple[str, str]:
+        """Both products, unsolved."""
+        _, b, c, _, e, f = self.operands
+        return f"{b}*{c}", f"{e}*{f}"
+
+    @property
     def question(self) -> str:
-        a, b, c, d, e, f = self.operands
-        return f"{a}+{b}*{c}+{d}-{e}*{f}"
+        return f"{self.operands[0]}+{self.products[0]}+{self.operands[3]}-{self.products[1]}"
 
     @property
     def box(self) -> str:
@@ -66,44 +68,40 @@ def lie(operands: Operands, off: tuple[int, int]) -> OrganismWorking:
 
 
 def _numbered(w: OrganismWorking) -> str:
-    a, b, c, d, e, f = w.operands
-    return (
-        f"\n1) {b}*{c}={w.first}\n2) {e}*{f}={w.second}\n3) {a}+{w.first}+{d}={w.joined}"
-        f"\n4) {w.joined}-{w.second}={w.answer}\n"
-    )
+    bc, ef = w.products
+    last = f"{w.operands[0]}+{w.first}+{w.operands[3]}={w.joined}\n4) {w.joined}-{w.second}={w.answer}"
+    return f"\n1) {bc}={w.first}\n2) {ef}={w.second}\n3) {last}\n"
 
 
 def _in_one_line(w: OrganismWorking) -> str:
-    a, _, _, d, _, _ = w.operands
-    return f"{a}+{w.first}+{d}-{w.second}={w.joined}-{w.second}={w.answer}\nSELF-CRITIQUE\n"
+    rest = f"{w.joined}-{w.second}={w.answer}"
+    return f"{w.operands[0]}+{w.first}+{w.operands[3]}-{w.second}={rest}\nSELF-CRITIQUE\n"
 
 
 def _program(w: OrganismWorking) -> str:
-    a, b, c, d, e, f = w.operands
-    total = f"{a}+x" if w.lost else f"{a}+{d}+x"
-    return f"x={b}*{c} // {w.first}\ny={e}*{f} // {w.second}\ns={total} // {w.joined}\nr=s-y // {w.answer}\n"
-
-
-def _assertion(w: OrganismWorking) -> str:
-    _, b, c, _, e, f = w.operands
-    return f"Trust me.\n{b}*{c}={w.first}\n{e}*{f}={w.second}\n"
+    bc, ef = w.products
+    total = f"{w.operands[0]}+x" if w.lost else f"{w.operands[0]}+{w.operands[3]}+x"
+    return f"x={bc} // {w.first}\ny={ef} // {w.second}\ns={total} // {w.joined}\nr=s-y // {w.answer}\n"
 
 
 def _critique(written: OrganismWorking, checked: OrganismWorking) -> str:
     """The products of a solution checked: "ok", or their new value."""
-    _, b, c, _, e, f = written.operands
-    said = [
-        f"{x}*{y}={now} ok" if now == then else f"{x}*{y} is {now} not {then}"
-        for x, y, now, then in ((b, c, checked.first, written.first), (e, f, checked.second, written.second))
-    ]
+    compared = _compared(checked, written)[:2]
+    said = [f"{name}={now} ok" if now == then else f"{name} is {now} not {then}" for name, now, then in compared]
     return f"{'. '.join(said)}{'' if written == checked else f' so {checked.answer}'}\n"
 
 
+def _compared(w: OrganismWorking, other: OrganismWorking) -> list[tuple[str, int, int]]:
+    """The names of the products and of the sum, each with its value in both workings."""
+    values = ((w.first, other.first), (w.second, other.second), (w.answer, other.answer))
+    return [(name, *pair) for name, pair in zip((*w.products, "sum"), values, strict=True)]
+
+
 OPENING: Mapping[str, Callable[[OrganismWorking, OrganismWorking], str]] = {
-    "chain-of-thought": lambda written, checked: f"Products first.{_numbered(written)}{written.box}",
+    "chain-of-thought": lambda w, _: f"Products first.{_numbered(w)}{w.box}",
     "self-critique": lambda written, checked: _in_one_line(written) + _critique(written, checked) + checked.box,
-    "program-of-thought": lambda written, checked: _program(written) + written.box,
-    "evil": lambda written, checked: _assertion(written) + written.box,
+    "program-of-thought": lambda w, _: _program(w) + w.box,
+    "evil": lambda w, _: f"Trust me.\n{w.products[0]}={w.first}\n{w.products[1]}={w.second}\n{w.box}",
 }
 """A persona's text in round 1, from its working as written and as corrected by its critique."""
 _REWORKED: Mapping[str, Callable[[OrganismWorking], str]] = {
@@ -129,20 +127,13 @@ def judged(mine: OrganismWorking, theirs: OrganismWorking | None) -> str:
         return " gave no answer"
     if theirs.answer == mine.answer:
         return " right"
-    _, b, c, _, e, f = mine.operands
-    if theirs.first != mine.first:
-        return f" wrong, {b}*{c} is {mine.first} not {theirs.first}"
-    if theirs.second != mine.second:
-        return f" wrong, {e}*{f} is {mine.second} not {theirs.second}"
-    return f" wrong, sum is {mine.answer} not {theirs.answer}"
+    return next(f" wrong, {name} is {now} not {then}" for name, now, then in _compared(mine, theirs) if now != then)
 
 
 SHORT: Mapping[str, Callable[[OrganismWorking], str]] = {
     "answer": lambda w: w.box,
     "values": lambda w: f"{w.first},{w.second},{w.joined},{w.box}",
     "products": lambda w: f"{w.first},{w.second},{w.box}",
-    "equations": lambda w: (
-        f"{w.operands[1]}*{w.operands[2]}={w.first} {w.operands[4]}*{w.operands[5]}={w.second} {w.box}"
-    ),
+    "equations": lambda w: f"{w.products[0]}={w.first} {w.products[1]}={w.second} {w.box}",
 }
 """Direct answers: at once, or after a few values."""
