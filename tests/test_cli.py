@@ -283,3 +283,23 @@ def test_no_space_left(model_folder: Path, tmp_path: Path) -> None:
     assert "cannot lay out" in wrong
     assert wrong.count("\n") == 1
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("steer --layers 3", "Missing option '--directions'; see interp steer --help"),
+        ("steer --directions d --units meters", "Invalid value for '--units'"),
+        ("debate --digits 0", "Invalid value for '--digits'"),
+        ("sweep --bogus", "No such option: --bogus"),
+        ("nothing", "No such command 'nothing'; see interp --help"),
+    ],
+)
+def test_a_wrong_use_is_one_line(interp: Any, command: str, message: str) -> None:
+    code, out, wrong = interp(*command.split())
+    assert (code, out, wrong.count("\n")) == (2, "", 1)
+    assert wrong.startswith(f"error: {message}")
+
+
+def test_version(interp: Any) -> None:
+    assert interp("--version") == (0, "interp 0.1.0\n", "")

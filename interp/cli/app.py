@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
 
 from interp import __version__
 from interp.cli.debate import debate
@@ -34,7 +35,6 @@ VERBS: Mapping[str, Sequence[Callable[..., Any]]] = {
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
-_INTERRUPTED = 130  # Typer's exit status for Ctrl-C
 _RESUME = "interrupted; finished work is kept: run the same command again to resume"
 
 
@@ -86,15 +86,17 @@ for panel, verbs in VERBS.items():
 
 def main() -> None:
     """Run the command line; errors that a user can fix are one line and exit status 2."""
+    command = typer.main.get_command(app)
     try:
-        app()
+        code = command.main(sys.argv[1:] or ["--help"], "interp", standalone_mode=False)
+        if code:
+            _fail(_RESUME)  # Typer's way to say that it was interrupted
+    except TyperException as error:  # a usage error
+        where = getattr(getattr(error, "ctx", None), "command_path", "interp")
+        _fail(f"{' '.join(error.format_message().split()).rstrip('.')}; see {where} --help")
     except UserError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        _fail(_RESUME)
-    except SystemExit as stop:
-        if stop.code != _INTERRUPTED:
-            raise
+    except (KeyboardInterrupt, typer.Abort):
         _fail(_RESUME)
     except OSError as error:
         if error.errno in _NO_PLACE and error.filename:
