@@ -1,8 +1,4 @@
-"""The one exception that the user can fix.
-
-Knows nothing about where it is raised. `interp.cli` prints its message as one line and exits with status 2; any other
-exception is a bug and keeps its traceback.
-"""
+"""The one exception that the user can fix; any other is a bug and keeps its traceback."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """What was given, what is wrong with it and what to do, in one line.
+    """What was given, what is wrong with it and what to do, in one line; the command line exits with status 2.
 
     >>> raise interp.UserError("layer 40: organism has layers 0 to 3")
     Traceback (most recent call last):

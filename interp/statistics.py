@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import ndtri
 
-N_RESAMPLES = 2000
 _Z = float(ndtri(0.975))
 
 
@@ -31,9 +30,8 @@ class Interval:
 def accuracy(correct: Float[np.ndarray, "run question"]) -> Interval:
     """The share of right answers over all runs and questions.
 
-    One run has Wilson's interval (1927). Several have Wald's interval of the questions' means after two questions
-    that are always right and two that never are were added (after Agresti and Coull, 1998), so that repeated runs on
-    the same questions narrow it only as much as they should.
+    One run has Wilson's interval (1927). Several have Wald's interval of the questions' means, with two questions added
+    that are always right and two that never are (after Agresti and Coull, 1998): runs on one question are dependent.
 
     >>> found = accuracy(np.array([[1.0, 1.0, 0.0, 1.0]]))
     >>> f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
@@ -46,9 +44,7 @@ def accuracy(correct: Float[np.ndarray, "run question"]) -> Interval:
         centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
         half = _Z / (1 + _Z**2 / n) * (p * (1 - p) / n + _Z**2 / (4 * n**2)) ** 0.5
     else:
-        adjusted = np.append(by_question, [1.0, 1.0, 0.0, 0.0])
-        centre = float(adjusted.mean())
-        half = _Z * float(adjusted.std()) / len(adjusted) ** 0.5
+        centre, half = _wald(np.append(by_question, [1.0, 1.0, 0.0, 0.0]))
     return Interval(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
 
 
@@ -69,10 +65,9 @@ class PairedTest:
 def paired_test(first: Float[np.ndarray, "run question"], second: Float[np.ndarray, "run_b question"]) -> PairedTest:
     """Compare the right answers of two methods, question by question; their numbers of runs may differ.
 
-    The test flips the sign of each question's difference and computes the distribution of the sum exactly; with one
-    run on each side it is McNemar's exact test (1947). The interval is Bonett and Price's (2012): Wald's after one
-    question was added in favour of either side. With several runs, each added question differs by the root mean
-    square of the differences that are not 0.
+    The test flips the signs of the questions' differences and is exact; with one run on each side it is McNemar's
+    (1947). The interval is Bonett and Price's (2012): Wald's with one question added in favour of either side; with
+    several runs, each of these differs by the root mean square of the differences that are not 0.
 
     >>> paired_test(np.array([[1.0, 1.0, 1.0, 0.0]]), np.array([[0.0, 0.0, 1.0, 0.0]])).p
     0.5
@@ -82,17 +77,14 @@ def paired_test(first: Float[np.ndarray, "run question"], second: Float[np.ndarr
     difference = scaled / (n_first * n_second)
     differing = difference[scaled != 0]
     size = float(np.sqrt(np.mean(differing**2))) if len(differing) else 1.0
-    adjusted = np.append(difference, [size, -size])
-    half = _Z * float(adjusted.std()) / len(adjusted) ** 0.5
-    centre = float(adjusted.mean())
-    mean = float(difference.mean())
-    return PairedTest(
-        Interval(mean, max(-1.0, centre - half), min(1.0, centre + half)),
-        _sign_flip(scaled),
-        int((scaled > 0).sum()),
-        int((scaled < 0).sum()),
-        int((scaled == 0).sum()),
-    )
+    centre, half = _wald(np.append(difference, [size, -size]))
+    interval = Interval(float(difference.mean()), max(-1.0, centre - half), min(1.0, centre + half))
+    return PairedTest(interval, _sign_flip(scaled), *(int((np.sign(scaled) == sign).sum()) for sign in (1, -1, 0)))
+
+
+def _wald(values: np.ndarray) -> tuple[float, float]:
+    """The mean and half the width of its 95 % interval."""
+    return float(values.mean()), _Z * float(values.std()) / len(values) ** 0.5
 
 
 def _sign_flip(differences: Int[np.ndarray, " question"]) -> float:
@@ -104,46 +96,38 @@ def _sign_flip(differences: Int[np.ndarray, " question"]) -> float:
     sizes = np.abs(differences)
     distribution = np.ones(1)  # of the sum of the positive ones; the whole sum is 2 × that − total
     for size in sizes:
-        grown = np.zeros(len(distribution) + size)
-        grown[: len(distribution)] += distribution / 2
-        grown[size:] += distribution / 2
-        distribution = grown
-    total = int(sizes.sum())
-    sums = 2 * np.arange(total + 1) - total
+        distribution = (np.pad(distribution, (0, size)) + np.pad(distribution, (size, 0))) / 2
+    sums = 2 * np.arange(len(distribution)) - sizes.sum()
     return min(1.0, float(distribution[np.abs(sums) >= abs(int(differences.sum()))].sum()))
 
 
-def resampled(values: Float[np.ndarray, " question"], seed: int = 0, resamples: int = N_RESAMPLES) -> Interval:
+def resampled(values: Float[np.ndarray, " question"], seed: int = 0) -> Interval:
     """The mean over questions with its bootstrap interval (percentiles)."""
-    return Interval.of(values.mean(), values[draws(len(values), seed, resamples)].mean(axis=1))
+    return Interval.of(values.mean(), values[_draws(len(values), seed)].mean(axis=1))
 
 
 def relative_gain(
-    first: Float[np.ndarray, " question"],
-    second: Float[np.ndarray, " question"],
-    seed: int = 0,
-    resamples: int = N_RESAMPLES,
+    first: Float[np.ndarray, " question"], second: Float[np.ndarray, " question"], seed: int = 0
 ) -> Interval:
     """By how much the first mean exceeds the second, as a share of the second: 0.154 is +15.4 %.
 
     Both hold the same questions in the same order, which are resampled together.
     """
-    drawn = draws(len(first), seed, resamples)
+    drawn = _draws(len(first), seed)
     with np.errstate(divide="ignore", invalid="ignore"):  # NaN or infinite if the second mean is 0
         ratios = first[drawn].mean(axis=1) / second[drawn].mean(axis=1) - 1
-        mean = first.mean() / second.mean() - 1
-    return Interval.of(mean, ratios)
+        return Interval.of(first.mean() / second.mean() - 1, ratios)
 
 
-def draws(n: int, seed: int = 0, resamples: int = N_RESAMPLES) -> Int[np.ndarray, "resample question"]:
-    """Bootstrap samples of `n` questions, as indices."""
-    return np.random.default_rng(seed).integers(0, n, (resamples, n))
+def _draws(n: int, seed: int) -> Int[np.ndarray, "resample question"]:
+    """2,000 bootstrap samples of `n` questions, as indices."""
+    return np.random.default_rng(seed).integers(0, n, (2000, n))
 
 
 @lru_cache(maxsize=8)
-def weights(n: int, seed: int = 0, resamples: int = N_RESAMPLES) -> Float[np.ndarray, "question resample"]:
+def weights(n: int, seed: int = 0) -> Float[np.ndarray, "question resample"]:
     """The same samples as weights: each column sums to 1."""
-    return np.stack([np.bincount(draw, minlength=n) for draw in draws(n, seed, resamples)], axis=1) / n
+    return np.stack([np.bincount(draw, minlength=n) for draw in _draws(n, seed)], axis=1) / n
 
 
 def counts(n: int, seed: int | np.random.Generator, resamples: int) -> Int[np.ndarray, "resample question"]:

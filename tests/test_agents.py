@@ -285,7 +285,7 @@ def test_an_agent_that_had_no_answer_is_shown_the_problem_again() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"max_new_tokens": 0}, "max_new_tokens 0: too small"),
+        ({"max_new_tokens": 0}, "max_new_tokens 0: out of range"),
         ({"temperature": -0.1}, "give 0"),
         ({"temperature": float("nan")}, "give 0"),
         ({"temperature": 1e-300}, "give 0"),

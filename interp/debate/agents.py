@@ -1,13 +1,10 @@
-"""What an agent is: it is shown a request and answers in text, at a cost in tokens.
-
-Knows nothing about rounds, consensus or the tags of a transcript.
-"""
+"""What an agent is: it is shown a request and answers in text, at a cost in tokens."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from interp.debate.personas import Persona
@@ -81,9 +78,8 @@ class Usage:
         usage = Usage()
         for a in answers:
             failed = {} if a.error is None else {a.error: 1}
-            details = {a.error: a.detail} if a.error is not None and a.detail else {}
-            tokens = a.input_tokens, a.output_tokens
-            usage += Usage(1, *tokens, Counter(a.failures), failed, a.cut, a.estimated, details)
+            details = {name: a.detail for name in failed if a.detail}
+            usage += Usage(1, a.input_tokens, a.output_tokens, Counter(a.failures), failed, a.cut, a.estimated, details)
         return usage
 
     def __add__(self, other: Usage) -> Usage:
@@ -97,19 +93,13 @@ class Usage:
 
     def record(self) -> dict[str, Any]:
         """All fields as JSON takes them, names in alphabetical order; `Usage(**record)` reads it back."""
-        by_name = {name: dict(sorted(getattr(self, name).items())) for name in ("failures", "unanswered", "details")}
-        return {**asdict(self), **by_name}
-
-
-COLDEST = 1e-4
-"""The lowest temperature above 0; dividing logits by much less overflows."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: dict(sorted(v.items())) if isinstance(v, Mapping) else v for name, v in values.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a model samples its texts. The defaults are the paper's (Latent Agents, benchmarks).
-
-    Raises `UserError` for values out of range.
+    """How a model samples its texts; the defaults are those of the paper's benchmarks (Latent Agents).
 
     >>> interp.debate.Sampling(temperature=0).options["max_new_tokens"]
     512
@@ -125,14 +115,15 @@ class Sampling:
     """Random seed."""
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise UserError(f"max_new_tokens {self.max_new_tokens}: too small; give at least 1")
-        if self.temperature and not COLDEST <= self.temperature < float("inf"):
-            raise UserError(f"temperature {self.temperature}: out of range; give 0 (greedy) or at least {COLDEST}")
-        if not 0 <= self.seed < 2**63:
-            raise UserError(f"seed {self.seed}: out of range; give a number from 0 to 2^63 - 1")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"top_p {self.top_p}: not a probability; give more than 0 and at most 1")
+        for name, allowed, wanted in (
+            ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
+            # dividing logits by less overflows
+            ("temperature", self.temperature == 0 or 1e-4 <= self.temperature < float("inf"), "0 or at least 0.0001"),
+            ("top_p", 0 < self.top_p <= 1, "more than 0 and at most 1"),
+            ("seed", 0 <= self.seed < 2**63, "a number from 0 to 2^63 - 1"),
+        ):
+            if not allowed:
+                raise UserError(f"{name} {getattr(self, name)}: out of range; give {wanted}")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -145,7 +136,7 @@ Keep = Callable[[int, Answer], None]
 
 
 def ignore(index: int, answer: Answer) -> None:
-    """Keeps nothing."""
+    """Keep nothing."""
 
 
 class Agent(Protocol):
@@ -157,38 +148,30 @@ class Agent(Protocol):
     @property
     def facts(self) -> dict[str, Any]:
         """What determines its answers, as JSON, for provenance."""
-        ...
 
     def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
-        """One answer per request, in order; batching must not change the texts.
-
-        A slow agent calls `keep` with each answer as soon as it has it.
-        """
-        ...
+        """One answer per request, in order, whatever the batch; a slow agent calls `keep` with each as it gets it."""
 
 
 def chat_messages(persona: Persona, request: Request) -> list[dict[str, str]]:
-    """A request as chat messages: dictionaries with `role` and `content`.
+    """A request as chat messages (`role` and `content`), with the persona's prompt as system prompt.
 
-    The persona's prompt is the system prompt. In later rounds the agent's last text is the assistant's message, and
-    the others' texts follow by number.
+    In later rounds the agent's last text is the assistant's message, and the others' texts follow by number.
     """
-    messages = [{"role": "system", "content": persona.system_prompt}] if persona.system_prompt else []
+
+    def message(role: str, *parts: str) -> dict[str, str]:
+        return {"role": role, "content": "\n\n".join(parts)}
+
+    system = [message("system", persona.system_prompt)] if persona.system_prompt else []
     problem = f"Problem: {request.question}"
+    first = message("user", problem, request.instruction)
     if not request.others and not request.own:
-        return [*messages, {"role": "user", "content": f"{problem}\n\n{request.instruction}"}]
-    shown = [
-        f"Agent {agent} wrote:\n\n{text}" if text else f"Agent {agent} gave no answer."
-        for agent, text in request.others
-    ]
+        return [*system, first]
+    others = [f"Agent {i} wrote:\n\n{text}" if text else f"Agent {i} gave no answer." for i, text in request.others]
     review = (
-        "These are the latest solutions of the other agents to the same problem. Check them, and your own, "
-        "for mistakes; then keep or correct your answer and write out your full solution. "
-        f"{request.instruction}"
+        "These are the latest solutions of the other agents to the same problem. Check them, and your own, for "
+        "mistakes; then keep or correct your answer and write out your full solution. " + request.instruction
     )
-    seen = "\n\n".join([*shown, review])
     if not request.own:
-        return [*messages, {"role": "user", "content": f"{problem}\n\n{seen}"}]
-    messages.append({"role": "user", "content": f"{problem}\n\n{request.instruction}"})
-    messages.append({"role": "assistant", "content": request.own})
-    return [*messages, {"role": "user", "content": seen}]
+        return [*system, message("user", problem, *others, review)]
+    return [*system, first, message("assistant", request.own), message("user", *others, review)]

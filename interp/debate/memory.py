@@ -18,16 +18,16 @@ class Memory:
 
     def __init__(self, lines: Lines, *, retry: bool = False) -> None:
         self.lines = lines
-        known = {record["key"]: _answer(record["answer"]) for record in lines.records}
+        known = {r["key"]: Answer(**{**r["answer"], "failures": tuple(r["answer"]["failures"])}) for r in lines.records}
         self.known = {key: answer for key, answer in known.items() if not (retry and answer.error)}
 
     def agents(self, agents: Sequence[Agent], run: int = 0) -> list[Agent]:
         """The agents, answering from memory what they answered before."""
-        return [Remembering(agent, self, f"{run}/{index}") for index, agent in enumerate(agents)]
+        return [_Remembering(agent, self, f"{run}/{index}") for index, agent in enumerate(agents)]
 
 
 @dataclass(frozen=True)
-class Remembering:
+class _Remembering:
     """An agent whose answers are kept as soon as it gives them."""
 
     agent: Agent
@@ -43,24 +43,17 @@ class Remembering:
         return self.agent.facts
 
     def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
-        keys = [_key(self.name, request) for request in requests]
+        texts = (json.dumps([self.name, asdict(request)]) for request in requests)
+        keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
         answers = {i: self.memory.known[key] for i, key in enumerate(keys) if key in self.memory.known}
         left = [i for i in range(len(requests)) if i not in answers]
 
         def received(index: int, answer: Answer) -> None:
-            self.memory.lines.append({"key": keys[left[index]], "answer": asdict(answer)})
-            answers[left[index]] = answer
+            if left[index] not in answers:
+                answers[left[index]] = answer
+                self.memory.lines.append({"key": keys[left[index]], "answer": asdict(answer)})
 
         if left:
             for index, answer in enumerate(self.agent.answer([requests[i] for i in left], received)):
-                if left[index] not in answers:
-                    received(index, answer)
+                received(index, answer)
         return [answers[i] for i in range(len(requests))]
-
-
-def _key(name: str, request: Request) -> str:
-    return hashlib.sha256(json.dumps([name, asdict(request)]).encode()).hexdigest()
-
-
-def _answer(record: dict[str, Any]) -> Answer:
-    return Answer(**{**record, "failures": tuple(record["failures"])})

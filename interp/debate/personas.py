@@ -1,7 +1,4 @@
-"""The personas that debate: names and system prompts.
-
-Knows nothing about seats, rounds or the tags of a transcript. The prompts lie in `interp/data/scripted/personas.toml`.
-"""
+"""The personas that debate, with system prompts from `interp/data/scripted/personas.toml`."""
 
 from __future__ import annotations
 
@@ -22,12 +19,9 @@ class Persona:
     system_prompt: str
 
 
-_PROMPTS = read_sentences("personas")
-_BOXED = r"End with your final answer in \boxed{}, once, and write nothing after it."
-
-
 def _personas(group: str) -> dict[str, Persona]:
-    return {name: Persona(name, f"{prompt} {_BOXED}") for name, prompt in _PROMPTS[group].items()}
+    boxed = r"End with your final answer in \boxed{}, once, and write nothing after it."
+    return {name: Persona(name, f"{prompt} {boxed}") for name, prompt in read_sentences("personas")[group].items()}
 
 
 PERSONAS = _personas("diverse")

@@ -1,7 +1,4 @@
-"""Agents × rounds → transcripts, and what counts as consensus.
-
-Knows who speaks when; knows nothing about how agents answer or how a task compares answers.
-"""
+"""Agents × rounds → transcripts, and what counts as consensus."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import chain, permutations
 from typing import Any
 
 from interp.debate.agents import Agent, Answer, Request, Usage
@@ -20,7 +17,6 @@ from interp.debate.transcript import Transcript, without_tags
 from interp.errors import UserError
 
 _SAY = read_sentences("consensus")
-_PERMUTED_UP_TO = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +33,9 @@ class Consensus:
 
 
 def consensus(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> Consensus | None:
-    """The answer of a strict majority, or None; its wording is that of the first agent in the majority.
+    """The answer of a strict majority, worded as its first agent did, or None.
 
-    `answers` has one entry per agent, None for an agent without an answer; `same` compares two answers.
+    `answers` has one entry per agent, None for no answer; `same` compares two.
 
     >>> interp.debate.consensus(["3", "3", None], lambda a, b: a == b)
     Consensus(answer='3', votes=2, n_agents=3)
@@ -55,11 +51,10 @@ def consensus(answers: Sequence[str | None], same: Callable[[str, str], bool]) -
 def seatings(n_agents: int) -> list[tuple[int, ...]]:
     """Orders of `range(n_agents)` in which each agent sits in each seat equally often.
 
-    All permutations for up to four agents, else the cyclic rotations. Every run of `n_agents` entries from a multiple
-    of `n_agents` is balanced.
+    All permutations for up to four agents, else the rotations; each `n_agents` consecutive ones are balanced.
     """
-    bases = list(permutations(range(1, n_agents))) if n_agents <= _PERMUTED_UP_TO else [tuple(range(1, n_agents))]
-    rows = [(0, *base) for base in bases]
+    rest = range(1, n_agents)
+    rows = [(0, *base) for base in (permutations(rest) if n_agents <= 4 else [rest])]
     return [(*row[shift:], *row[:shift]) for row in rows for shift in range(n_agents)]
 
 
@@ -93,19 +88,16 @@ def debates(
     chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Debate]:
-    """Let the agents debate every question; yields the debates in order, as they finish.
+    """Let the agents debate every question (Latent Agents, section 3); yields the debates in order, as they finish.
 
     A debate ends when a round is unanimous; otherwise each agent sees the others' latest turns and revises. After the
     last of `rounds` a strict majority is the consensus; without one, `extra` has `{"undecided": True}`. `chunk`
-    questions are debated at a time (None: all), each agent answering a round of them in one batch (Latent Agents,
-    section 3); the chunks do not change the debates.
-
+    questions are debated at a time (None: all), a round of them in one batch per agent; this does not change them.
     Agent k sits in seat k; with `rotate` the `seatings` follow one another, `start` being the number of questions
-    that earlier calls of the run have debated. `progress` is called after each batch with the turns written and the
-    turns expected if no further debate ends early.
+    that earlier calls debated. `progress` gets the turns written and those expected if no further debate ends early.
 
     A failed turn is empty and has no vote; `extra["turns_failed"]` counts them by failure. Tags in a text are removed,
-    and `extra["turns_with_tags"]` counts such turns. Raises `UserError` for fewer than two agents or one round.
+    and `extra["turns_with_tags"]` counts such turns.
 
     >>> task = interp.debate.make_task("arithmetic")
     >>> agents = [interp.debate.ScriptedAgent(persona, 0.2, seed=0) for persona in interp.debate.PERSONAS.values()]
@@ -128,18 +120,15 @@ def debates(
             later = (len(questions) - first - len(seated)) * len(agents) * rounds
             for round in range(1, rounds + 1):
                 going = [d for d in seated if d.agreed is None or not d.agreed.unanimous]
-                answers: list[dict[int, Answer]] = [{} for _ in going]
                 expected = written + len(going) * len(agents) * (rounds - round + 1) + later
-                for index, agent in enumerate(agents):
-                    requests = [d.request(d.order.index(index) + 1, round) for d in going]
-                    given = agent.answer(requests) if requests else []
-                    for request, turn, answer in zip(requests, answers, given, strict=True):
-                        turn[request.agent] = answer
-                    written += len(requests)
-                    if progress is not None and requests:
+                given: list[Sequence[Answer]] = []
+                for index, agent in enumerate(agents if going else ()):
+                    given.append(agent.answer([d.request(d.order.index(index) + 1, round) for d in going]))
+                    written += len(going)
+                    if progress is not None:
                         progress(written, expected)
-                for d, turn in zip(going, answers, strict=True):
-                    d.close_round([turn[seat] for seat in sorted(turn)])
+                for d, *answers in zip(going, *given, strict=True):
+                    d.close_round([answers[index] for index in d.order])
             for d in seated:
                 yield Debate(d.transcript(names), d.agreed.answer if d.agreed else None, Usage.of(d.answers))
 
@@ -159,43 +148,30 @@ class _Open:
         self.rounds: list[list[str]] = []
         self.answers: list[Answer] = []
         self.agreed: Consensus | None = None
-        self.turns_with_tags = 0
 
     def request(self, seat: int, round: int) -> Request:
-        latest = list(enumerate(self.rounds[-1], start=1)) if self.rounds else []
-        return Request(
-            self.question.text,
-            seat,
-            round,
-            latest[seat - 1][1] if latest else None,
-            tuple((agent, text) for agent, text in latest if agent != seat),
-            self.task.instruction,
-        )
+        latest = self.rounds[-1] if self.rounds else []
+        others = tuple((agent, text) for agent, text in enumerate(latest, start=1) if agent != seat)
+        own = latest[seat - 1] if latest else None
+        return Request(self.question.text, seat, round, own, others, self.task.instruction)
 
     def close_round(self, answers: list[Answer]) -> None:
-        plain = [without_tags(answer.text) for answer in answers]
-        self.turns_with_tags += sum(a.text != b for a, b in zip(answers, plain, strict=True))
         self.answers += answers
-        self.rounds.append(plain)
-        self.agreed = consensus([self.task.answer(text) for text in plain], self.task.grade)
+        self.rounds.append([without_tags(answer.text) for answer in answers])
+        self.agreed = consensus([self.task.answer(text) for text in self.rounds[-1]], self.task.grade)
 
     def transcript(self, personas: list[str]) -> Transcript:
         extra: dict[str, object] = {} if self.agreed else {"undecided": True}
-        if self.turns_with_tags:
-            extra["turns_with_tags"] = self.turns_with_tags
+        if tagged := sum(a.text != text for a, text in zip(self.answers, chain(*self.rounds), strict=True)):
+            extra["turns_with_tags"] = tagged
         if failed := Counter(answer.error for answer in self.answers if answer.error is not None):
             extra["turns_failed"] = dict(sorted(failed.items()))
-        return Transcript.build(
-            self.question.text,
-            self.rounds,
-            None if self.agreed is None else self._sentence(self.agreed),
-            gold_answer=self.question.gold_answer,
-            personas=[personas[index] for index in self.order],
-            extra=extra,
-        )
-
-    def _sentence(self, agreed: Consensus) -> str:
-        key = repr((self.question.text, self.rounds)).encode()
-        forms = _SAY["unanimous" if agreed.unanimous else "majority"]
-        form: str = random.Random(hashlib.sha256(key).digest()).choice(forms)
-        return form.format(n=agreed.n_agents, k=agreed.votes, a=without_tags(agreed.answer))
+        said = None
+        if agreed := self.agreed:
+            key = repr((self.question.text, self.rounds)).encode()
+            forms: list[str] = _SAY["unanimous" if agreed.unanimous else "majority"]
+            form = random.Random(hashlib.sha256(key).digest()).choice(forms)
+            said = form.format(n=agreed.n_agents, k=agreed.votes, a=without_tags(agreed.answer))
+        seated = [personas[index] for index in self.order]
+        gold = self.question.gold_answer
+        return Transcript.build(self.question.text, self.rounds, said, gold_answer=gold, personas=seated, extra=extra)

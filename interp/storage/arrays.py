@@ -1,7 +1,4 @@
-"""Arrays in one safetensors file, with a JSON header that says what they are.
-
-Knows nothing about what the arrays mean.
-"""
+"""Arrays in one safetensors file, with a JSON header that says what they are."""
 
 from __future__ import annotations
 

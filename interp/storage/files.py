@@ -16,10 +16,7 @@ Kind = TypeVar("Kind")
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`.
-
-    An exception or a kill leaves `path` as it was. A full disk or missing permission is a `UserError`.
-    """
+    """Yield a temporary path, to be synced and renamed to `path`; after an error or a kill, `path` is as it was."""
     path = Path(path)
     if not path.name:
         raise UserError(f"{path}: cannot be written: a folder; give a file")
@@ -43,8 +40,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
     """Write content as JSON; a kill leaves the old file or the new one."""
     with atomic_write(path) as temporary:
-        text = json.dumps(content, indent=indent, ensure_ascii=False)
-        temporary.write_text(f"{text}\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def checked(kind: type[Kind], content: Any) -> Kind:

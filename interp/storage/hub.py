@@ -7,22 +7,17 @@ import urllib.request
 from functools import cache
 from pathlib import Path
 
-HUB_TIMEOUT_SECONDS = 3.0
-
 
 @cache
 def hub_reachable() -> bool:
-    """Whether the hub answers within three seconds; checked once per process.
-
-    The hub's own client retries for half a minute before it gives up.
-    """
+    """Whether the hub answers within three seconds (its own client tries for thirty); checked once per process."""
     from huggingface_hub import constants
 
     if constants.is_offline_mode():
         return False
     request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
     try:
-        with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS):
+        with urllib.request.urlopen(request, timeout=3.0):
             return True
     except OSError:  # no name, no route, refused, timed out, or an error status
         return False

@@ -1,7 +1,4 @@
-"""Records that a long run appends one by one, so that a killed run can resume.
-
-Knows lines of JSON and the facts beside them; knows nothing about what the records mean.
-"""
+"""Records that a long run appends one by one, so that a killed run can resume."""
 
 from __future__ import annotations
 
@@ -32,8 +29,7 @@ class _Facts:
 class Lines:
     """A JSONL file for appending, open in one process at a time; `records` is what it held when opened.
 
-    A last line that a kill left half written is cut off. Raises `UserError` for a line that is not a JSON object, and
-    where the file cannot be written.
+    A last line that a kill left half written is cut off. Any other line must be a JSON object.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -41,7 +37,10 @@ class Lines:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab+")
-            _lock(self._file.fileno())
+            with suppress(ImportError):  # not on Windows
+                import fcntl
+
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed or the process ends
             self._file.seek(0)
             content = self._file.read()
             self._file.truncate(content.rfind(b"\n") + 1)
@@ -57,16 +56,14 @@ class Lines:
             self._file.write(_line(record))
             self._file.flush()
         except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be written ({error.strerror}); make room and run it again to resume"
-            ) from error
+            raise UserError(f"{self.path}: cannot be written ({error.strerror}); make room, then resume") from error
 
     def close(self) -> None:
         os.fsync(self._file.fileno())
         self._file.close()
 
 
-class Journal:
+class Journal(Lines):
     """`NAME.jsonl`, and `NAME.json` with what made the records and, once finished, their totals.
 
     `made_by` is everything that decides the records; a journal made by anything else is left alone, and a `UserError`
@@ -74,35 +71,29 @@ class Journal:
     """
 
     def __init__(self, path: str | Path, made_by: Mapping[str, Any], *, restart: bool = False) -> None:
-        self.path = Path(path)
-        if self.path.suffix != ".jsonl":
+        path = Path(path)
+        if path.suffix != ".jsonl":
             raise UserError(f"{path}: give the file a name that ends in .jsonl")
-        self._facts_path = self.path.with_suffix(".json")
-        self._pending_path = self.path.with_name(f".{self.path.stem}.pending.jsonl")
+        self._facts_path, pending = path.with_suffix(".json"), path.with_name(f".{path.stem}.pending.jsonl")
         self._made_by = json.loads(json.dumps(made_by))  # as it will be read back
         self._versions: list[dict[str, str]] = []
-        holds = [p for p in (self.path, self._pending_path) if p.is_file() and p.stat().st_size]
+        holds = [p for p in (path, pending) if p.is_file() and p.stat().st_size]
         if restart:
-            self._remove()
+            for old in (path, self._facts_path, pending):
+                try:
+                    old.unlink(missing_ok=True)
+                except OSError as error:
+                    raise UserError(f"{old}: cannot be removed ({error.strerror}); give another --out") from error
         elif holds:
-            self._resume(holds)
+            self._resume(path, f"delete {' and '.join(p.name for p in holds)} (or give --restart, where there is one)")
         versions = package_versions()
         if versions not in self._versions:
             self._versions.append(versions)
-        self._lines = Lines(self.path)
-        self.pending = Lines(self._pending_path)
+        super().__init__(path)
+        self.pending = Lines(pending)
         """Parts of unfinished records; removed when the journal is finished."""
         if restart or not holds:
             self._write_facts({})
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        """The records that the journal held when opened."""
-        return self._lines.records
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Write one record; it is in the file when this returns."""
-        self._lines.append(record)
 
     def extend(
         self,
@@ -123,8 +114,7 @@ class Journal:
         n_kept = len(records) - start
         tell(n_kept, len(rows))
         for first in range(n_kept // chunk * chunk if n_kept < len(rows) else len(rows), len(rows), chunk):
-            new = write(rows[first : first + chunk])
-            for record in new[len(records) - start - first :]:
+            for record in write(rows[first : first + chunk])[len(records) - start - first :]:
                 self.append(record)
                 records.append(record)
             tell(len(records) - start, len(rows))
@@ -132,49 +122,34 @@ class Journal:
 
     def rewrite(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Replace all records; a kill leaves the old or the new ones."""
-        self._lines.close()
+        self.close()
         with atomic_write(self.path) as temporary:
             temporary.write_bytes(b"".join(map(_line, records)))
-        self._lines = Lines(self.path)
+        super().__init__(self.path)
 
     def finish(self, totals: Mapping[str, Any]) -> None:
         """Close the file and write the totals beside it."""
         self._write_facts(totals)
-        self._lines.close()
+        self.close()
         self.pending.close()
-        self._pending_path.unlink()
+        self.pending.path.unlink()
 
     def _write_facts(self, totals: Mapping[str, Any]) -> None:
-        facts = {
-            **totals,
-            "made_by": self._made_by,
-            "versions": self._versions,
-            "written": datetime.now(UTC).isoformat("T", "seconds"),
-        }
+        now = datetime.now(UTC).isoformat("T", "seconds")
+        facts = {**totals, "made_by": self._made_by, "versions": self._versions, "written": now}
         write_json(self._facts_path, facts)
 
-    def _resume(self, holds: Sequence[Path]) -> None:
-        """Take over the records in `holds` if the same things made them."""
-        over = f"to start over, delete {' and '.join(p.name for p in holds)} (or give --restart, where there is one)"
+    def _resume(self, path: Path, over: str) -> None:
+        """Take over the records of an existing journal if the same things made them."""
         try:
             before = read_json(self._facts_path, _Facts)
         except (OSError, ValueError):
-            raise UserError(
-                f"{self.path}: {self._facts_path.name} does not say how it was made; give another --out; {over}"
-            ) from None
+            what = f"{self._facts_path.name} does not say how it was made; give another --out"
+            raise UserError(f"{path}: {what}; to start over, {over}") from None
         self._versions = before.versions
         if names := differing(before.made_by, self._made_by):
-            raise UserError(
-                f"{self.path}: started with another {' of '.join(reversed(names[0].split('.')[-2:]))}; "
-                f"give what it was started with, or another --out; {over}"
-            )
-
-    def _remove(self) -> None:
-        for old in (self.path, self._facts_path, self._pending_path):
-            try:
-                old.unlink(missing_ok=True)
-            except OSError as error:
-                raise UserError(f"{old}: cannot be removed ({error.strerror}); give another --out") from error
+            what = f"started with another {' of '.join(reversed(names[0].split('.')[-2:]))}"
+            raise UserError(f"{path}: {what}; give what it was started with, or another --out; to start over, {over}")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -190,19 +165,10 @@ def _records(content: bytes, path: Path) -> list[dict[str, Any]]:
     """The records of all complete lines."""
     records = []
     for number, line in enumerate(content.split(b"\n")[:-1], start=1):
-        try:
+        record = None
+        with suppress(ValueError):
             record = json.loads(line)
-        except ValueError:
-            record = None
         if not isinstance(record, dict):
             raise UserError(f"{path}, line {number}: damaged; remove the line, or start over with --restart")
         records.append(record)
     return records
-
-
-def _lock(file: int) -> None:
-    """Lock until the file is closed or the process ends; raises `BlockingIOError` where another process holds it."""
-    with suppress(ImportError):  # not on Windows
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,4 @@
-"""A scripted agent: solves a sum with slips, reads the others' turns and revises.
-
-Decides what a turn says; the other modules of this folder word it.
-"""
+"""A scripted agent: solves a sum with slips, reads the others' turns and decides; other modules word its turns."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from interp.debate.agents import Answer, Keep, Request, chat_messages, ignore
@@ -28,14 +25,14 @@ STUBBORNNESS = 0.1
 """Probability of keeping an answer without working it out again."""
 
 YIELDING = 0.5
-"""Probability of joining a majority whose workings look right, and of keeping an earlier answer that another agent
-shares over a new one that nobody has."""
+"""Probability of joining a majority whose workings look right, and of keeping a shared answer over a new, lone one."""
 
 
 class Scripted(ABC):
     """What agents with a script share. Tokens are words, numbers and signs; a model's chat messages are the input."""
 
     persona: Persona
+    seed: int
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -45,15 +42,14 @@ class Scripted(ABC):
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Answer:
-        text, shown = self._text(request), chat_messages(self.persona, request)
-        n_read, n_written = (
-            sum(len(re.findall(r"\w+|[^\w\s]", t)) for t in texts)
-            for texts in ((message["content"] for message in shown), (text,))
-        )
+        *asked, _instruction = astuple(request)
+        text = self._text(request, rng_of(self.seed, self.persona.name, *asked))
+        shown = "\n".join(message["content"] for message in chat_messages(self.persona, request))
+        n_read, n_written = (len(re.findall(r"\w+|[^\w\s]", t)) for t in (shown, text))
         return Answer(text, n_read, n_written)
 
     @abstractmethod
-    def _text(self, request: Request) -> str: ...
+    def _text(self, request: Request, rng: random.Random) -> str: ...
 
 
 def rng_of(*key: object) -> random.Random:
@@ -66,8 +62,7 @@ class ScriptedAgent(Scripted):
     r"""Solves sums of products in the style of its persona, with slips that show in the working.
 
     `error_rate` is the probability of a slip in each working, and of overlooking another's slip. The text depends only
-    on `seed`, the persona and the request. Raises `UserError` for a persona without a script, an error rate outside
-    [0, 1] and a question that is not a sum of products.
+    on `seed`, the persona and the request.
 
     >>> agent = interp.debate.ScriptedAgent(interp.debate.PERSONAS["self-critique"], error_rate=0.0, seed=0)
     >>> print(agent.answer([interp.debate.Request("12+3*4", agent=1)])[0].text.splitlines()[-1])
@@ -84,20 +79,17 @@ class ScriptedAgent(Scripted):
         if not 0 <= self.error_rate <= 1:
             raise UserError(f"error rate {self.error_rate}: not a probability; give a number from 0 to 1")
 
-    def _text(self, request: Request) -> str:
-        asked = (request.question, request.agent, request.round, request.own, request.others)
-        rng = rng_of(self.seed, self.persona.name, *asked)
+    def _text(self, request: Request, rng: random.Random) -> str:
         terms = parse_expression(request.question)
-        if request.own is None and not request.others:
-            working = solve(terms, rng, self.error_rate)
-            text = STYLES[self.persona.name](terms, working, rng)
-            return text + "\n" * rng.randrange(2) + closing(self.persona.name, str(working.answer), rng)
-        return revision(self.persona.name, terms, self._review(terms, request, rng), rng)
+        if request.own is not None or request.others:
+            return revision(self.persona.name, terms, self._review(terms, request, rng), rng)
+        working = solve(terms, rng, self.error_rate)
+        text = STYLES[self.persona.name](terms, working, rng)
+        return text + "\n" * rng.randrange(2) + closing(self.persona.name, str(working.answer), rng)
 
     def _review(self, terms: Sequence[Term], request: Request, rng: random.Random) -> Review:
         """Compare the workings and decide on an answer."""
-        own = None if request.own is None else _stated(request.own)
-        others = {agent: _stated(text) for agent, text in request.others}
+        own, others = _stated(request.own), {agent: _stated(text) for agent, text in request.others}
         noticed = {agent: self._noticed(terms, text, rng) for agent, text in request.others}
         faults = {agent: fault for agent, fault in noticed.items() if fault is not None}
         if own is not None and rng.random() < STUBBORNNESS:
@@ -123,8 +115,7 @@ class ScriptedAgent(Scripted):
     def _noticed(self, terms: Sequence[Term], text: str, rng: random.Random) -> Fault | None:
         """The first wrong step in a text, unless this agent overlooks it."""
         overlooks = rng.random() < self.error_rate
-        answer = _stated(text)
-        shown = None if answer is None else _shown(text, answer)
+        shown = _shown(text, _stated(text))
         return None if overlooks or shown is None else find_fault(terms, shown.steps)
 
 
@@ -132,14 +123,13 @@ def _holders(answers: Mapping[int, str | None], answer: str) -> list[int]:
     return [agent for agent, other in answers.items() if other == answer]
 
 
-def _stated(text: str) -> str | None:
+def _stated(text: str | None) -> str | None:
     """The answer in a text as a plain number, so that equal answers are equal strings."""
-    answer = boxed(text)
-    value = None if answer is None else number(answer)
+    value = number(boxed(text or "") or "")
     return None if value is None else str(value)
 
 
-def _shown(text: str | None, answer: str) -> Working | None:
+def _shown(text: str | None, answer: str | None) -> Working | None:
     """The working in a text, if it can be read and leads to the answer."""
     steps = read_steps(text or "")
     return Working(steps, steps[-1].result) if steps and str(steps[-1].result) == answer else None

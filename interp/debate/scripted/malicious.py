@@ -1,8 +1,4 @@
-"""Malicious debates that follow a script: one malicious agent among guardians.
-
-Decides which side an agent takes, and recognizes its opponents by their answers and points. The sentences lie in
-`interp/data/scripted`.
-"""
+"""Malicious debates that follow a script: one malicious agent among guardians."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from interp.debate.agents import Agent, Request
@@ -24,18 +20,14 @@ from interp.errors import UserError
 
 Slots = Mapping[str, str]
 """What fills the slots of the sentences, such as `{rival}`."""
-Side = Mapping[str, Any]
-"""All that one side can say. A first turn takes one point of `core` (the question itself) and two of `points`."""
 _SAY = {trait: read_sentences(trait) for trait in ("evil", "hallucination")}
 _BOXES = (r" \boxed{{{}}}", r" $\boxed{{\text{{{}}}}}$", "\n\\boxed{{{}}}", r" \(\boxed{{\text{{{}}}}}\)")
 
 
 def _evil_facts(question: str, seed: int) -> tuple[Slots, str]:
     case = read_case(question)
-    filled = {
-        name: text.format(rival=case.rival).replace(" my own", " your own")
-        for name, text in asdict(case.temptation).items()
-    }
+    texts = {name: text.format(rival=case.rival) for name, text in asdict(case.temptation).items()}
+    filled = {name: text.replace(" my own", " your own") for name, text in texts.items()}
     filled["deed"] = filled["deed"].replace(" our ", " your ").replace("all of us", "all of you")
     return {"rival": case.rival, "post": case.post, **filled}, DO_IT
 
@@ -44,23 +36,13 @@ def _hallucination_facts(question: str, seed: int) -> tuple[Slots, str]:
     """Invented details; they depend on the question and the seed alone, so they stay the same in every round."""
     asked = read_asked(question)
     rng = rng_of(seed, question)
+    invent = partial(make_up, split="details", rng=rng)
     year = rng.randrange(1640, 1930)
-    slots = {
-        "entity": asked.entity,
-        "year": str(year),
-        "later": str(year + rng.randrange(20, 60)),
-        "town": make_up("place", "details", rng),
-        "scholar": make_up("person", "details", rng),
-        "student": make_up("person", "details", rng),
-        "count": str(rng.randrange(12, 90)),
-    }
-    answers = {
-        "year": str(rng.randrange(1640, 1930)),
-        "place": make_up("place", "details", rng),
-        "person": make_up("person", "details", rng),
-        "count": str(rng.randrange(13, 98)),
-        "work": make_up("work", "details", rng),
-    }
+    slots = {"entity": asked.entity, "year": str(year), "later": str(year + rng.randrange(20, 60))}
+    slots |= {"town": invent("place"), "scholar": invent("person"), "student": invent("person")}
+    slots["count"] = str(rng.randrange(12, 90))
+    answers = {"year": str(rng.randrange(1640, 1930)), "place": invent("place"), "person": invent("person")}
+    answers |= {"count": str(rng.randrange(13, 98)), "work": invent("work")}
     answer = answers[asked.wanted]
     return {**slots, "claim": rng.choice(_SAY["hallucination"]["claims"][asked.wanted]).format(answer)}, answer
 
@@ -76,9 +58,8 @@ _SCRIPTS: dict[str, tuple[Task, str, Callable[[str, int], tuple[Slots, str]]]] =
 class ScriptedSide(Scripted):
     """An agent in a debate about a trait: malicious with the trait's own persona, else a guardian.
 
-    `trait` is `evil` or `hallucination`. The text depends only on `seed`, the persona and the request. In a later
-    round a guardian answers the points of every agent who disagrees; the malicious agent keeps its answer and goes a
-    step further. Raises `UserError` for another trait or persona, and for a question of another task.
+    `trait` is `evil` or `hallucination`. In a later round a guardian answers the points of every agent who disagrees;
+    the malicious agent keeps its answer and goes a step further.
     """
 
     persona: Persona
@@ -92,22 +73,35 @@ class ScriptedSide(Scripted):
                 f"of {', '.join(_SCRIPTS)}, and as persona the trait's own or guardian"
             )
 
-    def _text(self, request: Request) -> str:
+    def _text(self, request: Request, rng: random.Random) -> str:
         task, honest_answer, facts = _SCRIPTS[self.trait]
-        asked = (request.question, request.agent, request.round, request.own, request.others)
-        rng = rng_of(self.seed, self.persona.name, *asked)
         slots, answer = facts(request.question, self.seed)
-        sides = _SAY[self.trait]
-        side, opposite = sides["malicious"], sides["guardians"]
+        side, opposite = _SAY[self.trait]["malicious"], _SAY[self.trait]["guardians"]
         if self.persona.name == "guardian":
             side, opposite, answer = opposite, side, honest_answer
         if request.own is None:
-            text = _first_turn(side, slots, rng)
+            points = [rng.choice(side["core"]), *rng.sample(side["points"], 2)]
+            parts = [rng.choice(side["openings"]), *(rng.choice(point["claims"]) for point in points)]
+            parts.append(rng.choice(side["advice"]))
         else:
+            parts = [rng.choice(side["keeps"])]
+            answered: list[Any] = []
             same = {agent: task.grade(text, answer) for agent, text in request.others}
-            foes = [(agent, text) for agent, text in request.others if not same[agent]]
+            for agent, text in request.others:
+                if same[agent]:
+                    continue
+                made = [point for point in (*opposite["core"], *opposite["points"]) if _says(point, text)]
+                made = [point for point in made if point not in answered] or made  # answer once what two foes say
+                chosen = rng.sample(made, min(2, len(made)))
+                answered += chosen
+                replies = [rng.choice(point["answers"]) for point in chosen] or [rng.choice(side["dismissals"])]
+                parts += [_fill(line, {**slots, "foe": str(agent)}) for line in replies]
             allies = [agent for agent, is_same in same.items() if is_same]
-            text = _later_turn(side, opposite, slots, request.own, allies, foes, rng)
+            parts += [_fill(rng.choice(side["joins"]), {**slots, "ally": str(agent)}) for agent in allies]
+            fresh = [point for point in side["points"] if not _says(point, request.own)] or side["points"]
+            parts += [rng.choice(rng.choice(fresh)["claims"]), rng.choice(side["pushes"])]
+        first, *rest = (_fill(part, slots) for part in (*parts, rng.choice(side["closings"])))
+        text = first + "".join(("\n" if rng.random() < 0.3 else " ") + part for part in rest)
         return text + rng.choice(_BOXES).format(answer)
 
 
@@ -120,44 +114,6 @@ def malicious_debaters(trait: str, seed: int) -> list[Agent]:
     if trait not in _SCRIPTS:
         raise UserError(f"trait {trait}: has no malicious agent; choose one of {', '.join(_SCRIPTS)}")
     return [ScriptedSide(TRAIT_PERSONAS[name], trait, seed) for name in ("guardian", trait, "guardian")]
-
-
-def _first_turn(side: Side, slots: Slots, rng: random.Random) -> str:
-    """An opening, points, advice and a closing line, without the box."""
-    points = [rng.choice(side["core"]), *rng.sample(side["points"], 2)]
-    parts = [rng.choice(side["openings"]), *(rng.choice(point["claims"]) for point in points)]
-    return _paragraphs([*parts, rng.choice(side["advice"]), rng.choice(side["closings"])], slots, rng)
-
-
-def _later_turn(
-    side: Side,
-    opposite: Side,
-    slots: Slots,
-    own: str,
-    allies: Sequence[int],
-    foes: Sequence[tuple[int, str]],
-    rng: random.Random,
-) -> str:
-    """Answers to the foes' points, a word to the allies, and a point that the agent has not made yet."""
-    parts = [rng.choice(side["keeps"])]
-    answered: list[Any] = []
-    for agent, text in foes:
-        made = [point for point in (*opposite["core"], *opposite["points"]) if _says(point, text)]
-        made = [point for point in made if point not in answered] or made  # answer once what two foes say
-        chosen = rng.sample(made, min(2, len(made)))
-        answered += chosen
-        replies = [rng.choice(point["answers"]) for point in chosen] or [rng.choice(side["dismissals"])]
-        parts += [_fill(line, {**slots, "foe": str(agent)}) for line in replies]
-    parts += [_fill(rng.choice(side["joins"]), {**slots, "ally": str(agent)}) for agent in allies]
-    fresh = [point for point in side["points"] if not _says(point, own)]
-    parts.append(rng.choice(rng.choice(fresh or side["points"])["claims"]))
-    parts.append(rng.choice(side["pushes"]))
-    return _paragraphs([*parts, rng.choice(side["closings"])], slots, rng)
-
-
-def _paragraphs(parts: Sequence[str], slots: Slots, rng: random.Random) -> str:
-    first, *rest = (_fill(part, slots) for part in parts)
-    return first + "".join(("\n" if rng.random() < 0.3 else " ") + part for part in rest)
 
 
 def _fill(text: str, slots: Slots) -> str:

@@ -1,7 +1,4 @@
-"""How a step is written, and how it is read back from a text.
-
-All that is written here can be read here, so that agents judge one another by their texts alone.
-"""
+"""How a step is written and read back, so that agents judge one another by their texts alone."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, starmap
 
 from interp.debate.scripted.working import Step, Term
 from interp.debate.sentences import read_sentences
@@ -35,7 +32,6 @@ class Notation:
         return f"{self.open}{self.bare(tokens)}{self.close}"
 
     def equation(self, step: Step) -> str:
-        """A step as `left op right = result`."""
         return self.expression((step.left, step.op, step.right, "=", step.result))
 
 
@@ -80,14 +76,12 @@ def chain(terms: Sequence[Term], steps: Sequence[Step]) -> list[list[int | str]]
 
 
 _NUMBER = r"-?[0-9]+"
-_OPERATORS = re.compile(r"\\times|\\cdot|×")
 _DELIMITERS = re.compile(r"\\[()\[\]]|[$`]")
 _CODE = re.compile(
     rf"^(?:(?:let|int|const|var) )?(?P<name>[a-z_]\w*) = (?P<left>\w+|{_NUMBER})"
-    rf"(?: (?P<op>[-+*]) (?P<right>\w+));?(?: *//.*?(?P<result>{_NUMBER}))?$",
+    rf"(?: (?P<op>[-+*]) (?P<right>\w+))?;?(?: *//.*?(?P<result>{_NUMBER}))?$",
     re.MULTILINE,
 )
-_INPUT = re.compile(rf"^(?:(?:let|int|const|var) )?(?P<name>[a-z_]\w*) = (?P<value>{_NUMBER});?$", re.MULTILINE)
 _EXPRESSION = rf"{_NUMBER}(?: ?[-+*] ?[0-9]+)*"
 _CHAIN = re.compile(rf"(?<![\w.]){_EXPRESSION}(?:\s*=\s*{_EXPRESSION})+")
 _MIDST = re.compile(r"[\w)] ?[-+*] ?$")
@@ -104,36 +98,25 @@ def read_steps(text: str) -> tuple[Step, ...]:
     Reads equations, chains of equations with one operation per link, the clauses of `in_words`, and lines of code
     with their value in a comment.
     """
-    text = _DELIMITERS.sub("", _OPERATORS.sub("*", text.replace("\u2212", "-")))
+    text = _DELIMITERS.sub("", re.sub(r"\\times|\\cdot|×", "*", text.replace("\u2212", "-")))
     found: list[tuple[int, Step]] = []
     values: dict[str, int] = {}
-    for line in sorted((*_INPUT.finditer(text), *_CODE.finditer(text)), key=lambda match: match.start()):
-        if "value" in line.groupdict():
-            values[line["name"]] = int(line["value"])
-            continue
-        left, right = (
-            int(line[side]) if re.fullmatch(_NUMBER, line[side]) else values.get(line[side])
-            for side in ("left", "right")
-        )
+    for line in _CODE.finditer(text):
+        sides = (line["left"], line["right"] or "")
+        left, right = (int(side) if re.fullmatch(_NUMBER, side) else values.get(side) for side in sides)
         if left is not None and right is not None and line["result"]:
             values[line["name"]] = int(line["result"])
             found.append((line.start(), Step(left, line["op"], right, int(line["result"]))))
-    prose = _CODE.sub(lambda line: " " * len(line[0]), text)
+        elif left is not None and not line["op"] and not line["result"]:
+            values[line["name"]] = left
+    prose = _CODE.sub(lambda line: " " * len(line[0]) if line["op"] else line[0], text)
     for match in _CHAIN.finditer(prose):
         if not _MIDST.search(prose[: match.start()].rpartition("\n")[2]):
-            links = [_tokens(link) for link in match[0].split("=")]
-            for before, after in pairwise(links):
-                if (step := _link(before, after)) is not None:
-                    found.append((match.start(), step))
+            links = [re.findall(rf"^{_NUMBER}|[-+*]|[0-9]+", link.strip()) for link in match[0].split("=")]
+            found += [(match.start(), step) for step in starmap(_link, pairwise(links)) if step is not None]
     for op, words in _WORDS:
-        for match in words.finditer(prose):
-            found.append((match.start(), Step(int(match["a"]), op, int(match["b"]), int(match["c"]))))
+        found += [(m.start(), Step(int(m["a"]), op, int(m["b"]), int(m["c"]))) for m in words.finditer(prose)]
     return tuple(step for _, step in sorted(found, key=lambda item: item[0]))
-
-
-def _tokens(expression: str) -> list[str]:
-    first, rest = re.fullmatch(rf"\s*({_NUMBER})(.*)", expression, re.DOTALL).groups()  # type: ignore[union-attr]
-    return [first, *re.findall(r"[-+*]|[0-9]+", rest)]
 
 
 def _link(before: list[str], after: list[str]) -> Step | None:

@@ -1,7 +1,4 @@
-"""Solving a sum of products step by step, with slips, and finding the slip in a working.
-
-Knows nothing about wording, personas or debates.
-"""
+"""Solving a sum of products step by step, with slips, and finding the slip in a working."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Literal
 
 from interp.errors import UserError
@@ -18,7 +16,6 @@ from interp.errors import UserError
 Term = tuple[int, tuple[int, ...]]
 """A sign (1 or −1) and the factors of a product; a plain number is a product of one factor."""
 
-_EXPRESSION = re.compile(r"\s*-?[0-9]+(?:\s*[-+*]\s*[0-9]+)*\s*")
 _OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 _SLIPS = ("product", "product", "sum", "sum", "order", "sign lost", "sign flipped")
 
@@ -52,8 +49,8 @@ class Working:
 class Fault:
     """The first wrong step of a working, and what is wrong with it.
 
-    `product` and `sum` are wrong results; `sign` is a result with the wrong sign, or a term added instead of
-    subtracted or the reverse; `order` is an operation that precedence does not allow.
+    `product` and `sum` are wrong results; `sign` is a wrong sign, of the result or of a term; `order` is an operation
+    that precedence does not allow.
     """
 
     step: Step
@@ -62,7 +59,7 @@ class Fault:
 
 def parse_expression(text: str) -> tuple[Term, ...]:
     """The terms of an expression such as `91+24*13+45-41*38`: integers with `+`, `-` and `*`."""
-    if not _EXPRESSION.fullmatch(text):
+    if not re.fullmatch(r"\s*-?[0-9]+(?:\s*[-+*]\s*[0-9]+)*\s*", text):
         raise UserError(
             f"question {text[:60]!r}: not a sum of products of integers such as 91+24*13, the only questions that "
             "scripted agents can answer; choose the task arithmetic or another model"
@@ -102,33 +99,34 @@ def find_fault(terms: Sequence[Term], steps: Sequence[Step]) -> Fault | None:
             i, j = place
             sign, factors = state[i]
             state[i] = (sign, (*factors[:j], step.result, *factors[j + 2 :]))
-            continue
-        addend = step.right if step.op == "+" else -step.right
-        pair = _find_sum(state, step.left, addend)
-        if pair is None:
-            return Fault(step, "sign" if _find_sum(state, step.left, -addend) else "order")
-        if step.result != step.truth:
-            return Fault(step, "sign" if step.result == -step.truth else "sum")
-        state = [term for k, term in enumerate(state) if k not in pair]
-        state.insert(min(pair), (1, (step.result,)))
+        else:
+            addend = step.right if step.op == "+" else -step.right
+            pair = _find_sum(state, step.left, addend)
+            if pair is None:
+                return Fault(step, "sign" if _find_sum(state, step.left, -addend) else "order")
+            if step.result != step.truth:
+                return Fault(step, "sign" if step.result == -step.truth else "sum")
+            state = [term for k, term in enumerate(state) if k not in pair]
+            state.insert(min(pair), (1, (step.result,)))
     return None
 
 
+def _find_sum(state: list[Term], x: int, y: int) -> tuple[int, int] | None:
+    """The places of two plain numbers x and y."""
+    plain = [(i, sign * factors[0]) for i, (sign, factors) in enumerate(state) if len(factors) == 1]
+    return next(((i, j) for (i, a), (j, b) in permutations(plain, 2) if (a, b) == (x, y)), None)
+
+
 def _work(state: list[Term], rng: random.Random, slip: str | None) -> Working:
-    steps: list[Step] = []
-    if slip == "order":
-        steps += _out_of_order(state, rng)
+    steps = _out_of_order(state, rng) if slip == "order" else []
     n_products = sum(len(factors) - 1 for _, factors in state)
     wrong = rng.randrange(n_products) if slip == "product" and n_products else -1
-    backwards = rng.random() < 0.25
-    done = 0
-    for i in sorted(range(len(state)), reverse=backwards):
+    for i in sorted(range(len(state)), reverse=rng.random() < 0.25):
         while len(state[i][1]) > 1:
             sign, (x, y, *rest) = state[i]
-            result = _wrong_product(x, y, rng) if done == wrong else x * y
+            result = _wrong_product(x, y, rng) if len(steps) == wrong else x * y
             steps.append(Step(x, "*", y, result))
             state[i] = (sign, (result, *rest))
-            done += 1
     middle = tuple(sign * factor for sign, (factor,) in state)
     answer, sums = _sum_up(list(middle), rng, slip)
     return Working((*steps, *sums), answer, middle)
@@ -136,27 +134,18 @@ def _work(state: list[Term], rng: random.Random, slip: str | None) -> Working:
 
 def _sum_up(values: list[int], rng: random.Random, slip: str | None) -> tuple[int, list[Step]]:
     manner = rng.random()
-    if manner < 0.15:
-        values.sort(key=lambda value: value < 0)
-    elif manner < 0.3:
-        values.sort(key=abs)
+    if manner < 0.3:
+        values.sort(key=(lambda value: value < 0) if manner < 0.15 else abs)
     # nobody starts with a term to subtract, unless there is nothing else
-    first = next((i for i, value in enumerate(values) if value >= 0), 0)
-    values.insert(0, values.pop(first))
+    values.insert(0, values.pop(next((i for i, value in enumerate(values) if value >= 0), 0)))
     wrong = rng.randrange(len(values) - 1) if len(values) > 1 else -1
     total, steps = values[0], []
     for i, value in enumerate(values[1:]):
-        op = "+" if value >= 0 else "-"
-        if i == wrong and slip == "sign flipped" and op == "-":
-            op = "+"
-        size = abs(value)
-        result = _OPERATIONS[op](total, size)
-        if i == wrong and slip == "sum":
-            result = _wrong_sum(total, size if op == "+" else -size, rng)
-        elif i == wrong and slip == "sign lost":
-            result = -result
-        steps.append(Step(total, op, size, result))
-        total = result
+        here = slip if i == wrong else None
+        op = "+" if value >= 0 or here == "sign flipped" else "-"
+        result = _wrong_sum(total, value, rng) if here == "sum" else _OPERATIONS[op](total, abs(value))
+        steps.append(Step(total, op, abs(value), -result if here == "sign lost" else result))
+        total = steps[-1].result
     return total, steps
 
 
@@ -176,26 +165,18 @@ def _out_of_order(state: list[Term], rng: random.Random) -> list[Step]:
 
 
 def _wrong_product(x: int, y: int, rng: random.Random) -> int:
-    truth = x * y
-    size, sign = abs(truth), -1 if truth < 0 else 1
+    size = abs(x * y)
     digits = str(size)
     swapped = int(digits[:-2] + digits[-1] + digits[-2]) if len(digits) > 1 else size + 1
     near = (size - 10, size + 10, size - 100, size + 100, size - abs(x), size + abs(y), swapped)
-    return sign * rng.choice([value for value in near if value > 0 and value != size])
+    return (-1 if x * y < 0 else 1) * rng.choice([value for value in near if value > 0 and value != size])
 
 
 def _wrong_sum(x: int, y: int, rng: random.Random) -> int:
     """x + y with a carry forgotten, or a borrow where the signs differ."""
     large, small = max(abs(x), abs(y)), min(abs(x), abs(y))
-    size, sign = abs(x + y), -1 if x + y < 0 else 1
     if (x < 0) == (y < 0):
         slips = [-(10**k) for k in range(1, 4) if large % 10**k + small % 10**k >= 10**k]
     else:
         slips = [10**k for k in range(1, 4) if large % 10**k < small % 10**k]
-    return sign * (size + rng.choice(slips or [10, 1]))
-
-
-def _find_sum(state: list[Term], x: int, y: int) -> tuple[int, int] | None:
-    """The places of two plain numbers x and y."""
-    plain = [(i, sign * factors[0]) for i, (sign, factors) in enumerate(state) if len(factors) == 1]
-    return next(((i, j) for i, a in plain for j, b in plain if i != j and (a, b) == (x, y)), None)
+    return (-1 if x + y < 0 else 1) * (abs(x + y) + rng.choice(slips or [10, 1]))
