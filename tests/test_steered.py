@@ -309,7 +309,7 @@ def test_rows_out_of_range_end_and_touch_no_other() -> None:
 def test_what_does_not_fit_is_refused_in_one_line() -> None:
     model = sharp()
     wide = Direction(np.ones(16, np.float32), "agent 1", 1, "blocks.1.hook_resid_post", 1.0)
-    for bad, said in ((wide, "width 16"), (direction(1, 7), "layers 0 to 2")):
+    for bad, said in ((wide, "the direction 16"), (direction(1, 7), "layers 0 to 2")):
         with pytest.raises(UserError, match=said):
             generate(model, [[5]], max_new_tokens=1, steering=add(bad, 1))
         with pytest.raises(UserError, match=said), add(bad, 1).on(model):

@@ -1,8 +1,7 @@
-"""How steerings are carried out: on the rows of a batch, each with its own.
+"""Changes applied to the rows of a batch, each row with its own.
 
-Knows hook points, rows and positions; knows nothing about agents or where directions come from. The
-changes of all rows are made together, at each hook point the first of every row, then the second, and
-so on; at tokens that are not to be changed the values stay the same to the bit.
+At each hook point the first change of every row is made at once, then the second, and so on; tokens that are
+not steered keep their values to the bit.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ from interp.steering.changes import END, Change, WrittenTurns
 
 @dataclass
 class _Pass:
-    """Whose tokens a pass over the model holds, and which."""
+    """What a pass over the model holds."""
 
     rows: Int[Tensor, " row"]
-    """Which steerings."""
+    """Which row's changes apply."""
     positions: Int[Tensor, "row token"]
-    """Counted from the first token of each text."""
+    """From the first token of each text."""
     present: Bool[Tensor, "row token"]
     """False for padding."""
 
 
 class _Step:
-    """One change for each row: x → x − (x·Bᵀ)B + o at its positions. A row may have none."""
+    """One change per row, or none: x → x − (x·Bᵀ)B + o at its positions."""
 
     def __init__(self, changes: Sequence[Change | None], d_model: int, device: torch.device) -> None:
         self.changes = changes
@@ -50,39 +49,34 @@ class _Step:
                     self.basis[row, : len(change.basis)] = torch.from_numpy(change.basis)
 
     def place(self, n_prompt: Sequence[int]) -> None:
-        """Say how long each row's prompt is."""
-        ranges = [
-            [] if change is None else list(change.tokens(n)) for change, n in zip(self.changes, n_prompt, strict=True)
-        ]
+        """Take the length of each row's prompt."""
+        ranges = [list(c.tokens(n)) if c else [] for c, n in zip(self.changes, n_prompt, strict=True)]
         most = max(1, *map(len, ranges))
         filled = [[*r, *[(0, 0)] * (most - len(r))] for r in ranges]
         table = torch.tensor(filled, device=self.offset.device).clamp(max=END)
         self.start, self.stop = table[..., 0], table[..., 1]
 
     def follow(self, row: int, ids: Sequence[int]) -> None:
-        """Say what a row's text is, whose last token is read next."""
-        change = self.changes[row]
-        assert change is not None
-        assert isinstance(change.tokens, WrittenTurns)
-        last = len(ids) - 1
+        """Take a row's text so far, whose last token is read next."""
+        change, last = self.changes[row], len(ids) - 1
+        assert change is not None and isinstance(change.tokens, WrittenTurns)  # noqa: PT018
         self.start[row, 0], self.stop[row, 0] = (last, last + 1) if change.tokens.holds(ids) else (0, 0)
 
     def __call__(self, value: Float[Tensor, "row token d_model"], now: _Pass) -> tuple[Tensor, Tensor]:
-        """The changed values, in float32 where they were less, and where they are meant."""
+        """The changed values, in at least float32, and the tokens where they apply."""
         at = now.positions[..., None]
-        meant = ((at >= self.start[now.rows][:, None]) & (at < self.stop[now.rows][:, None])).any(-1) & now.present
+        here = ((at >= self.start[now.rows][:, None]) & (at < self.stop[now.rows][:, None])).any(-1) & now.present
         changed = value.float()
         if self.basis is not None:
             basis = self.basis[now.rows]
             changed = changed - (changed @ basis.mT) @ basis
-        return changed + self.offset[now.rows][:, None], meant
+        return changed + self.offset[now.rows][:, None], here
 
 
 class Steered:
-    """Steerings at work on a model; `steered` and `steered_rows` make one.
+    """Changes at work on a model; made by `steered` and `steered_rows`.
 
-    `overflowed[i]` says whether what row i came to is beyond what the model can compute with: its length
-    at a hook point, which every normalisation takes, is not finite.
+    `overflowed[i]`: whether row i's activations became too long for the model to normalise.
     """
 
     def __init__(self, model: Model, steerings: Sequence[Sequence[Change]], n_prompt: Sequence[int] | None) -> None:
@@ -99,18 +93,18 @@ class Steered:
 
     @property
     def hooks(self) -> list[tuple[str, Callable[..., Tensor | None]]]:
-        """The hook points that are steered, each with what is to be done there."""
+        """The steered hook points, each with its function."""
         return [(name, partial(self._act, name)) for name in self._steps]
 
     def untouched(self, row: int) -> int:
-        """How many tokens the row's prompt has before the first that is changed."""
+        """Number of tokens in the row's prompt before the first steered one."""
         assert self._n_prompt is not None
         n = self._n_prompt[row]
         starts = [start for change in self.steerings[row] for start, stop in change.tokens(n) if start < stop]
         return max(0, min([n, *starts]))
 
     def wrote(self, row: int, prompt: Sequence[int], text: Sequence[int]) -> None:
-        """Say what was written after a row's prompt; the last token of it is read next."""
+        """Take the text written after a row's prompt; its last token is read next."""
         for step in self._following:
             if row in step.followed:
                 step.follow(row, [*prompt, *text])
@@ -120,7 +114,7 @@ class Steered:
         return [step for steps in self._steps.values() for step in steps if step.followed]
 
     def expect(self, rows: Sequence[int], positions: Tensor, present: Tensor) -> None:
-        """Say which rows, and which tokens of them, the next pass holds."""
+        """Announce the rows and tokens of the next pass."""
         self._now = _Pass(torch.tensor(rows, device=self.model.device), positions, present.bool())
 
     def _act(self, name: str, value: Tensor, hook: Any) -> Tensor | None:
@@ -128,18 +122,17 @@ class Steered:
         if self.paused or now is None:
             return None
         for step in self._steps[name]:
-            changed, meant = step(value, now)
-            too_large = ~changed.square().sum(-1).isfinite() & meant
-            self.overflowed[now.rows] |= too_large.any(-1)
-            value = torch.where(meant[..., None], changed.to(value.dtype), value)
+            changed, here = step(value, now)
+            self.overflowed[now.rows] |= (~changed.square().sum(-1).isfinite() & here).any(-1)
+            value = torch.where(here[..., None], changed.to(value.dtype), value)
         return value
 
     def look(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Find out what a pass holds from what the model is called with."""
+        """Work out what a pass holds from the model's arguments."""
         if self.paused:
             return
         if self._following:
-            raise UserError("turns that are being written can be steered by interp.generation alone: use its generate")
+            raise UserError("turns cannot be steered here as they are written; use interp.generate")
         ids = kwargs.get("input_ids", args[0] if args else None)
         tokens = kwargs["inputs_embeds"][..., 0] if ids is None else ids
         n_rows, width = tokens.shape
@@ -160,31 +153,23 @@ class Steered:
             self._place(present.sum(1).tolist())
         if self._n_prompt is None:
             raise UserError(
-                f"{n_rows} texts are gone on with that were not begun here: say n_prompt, where prompts end"
+                f"{n_rows} texts continue a cache made elsewhere; give n_prompt, their prompts' lengths"
             )
         self._read = tokens if not n_before else None
         self._now = _Pass(torch.arange(n_rows, device=tokens.device), positions, present)
 
     def _continues(self, tokens: Tensor) -> bool:
-        """Without a cache: whether these are the texts of the last pass, and more."""
+        """Without a cache: whether these texts extend those of the last pass."""
         last = self._read
-        if last is None or len(last) != len(tokens) or last.shape[1] >= tokens.shape[1]:
-            return False
-        return torch.equal(last, tokens[:, : last.shape[1]])
+        return last is not None and last.shape[1] < tokens.shape[1] and torch.equal(last, tokens[:, : last.shape[1]])
 
     def _spread(self, n_rows: int) -> None:
-        """Give each steering as many rows as there are for each."""
-        each, odd = divmod(n_rows, len(self.steerings))
-        if odd or not each:
-            raise UserError(f"{len(self.steerings)} steerings for a batch of {n_rows} rows: give one, or one for each")
-        self._steps = _steps([s for s in self.steerings for _ in range(each)], self.model)
+        """Divide a batch among the steerings: one for all rows, or one for each, or for as many next to each other."""
+        self._steps = _steps(_repeated(self.steerings, n_rows, "steering"), self.model)
         self.overflowed = torch.zeros(n_rows, dtype=torch.bool, device=self.model.device)
         self._n_prompt = None
         if self._known is not None:
-            each, odd = divmod(n_rows, len(self._known))
-            if odd or not each:
-                raise UserError(f"n_prompt has {len(self._known)} numbers for a batch of {n_rows} rows: give one a row")
-            self._place([n for n in self._known for _ in range(each)])
+            self._place(_repeated(self._known, n_rows, "n_prompt"))
 
     def _place(self, n_prompt: Sequence[int]) -> None:
         self._n_prompt = n_prompt
@@ -197,10 +182,11 @@ class Steered:
 def steered(
     model: Model, steerings: Sequence[Sequence[Change]], *, n_prompt: Sequence[int] | None = None
 ) -> Iterator[Steered]:
-    """Steer whatever the model reads and writes: with one steering, or with one for each row of a batch.
+    """Steer everything the model reads and writes, with the changes of all rows or those of each; see `Steering.on`.
 
-    Several rows for each (beams, returned sequences) stand beside one another. For `n_prompt` see
-    `Steering.on`. Raises `UserError` for directions that do not fit the model.
+    >>> with interp.steering.steered(model, [interp.add(found[2, 1]).changes]) as live:
+    ...     [name for name, _ in live.hooks]
+    ['blocks.1.hook_resid_post']
     """
     live = Steered(model, steerings, n_prompt)
     with model.only_hooks([name for name, _ in live.hooks]), model.bridge.hooks(fwd_hooks=live.hooks):
@@ -215,20 +201,14 @@ def steered(
 
 @contextmanager
 def steered_rows(model: Model, steering: Sequence[Sequence[Change]], n_prompt: Sequence[int]) -> Iterator[Steered]:
-    """Steer rows that come and go, on top of what steers the model already; each pass is announced by `expect`.
-
-    `steering` has the changes of all rows, or those of each; `n_prompt` has the number of each row's prompt tokens.
-    """
-    n_rows = len(n_prompt)
+    """Steer rows that come and go, on top of what already steers the model; `expect` announces each pass."""
     around = list(model.steered)
-    layers = [*(live.steerings for live in around), steering]
-    rows: list[Sequence[Change]] = [()] * n_rows
-    for given in layers:
-        if len(given) not in (0, 1, n_rows):
-            raise UserError(f"{len(given)} steerings for {n_rows} prompts: give one, or one for each")
-        if given:
-            each = given if len(given) == n_rows else [given[0]] * n_rows
-            rows = [(*a, *b) for a, b in zip(rows, each, strict=True)]
+    rows: list[Sequence[Change]] = [()] * len(n_prompt)
+    for given in [*(live.steerings for live in around), steering]:
+        if len(given) not in (0, 1, len(rows)):
+            raise UserError(f"{len(given)} steerings for {len(rows)} prompts; give one, or one per prompt")
+        each = given if len(given) == len(rows) else [*given, ()][:1] * len(rows)
+        rows = [(*a, *b) for a, b in zip(rows, each, strict=True)]
     live = Steered(model, rows or [()], n_prompt or [1])
     paused = [other.paused for other in around]
     try:
@@ -241,8 +221,16 @@ def steered_rows(model: Model, steering: Sequence[Sequence[Change]], n_prompt: S
             other.paused = before
 
 
+def _repeated(given: Sequence[Any], n_rows: int, what: str) -> list[Any]:
+    """One entry per row; several rows may share one (beams, returned sequences)."""
+    each, odd = divmod(n_rows, len(given))
+    if odd or not each:
+        raise UserError(f"{what}: {len(given)} given for a batch of {n_rows} rows; give one, or one per row")
+    return [entry for entry in given for _ in range(each)]
+
+
 def _steps(steerings: Sequence[Sequence[Change]], model: Model) -> dict[str, list[_Step]]:
-    """At each hook point every row's first change, every row's second, and so on."""
+    """At each hook point, every row's first change, every row's second, and so on."""
     steps: dict[str, list[_Step]] = {}
     for name in dict.fromkeys(change.hook_point for s in steerings for change in s):
         by_row = [[change for change in s if change.hook_point == name] for s in steerings]
@@ -255,13 +243,10 @@ def _steps(steerings: Sequence[Sequence[Change]], model: Model) -> dict[str, lis
 
 def _require_fit(changes: Sequence[Change], model: Model) -> None:
     for change in changes:
+        has, wants = None, f"{change.hook_point}: {model.name}"
         if change.hook_point not in model.bridge.hook_dict:
-            raise UserError(
-                f"no hook point {change.hook_point} in {model.name}, which has layers 0 to {model.n_layers - 1}; "
-                "steer with directions that were extracted from this model"
-            )
-        if len(change.offset) != model.d_model:
-            raise UserError(
-                f"a direction of width {len(change.offset)} for {model.name}, whose width is {model.d_model}; "
-                "steer with directions that were extracted from this model"
-            )
+            has = f"has no such hook point, and layers 0 to {model.n_layers - 1}"
+        elif len(change.offset) != model.d_model:
+            has = f"has width {model.d_model}, the direction {len(change.offset)}"
+        if has:
+            raise UserError(f"{wants} {has}; steer with directions extracted from this model")
