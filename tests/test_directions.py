@@ -247,6 +247,13 @@ def test_directions_print_as_four_lines(found: Directions) -> None:
     ]
 
 
+def test_a_checkpoint_s_name_says_its_stages_and_adapters_follow(found: Directions) -> None:
+    model = {"name": "organism-sft", "lineage": {"stages": [{"name": "sft"}]}, "adapters": [{"name": "sft"}]}
+    for own, line in (([], "model: organism-sft"), ([{"name": "mine"}], "model: organism-sft + mine")):
+        facts = {"provenance": {"model": {**model, "adapters": [*model["adapters"], *own]}}}
+        assert str(replace(found, facts=facts)).splitlines()[1] == line
+
+
 def test_save_and_load(found: Directions, tmp_path: Path) -> None:
     found.save(tmp_path / "d.safetensors")
     again = Directions.load(tmp_path / "d.safetensors")

@@ -1,8 +1,7 @@
-"""Transcripts as tokens: which token belongs to which agent's turn.
+"""Transcripts as tokens: which token belongs to which agent's turn. Knows a tokenizer, nothing about models.
 
-Knows a tokenizer, nothing about models or activations. A transcript is tokenized piece by piece (`Transcript.pieces`),
-so no token crosses the boundary of a turn, even with tokenizers that merge `}.` with the newlines after it. Reading a
-turn from the full transcript is then the same as reading it at the end of its prefix.
+Transcripts are tokenized piece by piece, so no token crosses the boundary of a turn, and reading a turn in the full
+transcript is the same as reading it at the end of its prefix.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ class Skip:
 class TurnTable:
     """One row per turn: whose it is, and where it is in its transcript's tokens.
 
-    `transcript` and `question` count from 0 (transcripts of one question share an index), `agent` and `round` from 1.
-    The tag ends before token `tag`; the text is the tokens `start` to `stop` (empty when equal).
+    `transcript` and `question` count from 0, `agent` and `round` from 1. The tag ends before token `tag`; the text is
+    the tokens `start` to `stop` (empty when equal).
     """
 
     transcript: Int[np.ndarray, " turn"]
@@ -55,7 +54,6 @@ class TurnTable:
         return len(self.transcript)
 
     def columns(self) -> dict[str, Int[np.ndarray, " turn"]]:
-        """The integer columns by name."""
         return {name: getattr(self, name) for name in COLUMNS}
 
 
@@ -103,10 +101,8 @@ class Corpus:
             if context_length is not None and len(ids) > context_length:
                 reason = f"{len(ids):,} tokens, more than the {context_length:,} that the model reads"
                 if not skip_long:
-                    raise UserError(
-                        f"transcript {number} ({transcript.question[:40]!r}): {reason}; "
-                        "shorten it, or leave it out with --skip-long"
-                    )
+                    which = f"transcript {number} ({transcript.question[:40]!r})"
+                    raise UserError(f"{which}: {reason}; shorten it, or leave it out with --skip-long")
                 skipped.append(Skip(number, transcript.question, None, reason))
                 all_ids.append(())
                 continue

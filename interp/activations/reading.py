@@ -1,8 +1,4 @@
-"""Transcripts to activations: one causal pass each gives every chosen layer and turn.
-
-Knows models and corpora, nothing about what the activations are for. Readings are streamed batch by batch, in constant
-memory: feed them to `interp.directions.MeanDifference` or to a store on disk (`interp.activations.store`).
-"""
+"""Transcripts to activations: one causal pass each gives every chosen layer and turn, streamed in constant memory."""
 
 from __future__ import annotations
 
@@ -58,9 +54,8 @@ def stream(
 ) -> Iterator[Readings]:
     """Read every turn of the corpus, in batches of transcripts of similar length.
 
-    One pass per transcript without the LM head, stopped after the deepest chosen layer. `batch_tokens` bounds a batch
-    with its padding (a longer transcript is its own batch); transcripts in `done` are left out. Neither batching nor
-    the padding side changes what is read.
+    One pass per transcript, stopped after the deepest chosen layer. `batch_tokens` bounds a batch with its padding
+    (a longer transcript is its own batch); transcripts in `done` are left out.
 
     >>> corpus = interp.activations.Corpus.build(transcripts[:2], model.tokenizer)
     >>> [readings.values.shape for readings in interp.activations.stream(model, corpus, layers=[1, 2])]
@@ -78,17 +73,12 @@ def stream(
             # what follows the last turn changes nothing that is read
             ends = [corpus.turns.stop[corpus.turns.transcript == t].max() for t in batch]
             ids, offsets = _pad([corpus.ids[t][:end] for t, end in zip(batch, ends, strict=True)], padding)
-            place = {t: i for i, t in enumerate(batch)}
-            in_batch = np.array([place[t] for t in corpus.turns.transcript[rows]])
-            spans = []
-            for start, stop in ranges:
-                # an empty turn has no token: read another one, replaced by NaN below
-                first = np.where(empty[rows], stop[rows] - 1, start[rows])
-                spans.append(np.stack([first, stop[rows]], axis=1) + offsets[in_batch][:, None])
-            read = _forward(model, names, ids, padding, offsets, in_batch, np.stack(spans, axis=1))
-            for i, position in enumerate(positions):
-                if position != "tag":
-                    read[empty[rows], i] = np.nan
+            in_batch = np.array([batch.index(t) for t in corpus.turns.transcript[rows]])
+            # an empty turn has no token: read another one, replaced by NaN below
+            spans = [[np.where(empty, stop - 1, start)[rows], stop[rows]] for start, stop in ranges]
+            spans_in_batch = rearrange(np.array(spans), "p two t -> t p two") + offsets[in_batch][:, None, None]
+            read = _forward(model, names, ids, padding, offsets, in_batch, spans_in_batch)
+            read[np.ix_(empty[rows], [position != "tag" for position in positions])] = np.nan
             yield Readings(rows, read, tuple(batch))
 
 
@@ -121,8 +111,7 @@ def read_last(
         for start in range(0, len(prompts), batch_size):
             batch = prompts[start : start + batch_size]
             ids, offsets = _pad(batch, "right")
-            ends = np.array([len(prompt) for prompt in batch])
-            spans = np.stack([ends - 1, ends], axis=1)[:, None]
+            spans = np.array([[(len(prompt) - 1, len(prompt))] for prompt in batch])
             read.append(_forward(model, names, ids, "right", offsets, np.arange(len(batch)), spans)[:, 0])
     return np.ascontiguousarray(np.concatenate(read))
 
@@ -141,38 +130,32 @@ def _forward(
     spans: Int[np.ndarray, "turn position 2"],
 ) -> Float[np.ndarray, "turn position layer d_model"]:
     """One pass over a batch: the mean over every span at every hook point, in float32."""
-    lengths = rearrange(spans[..., 1] - spans[..., 0], "t p -> (t p)")
-    batch_index = np.repeat(np.repeat(in_batch, spans.shape[1]), lengths)
-    token_index = np.concatenate([np.arange(a, b) for a, b in rearrange(spans, "t p two -> (t p) two")])
     to_device = partial(torch.as_tensor, device=model.device)
-    at = to_device(batch_index * ids.shape[1] + token_index)
+    # spans in the batch as one row of tokens
+    flat = rearrange(spans + (in_batch * ids.shape[1])[:, None, None], "t p two -> (t p) two")
+    at = to_device(np.concatenate([np.arange(*span) for span in flat]))
+    lengths = to_device(flat[:, 1] - flat[:, 0])
     averaged = bool((lengths > 1).any())
-    segment_lengths = to_device(lengths)
     # One buffer, allocated before the pass: small pieces among large short-lived ones would fragment memory.
     read = torch.empty(len(names), len(lengths), model.d_model, device=model.device)
     reached: set[int] = set()
 
     def keep(value: Tensor, hook: Any, i: int) -> None:
         if value.shape[:2] != ids.shape:
-            raise UserError(
-                f"{names[i]}: {model.name} gives it the shape {tuple(value.shape)}, expected (batch, token, …); "
-                f"choose another --site"
-            )
+            given = f"{model.name} gives it the shape {tuple(value.shape)}"
+            raise UserError(f"{names[i]}: {given}, expected (batch, token, …); choose another --site")
         picked = value.flatten(0, 1).index_select(0, at).float()
-        read[i] = torch.segment_reduce(picked, "mean", lengths=segment_lengths) if averaged else picked
+        read[i] = torch.segment_reduce(picked, "mean", lengths=lengths) if averaged else picked
         reached.add(i)
         if len(reached) == len(names):
             raise _DeepestLayerReached
 
     arguments: dict[str, Any] = {"input_ids": to_device(ids), "use_cache": False}
-    if padding == "left":
-        # right padding needs neither: no token attends to later ones
+    if padding == "left":  # right padding needs neither: no token attends to later ones
         position = to_device(np.arange(ids.shape[1])[None] - offsets[:, None])
         arguments |= {"attention_mask": (position >= 0).long(), "position_ids": position.clamp(min=0)}
-    with (
-        model.bridge.hooks(fwd_hooks=[(name, partial(keep, i=i)) for i, name in enumerate(names)]),
-        suppress(_DeepestLayerReached),
-    ):
+    hooks = [(name, partial(keep, i=i)) for i, name in enumerate(names)]
+    with model.bridge.hooks(fwd_hooks=hooks), suppress(_DeepestLayerReached):
         model.hf.base_model(**arguments)
     assert len(reached) == len(names)
     return rearrange(read.cpu().numpy(), "l (t p) d -> t p l d", p=spans.shape[1])

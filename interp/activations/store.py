@@ -1,8 +1,7 @@
 """Activations on disk, in one safetensors file.
 
-Knows nothing about models. The file gets its full size before the first reading (so a full disk shows at once) and is
-filled in place, transcript by transcript. Until complete it has another name, and a note of what is done beside it,
-from which a killed run resumes.
+It has its full size before the first reading, so a full disk shows at once. Until complete it has another name, and
+beside it a note of what is done, from which a killed run resumes.
 """
 
 from __future__ import annotations
@@ -53,10 +52,9 @@ class _Note:
 
 
 class ActivationStore:
-    """A complete store, for reading; its file is an ordinary safetensors file with one tensor per hook point.
+    """A complete store: `store[layer]` is float32 [turn, position, d_model], with the rows of `turns`.
 
-    `store[layer]` is a float32 array of shape [turn, position, d_model], `store[layer, "last"]` reads one position
-    only; rows are those of `turns`.
+    `store[layer, "last"]` reads one position only.
 
     >>> corpus = interp.activations.Corpus.build(transcripts[:2], model.tokenizer)
     >>> store = interp.activations.read_activations(model, corpus, tmp_path / "a.safetensors", layers=[2])
@@ -71,9 +69,8 @@ class ActivationStore:
                 header = checked(_Header, json.loads((file.metadata() or {}).get("interp", "null")))
                 columns = {name: file.get_tensor(name) for name in COLUMNS}
         except (OSError, SafetensorError, ValueError) as error:
-            raise UserError(
-                f"{path}: not a complete store of activations ({error}); remove it, or replace it with --restart"
-            ) from None
+            what = f"not a complete store of activations ({error})"
+            raise UserError(f"{path}: {what}; remove it, or replace it with --restart") from None
         self.layers, self.positions, self.questions = header.layers, header.positions, header.questions
         self.hook_point, self.provenance, self.fingerprint = header.hook_point, header.provenance, header.fingerprint
         self.turns = TurnTable(**columns, persona=header.personas)
@@ -81,10 +78,8 @@ class ActivationStore:
     def __getitem__(self, key: int | tuple[int, str]) -> Float[np.ndarray, "turn *position d_model"]:
         layer, position = key if isinstance(key, tuple) else (key, None)
         if layer not in self.layers or position not in (None, *self.positions):
-            raise UserError(
-                f"{layer}, {position}: not in {self.path}; it has layers {', '.join(map(str, self.layers))} "
-                f"and positions {', '.join(self.positions)}"
-            )
+            held = f"layers {', '.join(map(str, self.layers))} and positions {', '.join(self.positions)}"
+            raise UserError(f"{layer}, {position}: not in {self.path}; it has {held}")
         with safe_open(str(self.path), framework="numpy") as file:
             values = file.get_slice(self.hook_point.format(layer=layer))
             return values[:] if position is None else values[:, self.positions.index(position)]
@@ -104,21 +99,18 @@ class StoreWriter:
         d_model: int,
         provenance: Mapping[str, Any],
     ) -> None:
-        """Start a store at `path`, or resume one that was started with exactly these arguments.
-
-        Raises `UserError` when the disk is full, or when `path` holds anything else.
-        """
+        """Start a store, or resume one; raises `UserError` on a full disk, and where `path` holds anything else."""
         self.path = Path(path)
         self._part, self._note = _unfinished(self.path)
         self._transcripts = set(corpus.usable)
         facts: dict[str, Any] = {
             "format": "interp.activations/1",
-            "layers": list(layers),
-            "positions": list(positions),
+            "layers": layers,
+            "positions": positions,
             "hook_point": hook_point,
-            "questions": list(corpus.questions),
-            "personas": list(corpus.turns.persona),
-            "provenance": dict(provenance),
+            "questions": corpus.questions,
+            "personas": corpus.turns.persona,
+            "provenance": provenance,
         }
         identity = json.dumps([facts, corpus.digest])
         self._fingerprint = facts["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()
@@ -130,17 +122,21 @@ class StoreWriter:
         header, self._offsets, size = _layout(shapes, facts)
         self.done: set[int] = set()
         if self.path.exists():
-            self._require(ActivationStore(self.path).fingerprint)
-            self.done = set(self._transcripts)
+            held, self.done = ActivationStore(self.path).fingerprint, set(self._transcripts)
         elif self._note.exists() and self._part.exists():
             try:
                 note = read_json(self._note, _Note)
             except ValueError:
                 raise UserError(f"{self._note}: damaged; start over with --restart") from None
-            self._require(note.fingerprint)
-            self.done = note.done
+            held, self.done = note.fingerprint, note.done
         else:
+            held = self._fingerprint
             self._start(header, size, corpus)
+        if held != self._fingerprint:
+            raise UserError(
+                f"{self.path.parent}: holds activations of another model, other transcripts or other settings; "
+                "replace them with --restart, or give another --out"
+            )
 
     @property
     def missing(self) -> int:
@@ -173,7 +169,9 @@ class StoreWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._part.open("wb") as file:
-                _allocate(file.fileno(), len(header) + size)
+                # macOS has a sparse file instead, so a full disk shows only while it is filled
+                reserve = getattr(os, "posix_fallocate", lambda file, _, size: os.ftruncate(file, size))
+                reserve(file.fileno(), 0, len(header) + size)
                 file.write(header)
                 for column in corpus.turns.columns().values():  # first in the layout, in this order
                     file.write(column.astype(np.int64).tobytes())
@@ -181,35 +179,19 @@ class StoreWriter:
             with suppress(OSError):
                 self._part.unlink()
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            raise UserError(
-                f"{self.path}: cannot lay out {(len(header) + size) / 1e6:,.1f} MB of activations "
-                f"({error.strerror}); {'make room, choose fewer layers or' if full else 'choose'} another --out"
-            ) from error
+            advice = f"{'make room, choose fewer layers or' if full else 'choose'} another --out"
+            what = f"{(len(header) + size) / 1e6:,.1f} MB of activations ({error.strerror})"
+            raise UserError(f"{self.path}: cannot lay out {what}; {advice}") from error
         self._write_note()
 
     def _write_note(self) -> None:
         write_json(self._note, {"fingerprint": self._fingerprint, "done": sorted(self.done)}, indent=None)
-
-    def _require(self, fingerprint: str) -> None:
-        if fingerprint != self._fingerprint:
-            raise UserError(
-                f"{self.path.parent}: holds activations of another model, other transcripts or other settings; "
-                "replace them with --restart, or give another --out"
-            )
 
 
 def discard(path: str | Path) -> None:
     """Remove a store, complete or not."""
     for part in (Path(path), *_unfinished(Path(path))):
         part.unlink(missing_ok=True)
-
-
-def _allocate(descriptor: int, size: int) -> None:
-    """Reserve space for a file; raises `OSError` on a full disk."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-    else:  # macOS: a sparse file, so a full disk shows only while it is filled
-        os.ftruncate(descriptor, size)
 
 
 def _unfinished(path: Path) -> tuple[Path, Path]:
@@ -242,30 +224,20 @@ def read_activations(
     data: dict[str, Any] | None = None,
     progress: Progress = lambda *_: None,
 ) -> ActivationStore:
-    """Stream the corpus through the model into a store on disk, resuming where a killed call stopped.
-
-    `data` says where the transcripts came from.
+    """Stream a corpus (made from `data`) into a store on disk, resuming where a killed call stopped.
 
     >>> corpus = interp.activations.Corpus.build(transcripts[:2], model.tokenizer)
     >>> interp.activations.read_activations(model, corpus, tmp_path / "a.safetensors").layers
     (0, 1, 2, 3)
     """
-    chosen = model.chosen_layers(layers)
+    provenance = {"model": model.provenance, "transcripts": data or {}, "versions": package_versions()}
+    what: dict[str, Any] = {"layers": model.chosen_layers(layers), "positions": positions}
     if restart:
         discard(path)
-    writer = StoreWriter(
-        path,
-        corpus,
-        layers=chosen,
-        positions=positions,
-        hook_point=SITES[site],
-        d_model=model.d_model,
-        provenance={"model": model.provenance, "transcripts": data or {}, "versions": package_versions()},
-    )
+    writer = StoreWriter(path, corpus, **what, hook_point=SITES[site], d_model=model.d_model, provenance=provenance)
     total = len(corpus.usable)
     progress("reading activations", total - writer.missing, total)
-    settings: dict[str, Any] = {"site": site, "positions": positions, "batch_tokens": batch_tokens}
-    for batch in stream(model, corpus, layers=chosen, **settings, done=writer.done):
+    for batch in stream(model, corpus, **what, site=site, batch_tokens=batch_tokens, done=writer.done):
         writer.append(batch)
         progress("reading activations", total - writer.missing, total)
     return writer.finish()

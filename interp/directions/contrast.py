@@ -1,7 +1,4 @@
-"""Which turns are compared with which, and the mean differences between them.
-
-Knows tables of turns and arrays of activations; knows nothing about models or text.
-"""
+"""Which turns are compared with which, and the mean differences between them. Knows nothing about models or text."""
 
 from __future__ import annotations
 
@@ -38,10 +35,9 @@ class Contrast:
 
     @staticmethod
     def build(turns: TurnTable, questions: Sequence[str], by: By = "agent", text_needed: bool = True) -> Contrast:
-        """Group the turns by transcript and round and label them by agent or by persona.
+        """Skips a group in which a label is missing, occurs twice or (with `text_needed`) has no text.
 
-        A group in which a label is missing, occurs twice or (with `text_needed`) has no text is skipped. Raises
-        `UserError` when no group is left or personas are unknown.
+        Raises `UserError` when no group is left or personas are unknown.
         """
         one_of("by", by, get_args(By))
         if by == "persona" and not all(turns.persona):
@@ -56,7 +52,7 @@ class Contrast:
             groups.setdefault(key, {label: [] for label in labels})[names[row]].append(row)
         used: list[list[int]] = []
         skipped: list[Skip] = []
-        for (transcript, round_), by_label in sorted(groups.items(), key=lambda item: item[0]):
+        for (transcript, round_), by_label in sorted(groups.items()):
             reasons = []
             for label, rows in by_label.items():
                 if not rows:
@@ -72,33 +68,23 @@ class Contrast:
             else:
                 used.append(members)
         if not used:
-            first = skipped[0]
-            raise UserError(
-                f"no group with all of {', '.join(labels)}: all {len(skipped)} were skipped, the first "
-                f"(transcript {first.transcript}, round {first.round}) because {first.reason}"
-            )
+            first = f"the first (transcript {skipped[0].transcript}, round {skipped[0].round})"
+            fault = f"all {len(skipped)} were skipped, {first} because {skipped[0].reason}"
+            raise UserError(f"no group with all of {', '.join(labels)}: {fault}")
         table = np.array(used)
         return Contrast(labels, table, turns.question[table[:, 0]], turns.round[table[:, 0]], tuple(skipped))
 
-    @property
-    def rounds(self) -> tuple[int, ...]:
-        return tuple(np.unique(self.round).tolist())
-
 
 def differences(values: Float[np.ndarray, "group label *rest"]) -> Float[np.ndarray, "group label *rest"]:
-    """Each label's activation minus the mean of the other labels' in its group.
-
-    x_k − mean over j≠k of x_j, which is A/(A−1) · (x_k − mean over all j) for A labels.
-    """
+    """Each label's activation minus the mean of the others' in its group: x_k − mean over j≠k of x_j."""
     n_labels = values.shape[1]
     return (values - values.mean(axis=1, keepdims=True)) * np.float32(n_labels / (n_labels - 1))
 
 
 class MeanDifference:
-    """Mean differences from a stream of readings, in constant memory.
+    """Mean differences from a stream of readings, in constant memory (Latent Agents, section on agent subspaces).
 
-    `partial_fit` takes whole transcripts in any order; then `vectors_` is [label, layer, d_model], and
-    `residual_norm_` [layer] the mean length of the activations.
+    Whatever a group shares, above all its question, cancels. `residual_norm_` is the activations' mean length.
 
     >>> corpus = interp.activations.Corpus.build(transcripts[:3], model.tokenizer)
     >>> contrast = interp.directions.Contrast.build(corpus.turns, corpus.questions)
@@ -116,7 +102,7 @@ class MeanDifference:
     def partial_fit(
         self, rows: Int[np.ndarray, " turn"], values: Float[np.ndarray, "turn layer d_model"]
     ) -> MeanDifference:
-        """Add the turns in `rows` (of the turn table); raises `ValueError` where a group is split."""
+        """Add the turns in `rows` (of the turn table), in any order; raises `ValueError` where a group is split."""
         inside = np.isin(self.contrast.rows, rows)
         if (inside.any(axis=1) != inside.all(axis=1)).any():
             raise ValueError("readings must hold whole transcripts")

@@ -1,17 +1,13 @@
-"""Contrastive mean differences: what distinguishes one agent's turns from the others' in the same debate.
-
-Knows arrays of activations, nothing about models or text. In each group (one question and round in which all agents
-speak) an agent's direction collects the activation of its turn minus the mean of the others' (Latent Agents, section on
-agent subspaces); whatever a group shares, above all its question, cancels.
-"""
+"""Directions: vectors at layers, with their evidence and provenance. Knows nothing about text."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from einops import rearrange
@@ -20,6 +16,10 @@ from jaxtyping import Float
 from interp.errors import UserError
 from interp.storage.arrays import read_arrays, write_arrays
 from interp.storage.files import atomic_write
+
+if TYPE_CHECKING:
+    from interp.models.lazy import LazyModel
+    from interp.models.model import Model
 
 
 def question_hash(question: str) -> str:
@@ -79,12 +79,10 @@ class Direction:
         return replace(self, vector=-self.vector, label=f"−{self.label}")
 
     def _combined(self, other: Direction, sign: np.float32, symbol: str) -> Direction:
-        if other.hook_point != self.hook_point:
-            raise UserError(
-                f"{self.label} {symbol} {other.label}: one is at {self.hook_point}, the other at {other.hook_point}; "
-                "combine directions of one hook point"
-            )
         label = f"({self.label} {symbol} {other.label})"
+        if other.hook_point != self.hook_point:
+            where = f"one is at {self.hook_point}, the other at {other.hook_point}"
+            raise UserError(f"{label[1:-1]}: {where}; combine directions of one hook point")
         return replace(self, vector=self.vector + sign * other.vector, label=label)
 
 
@@ -92,8 +90,8 @@ class Direction:
 class Directions:
     """Raw mean differences for every label and layer, with their evidence and provenance.
 
-    Index by label, layer and round. An agent may be given by its seat, negative layers count from the last
-    one held, a label alone gives all its layers, and a round is one of `rounds` (default "all"):
+    Index by label (an agent also by its seat), layer (negative ones count from the last held) and one of `rounds`
+    (default "all"); a label alone gives all its layers.
 
     >>> found["agent 1", -1].layer
     3
@@ -121,13 +119,10 @@ class Directions:
         label, layer, *rest = key
         label, round_ = label_of_agent(str(label)), str(rest[0]) if rest else "all"
         held: Sequence[int] = self.layers if layer >= 0 else range(-len(self.layers), 0)
-        for what, given, known in (
-            ("label", label, self.labels),
-            ("round", round_, self.rounds),
-            ("layer", layer, held),
-        ):
-            if given not in known:
-                raise UserError(f"{what} {given}: not among these directions; choose one of {_listed(known)}")
+        known = {"label": (label, self.labels), "round": (round_, self.rounds), "layer": (layer, held)}
+        for what, (given, all_of_them) in known.items():
+            if given not in all_of_them:
+                raise UserError(f"{what} {given}: not among these directions; choose one of {_listed(all_of_them)}")
         place = held.index(layer)
         vector = self.vectors[self.rounds.index(round_), self.labels.index(label), place]
         layer = self.layers[place]
@@ -136,23 +131,20 @@ class Directions:
     def __repr__(self) -> str:
         model, data = (self.facts.get("provenance", {}).get(key, {}) for key in ("model", "transcripts"))
         chosen = self.facts.get("evidence", {}).get("all", {}).get("chosen_layer", {})
-        separation = [
-            f"{a} {m:.2f}" for a, m in zip(self.labels, chosen.get("mean", ()), strict=False) if m is not None
-        ]
-        site, width = self.hook_point.partition("hook_")[2], self.vectors.shape[-1]
-        stages = model.get("lineage", {}).get("stages", ())
+        measured = zip(self.labels, chosen.get("mean", ()), strict=False)
+        values = ", ".join(f"{label} {mean:.2f}" for label, mean in measured if mean is not None)
+        site = self.hook_point.partition("hook_")[2] or self.hook_point
+        stages = model.get("lineage", {}).get("stages", ())  # a checkpoint's own name says them
         adapters = "".join(f" + {adapter['name']}" for adapter in model.get("adapters", ())[len(stages) :])
-        return "\n".join(
-            [
-                f"directions: {', '.join(self.labels)} at layers {_listed(self.layers)}, {site or self.hook_point}, "
-                f"width {width}",
-                f"model: {model.get('name', 'unknown')}{adapters}",
-                f"data: {self.facts.get('questions', 'unknown')} questions ({data.get('source', 'source unknown')})",
-                f"separation (layer {_listed(chosen['layers'])}, chosen on other questions): {', '.join(separation)}"
-                if separation
-                else "separation: not measured",
-            ]
+        separation = f" (layer {_listed(chosen['layers'])}, chosen on other questions): {values}" if values else ""
+        where = f"layers {_listed(self.layers)}, {site}, width {self.vectors.shape[-1]}"
+        lines = (
+            f"directions: {', '.join(self.labels)} at {where}",
+            f"model: {model.get('name', 'unknown')}{adapters}",
+            f"data: {self.facts.get('questions', 'unknown')} questions ({data.get('source', 'source unknown')})",
+            f"separation{separation or ': not measured'}",
         )
+        return "\n".join(lines)
 
     @property
     def norms(self) -> Float[np.ndarray, "round label layer"]:
@@ -165,10 +157,7 @@ class Directions:
         return self.vectors / self.norms[..., None]
 
     def cosines(self, round: str = "all") -> Float[np.ndarray, "layer label label"]:
-        """Cosines between the labels' directions at each layer.
-
-        Mean differences of A labels sum to zero, so the off-diagonal cosines average about −1/(A−1) by construction.
-        """
+        """Cosines between the labels' directions at each layer; those of A labels average about −1/(A−1)."""
         units = rearrange(self.units[self.rounds.index(round)], "a l d -> l a d")
         return units @ rearrange(units, "l a d -> l d a")
 
@@ -190,8 +179,7 @@ class Directions:
     def export_gguf(self, path: str | Path, label: str | int, *, model_type: str, round: str = "all") -> list[int]:
         """Write one label's raw directions as a GGUF control vector for llama.cpp and repeng; returns the layers.
 
-        Such files act on the residual stream after a layer and have no place for layer 0. `model_type` is the
-        architecture's name ("llama"). Raises `UserError` for directions read elsewhere.
+        `model_type` is the architecture's name ("llama"). Raises `UserError` for directions not read at resid_post.
         """
         from gguf import GGUFWriter
 
@@ -238,42 +226,26 @@ def without_hashes(directions: Mapping[str, Directions]) -> list[str]:
     return [name for name, d in directions.items() if "question_hashes" not in d.facts]
 
 
-class Identified(Protocol):
-    """A model, loaded or not: its name and what distinguishes it from any other."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def provenance(self) -> dict[str, Any]: ...
-
-
-def made_on(directions: Directions, model: Identified) -> bool:
+def made_on(directions: Directions, model: Model | LazyModel) -> bool:
     """Whether the directions were extracted from this model.
 
     >>> interp.directions.made_on(found, model)
     True
     """
-    try:
+    with suppress(UserError):
         require_made_on(directions, model)
-    except UserError:
-        return False
-    return True
+        return True
+    return False
 
 
-def require_made_on(directions: Directions, model: Identified, path: str | Path = "directions") -> None:
+def require_made_on(directions: Directions, model: Model | LazyModel, path: str | Path = "directions") -> None:
     """Raises `UserError` unless the directions were extracted from this model, adapters included."""
     made = directions.facts.get("provenance", {}).get("model", {})
-    for what, theirs, ours in (
-        ("weights", made.get("hash") or made.get("name"), model.provenance["hash"] or model.name),
-        ("adapters", _hashes(made), _hashes(model.provenance)),
-    ):
-        if theirs != ours:
-            raise UserError(
-                f"{path}: extracted from {made.get('name', 'an unnamed model')} with other {what} than "
-                f"{model.name} has; extract directions from this model, or allow others with --other-model"
-            )
-
-
-def _hashes(provenance: Mapping[str, Any]) -> list[Any]:
-    return [adapter["hash"] for adapter in provenance.get("adapters", [])]
+    theirs, ours = ([a["hash"] for a in facts.get("adapters", [])] for facts in (made, model.provenance))
+    same_weights = (made.get("hash") or made.get("name")) == (model.provenance["hash"] or model.name)
+    if not same_weights or theirs != ours:
+        raise UserError(
+            f"{path}: extracted from {made.get('name', 'an unnamed model')} with other "
+            f"{'adapters' if same_weights else 'weights'} than {model.name} has; extract directions from this model, "
+            "or allow others with --other-model"
+        )

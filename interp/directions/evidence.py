@@ -1,20 +1,7 @@
-"""How far a direction can be trusted: reliability, separation, and their chance levels.
+"""How far a direction can be trusted: reliability, separation, and their chance levels. Knows arrays at one layer.
 
-Knows arrays of within-group differences (`interp.directions.contrast`) at one layer, nothing about models, files or
-figures. Questions are dealt into folds; a turn is only scored with directions fitted without its question, and
-intervals resample questions, because turns of one question are not independent. Three quantities per label:
-
-- *reliability*: the cosine between the directions of two halves of the questions, averaged over the ways to halve the
-  folds; 95 % interval by a jackknife over folds.
-- *separation*: the probability that within a group the label's own turn lies further along its direction than another
-  label's turn (an AUC within groups, ties half), on held-out questions; 95 % interval by a bootstrap over questions
-  with the directions fixed.
-- their *controls*: the same with labels shuffled within each question (alike in all its rounds, which are not
-  independent), and separation along random directions, each signed to agree with the training questions' mean
-  difference; mean and 95 % range over draws.
-
-The best of many layers is better than its own interval says; `chosen_layer` gives the separation when the layer, too,
-is chosen without the question that is scored.
+Turns of one question are not independent: folds and intervals are over questions, and a turn is only scored with
+directions fitted without its question.
 """
 
 from __future__ import annotations
@@ -29,6 +16,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import t as student_t
 
 from interp.statistics import counts, deal, percentiles
+
+Differences = Float[np.ndarray, "group label d_model"]
+Sums = Float[np.ndarray, "fold label d_model"]
 
 N_FOLDS = 10
 N_CONTROLS = 20
@@ -46,13 +36,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence for one layer's directions."""
+    """The evidence for one layer's directions, each with a 95 % interval, or 95 % range over the draws of a control."""
 
     reliability: Estimate
+    """Cosine of the directions of two halves of the questions; the interval is a jackknife over folds."""
     reliability_shuffled: Estimate
+    """With labels shuffled within each question, alike in all its rounds."""
     separation: Estimate
+    """Probability that the label's own turn lies further along its direction than another's in its group."""
     separation_shuffled: Estimate
     separation_random: Estimate
+    """Along random directions, each signed to agree with the training questions' mean difference."""
     wins: Float[np.ndarray, "group label"]
     """The share of the group's other turns below the label's own; their mean is the separation."""
     merit: Float[np.ndarray, " fold"]
@@ -75,7 +69,6 @@ class Design:
 
     @staticmethod
     def draw(question: Int[np.ndarray, " group"], n_labels: int, seed: int) -> Design:
-        """Deal the questions into at most ten folds, shuffle labels and resample questions."""
         rng = np.random.default_rng(seed)
         unique, index = np.unique(question, return_inverse=True)
         fold = deal(question, min(N_FOLDS, len(unique)), rng)
@@ -91,7 +84,7 @@ class Design:
         return Design(self.question[groups], self.fold[groups], owner, weights, self.seed)
 
 
-def evaluate(difference: Float[np.ndarray, "group label d_model"], design: Design) -> Evidence:
+def evaluate(difference: Differences, design: Design) -> Evidence:
     """Evaluate the mean over groups of `difference` at one layer; every estimate is NaN with a single question."""
     n_groups, n_labels, d_model = difference.shape
     n_draws = len(design.owner)
@@ -164,12 +157,7 @@ def _separation(wins: Float[np.ndarray, "group label"], design: Design) -> Estim
     return Estimate(mean, np.where(mean == 1, reach, low), np.where(mean == 0, 1 - reach, high))
 
 
-def _merit(
-    difference: Float[np.ndarray, "group label d_model"],
-    fold_sums: Float[np.ndarray, "fold label d_model"],
-    design: Design,
-    folds: Int[np.ndarray, " fold"],
-) -> Float[np.ndarray, " fold"]:
+def _merit(difference: Differences, fold_sums: Sums, design: Design, folds: np.ndarray) -> Float[np.ndarray, " fold"]:
     """Mean separation on all folds but one, by directions fitted without that fold and the scored one."""
     total = fold_sums.sum(axis=0)
     merit = np.full(len(folds), np.nan)
@@ -197,7 +185,7 @@ def _wins(
     return above / (n_labels - 1)
 
 
-def _split_half(fold_sums: Float[np.ndarray, "fold label d_model"]) -> Float[np.ndarray, " label"]:
+def _split_half(fold_sums: Sums) -> Float[np.ndarray, " label"]:
     """Mean cosine between the directions of two halves, over all ways to halve the folds."""
     n = len(fold_sums)
     if n < 2:
@@ -213,7 +201,7 @@ def _split_half(fold_sums: Float[np.ndarray, "fold label d_model"]) -> Float[np.
     return (product / np.maximum(norms[0] * norms[1], 1e-30)).mean(axis=0)
 
 
-def _jackknife(fold_sums: Float[np.ndarray, "fold label d_model"]) -> Estimate:
+def _jackknife(fold_sums: Sums) -> Estimate:
     """Split-half cosine with an interval from leaving out one fold of questions at a time."""
     n = len(fold_sums)
     value = _split_half(fold_sums)

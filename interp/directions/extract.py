@@ -33,14 +33,13 @@ _HARMLESS = ("batch_tokens", "skip_long", "keep_activations")
 
 @dataclass(frozen=True)
 class Projections:
-    """Every turn used, along two labels' directions at each layer.
+    """Every turn used, along the first two labels' directions at each layer, in units of the activations.
 
-    Cross-fitted: a turn is projected onto unit directions fitted without its question, and centred within its
-    question and round. In units of the activations.
+    A turn is projected onto unit directions fitted without its question, and centred within its question and round.
     """
 
     axes: tuple[str, str]
-    """The labels of the two directions."""
+    """The two labels."""
     layers: Sequence[int]
     x: Float[np.ndarray, "layer turn"]
     y: Float[np.ndarray, "layer turn"]
@@ -69,11 +68,11 @@ def extract_directions(
     progress: Progress = lambda *_: None,
     **changes: Any,
 ) -> Extraction:
-    """Read every turn, in one pass per transcript, contrast the agents, and measure how well they separate.
+    """Read every turn, contrast the agents, and measure how well they separate.
 
-    Keyword arguments change fields of `ExtractionSettings`. With `out`, writes `directions.safetensors` and
-    `directions.json` there; a killed call resumes from the activations it kept there. Raises `UserError` for unusable
-    input, and, without `restart`, where `out` holds directions made from anything else.
+    Keyword arguments change fields of `ExtractionSettings`. `out` gets `directions.safetensors` and `directions.json`;
+    a killed call resumes there. Raises `UserError` for unusable input, and, without `restart`, where `out` holds
+    directions made from anything else.
 
     >>> interp.extract_directions(model, transcripts[:4], layers=[2, 3]).directions.layers
     (2, 3)
@@ -84,7 +83,16 @@ def extract_directions(
     with ExitStack() as stack:
         folder = Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if not restart and (folder / DIRECTIONS_FILE).exists():
-            _require_same(folder, model, data["sha256"], settings)
+            facts = Directions.load(folder / DIRECTIONS_FILE).facts
+            made = facts["provenance"]
+            sha256 = made.get("transcripts", {}).get("sha256")
+            before = {"model": made["model"], "transcripts": sha256, **made.get("settings", {})}
+            now = {"model": model.provenance, "transcripts": data["sha256"], **asdict(settings)}
+            names = dict.fromkeys(name.partition(".")[0] for name in differing(before, now))
+            if different := [name for name in names if name not in _HARMLESS]:
+                holds = f"holds directions of {made['model']['name']} from {facts['questions']:,} questions, made with"
+                other = f"other settings ({', '.join(different)})"
+                raise UserError(f"{folder}: {holds} {other}; give another --out, or replace them with --restart")
         corpus = Corpus.build(transcripts, model.tokenizer, model.context_length, skip_long=settings.skip_long)
         contrast = Contrast.build(corpus.turns, corpus.questions, settings.by, text_needed=settings.position != "tag")
         activations = folder / "activations.safetensors"
@@ -110,21 +118,6 @@ def extract_directions(
         return found
 
 
-def _require_same(folder: Path, model: Model, transcripts: str, settings: ExtractionSettings) -> None:
-    """Raises `UserError` where a folder holds directions that these settings would not give again."""
-    facts = Directions.load(folder / DIRECTIONS_FILE).facts
-    provenance = facts["provenance"]
-    sha256 = provenance.get("transcripts", {}).get("sha256")
-    before = {"model": provenance["model"], "transcripts": sha256, **provenance.get("settings", {})}
-    now = {"model": model.provenance, "transcripts": transcripts, **asdict(settings)}
-    names = dict.fromkeys(name.partition(".")[0] for name in differing(before, now))
-    if different := [name for name in names if name not in _HARMLESS]:
-        raise UserError(
-            f"{folder}: holds directions of {provenance['model']['name']} from {facts['questions']:,} questions, made "
-            f"with other settings ({', '.join(different)}); give another --out, or replace them with --restart"
-        )
-
-
 def measure(
     store: ActivationStore,
     contrast: Contrast,
@@ -137,7 +130,7 @@ def measure(
     design = Design.draw(contrast.question, len(contrast.labels), settings.seed)
     rounds = {"all": np.full(len(contrast.rows), True)}
     if settings.by_round:
-        rounds |= {str(r): contrast.round == r for r in contrast.rounds}
+        rounds |= {str(r): contrast.round == r for r in np.unique(contrast.round)}
     vectors: list[list[np.ndarray]] = []
     norms: list[float] = []
     evidence: dict[str, list[Evidence]] = {name: [] for name in rounds}
@@ -151,25 +144,24 @@ def measure(
             evidence[name].append(evaluate(difference[groups], design.select(groups)))
         progress("measuring directions", i + 1, len(store.layers))
 
-    directions = Directions(
-        labels=contrast.labels,
-        layers=store.layers,
-        vectors=np.asarray(vectors, dtype=np.float32).transpose(1, 2, 0, 3),
-        residual_norm=np.asarray(norms, dtype=np.float32),
-        hook_point=store.hook_point,
-        facts={},
-        rounds=tuple(rounds),
-    )
-    summary = {
-        name: {
+    every = np.asarray(vectors, dtype=np.float32).transpose(1, 2, 0, 3)
+    norm = np.asarray(norms, dtype=np.float32)
+    directions = Directions(contrast.labels, store.layers, every, norm, store.hook_point, {}, tuple(rounds))
+    summary: dict[str, Any] = {}
+    for name, groups in rounds.items():
+        separation, chosen = chosen_layer(evidence[name], design.select(groups))
+        summary[name] = {
             "groups": int(groups.sum()),
             "questions": len(np.unique(contrast.question[groups])),
             **_curves(evidence[name]),
-            "chosen_layer": _chosen(store.layers, evidence[name], design.select(groups)),
+            "chosen_layer": {part: _plain(value) for part, value in vars(separation).items()}
+            | {"layers": [store.layers[i] for i in chosen]},
             "cosine": _plain(directions.cosines(name)),
         }
-        for name, groups in rounds.items()
-    }
+    # by mean separation over the labels, ties by mean reliability
+    scores = [(round(float(e.separation.mean.mean()), 6), float(e.reliability.mean.mean())) for e in evidence["all"]]
+    defined = [i for i, score in enumerate(scores) if np.isfinite(score).all()]
+    best = sorted(defined, key=scores.__getitem__, reverse=True)[:5]
     facts = {
         "by": settings.by,
         "labels": list(contrast.labels),
@@ -184,30 +176,20 @@ def measure(
         "norm": _plain(directions.norms[0]),
         "residual_norm": _plain(directions.residual_norm),
         "evidence": summary,
-        "best_layers": _best_layers(store.layers, evidence["all"]),
+        "best_layers": [store.layers[i] for i in best],
         "provenance": {
             **store.provenance,
             "settings": asdict(settings) | {"layers": list(store.layers)},
             "created": datetime.now(UTC).isoformat("T", "seconds"),
         },
     }
-    return Extraction(replace(directions, facts=facts), _projections(store, contrast, evidence["all"]))
-
-
-def _projections(store: ActivationStore, contrast: Contrast, evidence: Sequence[Evidence]) -> Projections:
-    """Every turn used, along the first two labels' directions at all layers."""
-    along = np.stack([e.projections[..., :2] for e in evidence])
+    along = np.stack([e.projections[..., :2] for e in evidence["all"]])
     x, y = rearrange(along, "layer group label direction -> direction layer (group label)")
     n_groups, n_labels = contrast.rows.shape
-    return Projections(
-        axes=(contrast.labels[0], contrast.labels[1]),
-        layers=store.layers,
-        x=x,
-        y=y,
-        label=np.tile(np.arange(n_labels), n_groups),
-        round=np.repeat(contrast.round, n_labels),
-        question=[store.questions[q] for q in np.repeat(contrast.question, n_labels)],
-    )
+    label, round_ = np.tile(np.arange(n_labels), n_groups), np.repeat(contrast.round, n_labels)
+    asked = [store.questions[q] for q in np.repeat(contrast.question, n_labels)]
+    projections = Projections((contrast.labels[0], contrast.labels[1]), store.layers, x, y, label, round_, asked)
+    return Extraction(replace(directions, facts=facts), projections)
 
 
 def _curves(evidence: Sequence[Evidence]) -> dict[str, Any]:
@@ -220,19 +202,6 @@ def _curves(evidence: Sequence[Evidence]) -> dict[str, Any]:
         }
         for name in names
     }
-
-
-def _chosen(layers: Sequence[int], evidence: Sequence[Evidence], design: Design) -> dict[str, Any]:
-    """Separation at the layer chosen on other questions, and the layers chosen."""
-    separation, chosen = chosen_layer(evidence, design)
-    return {part: _plain(each) for part, each in asdict(separation).items()} | {"layers": [layers[i] for i in chosen]}
-
-
-def _best_layers(layers: Sequence[int], evidence: Sequence[Evidence], n: int = 5) -> list[int]:
-    """Layers by mean separation over the labels, ties by mean reliability; none where undefined."""
-    scores = [(round(float(e.separation.mean.mean()), 6), float(e.reliability.mean.mean())) for e in evidence]
-    defined = [i for i in range(len(layers)) if np.isfinite(scores[i]).all()]
-    return [layers[i] for i in sorted(defined, key=scores.__getitem__, reverse=True)[:n]]
 
 
 def _plain(values: np.ndarray) -> Any:

@@ -1,8 +1,7 @@
 """Subspaces of the residual stream: bases, their dimension, and the angles between them.
 
-Knows arrays of activations with factors (agent, persona, round) and questions; knows nothing about models. The effects
-of all factors' levels on the mean activation are fitted together by least squares, so that factors which are not fully
-crossed do not absorb each other's effects. A factor's subspace is spanned by its effects.
+A factor (agent, persona, round) spans its subspace by the effects of its levels on the mean activation. All factors are
+fitted together by least squares, so that those not fully crossed do not absorb each other's effects.
 """
 
 from __future__ import annotations
@@ -18,8 +17,11 @@ from interp.directions.directions import Direction
 from interp.errors import UserError
 from interp.statistics import deal
 
-Factors = Mapping[str, Int[np.ndarray, " example"]]
+Values = Float[np.ndarray, "example d_model"]
+Levels = Int[np.ndarray, " example"]
+Factors = Mapping[str, Levels]
 """Levels of each factor, counted from 0."""
+N_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,9 @@ class Subspace:
         return len(self.basis)
 
     def first(self, k: int) -> Subspace:
-        """The subspace of the first rows."""
         return Subspace(self.basis[:k], self.sizes[:k])
 
     def coordinates(self, values: Float[np.ndarray, "*rest d_model"]) -> Float[np.ndarray, "*rest k"]:
-        """Coordinates of activations in the basis."""
         return np.asarray(values @ self.basis.T)
 
     def without(self, values: Float[np.ndarray, "*rest d_model"]) -> Float[np.ndarray, "*rest d_model"]:
@@ -59,9 +59,7 @@ def span(vectors: Float[np.ndarray, "n d_model"] | Sequence[Direction]) -> Subsp
     return Subspace(basis[kept], sizes[kept])
 
 
-def effects(
-    values: Float[np.ndarray, "example d_model"], factors: Factors, question: Int[np.ndarray, " example"] | None = None
-) -> dict[str, Float[np.ndarray, "level d_model"]]:
+def effects(values: Values, factors: Factors, question: Levels | None = None) -> dict[str, Values]:
     """The effect of each factor's levels on the mean activation (within questions, if given); a factor's sum to zero.
 
     Raises `UserError` where factors cannot be separated, such as seats and personas that never rotate.
@@ -74,9 +72,7 @@ def effects(
     return _solve(within_question(values, question), {name: _within(each, question) for name, each in factors.items()})
 
 
-def within_question(
-    values: Float[np.ndarray, "example d_model"], question: Int[np.ndarray, " example"]
-) -> Float[np.ndarray, "example d_model"]:
+def within_question(values: Values, question: Levels) -> Values:
     """The activations minus their question's mean."""
     _, index, count = np.unique(question, return_inverse=True, return_counts=True)
     sums = np.zeros((len(count), values.shape[1]))
@@ -99,14 +95,7 @@ class FactorSubspace:
 
 
 def factor_subspace(
-    values: Float[np.ndarray, "example d_model"],
-    factors: Factors,
-    name: str,
-    question: Int[np.ndarray, " example"],
-    *,
-    n_folds: int = 5,
-    n_shuffles: int = 99,
-    seed: int = 0,
+    values: Values, factors: Factors, name: str, question: Levels, *, n_shuffles: int = 99, seed: int = 0
 ) -> FactorSubspace:
     """The subspace of a factor given the others, its dimension chosen by cross-validation over questions.
 
@@ -117,26 +106,24 @@ def factor_subspace(
     """
     centred = within_question(values, question)
     coded = {n: _within(levels, question) for n, levels in factors.items()}
-    fold = deal(question, n_folds, seed)
-    folds = [(fold != f, fold == f) for f in range(n_folds)]
+    fold = deal(question, N_FOLDS, seed)
+    folds = [(fold != f, fold == f) for f in range(N_FOLDS)]
     readers = [tuple(_reader({n: c[rows] for n, c in coded.items()}, name) for rows in each) for each in folds]
 
     def by_fold(data: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(a @ data[train], b @ data[test]) for (a, b), (train, test) in zip(readers, folds, strict=True)]
 
     fits = by_fold(centred)
-    lost = np.array([[_lost(train, test, k) for k in range(len(train))] for train, test in fits])
+    lost = np.array([_lost(train, test) for train, test in fits])
     gains = 1 - lost / max(lost[:, 0].mean(), 1e-300)  # with k = 0 all is lost
-    mean, error = gains.mean(axis=0), gains.std(axis=0, ddof=1) / n_folds**0.5
-    best = int(mean.argmax())
-    dimension = int(np.flatnonzero(mean >= mean[best] - error[best])[0])
-    subspace = whole_subspace(values, factors, name, question).first(dimension)
+    mean, error = gains.mean(axis=0), gains.std(axis=0, ddof=1) / N_FOLDS**0.5
+    good = mean >= (mean - error)[mean.argmax()]
+    subspace = whole_subspace(values, factors, name, question).first(int(np.flatnonzero(good)[0]))
 
     rng = np.random.default_rng(seed)
-    rest = {n: c for n, c in coded.items() if n != name}
     left = centred
-    if rest:
-        design = np.concatenate(list(rest.values()), axis=1)
+    if len(coded) > 1:
+        design = _design({n: c for n, c in coded.items() if n != name})
         left = centred - design @ (np.linalg.pinv(design.T @ design, hermitian=True) @ (design.T @ centred))
     strength = _strength(fits)
     shuffled = [_strength(by_fold(left[_shuffled_within(question, rng)])) for _ in range(n_shuffles)]
@@ -144,31 +131,22 @@ def factor_subspace(
     return FactorSubspace(subspace, tuple(mean.tolist()), p, share_of_variance(subspace, centred))
 
 
-def whole_subspace(
-    values: Float[np.ndarray, "example d_model"], factors: Factors, name: str, question: Int[np.ndarray, " example"]
-) -> Subspace:
+def whole_subspace(values: Values, factors: Factors, name: str, question: Levels) -> Subspace:
     """The span of a factor's effects given the other factors, the strongest direction first."""
     return span(effects(values, factors, question)[name])
 
 
-def spread_subspace(
-    values: Float[np.ndarray, "example d_model"],
-    question: Int[np.ndarray, " example"],
-    *,
-    largest: int = 32,
-    n_folds: int = 5,
-    seed: int = 0,
-) -> Subspace:
+def spread_subspace(values: Values, question: Levels, *, largest: int = 32, seed: int = 0) -> Subspace:
     """Principal directions of activations (an agent's turns, say), the longest first.
 
     Their number maximises the likelihood of held-out questions under probabilistic principal component analysis
     (Tipping and Bishop 1999).
     """
-    fold = deal(question, n_folds, seed)
+    fold = deal(question, N_FOLDS, seed)
     d_model = values.shape[1]
     most = min(largest, d_model - 1, int((fold != 0).sum()) - 2)
     likelihood = np.zeros(most + 1)
-    for f in range(n_folds):
+    for f in range(N_FOLDS):
         train, test = values[fold != f], values[fold == f]
         centre = train.mean(axis=0, dtype=np.float64)
         _, sizes, rows = np.linalg.svd(train - centre, full_matrices=False)
@@ -185,7 +163,7 @@ def spread_subspace(
     return Subspace(rows[:k], sizes[:k] / len(values) ** 0.5)
 
 
-def share_of_variance(subspace: Subspace, values: Float[np.ndarray, "example d_model"]) -> float:
+def share_of_variance(subspace: Subspace, values: Values) -> float:
     """The share of the activations' variance that lies in the subspace."""
     centred = values - values.mean(axis=0)
     return float((subspace.coordinates(centred) ** 2).sum() / (centred**2).sum())
@@ -208,7 +186,7 @@ def random_angles(
 ) -> Float[np.ndarray, "draw angle"]:
     """The angles between a subspace and random ones of a given dimension, for comparison.
 
-    With `within`, random subspaces are drawn there, along each row of its basis in proportion to its size.
+    With `within`, they are drawn along each row of its basis in proportion to its size.
     """
     rng = np.random.default_rng(seed)
     d_model = first.basis.shape[1]
@@ -229,14 +207,7 @@ class Angles:
 
 
 def compare_subspaces(
-    first: Subspace,
-    second: Subspace,
-    values: Float[np.ndarray, "example d_model"],
-    levels: Int[np.ndarray, " example"],
-    question: Int[np.ndarray, " example"],
-    *,
-    n: int = 50,
-    seed: int = 0,
+    first: Subspace, second: Subspace, values: Values, levels: Levels, question: Levels, *, n: int = 50, seed: int = 0
 ) -> Angles:
     """Angles of two subspaces against chance; `values`, `levels` and `question` belong to the second."""
     centred = within_question(values, question)
@@ -249,15 +220,19 @@ def compare_subspaces(
     return Angles(tuple(principal_angles(first, second).round(2).tolist()), _range(chance), _range(np.stack(shuffled)))
 
 
-def _within(levels: Int[np.ndarray, " example"], question: Int[np.ndarray, " example"]) -> np.ndarray:
+def _within(levels: Levels, question: Levels) -> np.ndarray:
     """The coded levels [example, level − 1] minus their question's mean."""
     n = int(levels.max()) + 1
     return within_question(np.eye(n)[levels][:, :-1] - (levels == n - 1)[:, None], question)
 
 
+def _design(coded: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.concatenate(list(coded.values()), axis=1)
+
+
 def _solve(centred: np.ndarray, coded: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The effects of every factor, from activations and levels centred within questions."""
-    design = np.concatenate(list(coded.values()), axis=1)
+    design = _design(coded)
     if np.linalg.matrix_rank(design.T @ design, tol=1e-8 * len(design)) < design.shape[1]:
         raise UserError(f"{', '.join(coded)}: always change together; let the personas rotate through the seats")
     return {name: _reader(coded, name) @ centred for name in coded}
@@ -265,7 +240,7 @@ def _solve(centred: np.ndarray, coded: Mapping[str, np.ndarray]) -> dict[str, np
 
 def _reader(coded: Mapping[str, np.ndarray], name: str) -> Float[np.ndarray, "level example"]:
     """The matrix from centred activations to the effects of one factor, all fitted together."""
-    design = np.concatenate(list(coded.values()), axis=1)
+    design = _design(coded)
     solve = np.linalg.pinv(design.T @ design, hermitian=True) @ design.T
     start = sum(columns.shape[1] for columns in list(coded.values())[: list(coded).index(name)])
     own = solve[start : start + coded[name].shape[1]]
@@ -276,13 +251,13 @@ def _strength(fits: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
     return sum(float((train * test).sum()) for train, test in fits)
 
 
-def _lost(train: np.ndarray, test: np.ndarray, k: int) -> float:
-    """Squared error of predicting effects from the first k directions of others."""
-    basis = span(train).first(k).basis
-    return float(((test - train @ basis.T @ basis) ** 2).sum())
+def _lost(train: np.ndarray, test: np.ndarray) -> list[float]:
+    """Squared error of predicting effects from the first k directions of others, for each k."""
+    basis = span(train).basis
+    return [float(((test - train @ basis[:k].T @ basis[:k]) ** 2).sum()) for k in range(len(train))]
 
 
-def _shuffled_within(question: Int[np.ndarray, " example"], rng: np.random.Generator) -> Int[np.ndarray, " example"]:
+def _shuffled_within(question: Levels, rng: np.random.Generator) -> Levels:
     """A permutation of the examples within each question."""
     places = np.empty(len(question), dtype=np.int64)
     places[np.argsort(question, kind="stable")] = np.lexsort((rng.random(len(question)), question))

@@ -1,9 +1,4 @@
-"""A trait's direction from the same questions under two system prompts.
-
-Knows personas and a model; knows nothing about debates. The mean difference between the activations at the last prompt
-token under a malicious and a benign system prompt (Latent Agents, suppression). The alternative, from the malicious
-seat's own turns, is `interp.directions.extract` with `by="persona"`.
-"""
+"""A trait's direction from the same questions under two system prompts."""
 
 from __future__ import annotations
 
@@ -34,9 +29,10 @@ def prompt_contrast(
     site: Site = "resid_post",
     batch_size: int = 16,
 ) -> Directions:
-    """One direction per layer (all by default), labelled with the malicious persona's name.
+    """One direction per layer, labelled with the malicious persona's name (Latent Agents, suppression).
 
-    Raises `UserError` without questions, for personas with the same prompt, and for a layer the model lacks.
+    The mean difference of the activations at the last prompt token. Raises `UserError` without questions, for personas
+    with the same prompt, and for a layer the model lacks.
 
     >>> from interp.debate.personas import TRAIT_PERSONAS
     >>> evil, guardian = TRAIT_PERSONAS["evil"], TRAIT_PERSONAS["guardian"]

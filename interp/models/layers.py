@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from interp.errors import UserError
 
 Site = Literal["resid_post", "attn_out", "mlp_out"]
-SITES: dict[str, str] = {
-    "resid_post": "blocks.{layer}.hook_resid_post",
-    "attn_out": "blocks.{layer}.hook_attn_out",
-    "mlp_out": "blocks.{layer}.hook_mlp_out",
-}
+SITES: dict[str, str] = {site: f"blocks.{{layer}}.hook_{site}" for site in get_args(Site)}
 """TransformerLens's hook points, at which activations are read and directions are added."""
-
-_MOST = 10_000
-"""More layers than any model has: a range is not written out beyond them."""
 
 
 def parse_layers(text: str) -> tuple[int, ...] | None:
@@ -29,9 +22,10 @@ def parse_layers(text: str) -> tuple[int, ...] | None:
     chosen: set[int] = set()
     for part in text.split(","):
         low, _, high = part.strip().partition("-")
-        if not low.isdecimal() or (high and not high.isdecimal()) or (high and int(high) < int(low)):
+        last = high or low
+        if not (low.isdecimal() and last.isdecimal() and int(low) <= int(last)):
             raise UserError(f"{text!r}: cannot read {part!r}; give all, or numbers and ranges such as 0,10-15")
-        if (last := int(high or low)) >= _MOST:
-            raise UserError(f"{text!r}: no model has a layer {last}")
-        chosen |= set(range(int(low), last + 1))
+        if int(last) >= 10_000:  # a range is not written out beyond that
+            raise UserError(f"{text!r}: no model has a layer {int(last)}")
+        chosen |= set(range(int(low), int(last) + 1))
     return tuple(sorted(chosen))

@@ -1,7 +1,4 @@
-"""Models that are loaded only when their turn comes.
-
-Knows a model's name and what distinguishes it from others; knows nothing about what is done with it.
-"""
+"""Models that are loaded only when their turn comes."""
 
 from __future__ import annotations
 
@@ -27,29 +24,23 @@ class LazyModel:
 
     name: str
     provenance: dict[str, Any]
-    """What distinguishes it from any other, as JSON: the part of a loaded model's provenance known before loading."""
+    """The part of a loaded model's provenance that is known before loading."""
     load: Callable[[], Model]
 
     @staticmethod
     def named(
-        name: str,
-        *,
-        adapters: Sequence[str] = (),
-        revision: str | None = None,
-        dtype: str = "auto",
-        device: str = "auto",
+        name: str, *, adapters: Sequence[str] = (), revision: str | None = None, dtype: str = "auto", **loading: str
     ) -> LazyModel:
-        """One for `load_model` to load; raises `UserError` at once where there is no such model."""
+        """One for `load_model`, with its arguments; raises `UserError` at once where there is no such model."""
         lineage = read_lineage(name)
         if lineage is None:
             found = locate(name, revision)
             facts: dict[str, Any] = {"hash": found.sha256, "revision": found.revision}
-            stages = []
         else:
             facts = {"hash": lineage.base.hash, "lineage": lineage.record()}
-            stages = [{"name": stage.name, "hash": stage.hash} for stage in lineage.stages]
+        stages = [{"name": stage.name, "hash": stage.hash} for stage in (lineage.stages if lineage else ())]
         applied = [{"name": a, "hash": folder_sha256(Path(a)) if Path(a).is_dir() else None} for a in adapters]
-        load = partial(load_model, name, adapters=adapters, revision=revision, dtype=dtype, device=device)
+        load = partial(load_model, name, adapters=adapters, revision=revision, dtype=dtype, **loading)
         return LazyModel(name, {"name": name, **facts, "adapters": [*stages, *applied], "dtype": dtype}, load)
 
 

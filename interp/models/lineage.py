@@ -1,7 +1,7 @@
 """Where a training checkpoint came from: its base and its stages in order.
 
-Knows files and hashes; knows nothing about models or training. A checkpoint is a folder with `lineage.json` and one
-folder per stage, which holds a LoRA adapter (or whole weights) and, where the stage added tokens, the tokenizer.
+A checkpoint is a folder with `lineage.json` and one folder per stage, which holds a LoRA adapter (or whole weights)
+and, where the stage added tokens, the tokenizer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from interp.errors import UserError
 from interp.models.catalog import local_path
-from interp.storage.files import read_json, write_json
+from interp.storage.files import checked, read_json, write_json
 from interp.storage.provenance import folder_sha256
 
 FILE = "lineage.json"
@@ -50,21 +50,13 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class _Record:
-    """The content of `lineage.json`."""
-
-    base: Base
-    stages: tuple[Stage, ...]
-    format: Literal[1] = 1
-
-
-@dataclass(frozen=True)
 class Lineage:
     """A base and its stages in order; `folder` is the checkpoint's."""
 
     base: Base
     stages: tuple[Stage, ...]
     folder: Path
+    format: Literal[1] = 1
 
     @property
     def base_name(self) -> str:
@@ -109,10 +101,9 @@ def read_lineage(name: str) -> Lineage | None:
     if not name.strip() or not path.is_file():
         return None
     try:
-        record = read_json(path, _Record)
+        return checked(Lineage, read_json(path, dict) | {"folder": folder})
     except ValueError as error:
         raise UserError(f"{path}: not a lineage that this version of interp wrote ({error})") from None
-    return Lineage(record.base, record.stages, folder)
 
 
 @contextmanager
@@ -121,9 +112,8 @@ def write_checkpoint(
 ) -> Iterator[Path]:
     """Yield an empty folder for the weights of a new stage; on success the whole checkpoint appears at `folder`.
 
-    `base` is the name under which the first stage's base was loaded, `provenance` that of `load_plain`, `before` the
-    lineage trained on (None for the first stage). Earlier stages are copied, so that a checkpoint stands alone. A
-    failure or a kill leaves no checkpoint.
+    `base` names what the first stage was trained on, with the `provenance` of `load_plain`; `before` is the lineage
+    trained on, None for the first stage. Earlier stages are copied. A failure or a kill leaves no checkpoint.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:

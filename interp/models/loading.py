@@ -1,13 +1,10 @@
-"""A name becomes a plain Hugging Face model with its adapters merged.
-
-Knows weights, adapters and tokenizers; knows nothing about hooks.
-"""
+"""A name becomes a plain Hugging Face model with its adapters merged. Knows nothing about hooks."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +19,8 @@ from interp.models.lineage import read_lineage
 from interp.storage.hub import hub_reachable
 from interp.storage.provenance import folder_sha256
 
-DTYPES = {
-    "fp32": torch.float32,
-    "float32": torch.float32,
-    "bf16": torch.bfloat16,
-    "bfloat16": torch.bfloat16,
-    "fp16": torch.float16,
-    "float16": torch.float16,
-}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES |= {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}
 
 _WHOLE = "model.safetensors"
 
@@ -52,64 +43,52 @@ def load_plain(
     >>> interp.models.load_plain("organism").hf.config.num_hidden_layers
     4
     """
-    lineage = read_lineage(name)
-    if lineage is None:
-        return _load_weights(name, (), adapters, revision, dtype, device)
-    if revision is not None:
-        raise UserError(f"model {name}: a training checkpoint has no revisions; leave --revision {revision} out")
-    lineage.check_stages()
-    of_hub = lineage.base.revision if lineage.base.folder is None else None
-    plain = _load_weights(lineage.base_name, lineage.stage_folders, adapters, of_hub, dtype, device)
-    lineage.check_base(plain.provenance)
-    facts = {"name": name, "lineage": lineage.record()}
-    for applied, stage in zip(plain.provenance["adapters"], lineage.stages, strict=False):
-        applied["name"] = stage.name
-    return replace(plain, provenance=plain.provenance | facts)
-
-
-def _load_weights(
-    name: str, stages: Sequence[Path], adapters: Sequence[str], revision: str | None, dtype: str, device: str
-) -> Plain:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    base, lineage = name, read_lineage(name)
+    if lineage is not None:
+        if revision is not None:
+            raise UserError(f"model {name}: a training checkpoint has no revisions; leave --revision {revision} out")
+        lineage.check_stages()
+        base, revision = lineage.base_name, lineage.base.revision if lineage.base.folder is None else None
     place = _device(device)
     number = _dtype(dtype, place)
-    checkpoint = locate(name, revision)
+    checkpoint = locate(base, revision)
     arguments = checkpoint.hub_arguments
     what = "its tokenizer"
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **arguments)
         what = "it"
-        hf, loading = AutoModelForCausalLM.from_pretrained(
-            checkpoint.location,
-            dtype=number,
-            use_safetensors=None if checkpoint.gguf_file else True,
-            output_loading_info=True,
-            **arguments,
-        )
+        arguments |= {"dtype": number, "use_safetensors": None if checkpoint.gguf_file else True}
+        hf, loading = AutoModelForCausalLM.from_pretrained(checkpoint.location, output_loading_info=True, **arguments)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"model {name}: {what} cannot be loaded from {checkpoint.location} ({_first_line(error)})"
+            f"model {base}: {what} cannot be loaded from {checkpoint.location} ({_first_line(error)})"
         ) from error
-    absent = [*loading["missing_keys"], *loading["mismatched_keys"]]
-    if absent:  # transformers would fill in random numbers
-        raise UserError(f"model {name}: {checkpoint.location} lacks {len(absent)} weights, such as {absent[0]}")
+    if absent := [*loading["missing_keys"], *loading["mismatched_keys"]]:  # transformers would fill in random numbers
+        raise UserError(f"model {base}: {checkpoint.location} lacks {len(absent)} weights, such as {absent[0]}")
     if checkpoint.gguf_file:
         strip_quantization_marks(hf)
-    applied: list[dict[str, Any]] = []
-    for stage in stages:
-        apply = _apply_whole_weights if (stage / _WHOLE).exists() else _apply_adapter
-        hf, tokenizer, facts = apply(hf, tokenizer, str(stage))
-        applied.append(facts)
-    for adapter in adapters:
-        hf, tokenizer, facts = _apply_adapter(hf, tokenizer, adapter)
-        applied.append(facts)
-    provenance = {
+    provenance: dict[str, Any] = {
         "name": name,
         "revision": getattr(hf.config, "_commit_hash", None) or checkpoint.revision,
         "hash": checkpoint.sha256,
-        "adapters": applied,
+        "adapters": [],
     }
+    if lineage is not None:
+        lineage.check_base(provenance)
+        provenance["lineage"] = lineage.record()
+        for stage, folder in zip(lineage.stages, lineage.stage_folders, strict=True):
+            if (folder / _WHOLE).exists():  # it trained all weights
+                tokenizer = _apply_tokenizer(hf, tokenizer, folder)
+                load_weights_file(hf, folder / _WHOLE)
+                facts = {"hash": folder_sha256(folder)}
+            else:
+                hf, tokenizer, facts = _apply_adapter(hf, tokenizer, str(folder))
+            provenance["adapters"].append({"name": stage.name} | facts)
+    for adapter in adapters:
+        hf, tokenizer, facts = _apply_adapter(hf, tokenizer, adapter)
+        provenance["adapters"].append({"name": adapter} | facts)
     return Plain(hf.to(place), tokenizer, provenance, checkpoint.decided)
 
 
@@ -127,27 +106,12 @@ def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dic
         own = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
             unmatched = (set(file.keys()) ^ own.keys()) - adapted.state_dict().keys()
+        if unmatched:
+            raise ValueError(f"{len(unmatched)} weights have no counterpart, such as {min(unmatched)}")
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"adapter {adapter}: does not fit the model ({_first_line(error)})") from error
-    if unmatched:
-        raise UserError(
-            f"adapter {adapter}: does not fit the model ({len(unmatched)} weights have no counterpart, "
-            f"such as {min(unmatched)})"
-        )
-    facts = {
-        "name": adapter,
-        "hash": folder_sha256(folder),
-        "trained_on": adapted.peft_config["default"].base_model_name_or_path,
-    }
-    return adapted.merge_and_unload(), tokenizer, facts
-
-
-def _apply_whole_weights(hf: Any, tokenizer: Any, stage: str) -> tuple[Any, Any, dict[str, Any]]:
-    """Load the weights of a stage that trained all of them."""
-    folder = Path(stage)
-    tokenizer = _apply_tokenizer(hf, tokenizer, folder)
-    load_weights_file(hf, folder / _WHOLE)
-    return hf, tokenizer, {"name": stage, "hash": folder_sha256(folder)}
+    trained_on = adapted.peft_config["default"].base_model_name_or_path
+    return adapted.merge_and_unload(), tokenizer, {"hash": folder_sha256(folder), "trained_on": trained_on}
 
 
 def _apply_tokenizer(hf: Any, tokenizer: Any, folder: Path) -> Any:
@@ -201,5 +165,4 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
+    return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), type(error).__name__)

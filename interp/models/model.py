@@ -1,8 +1,4 @@
-"""A model with hooks, checked when it is made.
-
-Knows nothing about transcripts or directions. A model is a TransformerLens `TransformerBridge` over the Hugging Face
-model; hook points keep TransformerLens's names.
-"""
+"""A model with hooks, checked when it is made. Knows nothing about transcripts or directions."""
 
 from __future__ import annotations
 
@@ -21,12 +17,11 @@ from interp.models.loading import _first_line, load_plain
 
 # How far logits with hooks may be from the plain model's, relative to the largest: room for another summation order.
 _LOGIT_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
-_UNKNOWN: dict[str, Any] = {"revision": None, "hash": None, "adapters": []}
 
 
 @dataclass
 class Model:
-    """A causal language model with hooks, made by `load_model` or `wrap`.
+    """A causal language model with TransformerLens's hooks, made by `load_model` or `wrap`.
 
     >>> model.n_layers, model.d_model
     (4, 128)
@@ -39,7 +34,7 @@ class Model:
     tokenizer: Any
     provenance: dict[str, Any] = field(default_factory=dict)
     attention: str = "sdpa"
-    """The attention implementation of the plain model, used when no attention hook is live."""
+    """The attention of the plain model, used when no attention hook is live."""
     source: str = "built in memory"
     """Where the weights were found."""
     steered: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
@@ -78,7 +73,7 @@ class Model:
         return next(self.hf.parameters()).dtype
 
     def chosen_layers(self, layers: Sequence[int] | None) -> tuple[int, ...]:
-        """The layers given, or all for None; raises `UserError` unless there is at least one and the model has each."""
+        """The layers given, or all for None; raises `UserError` for none, for a repeated one and for one it lacks."""
         chosen = tuple(range(self.n_layers)) if layers is None else tuple(layers)
         if not chosen or len(set(chosen)) < len(chosen):
             raise UserError(f"layers {', '.join(map(str, chosen)) or 'none'}: give at least one, and each once")
@@ -94,12 +89,10 @@ class Model:
 
     @contextmanager
     def only_hooks(self, names: Sequence[str]) -> Iterator[None]:
-        """Within this context only the named hook points are live; the rest runs as the plain model, to the bit.
+        """Within this context only the named hook points (and an outer context's) are live, in half the time.
 
-        The bridge computes attention step by step so that every intermediate value has a hook, which doubles the time
-        of a forward pass. If only outputs of components are named (residual stream, attention, MLP), those components
-        keep their hook and everything else is the plain model with its own attention kernel. Any other hook point
-        leaves the whole bridge in place. Nested contexts keep the hook points of both live.
+        Where they are outputs of components (residual stream, attention, MLP), all else runs as the plain model with
+        its own attention kernel, to the bit. Any other hook point leaves the whole bridge in place.
         """
         outer = self._lean
         if outer is not None:
@@ -174,12 +167,11 @@ class _Hooked(nn.Module):
 def load_model(
     name: str, *, adapters: Sequence[str] = (), revision: str | None = None, dtype: str = "auto", device: str = "auto"
 ) -> Model:
-    """Load a preset, hub id, folder or GGUF file, with LoRA adapters merged in the given order.
+    """Load a preset, hub id, folder, training checkpoint or GGUF file, with LoRA adapters merged in the given order.
 
-    For a training checkpoint (a folder with `lineage.json`) the base is loaded and the stages are merged in order; on
-    the device and in the dtype of training this is the trained model to the bit. `dtype` is fp32, bf16 or fp16 ("auto":
-    fp32 on a CPU, bf16 elsewhere), `device` any torch device ("auto": a GPU if there is one). Raises `UserError` where
-    something is missing or does not fit, and when the hooks do not mean what their names say.
+    A checkpoint on the device and in the dtype of training is the trained model to the bit. `dtype` is fp32, bf16, fp16
+    or auto (fp32 on a CPU, bf16 elsewhere); `device` any torch device or auto (a GPU if there is one). Raises
+    `UserError` where something is missing or does not fit, and as `wrap` does.
 
     >>> interp.load_model("organism-imad").provenance["adapters"][-1]["name"]
     'imad'
@@ -189,7 +181,7 @@ def load_model(
 
 
 def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> Model:
-    """Put hooks on a Hugging Face causal language model, in place, and check them.
+    """Put hooks on a Hugging Face causal language model, in place.
 
     Raises `UserError` when TransformerLens cannot wrap the architecture, when the hooks change the logits, or when a
     residual-stream hook is missing or is not the residual stream.
@@ -202,10 +194,10 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module, detect_tokenizer_bos_eos
 
     hf.eval().requires_grad_(False)
-    provenance = _UNKNOWN | {"name": type(hf).__name__} | (provenance or {})
+    unknown: dict[str, Any] = {"revision": None, "hash": None, "adapters": [], "name": type(hf).__name__}
     first = next(hf.parameters())
-    provenance |= {"dtype": str(first.dtype).removeprefix("torch."), "device": str(first.device)}
-    provenance["model_type"] = hf.config.model_type
+    kind = {"dtype": str(first.dtype).removeprefix("torch."), "device": str(first.device)}
+    provenance = unknown | (provenance or {}) | kind | {"model_type": hf.config.model_type}
     n_vocabulary = hf.get_input_embeddings().weight.shape[0]
     ids = torch.linspace(0, n_vocabulary - 1, 12, device=first.device).long()[None]
     attention = hf.config._attn_implementation
@@ -220,9 +212,8 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
             hf, type(hf).__name__, hf_config=copy.deepcopy(hf.config), model_name=provenance["name"]
         )
     except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        raise UserError(
-            f"model {provenance['name']}: TransformerLens cannot wrap {type(hf).__name__} ({_first_line(error)})"
-        ) from error
+        reason = f"TransformerLens cannot wrap {type(hf).__name__} ({_first_line(error)})"
+        raise UserError(f"model {provenance['name']}: {reason}") from error
     bridge.tokenizer = tokenizer
     bridge.cfg.tokenizer_prepends_bos, bridge.cfg.tokenizer_appends_eos = detect_tokenizer_bos_eos(tokenizer)
     bridge.cfg.default_prepend_bos = bridge.cfg.tokenizer_prepends_bos  # read texts as the tokenizer does
@@ -241,7 +232,6 @@ def _check(model: Model, ids: Tensor, plain: dict[str, Any]) -> None:
     def keep(value: Tensor, hook: Any) -> None:
         read[hook.name.replace("hook_out", "hook_resid_post")] = value
 
-    tolerance = _LOGIT_TOLERANCE.get(model.dtype, 1e-2)
     with torch.no_grad(), model.bridge.hooks(fwd_hooks=[(n, keep) for n in names]):
         bridged = model.hf(ids, use_cache=False).logits
         with model.only_hooks(names):
@@ -250,17 +240,13 @@ def _check(model: Model, ids: Tensor, plain: dict[str, Any]) -> None:
     for implementation, logits in (("eager", bridged), (model.attention, lean)):
         expected = plain[implementation].logits
         off = float((logits - expected).abs().max() / expected.abs().max())
-        if not off <= tolerance:
-            raise UserError(
-                f"model {model.name}: with hooks ({implementation} attention) its logits differ by {off:.2%} "
-                f"from the plain model's"
-            )
-    hidden_states = plain[model.attention].hidden_states
-    # hidden_states[i + 1] is the output of layer i, except for the last, which is normalised
+        if not off <= _LOGIT_TOLERANCE.get(model.dtype, 1e-2):  # NaN is refused too
+            changed = f"with hooks ({implementation} attention) its logits differ by {off:.2%}"
+            raise UserError(f"model {model.name}: {changed} from the plain model's")
     for layer, name in enumerate(names):
-        value = read.get(name)
-        if value is None or value.shape != (*ids.shape, model.d_model):
-            shape = "nothing" if value is None else tuple(value.shape)
-            raise UserError(f"model {model.name}: {name} gives {shape}, expected {(*ids.shape, model.d_model)}")
-        if layer < model.n_layers - 1 and not torch.equal(value, hidden_states[layer + 1]):
+        shape, expected = tuple(read[name].shape) if name in read else "nothing", (*ids.shape, model.d_model)
+        if shape != expected:
+            raise UserError(f"model {model.name}: {name} gives {shape}, expected {expected}")
+        # the last of the hidden states, which start with the embeddings, is normalised
+        if layer < model.n_layers - 1 and not read[name].equal(plain[model.attention].hidden_states[layer + 1]):
             raise UserError(f"model {model.name}: {name} is not the output of layer {layer}")

@@ -34,5 +34,4 @@ class ModelSettings:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Those of `load_model` and of `LazyModel.named`."""
         return {"name": self.model, "adapters": self.adapters, **vars(self.loading)}

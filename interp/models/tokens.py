@@ -1,7 +1,4 @@
-"""Transcripts and chats as token ids.
-
-Knows tokenizers and texts; knows nothing about models.
-"""
+"""Transcripts and chats as token ids. Knows tokenizers and texts; knows nothing about models."""
 
 from __future__ import annotations
 
@@ -14,18 +11,13 @@ from interp.debate.transcript import Transcript
 
 
 class Encoder:
-    """A tokenizer that can be called on the middle of a text.
-
-    SentencePiece tokenizers put a space before whatever they are given, as at the start of a text; here a piece is
-    encoded as a continuation.
-    """
+    """A tokenizer that can be called on the middle of a text, where SentencePiece tokenizers would add a space."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._newline = self._ids("\n")
         self._adds_space = str(tokenizer.convert_ids_to_tokens(self._newline)[0]).startswith("▁")
-        with_special = tokenizer("a")["input_ids"]
-        plain = self._ids("a")
+        with_special, plain = tokenizer("a")["input_ids"], self._ids("a")
         starts = [i for i in range(len(with_special)) if with_special[i : i + len(plain)] == plain]
         self._opening = list(with_special[: starts[0]]) if starts else []
 
@@ -36,17 +28,15 @@ class Encoder:
     def transcript(self, transcript: Transcript) -> tuple[list[int], list[tuple[int, int, int]]]:
         """Token ids, and (end of tag, start of text, end of text) for every turn."""
         ids: list[int] = []
-        tags = [0] * len(transcript.turns)
-        spans = [(0, 0)] * len(transcript.turns)
+        places = [(0, 0, 0)] * len(transcript.turns)
         for i, piece in enumerate(transcript.pieces()):
             start = len(ids)
             ids += self.prompt(piece.text) if i == 0 else self.continuation(piece.text)
             if piece.turn is not None and piece.part == "tag":
-                tags[piece.turn] = len(ids)
-                spans[piece.turn] = (len(ids), len(ids))  # stays empty where there is no text
+                places[piece.turn] = (len(ids), len(ids), len(ids))  # the text stays empty where there is none
             elif piece.turn is not None:
-                spans[piece.turn] = (start, len(ids))
-        return ids, [(tag, *span) for tag, span in zip(tags, spans, strict=True)]
+                places[piece.turn] = (places[piece.turn][0], start, len(ids))
+        return ids, places
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -57,16 +47,14 @@ class Encoder:
             return self._ids(text)
         if text.startswith(" ") and text.strip(" "):
             return self._ids(text[1:])  # the tokenizer puts the space back
-        after_newline = self._ids("\n" + text)
-        n = len(self._newline)
+        after_newline, n = self._ids("\n" + text), len(self._newline)
         return after_newline[n:] if after_newline[:n] == self._newline else self._ids(text)
 
 
 def prompt_tokens(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
-    """Messages as token ids for a model to continue, by the tokenizer's chat template.
+    """Messages as token ids for a model to continue, by the chat template; without one, as plain paragraphs.
 
-    Where the template refuses a system message, its content opens the first user message. Without a template the
-    messages become plain paragraphs.
+    Where the template refuses a system message, its content opens the first user message.
     """
     if not tokenizer.chat_template:
         plain = "\n\n".join([*(f"{m['role'].capitalize()}: {m['content']}" for m in messages), "Assistant:"])
