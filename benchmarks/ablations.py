@@ -19,8 +19,7 @@ from rich.table import Table
 
 from interp.debate.tasks import make_task
 from interp.errors import UserError
-from interp.evaluation.accuracy import EvaluationRow, summarize
-from interp.evaluation.comparison import paired
+from interp.evaluation.accuracy import EvaluationRow, paired, summarize
 from interp.models.lineage import Lineage, read_lineage
 from interp.reports.terminal import table, training_bars
 from interp.reports.words import bracketed

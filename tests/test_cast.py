@@ -46,7 +46,7 @@ def nothing(name: str) -> Model:
 )
 def test_seats(given: Any, model: str, task: str, method: str, expected: list[tuple[str, str]]) -> None:
     found = seats(Answering(model, agents=given), task, method)
-    assert [(s.persona.name, s.model) for s in found] == expected
+    assert [(persona.name, model) for persona, model in found] == expected
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ from interp.debate.scripted.agent import ScriptedAgent
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import read_transcripts
 from interp.errors import UserError
-from interp.evaluation.accuracy import EvaluationRow, Graded, evaluate, summarize
-from interp.evaluation.comparison import compare
+from interp.evaluation.accuracy import EvaluationRow, compare, evaluate, summarize
 from interp.evaluation.methods import make_method
 from interp.statistics import accuracy
 
@@ -225,7 +224,7 @@ def test_incomplete_runs_are_refused() -> None:
     complete = [record(q, r) for q in "ab" for r in (0, 1)]
     assert summarize(complete, "single", "t").questions == 2
     with pytest.raises(UserError, match="1 of the answers to 2 questions in 2 runs are missing"):
-        Graded.of(complete[:-1])
+        summarize(complete[:-1], "single", "t")
 
 
 def test_what_failed_is_asked_again_on_request(tmp_path: Path) -> None:

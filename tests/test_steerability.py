@@ -88,7 +88,7 @@ def test_a_classifier_knows_who_speaks_on_questions_that_it_never_saw(by: str) -
 
 def test_classifiers_refuse_what_they_cannot_tell_apart() -> None:
     debate = Transcript.build("q", [["one"]], None)
-    with pytest.raises(UserError, match="needs two"):
+    with pytest.raises(UserError, match="needs at least two"):
         PersonaClassifier().fit([debate])
     with pytest.raises(UserError, match="persona"):
         PersonaClassifier().fit([replace(debate)], by="persona")

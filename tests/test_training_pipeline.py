@@ -22,7 +22,7 @@ from interp.debate.tasks import make_task
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import read_transcripts, write_transcripts
 from interp.errors import UserError
-from interp.evaluation.comparison import compare
+from interp.evaluation.accuracy import compare
 from interp.models.lineage import read_lineage
 from interp.models.model import Model, load_model
 from interp.organism.pretraining import Pretraining

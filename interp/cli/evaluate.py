@@ -104,7 +104,7 @@ def compare(
     """
     from rich.console import Console
 
-    from interp.evaluation.comparison import compare
+    from interp.evaluation.accuracy import compare
     from interp.reports.tables import comparison_table
 
     found = compare(first, second)

@@ -1,10 +1,10 @@
-"""How often a method is right, and at what cost: a record per question, and one row for all."""
+"""How often a method is right, and at what cost: a record per question, a row for all, and two rows compared."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial, reduce
 from itertools import groupby
@@ -19,19 +19,16 @@ from interp.debate.agents import Agent, Usage
 from interp.debate.memory import Memory
 from interp.debate.tasks.task import Task
 from interp.errors import Progress, UserError
-from interp.evaluation.methods import Answered, Method
-from interp.statistics import Interval, accuracy
-from interp.storage.journal import Journal
+from interp.evaluation.methods import Method
+from interp.statistics import Interval, PairedTest, accuracy, paired_test
+from interp.storage.journal import Journal, read_lines
+
+Records = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRow:
-    """One method on one task. Tokens and calls are means per question.
-
-    >>> records = [{"question": "1+1", "run": 0, "correct": True, "answer": "2", "usage": {"calls": 3}}]
-    >>> interp.evaluation.summarize(records, "vote", "arithmetic").calls
-    3.0
-    """
+    """One method on one task. Tokens and calls are means per question."""
 
     method: str
     task: str
@@ -58,29 +55,6 @@ class EvaluationRow:
         return asdict(self) | {"usage": self.usage.record()}
 
 
-@dataclass(frozen=True)
-class Graded:
-    """Which questions were answered correctly in which run."""
-
-    questions: tuple[str, ...]
-    correct: Float[np.ndarray, "run question"]
-
-    @staticmethod
-    def of(records: Sequence[Mapping[str, Any]]) -> Graded:
-        """Raises `UserError` if a question is missing from a run."""
-        column = {question: i for i, question in enumerate(dict.fromkeys(r["question"] for r in records))}
-        row = {run: i for i, run in enumerate(sorted({r["run"] for r in records}))}
-        correct = np.full((len(row), len(column)), np.nan)
-        for record in records:
-            correct[row[record["run"]], column[record["question"]]] = record["correct"]
-        if missing := int(np.isnan(correct).sum()):
-            raise UserError(
-                f"{missing} of the answers to {len(column)} questions in {len(row)} runs are missing: "
-                "run the same evaluation again to complete it"
-            )
-        return Graded(tuple(column), correct)
-
-
 def evaluate(
     out: str | Path,
     name: str,
@@ -95,18 +69,15 @@ def evaluate(
     retry_failed: bool = False,
     progress: Progress = lambda *_: None,
 ) -> EvaluationRow:
-    """Answer `n_questions` of the task in each of `runs` and grade the answers.
+    """Answer `n_questions` of the task in each of `runs` and grade the answers; `agents(run)` are those of a run.
 
-    `agents(run)` gives the agents of a run, counted from 0. `out` is a JSONL file with a record per question and run:
-    question, gold answer, what was written, answer, whether it is `correct`, and usage; the records of debates are
-    transcripts as well. A JSON file beside it holds the row and what made it. After a kill the same call resumes, and
-    repeats only the requests in flight; with more questions or runs it adds to what is there; with `retry_failed` it
-    repeats what an agent could not answer. Raises `UserError` if `out` holds another evaluation.
+    `out` is a JSONL file with a record per question and run (of a debate, its transcript); a JSON file beside it holds
+    the row and what made it. After a kill the same call resumes and repeats only requests in flight; more questions or
+    runs add to what is there; `retry_failed` repeats what an agent could not answer. Raises `UserError` if `out` holds
+    another evaluation.
 
-    >>> from interp.debate.scripted.agent import ScriptedAgent
-    >>> from interp.debate.tasks.arithmetic import Arithmetic
-    >>> agent = ScriptedAgent(interp.evaluation.find_persona("self-critique"), error_rate=0, seed=0)
-    >>> method, task = interp.evaluation.Vote(), Arithmetic()
+    >>> agent = interp.debate.ScriptedAgent(interp.debate.PERSONAS["self-critique"], error_rate=0, seed=0)
+    >>> method, task = interp.evaluation.Vote(), interp.debate.make_task("arithmetic")
     >>> out = tmp_path / "single.jsonl"
     >>> interp.evaluation.evaluate(out, "single", method, lambda run: [agent], task=task, n_questions=5).accuracy.mean
     1.0
@@ -115,15 +86,9 @@ def evaluate(
     if not questions or runs < 1:
         raise UserError(f"{n_questions} questions, {runs} runs: give at least 1 of each")
     casts = [agents(run) for run in range(runs)]
-    made_by = {
-        "method": name,
-        **method.facts,
-        "task": task.provenance(),
-        "seed": seed,
-        "agents": [agent.facts for agent in casts[0]],
-    }
-    journal = Journal(out, made_by, restart=restart)
-    kept: dict[tuple[int, str], dict[str, Any]] = {}
+    made_by = {"method": name, **method.facts, "task": task.provenance(), "seed": seed}
+    journal = Journal(out, {**made_by, "agents": [agent.facts for agent in casts[0]]}, restart=restart)
+    kept: dict[tuple[int, str], Mapping[str, Any]] = {}
     for record in journal.records:
         if not (retry_failed and record["usage"]["unanswered"]):
             kept.setdefault((record["run"], record["question"]), record)
@@ -135,18 +100,27 @@ def evaluate(
     if len(kept) < len(journal.records):
         journal.rewrite(list(kept.values()))
     memory = Memory(journal.pending, retry=retry_failed)
+    turns = partial(progress, "texts, of those left")
     for run, cast in enumerate(casts):
         label = f"{task.name}, {name}" + (f", run {run + 1}" if runs > 1 else "")
-        turns = partial(progress, "texts, of those left")
-        left = [i for i, question in enumerate(questions) if (run, question.text) not in kept]
-        n_done = len(questions) - len(left)
+        left = [(run, question.text) not in kept for question in questions]
+        n_done = left.count(False)
         progress(label, n_done, len(questions))
-        for start, stop in _stretches(left):
-            asked = questions[start:stop]
-            for outcome in method(asked, memory.agents(cast, run), task=task, start=start, turns=turns):
-                record = _record(outcome, run, task)
+        for stretch in [list(group) for is_left, group in groupby(range(len(questions)), left.__getitem__) if is_left]:
+            asked, start = [questions[i] for i in stretch], stretch[0]
+            for found in method(asked, memory.agents(cast, run), task=task, start=start, turns=turns):
+                question, answer = found.question, found.answer
+                record = {
+                    "question": question.text,
+                    "gold_answer": question.gold_answer,
+                    **found.written,
+                    "run": run,
+                    "answer": answer,
+                    "correct": answer is not None and task.grade(answer, question.gold_answer),
+                    "usage": found.usage.record(),
+                }
                 journal.append(record)
-                kept[run, outcome.question.text] = record
+                kept[run, question.text] = record
                 n_done += 1
                 progress(label, n_done, len(questions))
     row = summarize(list(kept.values()), name, task.name)
@@ -160,46 +134,98 @@ def is_finished(out: str | Path) -> bool:
     return path.is_file() and "accuracy" in json.loads(path.read_text(encoding="utf-8"))
 
 
-def summarize(records: Sequence[Mapping[str, Any]], method: str, task: str) -> EvaluationRow:
+def summarize(records: Records, method: str, task: str) -> EvaluationRow:
     """The row of these records. Raises `UserError` if runs are not over the same questions.
 
     >>> records = [{"question": "1+1", "run": 0, "correct": False, "answer": None, "usage": {"calls": 3}}]
     >>> interp.evaluation.summarize(records, "vote", "arithmetic").undecided
     1
     """
-    correct = Graded.of(records).correct
+    correct = np.stack(list(_graded(records).values()), axis=1)
     usage = reduce(add, (Usage(**record["usage"]) for record in records), Usage())
     rounds = Counter(str(record["rounds"]) for record in records if "rounds" in record)
-    return EvaluationRow(
-        method,
-        task,
-        correct.shape[1],
-        correct.shape[0],
-        accuracy(correct),
-        usage.input_tokens / len(records),
-        usage.output_tokens / len(records),
-        usage.calls / len(records),
-        sum(record["answer"] is None for record in records),
-        dict(sorted(rounds.items())),
-        usage,
-    )
+    read, written, calls = (n / len(records) for n in (usage.input_tokens, usage.output_tokens, usage.calls))
+    undecided = sum(record["answer"] is None for record in records)
+    (n_runs, n), by_rounds = correct.shape, dict(sorted(rounds.items()))
+    return EvaluationRow(method, task, n, n_runs, accuracy(correct), read, written, calls, undecided, by_rounds, usage)
 
 
-def _record(outcome: Answered, run: int, task: Task) -> dict[str, Any]:
-    gold = outcome.question.gold_answer
-    return {
-        "question": outcome.question.text,
-        "gold_answer": gold,
-        **outcome.written,
-        "run": run,
-        "answer": outcome.answer,
-        "correct": outcome.answer is not None and task.grade(outcome.answer, gold),
-        "usage": outcome.usage.record(),
-    }
+def _graded(records: Records) -> dict[str, Float[np.ndarray, " run"]]:
+    """By question, whether it was answered correctly in each run."""
+    runs = sorted({record["run"] for record in records})
+    found: dict[str, dict[int, bool]] = {}
+    for record in records:
+        found.setdefault(record["question"], {})[record["run"]] = record["correct"]
+    if missing := sum(len(runs) - len(by_run) for by_run in found.values()):
+        raise UserError(
+            f"{missing} of the answers to {len(found)} questions in {len(runs)} runs are missing: "
+            "run the same evaluation again to complete it"
+        )
+    return {question: np.array([by_run[run] for run in runs], dtype=float) for question, by_run in found.items()}
 
 
-def _stretches(indices: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ascending numbers as ranges without gaps (start, stop)."""
-    for _, group in groupby(enumerate(indices), key=lambda pair: pair[1] - pair[0]):
-        stretch = [index for _, index in group]
-        yield stretch[0], stretch[-1] + 1
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods on the questions that both answered, and how their accuracies differ."""
+
+    first: EvaluationRow
+    second: EvaluationRow
+    test: PairedTest
+    left_out: int
+    """Questions that only one of them answered."""
+
+
+def compare(first: str | Path, second: str | Path) -> Comparison:
+    """Compare two files of `interp evaluate` or `interp debate` by a paired test over questions.
+
+    Raises `UserError` for other files, and for different tasks, questions or gold answers.
+
+    >>> answering, task = interp.evaluation.Answering(model="scripted"), interp.debate.tasks.settings.TaskSettings()
+    >>> wanted = [(task, method, tmp_path / f"{method}.jsonl") for method in ("single", "vote")]
+    >>> rows = [run() for run in interp.evaluation.plan(wanted, answering, n_questions=50)]
+    >>> test = interp.evaluation.compare(tmp_path / "vote.jsonl", tmp_path / "single.jsonl").test
+    >>> test.better, test.worse, test.tied
+    (6, 0, 44)
+    """
+    (records_a, made_a), (records_b, made_b) = _read(first), _read(second)
+    if made_a["task"] != made_b["task"]:
+        about = f"about {json.dumps(made_a['task'])}, and {second} about {json.dumps(made_b['task'])}"
+        raise UserError(f"{first}: {about}; give two evaluations of one task")
+    gold_a, gold_b = ({r["question"]: r["gold_answer"] for r in records} for records in (records_a, records_b))
+    shared = [question for question in gold_a if question in gold_b]
+    if not shared:
+        raise UserError(f"{first}: no question in common with {second}; evaluate both with the same seed")
+    if differing := [question for question in shared if gold_a[question] != gold_b[question]]:
+        raise UserError(f"{first}: different gold answers from {second} to {differing[0][:60]!r}; use one data set")
+    records_a = [record for record in records_a if record["question"] in gold_b]
+    records_b = [record for record in records_b if record["question"] in gold_a]
+    rows = [summarize(r, m["method"], m["task"]["task"]) for r, m in ((records_a, made_a), (records_b, made_b))]
+    return Comparison(rows[0], rows[1], paired(records_a, records_b), len(gold_a.keys() ^ gold_b.keys()))
+
+
+def paired(first: Records, second: Records) -> PairedTest:
+    """The paired test of two evaluations' records over the same questions, in any order."""
+    a, b = _graded(first), _graded(second)
+    return paired_test(np.stack(list(a.values()), axis=1), np.stack([b[question] for question in a], axis=1))
+
+
+def _read(path: str | Path) -> tuple[Records, dict[str, Any]]:
+    """The records of an evaluation, and what made them."""
+    path, give = Path(path), "give a .jsonl file that interp evaluate wrote"
+    if path.suffix != ".jsonl":
+        raise UserError(f"{path}: not a file of records; {give}")
+    kinds = {"question": str, "gold_answer": str, "run": int, "correct": bool, "usage": dict, "answer": str | None}
+    try:
+        records = read_lines(path)
+        made_by: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["made_by"]
+        right = isinstance(made_by["task"]["task"], str) and isinstance(made_by["method"], str) and bool(records)
+        for record in records:
+            Usage(**record["usage"])
+            right &= all(isinstance(record[name], kind) for name, kind in kinds.items())
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: no such file; {give}") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        right = False
+    if not right:
+        raise UserError(f"{path}: not an evaluation; {give}")
+    return records, made_by

@@ -1,16 +1,12 @@
-"""Ways to get one answer to a question, from one agent or from several; knows nothing about grading or files.
-
-Each method yields an answer per question, in order, as they finish. It works on `chunk` questions at a time, which
-does not change the answers.
-"""
+"""Ways to get one answer to a question, from one agent or from several; knows nothing about grading or files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-from interp.debate.agents import Agent, Answer, Request, Usage
+from interp.debate.agents import Agent, Request, Usage
 from interp.debate.protocol import debates, plurality
 from interp.debate.tasks.task import Question, Task
 from interp.errors import UserError
@@ -32,7 +28,10 @@ class Answered:
 
 
 class Method(Protocol):
-    """Something that answers questions, of which `start` came before in the same run."""
+    """Answers questions, in order, as they finish; `start` is the number that came before in the same run.
+
+    It works on `chunk` questions at a time, which does not change the answers.
+    """
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -46,29 +45,21 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Vote:
-    """Every agent answers once, alone, and the majority wins; a tie goes to the answer given first.
-
-    >>> interp.evaluation.Vote(chunk=4).facts
-    {}
-    """
+    """Every agent answers once, alone, and the majority wins; a tie goes to the answer given first."""
 
     chunk: int = 16
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        return {}
+    facts: ClassVar[dict[str, Any]] = {}
 
     def __call__(
         self, questions: Sequence[Question], agents: Sequence[Agent], *, task: Task, start: int, turns: Turns
     ) -> Iterator[Answered]:
-        n_written, n_expected = 0, len(questions) * len(agents)
+        n_written = 0
         for first in range(0, len(questions), self.chunk):
-            asked = questions[first : first + self.chunk]
-            by_agent: list[list[Answer]] = []
+            asked, by_agent = questions[first : first + self.chunk], []
             for seat, agent in enumerate(agents, start=1):
                 by_agent.append(agent.answer([Request(q.text, seat, instruction=task.instruction) for q in asked]))
                 n_written += len(asked)
-                turns(n_written, n_expected)
+                turns(n_written, len(questions) * len(agents))
             for question, answers in zip(asked, zip(*by_agent, strict=True), strict=True):
                 texts = [answer.text for answer in answers]
                 voted = plurality([task.answer(text) for text in texts], task.grade)
@@ -77,11 +68,7 @@ class Vote:
 
 @dataclass(frozen=True)
 class Debates:
-    """Explicit debate (Latent Agents, section 3): the answer is the consensus, if there is one.
-
-    >>> interp.evaluation.Debates(rounds=3).facts
-    {'rounds': 3, 'rotate': False}
-    """
+    """Explicit debate (Latent Agents, section 3): the answer is the consensus, if there is one."""
 
     rounds: int = 2
     rotate: bool = False

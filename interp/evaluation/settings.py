@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,22 +20,15 @@ SCRIPTED = "scripted"
 
 def json_object(text: str) -> dict[str, Any]:
     """A JSON object from a command line."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise UserError(f'{text}: not a JSON object; give one such as {{"reasoning_effort": "low"}}')
-    return value
+    with suppress(ValueError):
+        if isinstance(value := json.loads(text), dict):
+            return value
+    raise UserError(f'{text}: not a JSON object; give one such as {{"reasoning_effort": "low"}}')
 
 
 @dataclass(frozen=True)
 class Answering:
-    """Who answers, and how.
-
-    >>> interp.evaluation.Answering(model="scripted", agents=("plain", "self-critique")).rounds
-    2
-    """
+    """Who answers, and how; `interp.evaluation.Answering(model="scripted", agents=("plain", "self-critique"))`."""
 
     model: str = option("smollm2-135m", panel=PANEL)
     """Model: a preset, hub id, local folder or GGUF file; `scripted`; or with --server, its name there."""

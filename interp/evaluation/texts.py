@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch.nn.utils.rnn import pad_sequence
 
 from interp.debate.transcript import Transcript, fingerprint
 from interp.directions.settings import By
@@ -17,7 +18,7 @@ ROUGE = ("rouge1", "rouge2", "rougeL")
 
 
 class Rouge:
-    """ROUGE-1, -2 and -L as F1 over words and numbers (package rouge-score, without stemming).
+    """ROUGE-1, -2 and -L as F1 over words and numbers (package rouge-score, without stemming), each in [0, 1].
 
     >>> interp.evaluation.Rouge()("3 times 4 is 12", "3 times 4 is 13")["rouge1"]
     0.8
@@ -29,7 +30,6 @@ class Rouge:
         self._scorer = RougeScorer(list(ROUGE), use_stemmer=False)
 
     def __call__(self, reference: str, text: str) -> dict[str, float]:
-        """The scores of a text against a reference, each in [0, 1]."""
         return {name: round(score.fmeasure, 6) for name, score in self._scorer.score(reference, text).items()}
 
 
@@ -40,8 +40,7 @@ class PersonaClassifier:
     from those that are scored.
 
     >>> classifier = interp.evaluation.PersonaClassifier().fit(transcripts[:50])
-    >>> text = transcripts[60].turns[1].text
-    >>> bool(classifier.probability([text], "agent 2")[0] > 0.5)
+    >>> bool(classifier.probability([transcripts[60].turns[1].text], "agent 2")[0] > 0.5)
     True
     """
 
@@ -54,21 +53,15 @@ class PersonaClassifier:
         if by == "persona" and not all(t.personas for t in transcripts):
             raise UserError("transcripts without personas: add them, or use --by agent")
         turns = [(label_of(t, turn.agent, by), turn.text) for t in transcripts for turn in t.turns if turn.text]
-        labels = [label for label, _ in turns]
-        if len(set(labels)) < 2:
-            raise UserError(f"transcripts with {len(set(labels))} speaking agents: a classifier needs at least two")
+        if (n := len({label for label, _ in turns})) < 2:
+            raise UserError(f"transcripts with {n} speaking agents: a classifier needs at least two")
         words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"[^\W\d]+|\d|[^\w\s]", sublinear_tf=True, min_df=2)
         self._pipeline = make_pipeline(words, LogisticRegression(C=10.0, max_iter=1000))
-        self._pipeline.fit([text for _, text in turns], labels)
-        self.labels_ = tuple(str(label) for label in self._pipeline.classes_)
+        self._pipeline.fit([text for _, text in turns], [label for label, _ in turns])
+        self.labels_ = tuple(map(str, self._pipeline.classes_))
         self.questions_ = frozenset(t.question for t in transcripts)
-        self.facts_ = {
-            "by": by,
-            "labels": list(self.labels_),
-            "transcripts": fingerprint(transcripts),
-            "questions": len(self.questions_),
-            "turns": len(turns),
-        }
+        sizes = {"questions": len(self.questions_), "turns": len(turns)}
+        self.facts_ = {"by": by, "labels": list(self.labels_), "transcripts": fingerprint(transcripts), **sizes}
         return self
 
     def probability(self, texts: Sequence[str], label: str) -> Float[np.ndarray, " text"]:
@@ -89,7 +82,7 @@ def repetition(text: str, n: int = 4) -> float:
     0.5
     """
     words = text.split()
-    runs = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    runs = list(zip(*(words[i:] for i in range(n)), strict=False))
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
@@ -105,16 +98,13 @@ def perplexity(
     True
     """
     found = np.full(len(texts), np.nan)
-    order = sorted((i for i in range(len(texts)) if len(texts[i])), key=lambda i: len(prompts[i]) + len(texts[i]))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        width = max(len(prompts[i]) + len(texts[i]) for i in batch)
-        rows = [[*prompts[i], *texts[i]] for i in batch]
-        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=model.device)
+    whole = [torch.tensor([*prompt, *text]) for prompt, text in zip(prompts, texts, strict=True)]
+    order = sorted((i for i in range(len(texts)) if len(texts[i])), key=lambda i: len(whole[i]))
+    for batch in (order[start : start + batch_size] for start in range(0, len(order), batch_size)):
+        ids = pad_sequence([whole[i] for i in batch], batch_first=True).to(model.device)
         with torch.inference_mode(), model.only_hooks([]):
             logits = model.hf(input_ids=ids, use_cache=False).logits.float()
         likely = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
         for row, i in enumerate(batch):
-            begin = len(prompts[i]) - 1
-            found[i] = float(torch.exp(-likely[row, begin : begin + len(texts[i])].mean()))
+            found[i] = float(torch.exp(-likely[row, len(prompts[i]) - 1 : len(whole[i]) - 1].mean()))
     return found

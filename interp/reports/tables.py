@@ -16,8 +16,7 @@ from interp.reports.words import bracketed, ratio, rounded
 
 if TYPE_CHECKING:
     from interp.directions.directions import Directions
-    from interp.evaluation.accuracy import EvaluationRow
-    from interp.evaluation.comparison import Comparison
+    from interp.evaluation.accuracy import Comparison, EvaluationRow
     from interp.statistics import PairedTest
     from interp.training.dry_run import Plan
     from interp.training.results import Table as Results

@@ -11,8 +11,7 @@ from typing import Any, cast
 from interp.debate.agents import Agent, Sampling
 from interp.debate.tasks import make_task
 from interp.debate.tasks.task import Question, Task
-from interp.evaluation.accuracy import EvaluationRow, evaluate, summarize
-from interp.evaluation.comparison import paired
+from interp.evaluation.accuracy import EvaluationRow, evaluate, paired, summarize
 from interp.evaluation.methods import Debates, Method, Vote
 from interp.generation.agents import InternalizedAgent
 from interp.models.lineage import read_lineage
