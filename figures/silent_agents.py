@@ -32,7 +32,7 @@ def silent_agents(found: dict[str, Any]) -> go.Figure:
     targets = _targets(found)
     short = [target.removeprefix("agent ").removesuffix(" errs").removeprefix("agents ") for target in targets]
     y = ("AUC", "AUC", "AUC, difference", "share of answers")
-    figure = panels(2, 2, x="agent", y=y, titles=_TITLES, height=150, same_x=False, same_y=False)
+    figure = panels(2, 2, x="agent", y=y, titles=_TITLES, height=150, shared="")
     places = list(range(len(targets)))
     for position, place in _POSITIONS.items():
         for name, offset in zip(names, _spread(len(names)), strict=True):

@@ -38,7 +38,7 @@ def steerability(curves: Curves) -> go.Figure:
     looks = model_looks(list(dict.fromkeys(row["model"] for row in curves)))
     score = _MEASURES[curves[0]["measure"]]
     x, y = ("coefficient", "layer"), (f"{score}, layer {at}", "area")
-    figure = panels(2, len(agents), x=x, y=y, titles=agents, height=140, same_x=False)
+    figure = panels(2, len(agents), x=x, y=y, titles=agents, height=140, shared="y")
     for column, agent in enumerate(agents, start=1):
         figure.layout.annotations[column - 1].font.color = agent_colour(column)
         for model, look in looks.items():

@@ -40,7 +40,7 @@ def training_dynamics(by_seed: Mapping[int, Rows], preset: Preset | None = None)
     has no step of stage 2.
     """
     y = ("nats per token", "tokens", "reward", "")
-    figure = panels(2, 2, x="step", y=y, titles=_TITLES, height=140, same_x=False, same_y=False)
+    figure = panels(2, 2, x="step", y=y, titles=_TITLES, height=140, shared="")
     for seed, rows in by_seed.items():
         first, second = _logged(rows, "sft", "loss"), _logged(rows, "imad", "limit")
         if not second:

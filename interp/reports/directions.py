@@ -1,8 +1,6 @@
 """Figures of a set of directions over layers: separation, reliability, cosines, projections and lengths.
 
-Knows plotly and `facts`, the numbers that extraction saves beside the directions; knows nothing about models or how
-the numbers were measured. A number that is None (not defined) leaves a gap. The directions are the mean differences
-of Latent Agents, section 5; the controls are ours.
+They are drawn from `facts`, the numbers that extraction saves beside the directions; None (not defined) leaves a gap.
 """
 
 from __future__ import annotations
@@ -10,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from plotly.subplots import make_subplots
 
 from interp.reports import style
 from interp.reports.findings import over_labels, start_layer
-from interp.reports.style import Place, agent_colour, agent_dash, curve, fit_y, key, layer_ticks, slider, wrapped
+from interp.reports.style import Place, agent_colour, agent_dash, curve, fit_y, key, layer_ticks, wrapped
 from interp.reports.words import Show, estimate, number, percent
 
 if TYPE_CHECKING:
@@ -32,97 +31,84 @@ _CONTROLS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "shuffled": ("shuffled labels", "dash", {"fillcolor": style.fade(style.CONTROL_COLOUR, 0.28)}),
     "random": ("random directions", "dot", {"fillpattern": _HATCH, "fillcolor": style.fade(style.CONTROL_COLOUR, 0)}),
 }
-_ONLY = (1, 1)
 
 
 def separation_figure(facts: dict[str, Any], rounds: str = "all") -> go.Figure:
     """How often a held-out turn lies further along its own label's direction, over layers (an AUC).
 
-    `rounds` is a key of `facts["evidence"]`: "all", or a round such as "1".
+    `rounds`, here and below, is a key of `facts["evidence"]`: "all", or a round such as "1".
 
-    >>> from interp.reports import separation_figure
-    >>> [trace.name for trace in separation_figure(found.facts).data if trace.name]
+    >>> [trace.name for trace in interp.reports.separation_figure(found.facts).data if trace.name]
     ['shuffled labels', 'random directions', 'agent 1', 'agent 2', 'agent 3']
     """
-    figure = _over_layers(facts, "separation of held-out turns")
-    draw_evidence(figure, _ONLY, facts, "separation", rounds)
-    fit_y(figure, 1, floor=0.4, ceiling=1.0)
-    return figure.update_yaxes(tickformat=".0%")
+    return draw_evidence(_over_layers(facts, "separation of held-out turns"), (1, 1), facts, "separation", rounds)
 
 
 def reliability_figure(facts: dict[str, Any], rounds: str = "all") -> go.Figure:
-    """The cosine between one label's directions from two halves of the questions, over layers.
-
-    `rounds` is a key of `facts["evidence"]`: "all", or a round such as "1".
-    """
-    figure = _over_layers(facts, "cosine between the two halves")
-    draw_evidence(figure, _ONLY, facts, "reliability", rounds)
-    fit_y(figure, 1, floor=-0.2, ceiling=1.0)
-    return figure
+    """The cosine between one label's directions from two halves of the questions, over layers."""
+    return draw_evidence(_over_layers(facts, "cosine between the two halves"), (1, 1), facts, "reliability", rounds)
 
 
 def norm_figure(facts: dict[str, Any]) -> go.Figure:
     """The length of each raw mean difference as a share of the activations' length, over layers."""
-    shares = [
-        [None if None in (a, b) else a / b for a, b in zip(row, facts["residual_norm"], strict=True)]
-        for row in facts["norm"]
-    ]
+    whole = facts["residual_norm"]
+    shares = [[None if None in ab else ab[0] / ab[1] for ab in zip(row, whole, strict=True)] for row in facts["norm"]]
     figure = _over_layers(facts, "relative length", height=300)
-    _draw_labels(figure, _ONLY, facts, {"mean": shares}, percent)
+    _draw_labels(figure, (1, 1), facts, {"mean": shares}, percent)
     return figure.update_yaxes(rangemode="tozero", tickformat=".0%")
 
 
-def draw_evidence(figure: go.Figure, place: Place, facts: dict[str, Any], quantity: str, rounds: str = "all") -> None:
+def draw_evidence(
+    figure: go.Figure, place: Place, facts: dict[str, Any], quantity: str, rounds: str = "all"
+) -> go.Figure:
     """Draw "separation" or "reliability" into a panel: a line for each label, grey ones for controls, and chance."""
-    show, chance = (percent, 0.5) if quantity == "separation" else (number, 0.0)
-    evidence = facts["evidence"][rounds]
+    separation, evidence = quantity == "separation", facts["evidence"][rounds]
+    show = percent if separation else number
     for control, (name, dash, fill) in _CONTROLS.items():
-        if f"{quantity}_{control}" in evidence:
-            mean, low, high = over_labels(evidence[f"{quantity}_{control}"])
-            text = [estimate(*values, show) for values in zip(mean, low, high, strict=True)]
-            look: dict[str, Any] = {"name": name, "colour": style.CONTROL_COLOUR, "dash": dash}
-            curve(figure, place, facts["layers"], mean, low, high, fill=fill, text=text, **look)
+        if values := evidence.get(f"{quantity}_{control}"):
+            look: dict[str, Any] = {"name": name, "colour": style.CONTROL_COLOUR, "dash": dash, "fill": fill}
+            _draw(figure, place, facts["layers"], over_labels(values), show, **look)
             figure.data[-1].legendrank = 2000  # after the labels
     _draw_labels(figure, place, facts, evidence[quantity], show)
-    style.level(figure, place, chance)
+    style.level(figure, place, 0.5 if separation else 0.0)
     figure.data = sorted(figure.data, key=lambda trace: trace.fill != "toself")  # all bands below all lines
+    fit_y(figure, place[0], floor=0.4 if separation else -0.2, ceiling=1.0)
+    return figure.update_yaxes(tickformat=".0%" if separation else None, row=place[0])
 
 
 def _draw_labels(figure: go.Figure, place: Place, facts: dict[str, Any], quantity: dict[str, Any], show: Show) -> None:
-    layers = facts["layers"]
-    undefined = [[None] * len(layers)] * len(facts["labels"])
+    undefined = [[None] * len(facts["layers"])] * len(facts["labels"])
     parts = [quantity.get(part, undefined) for part in ("mean", "low", "high")]
     for k, name in enumerate(facts["labels"]):
-        mean, low, high = (part[k] for part in parts)
-        text = [estimate(*values, show) for values in zip(mean, low, high, strict=True)]
         look: dict[str, Any] = {"colour": agent_colour(k + 1), "dash": agent_dash(k + 1), "symbol": "circle"}
-        curve(figure, place, layers, mean, low, high, name=wrapped(name, 40, 60), text=text, **look)
+        look["name"] = wrapped(name, 40, 60)
+        _draw(figure, place, facts["layers"], [part[k] for part in parts], show, **look)
+
+
+def _draw(figure: go.Figure, place: Place, layers: list[int], parts: Sequence[Any], show: Show, **look: Any) -> None:
+    text = [estimate(mean, low, high, show) for mean, low, high in zip(*parts, strict=True)]
+    curve(figure, place, layers, *parts, text=text, **look)
 
 
 def _over_layers(facts: dict[str, Any], quantity: str, height: int = 400) -> go.Figure:
     """An empty plot as wide as its page, with a mark at the best layer."""
-    layers = facts["layers"]
-    figure = make_subplots(1, 1)
+    layers, figure = facts["layers"], make_subplots(1, 1)
     # a row of the legend holds two labels on a phone
     figure.update_layout(template=style.TEMPLATE, height=height + 10 * len(facts["labels"]), hovermode="x unified")
     figure.update_xaxes(title_text="layer", showgrid=False)
     figure.update_yaxes(title_text=quantity, nticks=10)
     layer_ticks(figure, layers, room=2)
-    if facts["best_layers"]:
-        best = facts["best_layers"][0]
-        side = "left" if best <= (layers[0] + layers[-1]) / 2 else "right"
-        place = {"x": best, "xanchor": side, "y": 0, "yref": "paper", "yanchor": "bottom", "showarrow": False}
+    for best in facts["best_layers"][:1]:
         mark = {"type": "line", "x0": best, "x1": best, "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
         figure.add_shape(**mark, line={"color": style.MARK_COLOUR, "width": 1})
+        side = "left" if best <= (layers[0] + layers[-1]) / 2 else "right"
+        place = {"x": best, "xanchor": side, "y": 0, "yref": "paper", "yanchor": "bottom", "showarrow": False}
         figure.add_annotation(text=f"best layer: {best}", font={"size": 12, "color": "#666666"}, **place)
     return figure
 
 
 def cosine_figure(facts: dict[str, Any], rounds: str = "all") -> go.Figure:
-    """The cosine between every two labels' directions, with a slider over layers.
-
-    `rounds` is a key of `facts["evidence"]`: "all", or a round such as "1".
-    """
+    """The cosine between every two labels' directions, with a slider over layers."""
     cosine = facts["evidence"][rounds]["cosine"]
     names = [escape(label, quote=False) for label in facts["labels"]]
     rows = columns = [wrapped(label, 16, 30) for label in facts["labels"]]
@@ -131,29 +117,16 @@ def cosine_figure(facts: dict[str, Any], rounds: str = "all") -> go.Figure:
         rows = [f"{row} {column}" for row, column in zip(rows, columns, strict=True)]
     numbers = [[["" if v is None else number(v) for v in row] for row in matrix] for matrix in cosine]
     start = start_layer(facts)
-    heatmap = go.Heatmap(
-        x=names,
-        y=names,
-        z=cosine[start],
-        text=numbers[start],
-        texttemplate="%{text}",
-        textfont={"size": 14 if len(names) < 5 else 11},
-        hovertemplate="%{y} and %{x}: %{text}<extra></extra>",
-        hoverongaps=False,
-        colorscale=style.DIVERGING,
-        zmin=-1,
-        zmax=1,
-        xgap=2,
-        ygap=2,
-        showscale=False,  # every cell carries its number
-    )
+    look = {"colorscale": style.DIVERGING, "zmin": -1, "zmax": 1, "xgap": 2, "ygap": 2, "hoverongaps": False}
+    look |= {"texttemplate": "%{text}", "hovertemplate": "%{y} and %{x}: %{text}<extra></extra>"}
+    look |= {"textfont": {"size": 14 if len(names) < 5 else 11}, "showscale": False}  # every cell carries its number
+    heatmap = go.Heatmap(x=names, y=names, z=cosine[start], text=numbers[start], **look)
     figure = go.Figure(heatmap, {"template": style.TEMPLATE, "height": max(480, 150 + 44 * len(names))})
     bare = {"showgrid": False, "showline": False, "ticks": "", "constrain": "domain", "tickvals": names}
     figure.update_xaxes(ticktext=columns, side="top", **bare)
     figure.update_yaxes(ticktext=rows, autorange="reversed", scaleanchor="x", ticklabelstandoff=6, **bare)
     steps = [[{"z": [z], "text": [text]}] for z, text in zip(cosine, numbers, strict=True)]
-    _add_slider(figure, facts["layers"], start, "restyle", steps, pad=24)
-    return figure
+    return _add_slider(figure, facts["layers"], start, "restyle", steps, pad=24)
 
 
 def projection_figure(facts: dict[str, Any], projections: Projections) -> go.Figure:
@@ -162,64 +135,52 @@ def projection_figure(facts: dict[str, Any], projections: Projections) -> go.Fig
     With two labels the second direction is the first reversed, so the height only keeps rounds apart. Of more than
     3,000 turns, those of evenly spaced questions are drawn.
 
-    >>> from interp.reports import projection_figure
     >>> extraction = interp.extract_directions(model, transcripts[:10])
-    >>> len(projection_figure(extraction.directions.facts, extraction.projections).layout.sliders[0].steps)
+    >>> figure = interp.reports.projection_figure(extraction.directions.facts, extraction.projections)
+    >>> len(figure.layout.sliders[0].steps)
     4
     """
-    shown = drawn_turns(projections)
+    shown, start, labels = drawn_turns(projections), start_layer(facts), facts["labels"]
     rounds = sorted(set(projections.round[shown].tolist()))
-    flat = len(facts["labels"]) == 2
+    flat = len(labels) == 2
     # Turns of one row are spread over its height, in random order.
     spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(projections.round))
     heights = np.searchsorted(rounds, projections.round) + spread
-    start = start_layer(facts)
-    figure = go.Figure(layout={"template": style.TEMPLATE, "height": 590 + 10 * len(facts["labels"])})
+    figure = go.Figure(layout={"template": style.TEMPLATE, "height": 590 + 10 * len(labels)})
     symbols = {round: _SYMBOLS[r % len(_SYMBOLS)] for r, round in enumerate(rounds)}
     cells: list[np.ndarray] = []
-    for k, name in enumerate(facts["labels"]):
-        for round, symbol in symbols.items():
-            cell = shown & (projections.label == k) & (projections.round == round)
-            cells.append(cell)
-            title = f"{escape(name, quote=False)}, round {round}"
-            figure.add_scatter(
-                name=title,
-                x=projections.x[start, cell],
-                y=heights[cell] if flat else projections.y[start, cell],
-                mode="markers",
-                marker={"color": agent_colour(k + 1), "symbol": symbol, "size": 7, "opacity": 0.6},
-                text=[f"{title}<br>{wrapped(projections.question[i], 60, 120)}" for i in np.flatnonzero(cell).tolist()],
-                hovertemplate="%{text}<extra></extra>",
-                legendgroup=name,
-                showlegend=False,
-            )
-    for k, name in enumerate(facts["labels"]):
+    for (k, name), (round, symbol) in product(enumerate(labels), symbols.items()):
+        cell = shown & (projections.label == k) & (projections.round == round)
+        cells.append(cell)
+        title = f"{escape(name, quote=False)}, round {round}"
+        text = [f"{title}<br>{wrapped(projections.question[i], 60, 120)}" for i in np.flatnonzero(cell).tolist()]
+        mark = {"color": agent_colour(k + 1), "symbol": symbol, "size": 7, "opacity": 0.6}
+        look = {"mode": "markers", "marker": mark, "hovertemplate": "%{text}<extra></extra>", "showlegend": False}
+        y = heights[cell] if flat else projections.y[start, cell]
+        figure.add_scatter(name=title, x=projections.x[start, cell], y=y, text=text, legendgroup=name, **look)
+    for k, name in enumerate(labels):
         key(figure, wrapped(name, 40, 60), symbol="circle", colour=agent_colour(k + 1), legendgroup=name)
     for round, symbol in symbols.items():
         key(figure, f"round {round}", symbol=symbol, colour=style.INK)
 
-    drawings = [_drawing(projections, layer, shown, cells, flat) for layer in range(len(projections.layers))]
-    first, second = (wrapped(axis, 24, 60) for axis in projections.axes)
+    across, up = (f"along the direction of {wrapped(axis, 24, 60)}" for axis in projections.axes)
     axis = {"zeroline": True, "zerolinecolor": style.MARK_COLOUR, "constrain": "domain"}
-    figure.update_xaxes(title_text=f"along the direction of {first}", **axis)
+    figure.update_xaxes(title_text=across, **axis)
     if flat:
         names = [f"round {round}" for round in rounds]
         figure.update_yaxes(tickvals=list(range(len(rounds))), ticktext=names, showgrid=False, ticks="")
         figure.update_layout(height=220 + 130 * len(rounds))
     else:
-        figure.update_yaxes(title_text=f"along the direction of {second}", scaleanchor="x", **axis)
+        figure.update_yaxes(title_text=up, scaleanchor="x", **axis)
+    coordinates = {"x": projections.x} if flat else {"x": projections.x, "y": projections.y}
+    layers = range(len(projections.layers))
+    drawings = [_drawing({axis: of[i] for axis, of in coordinates.items()}, shown, cells) for i in layers]
     figure.update_layout({name.replace(".", "_"): span for name, span in drawings[start][1].items()})
-    _add_slider(figure, projections.layers, start, "update", drawings, pad=64)
-    return figure
+    return _add_slider(figure, projections.layers, start, "update", drawings, pad=64)
 
 
-def _drawing(
-    projections: Projections, layer: int, shown: np.ndarray, cells: list[np.ndarray], flat: bool
-) -> tuple[dict[str, Any], dict[str, Any], list[int]]:
+def _drawing(coordinates: dict[str, np.ndarray], shown: np.ndarray, cells: list[np.ndarray]) -> list[Any]:
     """What plotly changes to show a layer: coordinates, ranges, and the traces that have them."""
-    coordinates = {"x": projections.x[layer]}
-    if not flat:
-        coordinates["y"] = projections.y[layer]
     known = np.concatenate([values[shown] for values in coordinates.values()])
     known = known[np.isfinite(known)]
     span = None
@@ -227,22 +188,23 @@ def _drawing(
         low, high = float(known.min()), float(known.max())
         span = [low - 0.06 * (high - low), high + 0.06 * (high - low)]
     data = {axis: [_short(values[cell]) for cell in cells] for axis, values in coordinates.items()}
-    return data, {f"{axis}axis.range": span for axis in coordinates}, list(range(len(cells)))
+    return [data, {f"{axis}axis.range": span for axis in coordinates}, list(range(len(cells)))]
 
 
 def _add_slider(
-    figure: go.Figure, layers: Sequence[int], start: int, method: str, steps: Sequence[Sequence[Any]], pad: int
-) -> None:
-    if len(layers) > 1:
-        now = {"prefix": "layer ", "font": {"size": 15}, "xanchor": "left"}
-        slider(figure, [str(layer) for layer in layers], start, method, steps, currentvalue=now, pad={"t": pad, "b": 4})
+    figure: go.Figure, layers: Sequence[int], start: int, method: str, arguments: Sequence[list[Any]], pad: int
+) -> go.Figure:
+    """A slider under the plot if there are several layers; `arguments` of plotly's method for each layer."""
+    steps = [{"label": str(layer), "method": method, "args": a} for layer, a in zip(layers, arguments, strict=True)]
+    now = {"prefix": "layer ", "font": {"size": 15}, "xanchor": "left"}
+    look = {"currentvalue": now, "ticklen": 4, "minorticklen": 2, "font": {"size": 12}, "pad": {"t": pad, "b": 4}}
+    return figure.update_layout(sliders=[{"active": start, "steps": steps, **look}] if len(layers) > 1 else [])
 
 
 def drawn_turns(projections: Projections) -> Bool[np.ndarray, " turn"]:
     """Which turns the projection figure draws: all, or those of evenly spaced questions."""
-    questions = list(dict.fromkeys(projections.question))
     step = math.ceil(len(projections.question) / _MOST_POINTS)
-    chosen = set(questions[::step])
+    chosen = set(list(dict.fromkeys(projections.question))[::step])
     return np.array([question in chosen for question in projections.question])
 
 

@@ -1,7 +1,4 @@
-"""For notebooks: other libraries kept quiet, figures with captions, sentences as paragraphs.
-
-Knows how results look in a cell; knows nothing about what they are.
-"""
+"""For notebooks: other libraries kept quiet, figures with captions, sentences as paragraphs."""
 
 from __future__ import annotations
 
@@ -21,8 +18,7 @@ def prepare() -> None:
 
     Pictures need kaleido and Chrome or Chromium. The environment variable PLOTLY_RENDERER overrides the choice.
 
-    >>> from interp.reports import prepare
-    >>> prepare()  # doctest: +SKIP
+    >>> interp.reports.prepare()  # doctest: +SKIP
     """
     import plotly.graph_objects as go
     import plotly.io
@@ -43,8 +39,7 @@ def show(figures: Iterable[Drawn]) -> None:
     """Show each figure with its caption below it.
 
     >>> from figures import token_cost
-    >>> from interp.models.catalog import SHIPPED_RESULTS
-    >>> interp.reports.show(token_cost.draw(SHIPPED_RESULTS))  # doctest: +SKIP
+    >>> interp.reports.show(token_cost.draw(interp.models.catalog.SHIPPED_RESULTS))  # doctest: +SKIP
     """
     from IPython.display import Markdown, display
 
@@ -56,8 +51,7 @@ def show(figures: Iterable[Drawn]) -> None:
 def in_words(sentences: Iterable[str | tuple[str, str]]) -> Any:
     """Sentences as a cell shows them, one paragraph each; the first of a pair, the verdict, in bold.
 
-    >>> from interp.reports import in_words
-    >>> in_words([("Found.", "Here."), "And this."]).data
+    >>> interp.reports.in_words([("Found.", "Here."), "And this."]).data
     '**Found.** Here.\\n\\nAnd this.'
     """
     from IPython.display import Markdown

@@ -1,7 +1,6 @@
 """Pages of figures: the report of an extraction, one figure with its caption, or all figures together.
 
-Knows the templates and which files they become; figures and sentences are made elsewhere. Each page is one HTML file
-that needs no network and no other file.
+Knows the templates and which files they become. Each page is one HTML file that needs no network and no other file.
 """
 
 from __future__ import annotations
@@ -30,14 +29,10 @@ if TYPE_CHECKING:
     from interp.directions.extract import Extraction
 
 NO_PICTURES = "no pictures: they need kaleido (pip install kaleido) and Chrome or Chromium"
-_PICTURES = ("svg", "png")
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("interp.reports", ""),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_TEMPLATES = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+_TEMPLATES.loader = jinja2.PackageLoader("interp.reports", "")
+_TEMPLATES.globals |= {"font": Markup(FONT), "agent_colour": agent_colour}
+_TEMPLATES.globals |= {"percent": percent, "number": number, "between": between}
 
 
 @dataclass(frozen=True)
@@ -58,32 +53,27 @@ def write_report(found: Extraction, out: str | Path) -> Path:
 
     Raises `UserError` if the file cannot be written; an old report is replaced only by a whole new one.
 
-    >>> from interp.reports import write_report
-    >>> write_report(interp.extract_directions(model, transcripts[:10]), tmp_path).name
+    >>> interp.reports.write_report(interp.extract_directions(model, transcripts[:10]), tmp_path).name
     'report.html'
     """
     facts, projections = dict(found.directions.facts), found.projections
     rounds = {key: "all rounds" if key == "all" else f"round {key}" for key in facts["evidence"]}
-    page = _render(
-        "report.html.jinja",
-        {
-            "separation": {key: draw.separation_figure(facts, key) for key in rounds},
-            "reliability": {key: draw.reliability_figure(facts, key) for key in rounds},
-            "cosine": {key: draw.cosine_figure(facts, key) for key in rounds},
-            "projection": {"all": draw.projection_figure(facts, projections)},
-            "norm": {"all": draw.norm_figure(facts)},
-        },
-        facts=facts,
-        points=main_findings(facts),
-        read_at=read_at(facts),
-        activation=activation_name(facts),
-        best=facts["layers"][start_layer(facts)],
-        rounds=rounds,
-        reasons=Counter(item["reason"] for item in facts["skipped"]).most_common(),
-        projections=projections,
-        drawn=int(draw.drawn_turns(projections).sum()),
-        agent_colour=agent_colour,
-    )
+    figures = {
+        "separation": {key: draw.separation_figure(facts, key) for key in rounds},
+        "reliability": {key: draw.reliability_figure(facts, key) for key in rounds},
+        "cosine": {key: draw.cosine_figure(facts, key) for key in rounds},
+        "projection": {"all": draw.projection_figure(facts, projections)},
+        "norm": {"all": draw.norm_figure(facts)},
+    }
+    content = {
+        "points": main_findings(facts),
+        "read_at": read_at(facts),
+        "activation": activation_name(facts),
+        "best": facts["layers"][start_layer(facts)],
+        "reasons": Counter(item["reason"] for item in facts["skipped"]).most_common(),
+        "drawn": int(draw.drawn_turns(projections).sum()),
+    }
+    page = _render("report.html.jinja", figures, facts=facts, rounds=rounds, projections=projections, **content)
     return _write(Path(out) / "report.html", page)
 
 
@@ -92,36 +82,27 @@ def write_figures(drawn: Sequence[Drawn], out: Path) -> list[Path]:
 
     A PNG has three times as many pixels as the figure. There are no pictures without kaleido and a browser.
     """
-    written = []
+    files: dict[str, str | bytes] = {}
     for one in drawn:
-        page = _render("figures.html.jinja", _figures([one]), drawn=[one], title=one.name, left_out={})
-        written.append(_write(out / f"{one.name}.html", page))
-        written.append(_write(out / f"{one.name}.txt", f"{one.caption}\n"))
-    return written + [_write(out / name, content) for name, content in _pictures(drawn).items()]
+        files |= {f"{one.name}.html": _page([one], {}, one.name), f"{one.name}.txt": f"{one.caption}\n"}
+    return [_write(out / name, content) for name, content in {**files, **_pictures(drawn)}.items()]
 
 
 def write_page(drawn: Sequence[Drawn], left_out: Mapping[str, str], title: str, path: Path) -> Path:
     """Write all figures with their captions on one page, and why others were left out."""
-    page = _render("figures.html.jinja", _figures(drawn), drawn=drawn, title=title, left_out=left_out)
-    return _write(path, page)
+    return _write(path, _page(drawn, left_out, title))
 
 
-def _figures(drawn: Sequence[Drawn]) -> dict[str, dict[str, go.Figure]]:
-    return {one.name: {"all": one.figure} for one in drawn}
+def _page(drawn: Sequence[Drawn], left_out: Mapping[str, str], title: str) -> str:
+    figures = {one.name: {"all": one.figure} for one in drawn}
+    return _render("figures.html.jinja", figures, drawn=drawn, title=title, left_out=left_out)
 
 
 def _render(template: str, figures: Mapping[str, Mapping[str, go.Figure]], **content: Any) -> str:
     """The page; `figures` has by name the versions of each figure, first the one named "all"."""
     plots = {name: {key: json.loads(one.to_json()) for key, one in each.items()} for name, each in figures.items()}
-    return _TEMPLATES.get_template(template).render(
-        figures=Markup(json.dumps(plots).replace("<", "\\u003c")),  # a question may say </script>
-        plotlyjs=Markup(get_plotlyjs()),
-        font=Markup(FONT),
-        percent=percent,
-        number=number,
-        between=between,
-        **content,
-    )
+    data = Markup(json.dumps(plots).replace("<", "\\u003c"))  # a question may say </script>
+    return _TEMPLATES.get_template(template).render(figures=data, plotlyjs=Markup(get_plotlyjs()), **content)
 
 
 def _write(path: Path, content: str | bytes) -> Path:
@@ -133,8 +114,8 @@ def _write(path: Path, content: str | bytes) -> Path:
 def _pictures(drawn: Sequence[Drawn]) -> dict[str, bytes]:
     """Pictures by file name: all of them, made by one browser, or none."""
     with tempfile.TemporaryDirectory() as folder:
-        figures = [one.figure for one in drawn for _ in _PICTURES]
-        paths = [Path(folder) / f"{one.name}.{suffix}" for one in drawn for suffix in _PICTURES]
+        figures = [one.figure for one in drawn for _ in ("svg", "png")]
+        paths = [Path(folder) / f"{one.name}.{suffix}" for one in drawn for suffix in ("svg", "png")]
         size = {side: [figure.layout[side] for figure in figures] for side in ("width", "height")}
         try:
             plotly.io.write_images(figures, paths, scale=[1, 3] * len(drawn), **size)

@@ -1,7 +1,7 @@
-"""The look of every figure: colours, panels, lines with bands, points with bars, sliders.
+"""The look of every figure: colours, panels, lines with bands, points with bars. Knows nothing about what is drawn.
 
-Knows plotly and sizes; knows nothing about what is drawn. Agents have the colours of Okabe and Ito (2008), models
-those of Tol's "muted" scheme (2021), both safe for the colour-blind; yellow comes last because it is faint on white.
+Agents have the colours of Okabe and Ito (2008), the faint yellow last, and models those of Tol's "muted" scheme
+(2021); both are safe for the colour-blind.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
+from plotly.colors import hex_to_rgb
 from plotly.subplots import make_subplots
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -34,6 +34,7 @@ _LETTER = 6.6  # mean width in pixels of a letter of size SMALL
 _LINE = 16  # height in pixels of a line of titles
 _AXIS = 85  # pixels of the width that an axis takes; a legend is as wide as the rest
 
+Names = Sequence[str]
 Values = Sequence[float | None]
 Place = tuple[int, int]
 """Row and column of a panel, from 1."""
@@ -49,8 +50,7 @@ def agent_dash(agent: int) -> str:
     return _DASHES[(agent - 1) // len(_AGENTS) % len(_DASHES)]
 
 
-@dataclass(frozen=True)
-class ModelLook:
+class ModelLook(NamedTuple):
     """A model's label and colour in every figure."""
 
     label: str
@@ -63,7 +63,7 @@ _ROLES = {
     "imad": ModelLook("internalized", "#332288"),
     "untrained": ModelLook("untrained", "#cc6677"),
 }
-BASE = ModelLook("base", "#b98a00")
+_BASE = ModelLook("base", "#b98a00")
 _OTHERS = ("#332288", "#882255", "#117733", "#88ccee", "#999933")
 
 
@@ -75,15 +75,10 @@ def model_looks(names: Sequence[str]) -> dict[str, ModelLook]:
     """
     looks: dict[str, ModelLook] = {}
     for i, name in enumerate(names):
-        short = _short(name)
-        known = next((look for role, look in _ROLES.items() if short.endswith(role)), None)
-        taken = {look.colour for look in looks.values()}
-        if known is not None and known.colour not in taken:
-            looks[name] = known
-        elif i == 0:
-            looks[name] = BASE
-        else:
-            looks[name] = ModelLook(short, next((colour for colour in _OTHERS if colour not in taken), _OTHERS[0]))
+        short, taken = _short(name), {look.colour for look in looks.values()}
+        fitting = [look for role, look in _ROLES.items() if short.endswith(role) and look.colour not in taken]
+        unused = [ModelLook(short, colour) for colour in _OTHERS if colour not in taken]
+        looks[name] = [*fitting, *([_BASE] if i == 0 else unused), ModelLook(short, _OTHERS[0])][0]
     return looks
 
 
@@ -93,14 +88,12 @@ def _short(name: str) -> str:
 
 def who_is_who(looks: Mapping[str, ModelLook]) -> str:
     """What the labels stand for, for a caption: base is organism, internalized is organism-imad."""
-    named = [(look.label, _short(name)) for name, look in looks.items()]
-    return ", ".join(f"{label} is {name}" for label, name in named if label != name)
+    return ", ".join(f"{look.label} is {_short(name)}" for name, look in looks.items() if look.label != _short(name))
 
 
 def fade(colour: str, opacity: float) -> str:
     """A `#rrggbb` colour at an opacity between 0 and 1, as plotly and CSS write it."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{opacity})"
+    return "rgba({},{},{},{})".format(*hex_to_rgb(colour), opacity)
 
 
 def wrapped(text: str, width: int = 18, most: int | None = None) -> str:
@@ -109,87 +102,66 @@ def wrapped(text: str, width: int = 18, most: int | None = None) -> str:
     return "<br>".join(escape(line, quote=False) for line in lines)
 
 
-_LINES = {"showgrid": True, "gridcolor": "#ececec", "zeroline": False, "showline": True, "linecolor": CONTROL_COLOUR}
-_TICKS = {"ticks": "outside", "tickcolor": CONTROL_COLOUR, "ticklen": 4, "title": {"standoff": 8}, "automargin": True}
-_LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": {"size": 13}}
-_HOVER = {"bgcolor": "#ffffff", "bordercolor": CONTROL_COLOUR, "font": {"color": INK, "size": 13}}
+_AXES = {"showgrid": True, "gridcolor": "#ececec", "zeroline": False, "showline": True, "linecolor": CONTROL_COLOUR}
+_AXES |= {"ticks": "outside", "tickcolor": CONTROL_COLOUR, "ticklen": 4, "title": {"standoff": 8}, "automargin": True}
 TEMPLATE = go.layout.Template(
     layout={
         "font": {"family": FONT, "size": 14, "color": INK},
         "paper_bgcolor": "#ffffff",
         "plot_bgcolor": "#ffffff",
         "colorway": _AGENTS,
-        "xaxis": _LINES | _TICKS,
-        "yaxis": _LINES | _TICKS,
+        "xaxis": _AXES,
+        "yaxis": _AXES,
         "margin": {"l": 12, "r": 16, "t": 12, "b": 12},
-        "legend": _LEGEND,
-        "hoverlabel": _HOVER,
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": {"size": 13}},
+        "hoverlabel": {"bgcolor": "#ffffff", "bordercolor": CONTROL_COLOUR, "font": {"color": INK, "size": 13}},
     }
 )
 """For `fig.update_layout(template=TEMPLATE)`: white ground, system fonts, legend above the plot."""
 
 
 def panels(
-    rows: int,
-    columns: int,
-    *,
-    x: str | Sequence[str],
-    y: Sequence[str],
-    titles: Sequence[str] = (),
-    height: int = 150,
-    same_x: bool = True,
-    same_y: bool = True,
+    rows: int, columns: int, *, x: Names, y: Names, titles: Names = (), height: int = 150, shared: str = "xy"
 ) -> go.Figure:
-    """Empty panels with axis titles, sharing x within a column and y within a row.
+    """Empty panels with axis titles; those of a column share x and those of a row share y, unless `shared` lacks it.
 
-    `titles` stand above the columns, or above each panel if there are as many as panels. `x` is one title, or one
-    for each row; `y` one for each row, or for each panel if panels do not share it. More than three columns make the
+    `x` is one title, or one for each row; `y` one for each row, or for each panel if panels do not share it. `titles`
+    stand above the columns, or above each panel if there are as many as panels. More than three columns make the
     figure wider.
     """
     width = int((WIDTH - 50) / min(columns, 3) / (_LETTER + 0.7))
     lines = [wrapped(title, width) for title in titles]
     most = max((text.count("<br>") + 1 for text in lines), default=0)
-    gap = 18 + 34 * (not same_x) + (_LINE * most + 6) * (len(titles) > columns)
+    gap = 18 + 34 * ("x" not in shared) + (_LINE * most + 6) * (len(titles) > columns)
     area = rows * height + (rows - 1) * gap
-    figure = make_subplots(
-        rows=rows,
-        cols=columns,
-        shared_xaxes=same_x,
-        shared_yaxes=same_y,
-        horizontal_spacing=0.16 / max(2, columns) if same_y else 0.3 / columns,
-        vertical_spacing=gap / area,
-    )
+    spacing = {"horizontal_spacing": 0.16 / max(2, columns) if "y" in shared else 0.3 / columns}
+    spacing |= {"vertical_spacing": gap / area}
+    figure = make_subplots(rows, columns, "x" in shared, "y" in shared, subplot_titles=lines, **spacing)
+    figure.update_annotations(font={"size": SMALL + 1, "color": INK}, yshift=3)
     figure.update_layout(template=TEMPLATE, width=WIDTH + 150 * max(0, columns - 3), font_size=SMALL + 1)
     figure.update_layout(meta={"area": area, "titles": most}, margin={"l": 8, "r": 10, "b": 8})
     for update in (figure.update_xaxes, figure.update_yaxes):
         update(title_font_size=SMALL + 1, tickfont_size=SMALL, title_standoff=4)
-    for row in range(1, rows + 1):
-        for column in range(1, columns + 1 if len(y) > rows else 2):
-            figure.update_yaxes(title_text=y[(row - 1) * (len(y) // rows) + column - 1], row=row, col=column)
-        if row == rows or not same_x:
-            figure.update_xaxes(title_text=x if isinstance(x, str) else x[row - 1], row=row)
-    for i, text in enumerate(lines):
-        axis = figure.get_subplot(i // columns + 1, i % columns + 1)
-        place = {"x": sum(axis.xaxis.domain) / 2, "y": axis.yaxis.domain[1], "xref": "paper", "yref": "paper"}
-        place |= {"xanchor": "center", "yanchor": "bottom", "yshift": 3}
-        figure.add_annotation(text=text, font={"size": SMALL + 1, "color": INK}, showarrow=False, **place)
+    each = len(y) // rows
+    for i, title in enumerate(y):
+        figure.update_yaxes(title_text=title, row=i // each + 1, col=i % each + 1)
+    for row in [rows] if "x" in shared else range(1, rows + 1):
+        figure.update_xaxes(title_text=x if isinstance(x, str) else x[row - 1], row=row)
     return figure
 
 
 def finished(figure: go.Figure) -> go.Figure:
     """Panels with their legend above them and a height that fits both."""
-    area, titles = figure.layout.meta["area"], _LINE * figure.layout.meta["titles"] + 8
     lines, used = 0, math.inf
     for trace in figure.data:
         if trace.showlegend:
             width = 48 + (_LETTER + 0.2) * len(trace.name)
             lines, used = (lines, used + width) if used + width < figure.layout.width - _AXIS else (lines + 1, width)
-    top = titles + 20 * lines + 8
-    look = {"x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", "tracegroupgap": 0}
-    figure.update_layout(legend={**look, "font": {"size": SMALL}}, margin_t=top)
+    top = _LINE * figure.layout.meta["titles"] + 20 * lines + 16
     bottom = 52 if any(axis.title.text for axis in figure.select_xaxes()) else 30
-    figure.update_layout(height=top + area + bottom)
-    return figure
+    legend = {"x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", "tracegroupgap": 0}
+    figure.update_layout(legend=legend, legend_font_size=SMALL, margin_t=top)
+    return figure.update_layout(height=top + figure.layout.meta["area"] + bottom)
 
 
 def curve(
@@ -208,42 +180,32 @@ def curve(
     fill: Mapping[str, Any] | None = None,
     text: Sequence[str] = (),
 ) -> None:
-    """A line, with marks if it has a symbol, over the band between low and high.
+    """A line, with marks if it has a symbol, over a band from low to high, which `fill` gives another look.
 
-    `fill` replaces the look of the band, and `text` what a pointer sees at each x.
+    `text` replaces what a pointer sees at each x.
     """
     if low:
         across, up = _outline(x, low, high)
         band = {"mode": "lines", "line": {"width": 0}, "fill": "toself", "hoverinfo": "skip", "showlegend": False}
         band |= fill or {"fillcolor": fade(colour, 0.16)}
         add(figure, place, "", x=across, y=up, legendgroup=name, **band)
-    add(
-        figure,
-        place,
-        name,
-        x=list(x),
-        y=list(mean),
-        mode="lines+markers" if symbol else "lines",
-        line={"color": colour, "width": width, "dash": dash},
-        marker={"size": 5, "symbol": symbol or None},
-        text=list(text) or None,
-        hovertemplate="%{text}" if text else "%{x:g}: %{y:.3g}" + f"<extra>{escape(name)}</extra>",
-    )
+    look = {"line": {"color": colour, "width": width, "dash": dash}, "marker": {"size": 5, "symbol": symbol or None}}
+    hover = "%{text}" if text else "%{x:g}: %{y:.3g}" + f"<extra>{escape(name)}</extra>"
+    mode = "lines+markers" if symbol else "lines"
+    add(figure, place, name, x=list(x), y=list(mean), mode=mode, text=list(text) or None, hovertemplate=hover, **look)
 
 
 def _outline(x: Sequence[float], low: Values, high: Values) -> tuple[Values, Values]:
     """A polygon around each run of x whose interval is defined; a lone x gets a thin polygon."""
     across: list[float | None] = []
     up: list[float | None] = []
-    bounded = [None not in pair for pair in zip(low, high, strict=True)]
-    for known, run in groupby(zip(x, low, high, bounded, strict=True), key=lambda one: one[-1]):
-        if not known:
-            continue
-        at, under, over, _ = (list(part) for part in zip(*run, strict=True))
+    for known, run in groupby(zip(x, low, high, strict=True), key=lambda one: None not in one):
+        at, under, over = (list(part) for part in zip(*run, strict=True))
         if len(at) == 1:
             at, under, over = [at[0] - 0.15, at[0] + 0.15], under * 2, over * 2
-        across += [*at, *at[::-1], at[0], None]
-        up += [*under, *over[::-1], under[0], None]
+        if known:
+            across += [*at, *at[::-1], at[0], None]
+            up += [*under, *over[::-1], under[0], None]
     return across, up
 
 
@@ -260,9 +222,8 @@ def points(
 ) -> None:
     """A mark for each value ({"mean", "low", "high"}) with its interval as a bar; `across`: values along x."""
     known = [(at, value) for at, value in zip(x, values, strict=True) if value and value["mean"] is not None]
-    at, mean = [position for position, _ in known], [value["mean"] for _, value in known]
-    ends = ("low", "high")
-    low, high = ([0.0 if v[end] is None else abs(v[end] - v["mean"]) for _, v in known] for end in ends)
+    at, mean = [at for at, _ in known], [value["mean"] for _, value in known]
+    low, high = ([0.0 if v[end] is None else abs(v[end] - v["mean"]) for _, v in known] for end in ("low", "high"))
     bars = {"type": "data", "array": high, "arrayminus": low, "thickness": 1.4, "width": 0, "color": colour}
     axes: dict[str, Any] = {"x": mean, "y": at, "error_x": bars} if across else {"x": at, "y": mean, "error_y": bars}
     hover = ("%{x:.3g}" if across else "%{y:.3g}") + f"<extra>{escape(name)}</extra>"
@@ -272,8 +233,8 @@ def points(
 def add(figure: go.Figure, place: Place, name: str, **trace: Any) -> None:
     """A trace in a panel; of several with one name, the first stands for all in the legend."""
     first = all(one.name != name or not one.showlegend for one in figure.data)
-    trace = {"name": name, "legendgroup": name, "showlegend": first, **trace}
-    figure.add_scatter(row=place[0], col=place[1], **trace)
+    look = {"name": name, "legendgroup": name, "showlegend": first, **trace}
+    figure.add_scatter(row=place[0], col=place[1], **look)
 
 
 def _mark(symbol: str, colour: str) -> dict[str, Any]:
@@ -299,8 +260,8 @@ def layer_ticks(figure: go.Figure, layers: Collection[int], row: int | None = No
     """Ticks at whole layers, and a margin beside the first and the last; `room` for that many times as many ticks."""
     extent = max(layers) - min(layers)
     margin = 0.3 + extent / 40
-    ends = [min(layers) - margin, max(layers) + margin]
-    figure.update_xaxes(dtick=1 if extent <= 6 * room else 5 if extent <= 30 * room else 10, range=ends, row=row)
+    dtick = 1 if extent <= 6 * room else 5 if extent <= 30 * room else 10
+    figure.update_xaxes(dtick=dtick, range=[min(layers) - margin, max(layers) + margin], row=row)
 
 
 def fit_y(figure: go.Figure, row: int, *, floor: float, ceiling: float) -> None:
@@ -309,12 +270,3 @@ def fit_y(figure: go.Figure, row: int, *, floor: float, ceiling: float) -> None:
     shown = [y for trace in figure.data if trace.yaxis in axes for y in trace.y or () if y is not None]
     low, high = min([floor, *shown]), max([ceiling, *shown])
     figure.update_yaxes(range=[low - 0.04 * (high - low), high + 0.04 * (high - low)], row=row)
-
-
-def slider(
-    figure: go.Figure, labels: Sequence[str], active: int, method: str, steps: Sequence[Sequence[Any]], **look: Any
-) -> None:
-    """A slider under the plot; `steps` has plotly's arguments for each label."""
-    known = [{"label": label, "method": method, "args": args} for label, args in zip(labels, steps, strict=True)]
-    look = {"ticklen": 4, "minorticklen": 2, "font": {"size": 12}, **look}
-    figure.update_layout(sliders=[{"active": active, "steps": known, **look}])

@@ -28,8 +28,7 @@ _PARTS = ("mean", "low", "high")
 def memory_table(plan: Plan) -> Table:
     """The GPU memory that each stage of a planned run needs.
 
-    >>> from interp.training import plan, preset
-    >>> interp.reports.memory_table(plan(preset("smollm2-135m"))).row_count
+    >>> interp.reports.memory_table(interp.training.plan(interp.training.preset("smollm2-135m"))).row_count
     2
     """
     made = table(
@@ -41,17 +40,16 @@ def memory_table(plan: Plan) -> Table:
         whole=True,
     )
     for need in plan.memory:
-        parts = (need.weights, need.adapter, need.activations, need.cache + need.copy, need.total)
-        millions = f"{plan.adapters[need.stage] / 1e6:,.1f} M"
-        made.add_row(need.stage, f"{plan.steps[need.stage]:,}", millions, *(f"{part / 2**30:.1f}" for part in parts))
+        sizes = need.weights, need.adapter, need.activations, need.cache + need.copy, need.total
+        counts = f"{plan.steps[need.stage]:,}", f"{plan.adapters[need.stage] / 1e6:,.1f} M"
+        made.add_row(need.stage, *counts, *(f"{size / 2**30:.1f}" for size in sizes))
     return made
 
 
 def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
     """Separation and reliability of every label at the best layers, each with its control.
 
-    >>> from interp.reports import best_layers_table
-    >>> best_layers_table(found, n_layers=2).row_count
+    >>> interp.reports.best_layers_table(found, n_layers=2).row_count
     9
     """
     facts = directions.facts
@@ -69,10 +67,9 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
         whole=True,
     )
     chosen = evidence["chosen_layer"]
-    if chosen["layers"]:
-        for i, label in enumerate(directions.labels):
-            made.add_row("chosen", label, bracketed(*(chosen[part][i] for part in _PARTS)))
-        made.add_section()
+    for i, label in enumerate(directions.labels if chosen["layers"] else ()):
+        made.add_row("chosen", label, bracketed(*(chosen[part][i] for part in _PARTS)))
+    made.add_section()
     names = ("separation_shuffled", "separation_random", "reliability", "reliability_shuffled")
     for layer in facts["best_layers"][:n_layers]:
         at = directions.layers.index(layer)
@@ -90,72 +87,51 @@ def rows_table(
 ) -> Table:
     """Evaluations side by side; tokens also as a multiple of the first row's on the same task.
 
-    >>> from interp.debate import PERSONAS, ScriptedAgent, make_task
-    >>> from interp.evaluation import Vote, evaluate
-    >>> agents, task = [ScriptedAgent(p, 0.2, seed=0) for p in PERSONAS.values()], make_task("arithmetic")
-    >>> row = evaluate(tmp_path / "vote.jsonl", "vote", Vote(), lambda run: agents, task=task, n_questions=4)
-    >>> interp.reports.rows_table([row]).row_count
+    >>> records = [{"question": "1+1", "run": 0, "correct": True, "answer": "2", "usage": {"calls": 3}}]
+    >>> interp.reports.rows_table([interp.evaluation.summarize(records, "vote", "arithmetic")]).row_count
     1
     """
-    made = table(
-        title,
-        caption
-        or "accuracy: 95 % interval over questions and runs\n"
+    explained = (
+        "accuracy: 95 % interval over questions and runs\n"
         "in, out: tokens over all calls; ×: both, as a multiple of the task's first row\n"
-        "none: questions without an answer, counted as wrong; n: questions",
-        ("task", "method", "accuracy", "in", "out", "×", "calls", "none", "n"),
-        left=("task", "method"),
+        "none: questions without an answer, counted as wrong; n: questions"
     )
+    headings = ("task", "method", "accuracy", "in", "out", "×", "calls", "none", "n")
+    made = table(title, caption or explained, headings, left=("task", "method"))
     first: dict[str, float] = {}
     for row in rows:
-        made.add_row(
-            row.task,
-            row.method,
-            bracketed(row.accuracy.mean, row.accuracy.low, row.accuracy.high, digits=3),
-            f"{row.input_tokens:,.0f}",
-            f"{row.output_tokens:,.0f}",
-            ratio(row.tokens, first.setdefault(row.task, row.tokens)),
-            f"{row.calls:.2f}",
-            str(row.undecided),
-            f"{row.questions:,}" + (f" × {row.runs}" if row.runs > 1 else ""),
-        )
+        times = ratio(row.tokens, first.setdefault(row.task, row.tokens))
+        n = f"{row.questions:,}" + (f" × {row.runs}" if row.runs > 1 else "")
+        made.add_row(row.task, row.method, *_costs(row), times, f"{row.calls:.2f}", str(row.undecided), n)
     return made
+
+
+def _costs(row: EvaluationRow) -> tuple[str, str, str]:
+    accuracy = bracketed(row.accuracy.mean, row.accuracy.low, row.accuracy.high, digits=3)
+    return accuracy, f"{row.input_tokens:,.0f}", f"{row.output_tokens:,.0f}"
 
 
 def results_table(found: Results) -> Table:
     """The methods of a training run side by side, and the tests between them."""
     from interp.training.results import TITLES
 
-    first = found.rows[0]
-    seeds = list(next(iter(found.by_seed.values())))
-    several = f"; mean of seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
+    first, seeds = found.rows[0], list(next(iter(found.by_seed.values())))
+    several = len(seeds) > 1
     caption = [
         "accuracy: 95 % interval over questions, seeds pooled; in, out: tokens per question, all calls",
         "÷ Debate: tokens as a share of Debate's, in and out together; out ÷: tokens written alone",
         "none: questions without an answer, counted as wrong; cut: texts cut off at the length limit",
         *(f"{TITLES[a]} − {TITLES[b]}: {difference(test)}" for (a, b), test in found.tests.items()),
     ]
-    headings = ("method", "accuracy", "in", "out", "÷ Debate", "out ÷", "none", "cut")
-    made = table(
-        f"{first.task}: {first.questions:,} questions that no stage has seen{several}",
-        "\n".join(caption),
-        (*headings, "by seed") if several else headings,
-        left=("method",),
-    )
+    title = f"{first.task}: {first.questions:,} questions that no stage has seen"
+    title += f"; mean of seeds {', '.join(map(str, seeds))}" if several else ""
+    headings = ["method", "accuracy", "in", "out", "÷ Debate", "out ÷", "none", "cut", *["by seed"] * several]
+    made = table(title, "\n".join(caption), headings, left=("method",))
     for row in found.rows:
-        tokens, output = found.of_debate(row)
+        shares = (f"{share:.1%}" for share in found.of_debate(row))
         by_seed = " ".join(f"{one.accuracy.mean:.2f}" for one in found.by_seed.get(row.method, {}).values())
-        made.add_row(
-            TITLES[row.method],
-            bracketed(row.accuracy.mean, row.accuracy.low, row.accuracy.high, digits=3),
-            f"{row.input_tokens:,.0f}",
-            f"{row.output_tokens:,.0f}",
-            f"{tokens:.1%}",
-            f"{output:.1%}",
-            f"{row.undecided:,}",
-            f"{row.usage.cut:,}",
-            *([by_seed] if several else []),
-        )
+        counts = f"{row.undecided:,}", f"{row.usage.cut:,}", *[by_seed] * several
+        made.add_row(TITLES[row.method], *_costs(row), *shares, *counts)
     return made
 
 
@@ -175,23 +151,18 @@ def failures(row: EvaluationRow) -> list[str]:
         lines.append(f"calls left without an answer: {n:,} of {usage.calls:,}, {name}{detail}")
     if usage.unanswered:
         lines.append("to repeat these calls, run the same command with --retry-failed")
-    if usage.cut:
-        lines.append(f"answers cut off at the length limit: {usage.cut:,} of {usage.calls:,}")
-    if usage.estimated:
-        lines.append(f"calls whose tokens the server did not count, estimated: {usage.estimated:,} of {usage.calls:,}")
-    return lines
+    counts = {"answers cut off at the length limit": usage.cut}
+    counts["calls whose tokens the server did not count, estimated"] = usage.estimated
+    return lines + [f"{what}: {n:,} of {usage.calls:,}" for what, n in counts.items() if n]
 
 
 def comparison_table(found: Comparison) -> Table:
     """Two evaluations and the test between them.
 
-    >>> from interp.debate import PERSONAS, ScriptedAgent, make_task
-    >>> from interp.evaluation import Vote, compare, evaluate
-    >>> agents, task = [ScriptedAgent(p, 0.2, seed=0) for p in PERSONAS.values()], make_task("arithmetic")
-    >>> files = [tmp_path / "single.jsonl", tmp_path / "vote.jsonl"]
-    >>> for file, n in zip(files, (1, 3)):
-    ...     row = evaluate(file, file.stem, Vote(), lambda run: agents[:n], task=task, n_questions=4)
-    >>> interp.reports.comparison_table(compare(*files)).row_count
+    >>> records = [{"question": "1+1", "run": 0, "correct": True, "answer": "2", "usage": {"calls": 3}}]
+    >>> row = interp.evaluation.summarize(records, "vote", "arithmetic")
+    >>> test = interp.statistics.paired_test(np.ones((1, 4)), np.zeros((1, 4)))
+    >>> interp.reports.comparison_table(interp.evaluation.Comparison(row, row, test, left_out=0)).row_count
     2
     """
     test = found.test
@@ -222,31 +193,24 @@ accuracy above that on a control task"""
 
 def probe_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
     """A table for each target that has controls, with a row for each model: what is decoded, and its controls."""
+    targets = list(dict.fromkeys((row["target"], row["position"]) for row in rows if row["kind"] == "shuffled"))
     tables = []
-    controlled = [row for row in rows if row["kind"] == "shuffled"]
-    targets = list(dict.fromkeys((row["target"], row["position"]) for row in controlled))
     for target, position in targets:
         here = [row for row in rows if (row["target"], row["position"]) == (target, position)]
+        kinds, measure = {row["kind"] for row in here}, "auc" if here[0]["classes"] else "r2"
+        shown = {name: of for name, of in _PROBE_CONTROLS.items() if kinds & set(of)}
         caption = _PROBE_CAPTION if (target, position) == targets[-1] else ""
-        tables.append(_probe_table(f"{target} ({position})", caption, here))
+        headings = ("", "at", "decoded*", *shown, "sel.")
+        made = table(f"{target} ({position})", caption, headings, gap=1, whole=True)
+        tables.append(made)
+        for model in dict.fromkeys(row["model"] for row in here if row["kind"] == "chosen layer"):
+            own = [row for row in here if row["model"] in (model, None)]
+            chosen = [row for row in own if row["kind"] == "chosen layer"]
+            layer = Counter(layer for row in chosen for layer in row["layers"]).most_common(1)[0][0]
+            mean, low, high = (fmean(row["scores"][measure][part] for row in chosen) for part in _PARTS)
+            there = [row for row in own if row["layer"] in (layer, None)]
+            controls = [[row["scores"][measure] for row in there if row["kind"] in of] for of in shown.values()]
+            controls.append([row["selectivity"] for row in there if row["kind"] == "probe" and row["selectivity"]])
+            means = (rounded(fmean(value["mean"] for value in values) if values else None) for values in controls)
+            made.add_row(Text(Path(model).name), str(layer), bracketed(mean, low, high), *means)
     return tables
-
-
-def _probe_table(title: str, caption: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    kinds = {row["kind"] for row in rows}
-    shown = {name: of for name, of in _PROBE_CONTROLS.items() if kinds & set(of)}
-    measure = "auc" if rows[0]["classes"] else "r2"
-    made = table(title, caption, ("", "at", "decoded*", *shown, "sel."), gap=1, whole=True)
-    for model in dict.fromkeys(row["model"] for row in rows if row["kind"] == "chosen layer"):
-        own = [row for row in rows if row["model"] in (model, None)]
-        chosen = [row for row in own if row["kind"] == "chosen layer"]
-        layer = Counter(layer for row in chosen for layer in row["layers"]).most_common(1)[0][0]
-        there = [row for row in own if row["layer"] in (layer, None)]
-        mean, low, high = (fmean(row["scores"][measure][part] for row in chosen) for part in _PARTS)
-        controls = [
-            [row["scores"][measure]["mean"] for row in there if row["kind"] in names] for names in shown.values()
-        ]
-        controls.append([row["selectivity"]["mean"] for row in there if row["kind"] == "probe" and row["selectivity"]])
-        means = (rounded(fmean(values) if values else None) for values in controls)
-        made.add_row(Text(Path(model).name), str(layer), bracketed(mean, low, high), *means)
-    return made

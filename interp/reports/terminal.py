@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
-
-from interp.errors import Progress as ProgressCallback
 
 
 def table(
@@ -24,27 +23,19 @@ def table(
     left: Collection[str] = ("",),
     gap: int = 0,
     whole: bool = False,
-    **look: Any,
+    expand: bool = False,
 ) -> Table:
     """An empty table: names (the headings in `left`) at the left, numbers at the right.
 
-    `gap` is the extra space between columns; 0 fits most into 80 columns. With `whole`, numbers never break
-    across lines. `look` goes to `rich.table.Table`.
+    `gap` is the extra space between columns; 0 fits most into 80. With `whole`, numbers never break across lines.
     """
-    made = Table(
-        title=Text(title, style="italic"),
-        title_justify="left",
-        caption=Text(caption, style="dim italic") if caption else None,
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, gap, 0, 0),
-        **look,
-    )
-    share = 1 if look.get("expand") else None
+    look: dict[str, Any] = {"title_justify": "left", "caption_justify": "left", "box": SIMPLE_HEAD, "expand": expand}
+    under = Text(caption, style="dim italic") if caption else None
+    made = Table(title=Text(title, style="italic"), caption=under, padding=(0, gap, 0, 0), **look)
     for heading in headings:
-        named = heading in left
-        justify: Literal["left", "right"] = "left" if named else "right"
-        made.add_column(heading, justify=justify, no_wrap=whole and not named, overflow="fold", ratio=share)
+        justify: Any = "left" if heading in left else "right"
+        no_wrap = whole and heading not in left
+        made.add_column(heading, justify=justify, no_wrap=no_wrap, overflow="fold", ratio=1 if expand else None)
     return made
 
 
@@ -59,7 +50,12 @@ def quiet_libraries() -> None:
 
 
 @contextmanager
-def _bars(name: int, bar: int) -> Iterator[Callable[..., None]]:
+def progress_bars(name: int = 22, bar: int = 40) -> Iterator[Callable[..., None]]:
+    """A callback that draws one bar for each task, followed by its metrics; `name` and `bar` are widths in letters.
+
+    >>> with interp.reports.progress_bars() as progress:  # doctest: +SKIP
+    ...     interp.extract_directions(model, transcripts, progress=progress)
+    """
     first = TextColumn(f"{{task.description:<{name}}}"), BarColumn(bar_width=bar), MofNCompleteColumn()
     with Progress(*first, TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[facts]}")) as bars:
         tasks: dict[str, Any] = {}
@@ -74,16 +70,4 @@ def _bars(name: int, bar: int) -> Iterator[Callable[..., None]]:
         yield update
 
 
-def progress_bars() -> AbstractContextManager[ProgressCallback]:
-    """A callback that draws one bar for each task.
-
-    >>> from interp.reports import progress_bars
-    >>> with progress_bars() as progress:  # doctest: +SKIP
-    ...     interp.extract_directions(model, transcripts, progress=progress)
-    """
-    return _bars(name=22, bar=40)
-
-
-def training_bars() -> AbstractContextManager[Callable[[str, int, int, dict[str, float]], None]]:
-    """A callback that draws one bar for each stage, followed by its reward, length and limit, or by its loss."""
-    return _bars(name=10, bar=20)
+training_bars = partial(progress_bars, name=10, bar=20)

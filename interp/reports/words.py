@@ -12,7 +12,6 @@ _PER_CENT = "\u00a0%"
 def percent(value: float) -> str:
     """A share with one decimal and its unit, which a line break does not separate.
 
-    >>> from interp.reports.words import between, estimate, number, percent
     >>> percent(0.9964), between(0.912, 0.984, percent), estimate(-0.5, -0.61, -0.4, number)
     ('99.6\\xa0%', '91.2 to 98.4\\xa0%', '−0.50 (−0.61 to −0.40)')
     """
