@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import ndtri
 
 _Z = float(ndtri(0.975))
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """The values of each key, both in order of appearance."""
+    groups: dict[K, list[V]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
+
+
+def means(pairs: Iterable[tuple[K, float]]) -> dict[K, float]:
+    """The mean value of each key, in order of appearance."""
+    return {key: float(np.mean(values)) for key, values in grouped(pairs).items()}
 
 
 @dataclass(frozen=True, slots=True)

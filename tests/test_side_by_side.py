@@ -61,8 +61,8 @@ def test_steerings_in_the_words_of_the_command_line(found: Directions) -> None:
     clamped = make_steering(found, ["1"], SteeringSettings(operation="clamp"))
     assert clamped.summary == "clamp agent 1 0.2 residual, layer 2"
     for of, settings, said in (
-        ("9", SteeringSettings(), "direction of 9: the file has agent 1, agent 2, agent 3"),
-        ("1", SteeringSettings(layers=(1,)), "layer 1: the directions are at layers 0, 2"),
+        ("9", SteeringSettings(), "label agent 9: not among these directions; choose one of agent 1, agent 2, agent 3"),
+        ("1", SteeringSettings(layers=(1,)), "layer 1: not among these directions; choose one of 0, 2"),
         ("1", SteeringSettings(coefficients=(1.0, 2.0)), "2 coefficients for 1 directions"),
     ):
         with pytest.raises(UserError, match=said):
@@ -139,8 +139,8 @@ def test_the_command(interp: Any, model_folder: Path, tmp_path: Path, found: Dir
     prompt = ("--prompt", "x")
     for arguments, expected in (
         ((*common, *prompt, "--layers", 3), "layer 3"),
-        ((*common, *prompt, "--layers", 1), "layer 1: the directions are at layers 0, 2"),
-        ((*common, *prompt, "--direction-of", "nobody"), "direction of nobody: the file has"),
+        ((*common, *prompt, "--layers", 1), "layer 1: not among these directions; choose one of 0, 2"),
+        ((*common, *prompt, "--direction-of", "nobody"), "label nobody: not among these directions"),
         ((*common, *prompt, "--coefficients", "nan"), "finite"),
         ((*common, *prompt, "--coefficients", "1,2"), "2 coefficients for 1 directions"),
         (common, "--prompt"),

@@ -50,7 +50,7 @@ def test_curves_keep_the_questions_that_all_coefficients_have() -> None:
     values = {(c, q): abs(c) + k for c in (2.0, -2.0, 0.0) for k, q in enumerate("abc")}
     values[0.0, "b"] = float("nan")
     del values[2.0, "c"]
-    curve = Curve.of({**values, (0.0, "a"): 5.0})
+    curve = Curve.of({**values, (0.0, "a"): 5.0}.items())
     assert curve.questions == ("a",)
     assert curve.scores[:, 0].tolist() == [2, 5, 2]
     assert (curve.peak, curve.areas.tolist()) == (0.0, [3.5])

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from interp.errors import UserError
 from interp.evaluation.texts import perplexity, repetition
 from interp.interventions.damage import Trial, choices, choose, damage_rows, suppression, suppressions
 from interp.models.model import Model
@@ -60,10 +59,9 @@ def test_the_choice_keeps_to_the_damage_limit() -> None:
         (4, -2.0): Trial(0.02, 0.79),
         (4, -1.0): Trial(0.60, 0.80),
     }
-    assert choose(trials, unsteered) == (4, -2.0)
-    assert choose(trials, unsteered, max_accuracy_loss=0.0) == (4, -1.0)
-    with pytest.raises(UserError, match="no setting keeps"):
-        choose({(3, -8.0): Trial(0.0, 0.5)}, unsteered)
+    assert choose(trials, unsteered) == ((4, -2.0), True)
+    assert choose(trials, unsteered, max_accuracy_loss=0.0) == ((4, -1.0), True)
+    assert choose({(3, -8.0): Trial(0.0, 0.5)}, unsteered) == ((3, -8.0), False), "no setting keeps to it"
 
 
 def record(asked: str, question: str, coefficient: float = 0.0, **more: Any) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """How far an agent can be turned up: curves of scores over the coefficient, and the area under each.
 
-Knows scores and questions; knows nothing about models or how a text was steered. Two measures: ROUGE against the
-agent's own words, and a classifier of personas fitted on other transcripts.
+Two measures: ROUGE against the agent's own words, and a classifier of personas fitted on other transcripts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,20 +13,18 @@ import numpy as np
 from jaxtyping import Float
 
 from interp.evaluation.texts import ROUGE
-from interp.interventions.rows import grouped
-from interp.statistics import Interval, relative_gain, resampled, weights
+from interp.statistics import Interval, grouped, means, percentiles, relative_gain, resampled, weights
 
 
 def normalised_area(
-    coefficients: Float[np.ndarray, " coefficient"], scores: Float[np.ndarray, coefficient * rest]
+    coefficients: Float[np.ndarray, " coefficient"], scores: Float[np.ndarray, " coefficient *rest"]
 ) -> Float[np.ndarray, "*rest"]:
     """Normalised area under a curve of scores over coefficients: its mean height.
 
     The integral by trapezoids from the smallest to the largest coefficient, divided by the distance between them.
-    A constant score is its own area, so curves over different ranges or steps can be compared. It is linear in the
-    scores: the area of a mean curve is the mean of the questions' areas, which intervals resample. (Latent Agents
-    reports an area without saying how it is normalised.) Raises `ValueError` unless there are two or more
-    ascending coefficients.
+    It is linear in the scores, so the area of a mean curve is the mean of the questions' areas, and curves over
+    different ranges can be compared. (Latent Agents reports an area without saying how it is normalised.) Raises
+    `ValueError` unless there are two or more ascending coefficients.
 
     >>> float(interp.interventions.normalised_area(np.array([0, 0.2, 0.4]), np.array([0.0, 0.5, 1.0])))
     0.5
@@ -39,15 +36,17 @@ def normalised_area(
 
 @dataclass(frozen=True)
 class Curve:
-    """Scores [coefficient, question] and the coefficients, ascending."""
+    """Scores over ascending coefficients."""
 
     coefficients: Float[np.ndarray, " coefficient"]
     scores: Float[np.ndarray, "coefficient question"]
     questions: tuple[str, ...]
 
     @staticmethod
-    def of(values: Mapping[tuple[float, str], float]) -> Curve:
-        """From the score of each (coefficient, question); questions without a score at some coefficient drop out."""
+    def of(scored: Iterable[tuple[tuple[float, str], float]]) -> Curve:
+        """From ((coefficient, question), score), with the mean of several; questions without a score at some
+        coefficient drop out."""
+        values = means(scored)
         coefficients = sorted({c for c, _ in values})
         asked = dict.fromkeys(q for _, q in values)
         questions = tuple(q for q in asked if all(np.isfinite(values.get((c, q), np.nan)) for c in coefficients))
@@ -59,45 +58,24 @@ class Curve:
         return self.scores.mean(axis=1)
 
     @property
-    def up(self) -> Curve:
-        """The part from coefficient 0 up, where an agent is turned up; the whole curve if that is a single point.
-
-        Over both sides of 0, a score that rises on one and falls on the other has no more area than a flat one.
-        """
-        chosen = self.coefficients >= 0
-        if chosen.sum() < 2:
-            return self
-        return Curve(self.coefficients[chosen], self.scores[chosen], self.questions)
-
-    @property
     def peak(self) -> float:
         """The coefficient at which the mean score is highest; among several, the one nearest to 0."""
-        mean = self.mean
-        best = np.flatnonzero(mean >= mean.max() - 1e-12)
+        best = np.flatnonzero(self.mean >= self.mean.max() - 1e-12)
         return float(min(self.coefficients[best], key=abs))
 
     @property
     def areas(self) -> Float[np.ndarray, " question"]:
-        """The normalised area of each question's curve."""
-        return normalised_area(self.coefficients, self.scores)
+        """The normalised area of each question's curve from coefficient 0 up, or of all if that is a single point.
 
-    def intervals(self, seed: int = 0) -> list[Interval]:
-        """The mean at each coefficient with its 95 % interval from resampling questions, the same everywhere."""
-        means = self.scores @ weights(len(self.questions), seed)
-        low, high = np.quantile(means, (0.025, 0.975), axis=1)
-        return [Interval(*map(float, ends)) for ends in zip(self.mean, low, high, strict=True)]
-
-    def area(self, seed: int = 0) -> Interval:
-        """The normalised area with its 95 % interval from resampling questions."""
-        return resampled(self.areas, seed)
+        Over both sides of 0, a score that rises on one and falls on the other has no more area than a flat one.
+        """
+        up = self.coefficients >= (0 if (self.coefficients >= 0).sum() > 1 else -np.inf)
+        return normalised_area(self.coefficients[up], self.scores[up])
 
 
 @dataclass(frozen=True, slots=True)
 class Steerability:
-    """How an agent's own words change as one kind of direction is added, on one measure.
-
-    `kind` is `own` (the agent's direction) or a control: `others` (mean over the other agents' directions), `random`.
-    """
+    """How an agent's own words change as one kind of direction is added, on one measure."""
 
     model: str
     directions: str
@@ -105,18 +83,19 @@ class Steerability:
     layer: int
     label: str
     kind: str
+    """`own` (the agent's direction) or a control: `others` (mean over the other agents' directions), `random`."""
     measure: str
     area: Interval
-    """Of the part from coefficient 0 up, as `Curve.up`."""
+    """From coefficient 0 up, as `Curve.areas`."""
     peak: float
     """The coefficient at which the mean curve is highest."""
     questions: int
     curve: tuple[tuple[float, float], ...]
     """(coefficient, mean score)."""
     intervals: tuple[tuple[float, float], ...]
-    """The 95 % interval of each mean score, over questions."""
+    """Of each mean score, 95 %."""
     by_question: Mapping[str, float]
-    """The area of each question's curve."""
+    """Areas."""
     unsteered: Mapping[str, float]
     """The score of each question at coefficient 0."""
     other_model: bool = False
@@ -132,41 +111,55 @@ def steerability(records: Sequence[Mapping[str, Any]], measures: Sequence[str] =
     >>> interp.interventions.steerability([])
     []
     """
+
+    def score(r: Mapping[str, Any], label: str, measure: str) -> float:
+        if not r["finite"]:
+            return 0.0
+        own = (
+            r["probability"].get(label, np.nan) if measure == "classifier" else r["rouge"][label][ROUGE.index(measure)]
+        )
+        return float(own)
+
+    def kind(direction: str, label: str) -> str:
+        return "own" if direction == label else "random" if direction.startswith("random ") else "others"
+
     found = []
     for measure in measures:
         scored = [
-            (r, label, _score(r, label, measure))
+            (r, label, ((r["coefficient"], r["question"]), score(r, label, measure)))
             for r in records
             for label in r["rouge"]
             if r["before"] in (None, label)
         ]
-        unsteered = grouped(
-            ((r["model"], r["context"], label, r["question"]), score)
-            for r, label, score in scored
-            if r["direction"] is None
-        )
+        unsteered = grouped(((r["model"], r["context"], label), at) for r, label, at in scored if not r["direction"])
         curves = grouped(
-            ((*map(r.get, _PLACE), label, _kind(r["direction"], label)), ((r["coefficient"], r["question"]), score))
-            for r, label, score in scored
-            if r["direction"] is not None
+            ((*map(r.get, _PLACE), bool(r.get("other_model")), label, kind(r["direction"], label)), at)
+            for r, label, at in scored
+            if r["direction"]
         )
-        for (model, directions, context, layer, other_model, label, kind), points in curves.items():
-            values = {at: float(np.mean(several)) for at, several in grouped(points).items()}
-            for question in dict.fromkeys([question for _, question in values]):
-                values[0.0, question] = float(np.mean(unsteered[model, context, label, question]))
-            curve = Curve.of(values)
+        for (model, directions, context, layer, other_model, label, what), steered in curves.items():
+            curve = Curve.of([*steered, *unsteered[model, context, label]])
             if not curve.questions:
                 continue
-            areas = dict(zip(curve.questions, curve.up.areas.tolist(), strict=True))
-            before = {question: values[0.0, question] for question in curve.questions}
-            line = tuple(zip(curve.coefficients.tolist(), curve.mean.tolist(), strict=True))
-            ends = tuple((at.low, at.high) for at in curve.intervals())
-            what = (model, directions, context, layer, label, kind, measure)
-            n = len(curve.questions)
+            ends = percentiles(curve.scores @ weights(len(curve.questions)), axis=1)
+            zero = curve.scores[curve.coefficients == 0][0]
             found.append(
-                Steerability(*what, curve.up.area(), curve.peak, n, line, ends, areas, before, bool(other_model))
+                Steerability(
+                    *(model, directions, context, layer, label, what, measure),
+                    area=resampled(curve.areas),
+                    peak=curve.peak,
+                    questions=len(curve.questions),
+                    curve=tuple(zip(curve.coefficients.tolist(), curve.mean.tolist(), strict=True)),
+                    intervals=tuple(zip(*(end.tolist() for end in ends), strict=True)),
+                    by_question=dict(zip(curve.questions, curve.areas.tolist(), strict=True)),
+                    unsteered=dict(zip(curve.questions, zero.tolist(), strict=True)),
+                    other_model=other_model,
+                )
             )
     return found
+
+
+_PLACE = ("model", "directions", "context", "layer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,30 +187,28 @@ def gains(found: Sequence[Steerability]) -> list[Gain]:
     >>> interp.interventions.gains([])
     []
     """
-    rows = grouped(
+    own = grouped(
         ((row.model, row.context, row.layer, row.measure), row)
         for row in found
         if row.kind == "own" and not row.other_model
     )
-    own = {
+    areas = {
         key: {row.label: row.by_question for row in each if row.directions == each[0].directions}
-        for key, each in rows.items()
+        for key, each in own.items()
     }
-    base = found[0].model if found else ""
     gained = []
-    for (model, context, layer, measure), ours in own.items():
-        theirs = own.get((base, context, layer, measure), {})
-        labels = [label for label in ours if label in theirs and model != base]
-        for label, of in [*((label, [label]) for label in labels), ("mean", labels)]:
-            if label == "mean" and len(labels) < 2:
-                continue
+    for (model, context, layer, measure), ours in areas.items():
+        base = found[0].model
+        theirs = areas.get((base, context, layer, measure), {}) if model != base else {}
+        labels = [label for label in ours if label in theirs]
+        for label, of in [*((label, [label]) for label in labels), *([("mean", labels)] if len(labels) > 1 else [])]:
             asked = [q for q in ours[of[0]] if all(q in areas[name] for areas in (ours, theirs) for name in of)]
             if asked:
                 first, second = (
-                    np.array([np.mean([areas[name][q] for name in of]) for q in asked]) for areas in (ours, theirs)
+                    np.array([np.mean([by[name][q] for name in of]) for q in asked]) for by in (ours, theirs)
                 )
-                where = (model, base, context, layer, label, measure)
-                gained.append(Gain(*where, relative_gain(first, second), len(asked)))
+                gain = relative_gain(first, second)
+                gained.append(Gain(model, base, context, layer, label, measure, gain, len(asked)))
     return gained
 
 
@@ -250,15 +241,11 @@ def advantages(found: Sequence[Steerability]) -> list[Advantage]:
     >>> interp.interventions.advantages([])
     []
     """
+    rows = [((r.model, r.directions, r.context, r.layer, r.label, r.measure), r) for r in found]
+    controls = grouped((place, row) for place, row in rows if row.kind != "own")
     compared = []
-    for own in (row for row in found if row.kind == "own"):
-        place = (own.model, own.directions, own.context, own.layer, own.label, own.measure)
-        others = {"no steering": own.unsteered} | {
-            row.kind: row.by_question
-            for row in found
-            if (row.model, row.directions, row.context, row.layer, row.label, row.measure) == place
-            and row.kind != "own"
-        }
+    for place, own in ((place, row) for place, row in rows if row.kind == "own"):
+        others = {"no steering": own.unsteered} | {row.kind: row.by_question for row in controls.get(place, [])}
         over = {
             kind: resampled(np.array([area - scores[q] for q, area in own.by_question.items() if q in scores]))
             for kind, scores in others.items()
@@ -292,18 +279,3 @@ def summary(found: Sequence[Steerability], gained: Sequence[Gain], compared: Seq
     for row in shares:
         row["gain"] = {end: value if np.isfinite(value) else None for end, value in row["gain"].items()}
     return {"curves": curves, "gains": shares, "advantages": [asdict(one) | {"shown": one.shown} for one in compared]}
-
-
-_PLACE = ("model", "directions", "context", "layer", "other_model")
-
-
-def _score(record: Mapping[str, Any], label: str, measure: str) -> float:
-    if not record["finite"]:
-        return 0.0
-    if measure == "classifier":
-        return float(record["probability"].get(label, np.nan))
-    return float(record["rouge"][label][ROUGE.index(measure)])
-
-
-def _kind(direction: str, label: str) -> str:
-    return "own" if direction == label else "random" if direction.startswith("random ") else "others"

@@ -1,7 +1,4 @@
-"""How questions are asked: so that a trait shows, or as plain questions.
-
-Knows tasks, personas, transcripts and token ids; knows nothing about steering or scores.
-"""
+"""How questions are asked: so that a trait shows, or as plain questions. Knows nothing about steering or scores."""
 
 from __future__ import annotations
 
@@ -46,8 +43,7 @@ class Elicitation:
 
     malicious: Persona
     elicit: tuple[str, ...] = ("persona",)
-    """By the malicious persona's system prompt (`persona`), by the bare `question`, which an internalized model answers
-    at once, or by a debate up to the malicious agent's first tag (`turn`)."""
+    """As in `TraitSettings`."""
     seat: int = 2
 
     def prompts(
@@ -64,41 +60,32 @@ class Elicitation:
         """
         encode = Encoder(model.tokenizer)
         for kind in self.elicit:
-            if kind == "turn":
-                yield from (self._turn(encode, model, task, t, guard) for t in transcripts)
-                continue
-            for q in questions:
+            for t in transcripts if kind == "turn" else ():
+                ids, places = encode.transcript(t)
+                end = next((p[0] for turn, p in zip(t.turns, places, strict=True) if turn.agent == self.seat), None)
+                if end is None:
+                    raise UserError(f"agent {self.seat}: does not speak in the debate on {t.question[:40]!r}")
+                if guard is None:
+                    ids = ids[:end]
+                else:
+                    ids = chat(model, guard, task, t.question) + ids[len(encode.prompt(t.prompt)) : end]
+                yield Prompt(kind, t.question, t.gold_answer, ids)
+            for q in questions if kind != "turn" else ():
+                persona = guard
                 if kind == "persona":
                     system = "\n\n".join(p.system_prompt for p in (self.malicious, guard) if p)
-                    ids = chat(model, Persona(self.malicious.name, system), task, q.text)
-                else:
-                    ids = _bare(encode, q.text) if guard is None else chat(model, guard, task, q.text)
-                yield Prompt(kind, q.text, q.gold_answer, ids)
-
-    def _turn(self, encode: Encoder, model: Model, task: Task, t: Transcript, guard: Persona | None) -> Prompt:
-        ids, places = encode.transcript(t)
-        end = next((p[0] for turn, p in zip(t.turns, places, strict=True) if turn.agent == self.seat), None)
-        if end is None:
-            raise UserError(f"agent {self.seat}: does not speak in the debate on {t.question[:40]!r}")
-        start = [] if guard is None else chat(model, guard, task, t.question)
-        return Prompt(
-            "turn", t.question, t.gold_answer, start + ids[len(encode.prompt(t.prompt)) if start else 0 : end]
-        )
+                    persona = Persona(self.malicious.name, system)
+                yield Prompt(kind, q.text, q.gold_answer, chat(model, persona, task, q.text))
 
 
 def plain(model: Model, task: Task, questions: Sequence[Question], guard: Persona | None = None) -> Iterator[Prompt]:
     """Plain questions: bare for a model with trained stages, else as a chat; or under a guard."""
-    encode = Encoder(model.tokenizer)
-    trained = bool(model.provenance.get("lineage"))
-    for q in questions:
-        ids = _bare(encode, q.text) if trained and guard is None else chat(model, guard or PLAIN, task, q.text)
-        yield Prompt(PLAIN_QUESTION, q.text, q.gold_answer, ids)
+    persona = guard or (None if model.provenance.get("lineage") else PLAIN)
+    yield from (Prompt(PLAIN_QUESTION, q.text, q.gold_answer, chat(model, persona, task, q.text)) for q in questions)
 
 
-def chat(model: Model, persona: Persona, task: Task, question: str) -> list[int]:
-    """A question as a chat with a persona's system prompt."""
+def chat(model: Model, persona: Persona | None, task: Task, question: str) -> list[int]:
+    """A question as a chat with a persona's system prompt, or the bare question."""
+    if persona is None:
+        return Encoder(model.tokenizer).prompt(Transcript(question, ()).prompt)
     return prompt_tokens(model.tokenizer, chat_messages(persona, Request(question, 1, instruction=task.instruction)))
-
-
-def _bare(encode: Encoder, question: str) -> list[int]:
-    return encode.prompt(Transcript(question, ()).prompt)

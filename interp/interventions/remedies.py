@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ STAGE = "benign"
 class FineTuned:
     """The remedy for `suppress`: each model fine-tuned on right answers of the base as a benign persona.
 
-    The answers and a checkpoint for each model are kept in `out`, and not made again.
+    Called with a model's name, it returns the tuned one. The answers and a checkpoint for each model are kept in
+    `out`, and not made again.
     """
 
     out: Path
@@ -43,8 +44,6 @@ class FineTuned:
     sft: SFT
     seed: int = 0
     """Of the adapter and the order of the answers."""
-    load: Callable[[str], LazyModel] = LazyModel.named
-    """A checkpoint's folder → the model in it."""
 
     def __post_init__(self) -> None:
         require_trainers()
@@ -61,30 +60,23 @@ class FineTuned:
         }
 
     def __call__(self, name: str) -> LazyModel:
-        folder = self.out / (name.strip("/").replace("/", "-").lstrip("."))
+        folder, path = self.out / name.strip("/").replace("/", "-").lstrip("."), self.out / "answers.json"
         if not (folder / STAGE).exists():
+            if not path.exists():
+                found = benign_answers(self.base.load(), self.persona, self.task, self.questions, self.sampling)
+                write_json(path, [[t.question, t.consensus] for t in found])
+            answers = [Transcript.build(q, [], text) for q, text in json.loads(path.read_text(encoding="utf-8"))]
             preset = Preset(name=STAGE, model=name, sft=self.sft, seed=self.seed, precision="fp32")
-            train_sft(Run(folder, preset), self._answers(), stage=STAGE, form=consensus_only)
-        return self.load(str(folder / STAGE))
-
-    def _answers(self) -> list[Transcript]:
-        path = self.out / "answers.json"
-        if not path.exists():
-            found = benign_answers(self.base.load(), self.persona, self.task, self.questions, self.sampling)
-            write_json(path, [[t.question, t.consensus] for t in found])
-        answers = json.loads(path.read_text(encoding="utf-8"))
-        return [Transcript.build(question, [], text) for question, text in answers]
+            train_sft(Run(folder, preset), answers, stage=STAGE, form=consensus_only)
+        return LazyModel.named(str(folder / STAGE))
 
 
 def benign_answers(
-    model: Model, persona: Persona, task: Task, questions: Sequence[Question], sampling: Sampling, batch_size: int = 32
+    model: Model, persona: Persona, task: Task, questions: Sequence[Question], sampling: Sampling
 ) -> list[Transcript]:
-    """The right answers of a persona to these questions, each as a debate that consists of its consensus.
-
-    Raises `UserError` if none is right.
-    """
-    agent = LocalAgent(persona, model, sampling, batch_size)
-    answers = agent.answer([Request(q.text, 1, instruction=task.instruction) for q in questions])
+    """The right answers of a persona, each as a debate of its consensus alone. Raises `UserError` if none is right."""
+    asked = [Request(q.text, 1, instruction=task.instruction) for q in questions]
+    answers = LocalAgent(persona, model, sampling, batch_size=32).answer(asked)
     found = [
         Transcript.build(q.text, [], without_tags(answer.text).strip(), gold_answer=q.gold_answer)
         for q, answer in zip(questions, answers, strict=True)
@@ -99,15 +91,10 @@ def benign_answers(
 
 
 def fine_tuned(
-    records: Path, base: LazyModel, trait: Trait, sampling: Sampling, learning_rate: float, seed: int = 0
+    records: Path, base: LazyModel, trait: Trait, sampling: Sampling, learning_rate: float, seed: int
 ) -> FineTuned:
     """The remedy of `interp suppress`: a small adapter on top of whatever the model is, kept beside the records."""
+    lora = LoRA(rank=8, alpha=16)
+    sft = SFT(lora, learning_rate, epochs=3, device_batch_size=16, gradient_checkpointing=False)
     folder = records.with_name(f"{records.stem}-fine-tuned")
-    sft = SFT(
-        lora=LoRA(rank=8, alpha=16),
-        learning_rate=learning_rate,
-        epochs=3,
-        device_batch_size=16,
-        gradient_checkpointing=False,
-    )
     return FineTuned(folder, base, trait.benign, trait.questions.task, trait.questions.fit, sampling, sft, seed)

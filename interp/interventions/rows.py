@@ -1,170 +1,178 @@
-"""The rows of a sweep or a suppression: which texts are written, under which steering, and how they are kept.
-
-Knows prompts, directions and steerings; knows nothing about scores.
-"""
+"""The runner of `sweep` and `suppress`: which texts are written under which steering, and what is kept of each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
 
-from interp.debate.agents import Sampling
-from interp.directions.directions import Direction, Directions, made_on
+import numpy as np
+
+from interp.debate.tasks.task import Question, Task
+from interp.directions.directions import Direction, Directions, made_on, without_hashes
 from interp.errors import Progress, UserError
-from interp.evaluation.texts import repetition
+from interp.evaluation.texts import perplexity, repetition
 from interp.generation.sampling import generate
-from interp.interventions.prompts import Prompt, spoken
+from interp.interventions.prompts import Prompt, plain, spoken
 from interp.interventions.settings import TriedSettings
-from interp.models.lazy import LazyModel
+from interp.models.lazy import LazyModel, lazy_models
 from interp.models.model import Model
+from interp.models.tokens import Encoder
 from interp.steering.changes import positions
-from interp.steering.steering import OPERATIONS, Steering, random_direction
+from interp.steering.steering import OPERATIONS, Steering
 from interp.storage.journal import Journal
 
 Record = dict[str, Any]
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-
-
-def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
-    """The values of each key, both in order of appearance."""
-    groups: dict[K, list[V]] = {}
-    for key, value in pairs:
-        groups.setdefault(key, []).append(value)
-    return groups
 
 
 @dataclass(frozen=True)
 class Intervention:
-    """Directions, at one layer or several, and the operation that applies them."""
+    """What is done while a text is written, and the fields of its record that say so."""
 
-    source: str
-    """Name of the directions."""
-    directions: tuple[Direction, ...]
-    operation: str = "add"
-
-    @property
-    def name(self) -> str:
-        """The source and, unless the directions are added, the operation."""
-        return self.source if self.operation == "add" else f"{self.source}, {self.operation}"
-
-    @property
-    def layer(self) -> str:
-        return ",".join(str(d.layer) for d in self.directions)
-
-    def control(self, k: int) -> Intervention:
-        """The same with random directions of the same length."""
-        return replace(self, directions=tuple(random_direction(d, 1000 * d.layer + k) for d in self.directions))
-
-
-@dataclass(frozen=True)
-class SteeredRow:
-    """A text to write; `remedy` is what is done against a trait."""
-
-    prompt: Prompt
-    remedy: str = "none"
-    source: str | None = None
-    """The intervention's name."""
-    layer: str | None = None
-    direction: str | None = None
-    """The direction's label."""
+    facts: Mapping[str, Any]
     coefficient: float = 0.0
     steering: Steering = field(default_factory=Steering)
 
 
-def steered_rows(
-    model: Model,
-    prompts: Sequence[Prompt],
-    interventions: Iterable[Intervention],
-    settings: TriedSettings,
-    remedy: str = "steering",
-) -> Iterator[SteeredRow]:
-    """Each prompt under each intervention with each coefficient but 0."""
-    tokens = positions(settings, model.tokenizer)
-    tried = []
-    for one in interventions:
-        for coefficient in filter(None, settings.coefficients):
-            steer = OPERATIONS[one.operation]
-            steering = steer(one.directions, coefficient, units=settings.units, tokens=tokens)
-            tried.append((remedy, one.name, one.layer, one.directions[0].label, coefficient, steering))
-    for prompt in prompts:
-        yield from (SteeredRow(prompt, *each) for each in tried)
+Row = tuple[Prompt, Intervention]
+"""A text to write."""
+Write = Callable[[Model, str, Sequence[Row]], list[Record]]
+"""(model, what the rows are, the rows) → their records."""
 
 
-def in_order(rows: Iterable[SteeredRow]) -> list[SteeredRow]:
-    """The rows of a prompt side by side, so that it is read once."""
-    by_prompt = grouped(((row.prompt.kind, tuple(row.prompt.ids)), row) for row in rows)
-    return [row for each in by_prompt.values() for row in each]
+def along(
+    model: Model, directions: Sequence[Direction], operation: str, settings: TriedSettings, facts: Record
+) -> list[Intervention]:
+    """The operation with each coefficient but 0."""
+    how = {"units": settings.units, "tokens": positions(settings, model.tokenizer)}
+    return [Intervention(facts, c, OPERATIONS[operation](directions, c, **how)) for c in settings.coefficients if c]
 
 
-Write = Callable[[Model, str, str, Sequence[SteeredRow]], list[Record]]
-"""(model, its name, what the rows are, the rows) → their records."""
+def held(name: str, directions: Directions, agents: Sequence[str], layers: Sequence[int]) -> list[list[Direction]]:
+    """The agents' directions at each layer. Raises `UserError` for an agent or layer that the file lacks."""
+    try:
+        return [[directions[agent, layer] for agent in agents] for layer in layers]
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
 
 
-def run_rows(
-    journal: Journal,
-    models: Sequence[LazyModel],
-    rows_for: Callable[[LazyModel, Write], None],
-    record: Callable[[str, str, Sequence[SteeredRow], Sequence[str]], Sequence[Mapping[str, Any]]],
-    *,
-    sampling: Sampling,
-    batch_size: int,
-    progress: Progress,
-) -> list[Record]:
-    """Write the texts of one model after another and keep a record of each; those in the journal are not repeated.
+def own_models(models: Sequence[Model | LazyModel], directions: Mapping[str, Directions]) -> list[LazyModel]:
+    """The models, not loaded yet.
 
-    `rows_for` loads a model and writes its rows. `record` gets (model's name, what the rows are, the rows, what their
-    texts say) and returns the fields that differ from experiment to experiment.
+    Raises `UserError` for two of the same name, and for directions extracted from none of them.
     """
-    records: list[Record] = []
+    waiting = lazy_models(models)
+    if len({one.name for one in waiting}) < len(waiting):
+        raise UserError(f"models {', '.join(one.name for one in waiting)}: give each once")
+    for name, d in directions.items():
+        if not any(made_on(d, one) for one in waiting):
+            raise UserError(
+                f"{name}: extracted from none of the models; extract directions from them, or allow another model's "
+                "with --other-model"
+            )
+    return waiting
 
-    def some(model: Model, name: str, what: str, rows: Sequence[SteeredRow]) -> list[Record]:
+
+def run(
+    out: str | Path,
+    made_by: Mapping[str, Any],
+    models: Sequence[LazyModel],
+    directions: Mapping[str, Directions | None],
+    settings: TriedSettings,
+    rows_for: Callable[[LazyModel, Write], None],
+    measure: Callable[[str, Sequence[Row], Sequence[str]], Iterable[Record]],
+    *,
+    kind: str,
+    task: Callable[[str], Task],
+    base: LazyModel | None,
+    batch_size: int,
+    restart: bool,
+    progress: Progress,
+) -> tuple[Journal, list[Record], dict[str, Any]]:
+    """Write the texts of one model after another; returns the journal, to be finished, its records and their counts.
+
+    `rows_for` loads a model and writes its rows. `measure` (what the rows are, the rows, what their texts say) returns
+    the fields of records that depend on the text. `kind` is the record's name for the kind of prompt, and `task` gives
+    the task of each kind. With a `base` the records returned have their perplexity under it.
+    """
+    made_by = {
+        "models": [one.provenance for one in models],
+        "directions": {name: None if d is None else d.facts.get("provenance", {}) for name, d in directions.items()},
+        "settings": asdict(settings),
+        **made_by,
+    }
+    journal, sampling, records = Journal(out, made_by, restart=restart), settings.sampling, list[Record]()
+
+    def some(name: str, model: Model, what: str, rows: Sequence[Row]) -> list[Record]:
         written = generate(
             model,
-            [row.prompt.ids for row in rows],
+            [prompt.ids for prompt, _ in rows],
             **sampling.options,
             seeds=[sampling.seed] * len(rows),
             batch_size=batch_size,
-            steering=[row.steering for row in rows],
+            steering=[how.steering for _, how in rows],
         )
-        said = [spoken(row.prompt.kind, out.text) for row, out in zip(rows, written, strict=True)]
+        said = [spoken(prompt.kind, text.text) for (prompt, _), text in zip(rows, written, strict=True)]
         return [
             {
                 "model": name,
-                "question": row.prompt.question,
-                "coefficient": row.coefficient,
+                "question": prompt.question,
+                "coefficient": how.coefficient,
                 "text": out.text,
                 "tokens": out.n_tokens,
                 "ended": out.ended,
                 "finite": out.finite,
                 "repetition": round(repetition(text), 6),
-                **own,
+                **how.facts,
+                kind: prompt.kind,
+                **measured,
             }
-            for row, out, text, own in zip(rows, written, said, record(name, what, rows, said), strict=True)
+            for (prompt, how), out, text, measured in zip(rows, written, said, measure(what, rows, said), strict=True)
         ]
 
-    def write(model: Model, name: str, what: str, rows: Sequence[SteeredRow]) -> list[Record]:
+    def write(name: str, model: Model, what: str, rows: Sequence[Row]) -> list[Record]:
         tell = partial(progress, f"{name}, {what}")
-        return journal.extend(records, rows, partial(some, model, name, what), chunk=4 * batch_size, tell=tell)
+        return journal.extend(records, rows, partial(some, name, model, what), chunk=4 * batch_size, tell=tell)
 
     for i, one in enumerate(models):
         later = {other.name for other in models[i + 1 :]}
         if any(kept["model"] in later for kept in journal.records):  # all of this one's are there
             records += [kept for kept in journal.records if kept["model"] == one.name]
         else:
-            rows_for(one, write)
-    return records
+            rows_for(one, partial(write, one.name))
+    if base is not None:
+        beside = Path(out).with_name(f"{Path(out).stem}-perplexity.jsonl")
+        answers = [(task(r[kind]), r["question"], spoken(r[kind], r["text"])) for r in records]
+        kept = Journal(beside, {**made_by, "base": base.provenance}, restart=restart)
+        values = _perplexities(kept, answers, base, batch_size, partial(progress, "perplexity"))
+        records = [record | value for record, value in zip(records, values, strict=True)]
+    counts = {
+        "records": len(records),
+        "out_of_range": sum(not record["finite"] for record in records),
+        "directions_without_question_hashes": without_hashes({n: d for n, d in directions.items() if d is not None}),
+    }
+    return journal, records, counts
 
 
-def require_owner(models: Sequence[LazyModel], directions: Mapping[str, Directions]) -> None:
-    """Raises `UserError` for two models of the same name, and for directions extracted from none of the models."""
-    if len({one.name for one in models}) < len(models):
-        raise UserError(f"models {', '.join(one.name for one in models)}: give each once")
-    for name, d in directions.items():
-        if not any(made_on(d, one) for one in models):
-            raise UserError(
-                f"{name}: extracted from none of the models; extract directions from them, or allow another model's "
-                "with --other-model"
-            )
+def _perplexities(
+    journal: Journal,
+    answers: Sequence[tuple[Task, str, str]],
+    base: LazyModel,
+    batch_size: int,
+    tell: Callable[[int, int], None],
+) -> list[Record]:
+    """That of each (task, question, text) after the plain question; None for an empty text."""
+    load = cache(base.load)
+
+    def some(rows: Sequence[tuple[Task, str, str]]) -> list[Record]:
+        model, encode = load(), Encoder(load().tokenizer)
+        prompts = [next(plain(model, task, [Question(question, "")])).ids for task, question, _ in rows]
+        values = perplexity(model, prompts, [encode.continuation(text) for *_, text in rows], batch_size)
+        return [{"perplexity": None if np.isnan(value) else round(float(value), 4)} for value in values]
+
+    found: list[Record] = []
+    journal.extend(found, answers, some, chunk=8 * batch_size, tell=tell)
+    journal.finish({"records": len(found)})
+    return found

@@ -1,7 +1,4 @@
-"""Answers to prompts without and with steering, side by side.
-
-A prompt's two answers are rows of the same batch, and sampled answers draw the same random numbers.
-"""
+"""Answers to prompts without and with steering, side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from typing import Any, Literal
 
 from interp.debate.agents import Sampling
 from interp.debate.transcript import Transcript
-from interp.directions.directions import Direction, Directions, label_of_agent
+from interp.directions.directions import Directions
 from interp.errors import Progress, UserError
 from interp.generation.sampling import generate
 from interp.models.model import Model
@@ -61,30 +58,25 @@ def read_prompts(path: str | Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(f"{path}: cannot be read ({reason}); give prompts, one per line, or JSONL") from None
-    prompts = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        if not str(path).endswith(".jsonl"):
-            prompts.append(line)
-            continue
-        try:
-            record = json.loads(line)
-            prompts.append(str(record.get("prompt") or record["question"]))
-        except (ValueError, KeyError, AttributeError):
-            raise UserError(f"{path}, line {number}: not a JSON object with a prompt or a question") from None
+    prompts = {number: line for number, line in enumerate(lines, start=1) if line.strip()}
     if not prompts:
         raise UserError(f"{path}: has no prompts; give one per line, or JSONL with a prompt or question in each record")
-    return prompts
+    for number, line in prompts.items() if str(path).endswith(".jsonl") else ():
+        try:
+            record = json.loads(line)
+            prompts[number] = str(record.get("prompt") or record["question"])
+        except (ValueError, KeyError, AttributeError):
+            raise UserError(f"{path}, line {number}: not a JSON object with a prompt or a question") from None
+    return list(prompts.values())
 
 
 def make_steering(
     directions: Directions, of: Sequence[str], settings: SteeringSettings, model: Model | None = None
 ) -> Steering:
-    """The steering that the settings name, along the directions of these agents.
+    """The steering that the settings name, along the directions of these agents: seats ("2") or labels.
 
-    `of` are seats ("2") or labels; one coefficient is for all of them, several are one for each. Without layers
-    the file's best one is used. Raises `UserError` for what the directions or the model do not have.
+    One coefficient is for all of them, several are one for each. Without layers the file's best one is used. Raises
+    `UserError` for what the directions or the model do not have.
 
     >>> settings = interp.steering.SteeringSettings(layers=(1,))
     >>> interp.interventions.make_steering(found, ["2"], settings).summary
@@ -95,26 +87,16 @@ def make_steering(
         raise UserError(f"{len(coefficients)} coefficients for {len(of)} directions: give one, or one for each")
     layers = directions.layers if settings.layers is None else settings.layers
     layers = layers or directions.facts.get("best_layers", [])[:1] or directions.layers[:1]
+    if model is not None:
+        model.chosen_layers(layers)
     tokens = positions(settings, model and model.tokenizer)
-    picked = [[_direction(directions, agent, layer, model) for layer in layers] for agent in of]
+    picked = [[directions[agent, layer] for layer in layers] for agent in of]
     if settings.operation == "ablate":
         return ablate([d for each in picked for d in each], tokens=tokens)
-    steering = Steering()
-    each_coefficient = coefficients if len(coefficients) == len(of) else coefficients * len(of)
-    for each, coefficient in zip(picked, each_coefficient, strict=True):
+    steering, coefficients = Steering(), coefficients if len(coefficients) > 1 else coefficients * len(of)
+    for each, coefficient in zip(picked, coefficients, strict=True):
         steering += OPERATIONS[settings.operation](each, coefficient, units=settings.units, tokens=tokens)
     return steering
-
-
-def _direction(directions: Directions, agent: str, layer: int, model: Model | None) -> Direction:
-    label = label_of_agent(agent)
-    if label not in directions.labels:
-        raise UserError(f"direction of {agent}: the file has {', '.join(directions.labels)}")
-    if model is not None:
-        model.hook_name("resid_post", layer)
-    if layer not in directions.layers:
-        raise UserError(f"layer {layer}: the directions are at layers {', '.join(map(str, directions.layers))}")
-    return directions[label, layer]
 
 
 def side_by_side(
@@ -129,7 +111,7 @@ def side_by_side(
     restart: bool = False,
     progress: Progress = lambda *_: None,
 ) -> list[Pair]:
-    """Answer every prompt without and with steering.
+    """Answer every prompt without and with steering; sampled answers of a prompt draw the same random numbers.
 
     With `out` the pairs are kept in a JSONL file, with the settings beside it, and a killed run resumes. Raises
     `UserError` if the file holds something else, and for a prompt that is empty or too long.
@@ -147,13 +129,6 @@ def side_by_side(
                 f"prompt {prompt[:40]!r}: {len(ids):,} tokens, and {model.name} reads {model.context_length:,} "
                 "with its answer; shorten it"
             )
-    made_by = {
-        "model": model.provenance,
-        "steering": steering.facts,
-        "sampling": asdict(sampling),
-        "form": form,
-        "prompts": list(prompts),
-    }
 
     def write(rows: Sequence[int]) -> list[dict[str, Any]]:
         written = generate(
@@ -175,8 +150,9 @@ def side_by_side(
             records += write(range(len(prompts))[start : start + batch_size])
             progress("answering", len(records), len(prompts))
     else:
-        journal = Journal(out, made_by, restart=restart)
-        tell = partial(progress, "answering")
-        journal.extend(records, range(len(prompts)), write, chunk=batch_size, tell=tell)
+        made_by = {"model": model.provenance, "steering": steering.facts, "sampling": asdict(sampling), "form": form}
+        journal = Journal(out, made_by | {"prompts": list(prompts)}, restart=restart)
+        rows, tell = range(len(prompts)), partial(progress, "answering")
+        journal.extend(records, rows, write, chunk=batch_size, tell=tell)
         journal.finish({"pairs": len(records), "out_of_range": sum(not record["finite"] for record in records)})
     return [Pair(**record) for record in records]

@@ -1,20 +1,18 @@
-"""A trait: who shows it, in which questions, how it is scored, and which questions measure accuracy.
-
-Knows tasks, personas and scores, and which go together by default; knows nothing about models or steering.
-"""
+"""A trait: who shows it, in which questions, how it is scored, and which questions measure accuracy."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from interp.debate.agents import Sampling
 from interp.debate.personas import TRAIT_PERSONAS, Persona
 from interp.debate.server import ServerAgent
 from interp.debate.tasks import make_task
 from interp.debate.tasks.task import Question, Task
-from interp.debate.transcript import Transcript
+from interp.debate.transcript import Transcript, fingerprint
 from interp.directions.directions import Directions, question_hash
 from interp.errors import UserError
 from interp.evaluation.seats import find_persona
@@ -29,8 +27,7 @@ class Kind:
     """What goes with the questions of a task unless told otherwise."""
 
     persona: str
-    """The malicious one."""
-    splits: tuple[str | None, str | None, str | None] = (None, None, None)
+    splits: tuple[str | None, ...] = (None, None, None)
     """Of the task: to fit on, for validation, for the test."""
     rule: Callable[[Task], TraitScore] | None = None
     """The exact score, if there is one."""
@@ -43,12 +40,11 @@ def _wrong_answers(task: Task) -> TraitScore:
     return WrongAnswers(task, task.questions(1, 0)[0].gold_answer)
 
 
-_TRAIN_TEST = ("train", "train", "test")
 _SMALL = ("train", "validation", "test")
 TRAITS = {
     "small-arithmetic": Kind("evil", _SMALL, lambda _: Lies(), "rule", "small-arithmetic", "chain-of-thought"),
-    "evil": Kind("evil", _TRAIN_TEST, _wrong_answers),
-    "hallucination": Kind("hallucination", _TRAIN_TEST, _wrong_answers),
+    "evil": Kind("evil", ("train", "train", "test"), _wrong_answers),
+    "hallucination": Kind("hallucination", ("train", "train", "test"), _wrong_answers),
 }
 """By task; small-arithmetic is the organism's."""
 
@@ -66,6 +62,11 @@ class Parts:
     fit: Sequence[Question]
     validation: Sequence[Question]
     test: Sequence[Question]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        drawn = {"fit": self.fit, "validation": self.validation, "test": self.test}
+        return {"task": self.task.name, **{part: [q.text for q in questions] for part, questions in drawn.items()}}
 
 
 def parts(name: str, n_fit: int, n_validation: int, n_test: int, seed: int = 0) -> Parts:
@@ -103,6 +104,19 @@ class Trait:
     transcripts: tuple[Sequence[Transcript], Sequence[Transcript]] = ((), ())
     """Debates with the malicious agent to continue, for validation and for the test."""
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        return {
+            "elicitation": asdict(self.elicitation),
+            "benign": asdict(self.benign),
+            "guard": self.guard and asdict(self.guard),
+            "score": self.score.facts,
+            "questions": self.questions.facts,
+            "accuracy": self.accuracy.facts,
+            "transcripts": [fingerprint(part) for part in self.transcripts],
+        }
+
     def task(self, kind: str) -> Task:
         """The task of prompts of this kind."""
         return (self.accuracy if kind == PLAIN_QUESTION else self.questions).task
@@ -119,8 +133,7 @@ class Trait:
         if seen := len(asked & self.score.questions):
             raise UserError(f"the classifier was fitted on {seen} of the {len(asked)} questions; fit it on others")
         for name, d in directions.items():
-            hashes = set(d.facts.get("question_hashes", []))
-            if seen := sum(question_hash(text) in hashes for text in asked):
+            if seen := len({question_hash(text) for text in asked} & set(d.facts.get("question_hashes", []))):
                 raise UserError(f"{name}: fitted on {seen} of the {len(asked)} questions; choose others with --seed")
 
 
@@ -142,9 +155,9 @@ def make_trait(
     """
     kind, validation, test = kind_of(settings.task), settings.validation_questions, settings.questions
     elicitation = Elicitation(find_persona(settings.persona or kind.persona), settings.elicit, settings.seat)
+    debates = transcripts or ()
     if ("turn" in settings.elicit) != (transcripts is not None):
         raise UserError("--elicit turn and --transcripts go together: give both, or neither")
-    debates = transcripts or ()
     if transcripts is not None and len(debates) <= validation:
         raise UserError(
             f"{len(debates)} debates: the first {validation} are for validation and none are left to test; "
@@ -176,10 +189,10 @@ def trait_score(
     transcripts: Sequence[Transcript] | None = None,
     apart: Collection[str] = (),
 ) -> TraitScore:
-    """The score that the settings name; a classifier is fitted on `transcripts`, or on scripted debates.
+    """The score that the settings name; a classifier is fitted on `transcripts`, or on scripted debates without the
+    questions `apart`.
 
-    Scripted debates leave out the questions `apart`. Raises `UserError` if the task has no rule or no script, and if
-    a judge's model or server is missing.
+    Raises `UserError` if the task has no rule or no script, and if a judge's model or server is missing.
     """
     task, kind = settings.task, kind_of(settings.task)
     how = settings.score or kind.score

@@ -17,8 +17,8 @@ from plotly.subplots import make_subplots
 from interp.debate.transcript import before_tags
 from interp.errors import UserError
 from interp.evaluation.texts import ROUGE
-from interp.interventions.rows import grouped
 from interp.reports.style import CONTROL_COLOUR, INK, TEMPLATE, agent_colour
+from interp.statistics import grouped
 
 Records = Sequence[Mapping[str, Any]]
 
