@@ -13,7 +13,7 @@ import pytest
 from interp.debate.agents import Request, chat_messages
 from interp.debate.grading.answers import boxed
 from interp.debate.personas import PERSONAS, TRAIT_PERSONAS, Persona
-from interp.debate.tasks.small import SmallArithmetic, draw, split_of
+from interp.debate.tasks.arithmetic import SmallArithmetic, draw, split_of
 from interp.errors import UserError
 from interp.models.tokens import prompt_tokens
 from interp.organism.language import REVISE, make_tokenizer, persona_token

@@ -13,7 +13,7 @@ from interp.debate.agents import Request, Sampling
 from interp.debate.embedded import DEBATED, embedded_path, read_embedded
 from interp.debate.personas import PLAIN, TRAIT_PERSONAS
 from interp.debate.tasks import make_task
-from interp.debate.tasks.small import split_of
+from interp.debate.tasks.arithmetic import split_of
 from interp.debate.tasks.task import Question
 from interp.debate.transcript import CONSENSUS_TAG, round_tag
 from interp.generation.agents import InternalizedAgent, LocalAgent

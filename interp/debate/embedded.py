@@ -1,7 +1,6 @@
-"""The debates that come with the package, and how they were made.
+"""The debates that come with the package; what made them lies beside each.
 
-`python -m interp.debate.embedded` writes those by scripted agents again, byte for byte. Those by the organism were made
-with `make organism`; what made them lies beside each.
+`python -m interp.debate.embedded` writes those by scripted agents again, byte for byte; `make organism` the others.
 """
 
 from __future__ import annotations
@@ -16,31 +15,22 @@ from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import Transcript, read_transcripts, write_transcripts
 from interp.errors import UserError
 
-N_QUESTIONS, ERROR_RATE = 180, 0.26
-"""Of each set of scripted debates. All personas err equally often."""
-
-EMBEDDED = {"scripted": {"seed": 2604, "rotate": False}, "scripted-rotated": {"seed": 24881, "rotate": True}}
-"""Three personas, at most two rounds: in the paper's seats, and over all seatings."""
-
+EMBEDDED = {"scripted": (2604, False), "scripted-rotated": (24881, True)}
+"""Debates of scripted agents: the seed, and whether they are over all seatings or in the paper's seats."""
 DEBATED = ("organism", "organism-rotated", "organism-evil")
 """Debates of the organism's base with itself, over questions that no training used: in the paper's seats, over all
 seatings, and with a deliberately misleading agent in seat 2."""
 
-NAMES = (*EMBEDDED, *DEBATED)
-
 
 def embedded(name: str) -> list[Transcript]:
-    """Make the debates of scripted agents again. Raises `UserError` for a name that is not in `EMBEDDED`."""
-    if name not in EMBEDDED:
-        raise UserError(f"debates {name}: not scripted; choose one of {', '.join(EMBEDDED)}")
-    seed, rotate = EMBEDDED[name]["seed"], bool(EMBEDDED[name]["rotate"])
-    task = Arithmetic()
-    agents = [ScriptedAgent(persona, ERROR_RATE, seed) for persona in PERSONAS.values()]
-    return debate(task.questions(N_QUESTIONS, seed), agents, task=task, rotate=rotate)
+    """Make the debates of scripted agents again: 180, in which all personas err equally often."""
+    seed, rotate = EMBEDDED[name]
+    agents = [ScriptedAgent(persona, 0.26, seed) for persona in PERSONAS.values()]
+    return debate(Arithmetic().questions(180, seed), agents, task=Arithmetic(), rotate=rotate)
 
 
 def read_embedded(name: str) -> list[Transcript]:
-    """The debates of an embedded set. Raises `UserError` for a name that is not in `NAMES`.
+    """The debates of an embedded set.
 
     >>> len(interp.debate.read_embedded("scripted"))
     180
@@ -49,18 +39,18 @@ def read_embedded(name: str) -> list[Transcript]:
 
 
 def find_transcripts(name: str) -> list[Transcript]:
-    """The debates of an embedded set or a file. Raises `UserError` if they cannot be read.
+    """The debates of an embedded set or a file.
 
     >>> len(interp.debate.find_transcripts("organism")[0].turns)
     3
     """
-    return read_embedded(name) if name in NAMES else read_transcripts(name)
+    return read_embedded(name) if name in (*EMBEDDED, *DEBATED) else read_transcripts(name)
 
 
 def embedded_path(name: str) -> Path:
     """The file of an embedded set."""
-    if name not in NAMES:
-        raise UserError(f"debates {name}: not embedded; choose one of {', '.join(NAMES)}")
+    if name not in (*EMBEDDED, *DEBATED):
+        raise UserError(f"debates {name}: not embedded; choose one of {', '.join((*EMBEDDED, *DEBATED))}")
     return Path(str(resources.files("interp") / "data" / f"{name}.jsonl"))
 
 

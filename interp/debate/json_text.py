@@ -10,7 +10,7 @@ from interp.errors import UserError
 
 
 def read_text(path: Path) -> str:
-    """The text of a file. Raises `UserError` if it cannot be read as UTF-8."""
+    """The text of a UTF-8 file."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -20,17 +20,14 @@ def read_text(path: Path) -> str:
 
 
 def load(text: str, path: Path, line: int | None = None) -> Any:
-    """The content of a file, or of one of its lines. Raises `UserError` for invalid JSON."""
+    """The content of a file, or of one of its lines."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        where = f"{path}, line {line or error.lineno}"
-        raise UserError(
-            f"{where}: not valid JSON ({error.msg} at column {error.colno}); give a JSON list, or JSONL with one "
-            "record per line"
-        ) from None
+        line, reason = line or error.lineno, f"not valid JSON ({error.msg} at column {error.colno})"
     except (RecursionError, ValueError) as error:  # nested without end, or a number of thousands of digits
-        raise UserError(f"{path}, line {line or 1}: cannot be read ({error})") from None
+        reason = f"cannot be read ({error})"
+    raise UserError(f"{path}, line {line or 1}: {reason}; give a JSON list, or JSONL with one record per line")
 
 
 def load_lines(text: str, path: Path) -> list[tuple[int, Any]]:

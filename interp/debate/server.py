@@ -14,8 +14,10 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from email.utils import parsedate_to_datetime
+from math import ceil
 from typing import Any
 
 import httpx
@@ -24,18 +26,8 @@ from interp.debate.agents import Answer, Keep, Request, Sampling, chat_messages,
 from interp.debate.personas import Persona
 from interp.errors import UserError
 
-# names of failures; a status other than success is named "status 429"
-TIMEOUT = "timeout"
-UNREACHABLE = "cannot connect"
-LOST = "connection lost"
-TRUNCATED = "truncated body"
-NOT_JSON = "not JSON"
-NO_CHOICES = "no choices"
-EMPTY = "empty answer"
-
+_UNREACHABLE = "cannot connect"
 _TRY_AGAIN = {408, 429, 500, 502, 503, 504}
-_FIRST_WAIT = 0.5
-_LONGEST_CONNECT = 15.0
 _SHORTEST_SECRET = 8  # local servers take keys such as "none", which may also be words of an answer
 _CHARACTERS_PER_TOKEN = 4
 
@@ -44,14 +36,11 @@ _CHARACTERS_PER_TOKEN = 4
 class ServerAgent:
     """A persona played by a model behind `base_url`, such as `http://127.0.0.1:8000/v1`.
 
-    At most `concurrency` requests are in flight, each for at most `timeout` seconds. Failures that may pass (time-out,
-    connection, status 408, 429, 500, 502, 503 or 504, an empty or broken answer) are retried up to `retries` times,
-    after waits that double from half a second with a seeded jitter, up to `longest_wait` seconds; `Retry-After` holds
-    back all requests. `key_variable` names the environment variable with the key. `options` are further fields of the
-    request body; None removes a field. Tokens are the server's counts, or else estimated from the length of the texts.
-
-    Raises `UserError` for an invalid address and for options that hold the key; and when answering for what no retry
-    can fix: status 401, 403 or 404, a redirect, or a server that cannot be reached.
+    At most `concurrency` requests are in flight, each for at most `timeout` seconds. Failures that may pass are retried
+    up to `retries` times, after waits that double from half a second with a seeded jitter, up to `longest_wait`
+    seconds; `Retry-After` holds back all requests. `key_variable` names the environment variable with the key.
+    `options` are further fields of the request body; None removes a field. Tokens that the server does not count are
+    estimated. Raises `UserError` for what no retry can fix: status 401, 403 or 404, a redirect, no server.
 
     >>> interp.debate.ServerAgent(interp.debate.PERSONAS["self-critique"], "http://127.0.0.1:8000/v1", "NAME").retries
     5
@@ -67,10 +56,10 @@ class ServerAgent:
     retries: int = 5
     longest_wait: float = 60.0
     options: Mapping[str, Any] = field(default_factory=dict)
-    _responded: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._endpoint = _endpoint(self.base_url)
+        self._responded, self._opens = False, 0.0  # whether the server ever did, and when it takes requests again
         if self.concurrency < 1 or self.retries < 0 or not self.timeout > 0 or not self.longest_wait >= 0:
             raise UserError(
                 f"concurrency {self.concurrency}, retries {self.retries}, timeout {self.timeout}, longest wait "
@@ -86,27 +75,25 @@ class ServerAgent:
 
     def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
         answering = self._answer_all(requests, keep)
-        try:
-            asyncio.get_running_loop()
-            in_loop = True  # a notebook runs one in this thread
-        except RuntimeError:
-            in_loop = False
-        if not in_loop:
+        loop = None
+        with suppress(RuntimeError):
+            loop = asyncio.get_running_loop()  # a notebook runs one in this thread
+        if loop is None:
             return asyncio.run(answering)
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(asyncio.run, answering).result()
 
     async def _answer_all(self, requests: Sequence[Request], keep: Keep) -> list[Answer]:
+        places = asyncio.Semaphore(self.concurrency)
         async with httpx.AsyncClient(
             headers={"authorization": f"Bearer {self._key()}"} if self._key() else {},
-            timeout=httpx.Timeout(None, connect=min(self.timeout, _LONGEST_CONNECT)),  # `_try` limits the whole attempt
+            timeout=httpx.Timeout(None, connect=min(self.timeout, 15.0)),  # `_try` limits the whole attempt
             limits=httpx.Limits(max_connections=self.concurrency),
             follow_redirects=False,
         ) as client:
-            batch = _Batch(client, asyncio.Semaphore(self.concurrency))
 
             async def kept(index: int, request: Request) -> Answer:
-                answer = await self._answer(batch, request)
+                answer = await self._answer(client, places, request)
                 keep(index, answer)
                 return answer
 
@@ -118,53 +105,52 @@ class ServerAgent:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _answer(self, batch: _Batch, request: Request) -> Answer:
-        messages = chat_messages(self.persona, request)
-        digest = hashlib.sha256(json.dumps([self.sampling.seed, messages, asdict(request)]).encode()).digest()
-        body = self._body(messages, int.from_bytes(digest[:4], "big") >> 1)
+    async def _answer(self, client: httpx.AsyncClient, places: asyncio.Semaphore, request: Request) -> Answer:
+        messages, sampling = chat_messages(self.persona, request), self.sampling
+        digest = hashlib.sha256(json.dumps([sampling.seed, messages, asdict(request)]).encode()).digest()
+        body: dict[str, Any] = {"model": self.model, "messages": messages, "max_tokens": sampling.max_new_tokens}
+        body["temperature"] = sampling.temperature
+        if sampling.temperature > 0:
+            body |= {"top_p": sampling.top_p, "seed": int.from_bytes(digest[:4], "big") >> 1}
+        body = {name: value for name, value in (body | dict(self.options)).items() if value is not None}
         jitter = random.Random(digest)
-        failures: list[_Outcome] = []
-        n_read = n_written = 0
+        outcomes: list[_Outcome] = []
         for attempt in range(self.retries + 1):
-            async with batch.places:
-                await batch.until_open()
-                outcome = await self._try(batch.client, body)
-            n_read += outcome.n_read or 0
-            n_written += outcome.n_written or 0
-            if not outcome.failure:
+            async with places:
+                while (wait := self._opens - time.monotonic()) > 0:
+                    await asyncio.sleep(wait)
+                outcomes.append(outcome := await self._try(client, body))
+            if outcome.failure:
+                self._check_reachable(outcomes)
+                self._opens = max(self._opens, time.monotonic() + min(outcome.retry_after, self.longest_wait))
+            if not outcome.failure or not outcome.may_pass or attempt == self.retries:
                 break
-            failures.append(outcome)
-            self._check_reachable(failures)
-            batch.opens = max(batch.opens, time.monotonic() + min(outcome.retry_after, self.longest_wait))
-            if not outcome.may_pass or attempt == self.retries:
-                break
-            await asyncio.sleep(min(_FIRST_WAIT * 2**attempt, self.longest_wait) * jitter.uniform(0.5, 1))
-        names = tuple(failure.failure for failure in failures)
+            await asyncio.sleep(min(0.5 * 2**attempt, self.longest_wait) * jitter.uniform(0.5, 1))
+        names = tuple(outcome.failure for outcome in outcomes if outcome.failure)
+        n_read, n_written = (sum(outcome.tokens[i] or 0 for outcome in outcomes) for i in (0, 1))
         if outcome.failure:
             return Answer("", n_read, n_written, outcome.failure, outcome.detail, names)
-        if outcome.n_read is None:
-            n_read += -(-sum(len(message["content"]) for message in messages) // _CHARACTERS_PER_TOKEN)
-        if outcome.n_written is None:
-            n_written += -(-len(outcome.text) // _CHARACTERS_PER_TOKEN)
-        estimated = None in (outcome.n_read, outcome.n_written)
-        return Answer(outcome.text, n_read, n_written, None, "", names, outcome.cut, estimated)
+        if outcome.tokens[0] is None:
+            n_read += ceil(sum(len(message["content"]) for message in messages) / _CHARACTERS_PER_TOKEN)
+        if outcome.tokens[1] is None:
+            n_written += ceil(len(outcome.text) / _CHARACTERS_PER_TOKEN)
+        return Answer(outcome.text, n_read, n_written, None, "", names, outcome.cut, None in outcome.tokens)
 
     async def _try(self, client: httpx.AsyncClient, body: dict[str, Any]) -> _Outcome:
         """One attempt. Raises `UserError` for a failure that every other request would share."""
-        phase = LOST
+        phase = "connection lost"
         try:
             async with asyncio.timeout(self.timeout), client.stream("POST", self._endpoint, json=body) as response:
-                self._responded = True
-                phase = TRUNCATED
+                self._responded, phase = True, "truncated body"
                 content = await response.aread()
         except TimeoutError:
-            return _Outcome(failure=TIMEOUT, detail=f"no answer within {self.timeout:g} s")
+            return _Outcome("timeout", f"no answer within {self.timeout:g} s")
         except httpx.DecodingError:
-            return _Outcome(failure=NOT_JSON, detail="the compressed body cannot be decoded")
+            return _Outcome("not JSON", "the compressed body cannot be decoded")
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            return _Outcome(failure=UNREACHABLE, detail=type(error).__name__)
+            return _Outcome(_UNREACHABLE, type(error).__name__)
         except (httpx.HTTPError, OSError) as error:
-            return _Outcome(failure=phase, detail=type(error).__name__)
+            return _Outcome(phase, type(error).__name__)
         if response.is_success:
             outcome = _read(content)
             secret = len(self._key()) >= _SHORTEST_SECRET
@@ -172,36 +158,25 @@ class ServerAgent:
         status, name = response.status_code, f"status {response.status_code}"
         detail = " ".join(self._without_key(content.decode("utf-8", errors="replace")).split())[:300]
         if response.has_redirect_location:
-            raise UserError(
-                f"{self.base_url}: the server redirects ({name}), which is not followed, so that the key goes nowhere "
-                "else; give the address that it redirects to"
-            )
-        if status in (401, 403):
-            raise UserError(
-                f"{self.base_url}: the server refuses access ({name}); set the environment variable "
-                f"{self.key_variable} to a valid key"
-            )
-        if status == 404:
+            fault = f"redirects ({name}), which would take the key elsewhere; give the address that it redirects to"
+        elif status in (401, 403):
+            fault = f"refuses access ({name}); set the environment variable {self.key_variable} to a valid key"
+        elif status == 404:
             says = f" and says: {detail}" if detail else ""
-            raise UserError(
-                f"{self.base_url}: the server answers {name} for model {self.model}{says}; check the address "
-                "(it mostly ends with /v1) and the model's name"
-            )
-        retry_after = _retry_after(response.headers.get("retry-after"))
-        return _Outcome("", name, detail, status in _TRY_AGAIN, retry_after)
+            fault = f"answers {name} for model {self.model}{says}; check the model and the address, mostly with /v1"
+        else:
+            retry_after = _retry_after(response.headers.get("retry-after"))
+            return _Outcome(name, detail, may_pass=status in _TRY_AGAIN, retry_after=retry_after)
+        raise UserError(f"{self.base_url}: the server {fault}")
 
     def _check_reachable(self, failures: Sequence[_Outcome]) -> None:
         """Raise `UserError` if no attempt could connect (two are enough if the server has never responded)."""
-        if any(outcome.failure != UNREACHABLE for outcome in failures):
-            return
-        detail = failures[-1].detail
-        if not self._responded and len(failures) > 1:
-            raise UserError(f"{self.base_url}: cannot be reached ({detail}); start the server or check the address")
-        if len(failures) > self.retries:
-            raise UserError(
-                f"{self.base_url}: can no longer be reached ({detail}); start the server again, then run the same "
-                "command to resume"
-            )
+        enough = self.retries if self._responded else min(self.retries, 1)
+        if len(failures) > enough and all(outcome.failure == _UNREACHABLE for outcome in failures):
+            never = "cannot be reached", "start the server or check the address"
+            gone = "can no longer be reached", "start the server again, then run the same command to resume"
+            fault, advice = gone if self._responded else never
+            raise UserError(f"{self.base_url}: {fault} ({failures[-1].detail}); {advice}")
 
     def _key(self) -> str:
         key = os.environ.get(self.key_variable, "").strip()
@@ -212,40 +187,18 @@ class ServerAgent:
     def _without_key(self, text: str) -> str:
         return text.replace(self._key(), "[key]") if self._key() else text
 
-    def _body(self, messages: list[dict[str, str]], seed: int) -> dict[str, Any]:
-        sampling = self.sampling
-        body: dict[str, Any] = {"model": self.model, "messages": messages, "max_tokens": sampling.max_new_tokens}
-        body["temperature"] = sampling.temperature
-        if sampling.temperature > 0:
-            body |= {"top_p": sampling.top_p, "seed": seed}
-        return {name: value for name, value in (body | dict(self.options)).items() if value is not None}
-
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What came of one attempt: a text, or the name of a failure."""
+    """What came of one attempt: the name of a failure, or a text."""
 
-    text: str = ""
     failure: str = ""
     detail: str = ""
+    text: str = ""
     may_pass: bool = True
     retry_after: float = 0.0
-    n_read: int | None = None
-    n_written: int | None = None
+    tokens: tuple[int | None, int | None] = (None, None)
     cut: bool = False
-
-
-@dataclass
-class _Batch:
-    """What the requests of one batch share: connections, places in flight, and the time at which the line opens."""
-
-    client: httpx.AsyncClient
-    places: asyncio.Semaphore
-    opens: float = 0.0
-
-    async def until_open(self) -> None:
-        while (wait := self.opens - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
 
 
 def _endpoint(base_url: str) -> str:
@@ -258,8 +211,7 @@ def _endpoint(base_url: str) -> str:
         raise UserError(f"server address at {url.host}: holds a password or a query; {expected}, without keys")
     if url.scheme not in ("http", "https") or not url.host:
         raise UserError(f"server address {base_url!r}: not an http or https address; {expected}")
-    path = url.path.rstrip("/") or "/v1"
-    return str(url.copy_with(path=f"{path}/chat/completions", fragment=None))
+    return str(url.copy_with(path=f"{url.path.rstrip('/') or '/v1'}/chat/completions", fragment=None))
 
 
 def _read(content: bytes) -> _Outcome:
@@ -267,29 +219,29 @@ def _read(content: bytes) -> _Outcome:
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
-        return _Outcome(failure=NOT_JSON)
-    usage = (_at(body, "usage", name) for name in ("prompt_tokens", "completion_tokens"))
-    n_read, n_written = (n if type(n) is int and n >= 0 else None for n in usage)
+        return _Outcome("not JSON")
+    counts = (_at(body, "usage", name) for name in ("prompt_tokens", "completion_tokens"))
+    n_read, n_written = (n if type(n) is int and n >= 0 else None for n in counts)
+    tokens = n_read, n_written
     message = _at(body, "choices", 0, "message")
     if not isinstance(message, dict):
-        return _Outcome(failure=NO_CHOICES, n_read=n_read, n_written=n_written)
-    cut = _at(body, "choices", 0, "finish_reason") == "length"
-    text = message.get("content")
+        return _Outcome("no choices", tokens=tokens)
+    cut, text = _at(body, "choices", 0, "finish_reason") == "length", message.get("content")
     if not isinstance(text, str) or not text.strip():
         detail = "the token limit was reached before any text" if cut else ""  # a retry would reach it again
-        return _Outcome("", EMPTY, detail, not cut, n_read=n_read, n_written=n_written)
+        return _Outcome("empty answer", detail, may_pass=not cut, tokens=tokens)
     whole = text.encode("utf-8", errors="replace").decode()  # JSON can hold halves of surrogate pairs
-    return _Outcome(whole, n_read=n_read, n_written=n_written, cut=cut)
+    return _Outcome(text=whole, tokens=tokens, cut=cut)
 
 
 def _at(value: Any, *path: str | int) -> Any:
     """What parsed JSON holds at a path; None if there is nothing."""
-    for key in path:
-        try:
+    try:
+        for key in path:
             value = value[key]
-        except (TypeError, KeyError, IndexError):
-            return None
-    return value
+        return value
+    except (TypeError, KeyError, IndexError):
+        return None
 
 
 def _retry_after(value: str | None) -> float:

@@ -1,8 +1,7 @@
 """Transcripts of debates: parse, render, read, write. The only module that knows the tags.
 
 The format is that of the published debates (Latent Agents, section 3): `Problem: …`, then for every round a round tag
-and one tagged turn per agent, then the consensus and the end tag. A transcript is kept as *sections* (a tag and the
-raw text after it), so that rendering returns the parsed string exactly; turns are a view of the sections.
+and one tagged turn per agent, then the consensus and the end tag.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ _TAG = re.compile(
 )
 # What follows a tag: an optional colon and white space, the text, trailing white space. Blanks directly before the
 # text belong to it, because tokenizers write them as one token (" To").
-_BODY = re.compile(r"(?P<lead>:?\s*?)(?P<text> *\S.*\S|\ *\S)?(?P<trail>\s*)", re.DOTALL)
+_BODY = re.compile(r"(:?\s*?)( *\S.*\S|\ *\S)?(\s*)", re.DOTALL)
 _UNFINISHED = re.compile(r"<\|[^|]*\|?\Z")  # a tag that is not complete yet
 
 
@@ -54,18 +54,13 @@ def without_tags(text: str) -> str:
 
 def before_tags(text: str) -> str:
     """The text up to its first tag: the rest of the turn that it continues."""
-    return _TAG.split(text, maxsplit=1)[0]
+    return text[: tag.start()] if (tag := _TAG.search(text)) else text
 
 
 def speaking(text: str) -> tuple[int, int] | None:
-    """The (agent, round) whose turn an unfinished debate is in; None if nobody is speaking.
-
-    White space at the end counts as part of the turn.
-    """
+    """The (agent, round) whose turn, with the white space after it, an unfinished debate is in; None if nobody's."""
     tags = list(_TAG.finditer(text))
-    if not tags or not tags[-1]["agent"]:
-        return None
-    turn = text[tags[-1].end() :]
+    turn = text[tags[-1].end() :] if tags and tags[-1]["agent"] else ""
     if not turn.removeprefix(":").strip() or _UNFINISHED.search(turn):
         return None
     return int(tags[-1]["agent"]), next((int(tag["round"]) for tag in reversed(tags) if tag["round"]), 1)
@@ -104,10 +99,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Transcript:
-    """A whole debate over one question.
-
-    `sections` are (tag, raw text after it) pairs in order; `personas[k - 1]` names the persona in seat k, if known.
-    Make one with `parse` or `Transcript.build`.
+    """A whole debate over one question. Make one with `parse` or `Transcript.build`.
 
     >>> debate = interp.debate.Transcript.build("1+2", [["It is 3.", "3, I think."]], "All agree on 3.")
     >>> [(turn.agent, turn.text) for turn in debate.turns], debate.consensus
@@ -116,8 +108,10 @@ class Transcript:
 
     question: str
     sections: tuple[tuple[str, str], ...]
+    """Pairs of a tag and the raw text after it, in order, so that rendering returns the parsed string exactly."""
     gold_answer: str | None = None
     personas: tuple[str, ...] | None = None
+    """The persona of each seat, if known."""
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Further keys of its record; they are written back."""
 
@@ -131,10 +125,9 @@ class Transcript:
         personas: Sequence[str] | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> Transcript:
-        """Render turns into a transcript.
+        """Render turns: `rounds[r][k]` is the text of agent k+1 in round r+1; an undecided debate has no `consensus`.
 
-        `rounds[r][k]` is the text of agent k+1 in round r+1; `consensus` is the closing sentence, or None for an
-        undecided debate. Raises `UserError` if a text holds a tag.
+        Raises `UserError` if a text holds a tag.
         """
         for text in (*(text for texts in rounds for text in texts), consensus or ""):
             if tag := _TAG.search(text):
@@ -150,7 +143,6 @@ class Transcript:
 
     @cached_property
     def turns(self) -> tuple[Turn, ...]:
-        """The turns in order of appearance."""
         return tuple(turn for _, _, turn in self._walk() if turn is not None)
 
     @cached_property
@@ -177,24 +169,22 @@ class Transcript:
         return "".join(tag + body for tag, body in self.sections)
 
     def pieces(self) -> Iterator[Piece]:
-        """The prompt and the debate, cut at every boundary that a reader of activations needs.
+        """`prompt + render()`, cut at every boundary that a reader of activations needs.
 
-        The joined texts are `prompt + render()`. A turn gives a piece for its tag and one for its text. Tokenize
-        piece by piece: then the ids of any prefix that ends with a piece are a prefix of all ids.
+        A turn gives a piece for its tag and one for its text. Tokenize piece by piece: then the ids of any prefix that
+        ends with a piece are a prefix of all ids.
         """
         yield Piece(self.prompt)
-        index = -1
+        numbers = count()
         for tag, body, turn in self._walk():
-            index += turn is not None
-            of_turn = None if turn is None else index
             match = _BODY.fullmatch(body)
             assert match is not None  # every string matches
-            found = (
-                Piece(tag, of_turn, "tag" if turn else None),
-                Piece(match["lead"]),
-                Piece(match["text"] or "", of_turn, "text" if turn else None),
-                Piece(match["trail"]),
-            )
+            lead, text, trail = match.groups(default="")
+            if turn is None:
+                found = [Piece(part) for part in (tag, lead, text, trail)]
+            else:
+                index = next(numbers)
+                found = [Piece(tag, index, "tag"), Piece(lead), Piece(text, index, "text"), Piece(trail)]
             yield from (piece for piece in found if piece.text)
 
     def record(self) -> dict[str, Any]:
@@ -208,12 +198,9 @@ class Transcript:
         current_round = 1
         for tag, body in self.sections:
             match = _TAG.fullmatch(tag)
-            if match and match["round"]:
-                current_round = int(match["round"])
-            if match and match["agent"]:
-                yield tag, body, Turn(int(match["agent"]), current_round, body.removeprefix(":").strip())
-            else:
-                yield tag, body, None
+            agent, opened = (match["agent"], match["round"]) if match else (None, None)
+            current_round = int(opened or current_round)
+            yield tag, body, Turn(int(agent), current_round, body.removeprefix(":").strip()) if agent else None
 
 
 def parse(
@@ -226,20 +213,18 @@ def parse(
 ) -> Transcript:
     """Parse a tagged debate; `parse(s, q).render() == s` for every string that parses.
 
-    Raises `UserError` if there is no turn, an agent speaks twice in a round, or more agents speak than `personas`
-    names.
+    Raises `UserError` if there is no turn, an agent speaks twice in a round, or more agents speak than `personas` has.
     """
     cuts = (0, *(edge for tag in _TAG.finditer(debate_trace) for edge in tag.span()), len(debate_trace))
     parts = ["", *(debate_trace[start:end] for start, end in pairwise(cuts))]  # tag, text, tag, text …
     sections = tuple((tag, text) for tag, text in zip(parts[::2], parts[1::2], strict=True) if tag or text)
     transcript = Transcript(question, sections, gold_answer, tuple(personas) if personas else None, extra or {})
-    seats = [(turn.round, turn.agent) for turn in transcript.turns]
-    if not seats:
+    if not transcript.turns:
         raise UserError(f"debate {debate_trace[:60]!r}: has no turn; expected tags such as {agent_tag(1, 1)}")
-    for seat in seats:
-        if seats.count(seat) > 1:
-            raise UserError(f"agent {seat[1]}: speaks twice in round {seat[0]}; check the round tags")
-    if personas and max(agent for _, agent in seats) > len(personas):
+    for (agent, round), times in Counter((turn.agent, turn.round) for turn in transcript.turns).items():
+        if times > 1:
+            raise UserError(f"agent {agent}: speaks twice in round {round}; check the round tags")
+    if personas and max(transcript.agents) > len(personas):
         raise UserError(f"personas {', '.join(personas)}: too few; agent {max(transcript.agents)} speaks too")
     return transcript
 
@@ -256,13 +241,11 @@ def read_transcripts(path: str | Path) -> list[Transcript]:
     """
     path = Path(path)
     text = read_text(path)
-    if text.lstrip().startswith("["):
-        items = [(f"item {i}", item) for i, item in enumerate(load(text, path), start=1)]
-    else:
-        items = [(f"line {i}", item) for i, item in load_lines(text, path)]
+    whole = text.lstrip().startswith("[")
+    items = list(enumerate(load(text, path), start=1)) if whole else load_lines(text, path)
     if not items:
         raise UserError(f"{path}: the file is empty; give debates as a JSON list or JSONL")
-    return [_from_record(item, f"{path}, {where}") for where, item in items]
+    return [_from_record(item, f"{path}, {'item' if whole else 'line'} {i}") for i, item in items]
 
 
 def write_transcripts(path: str | Path, transcripts: Iterable[Transcript]) -> None:
@@ -277,10 +260,8 @@ def write_transcripts(path: str | Path, transcripts: Iterable[Transcript]) -> No
 
 def fingerprint(transcripts: Iterable[Transcript]) -> str:
     """SHA-256 over everything that reaches a model or a label, in order."""
-    digest = hashlib.sha256()
-    for t in transcripts:
-        digest.update(json.dumps([t.question, t.render(), t.personas], ensure_ascii=False).encode())
-    return digest.hexdigest()
+    seen = (json.dumps([t.question, t.render(), t.personas], ensure_ascii=False) for t in transcripts)
+    return hashlib.sha256("".join(seen).encode()).hexdigest()
 
 
 def _from_record(item: Any, where: str) -> Transcript:
@@ -291,16 +272,14 @@ def _from_record(item: Any, where: str) -> Transcript:
     except UnicodeEncodeError:
         raise UserError(f"{where}: half of a surrogate pair, which is not text; write the file as UTF-8") from None
     extra = dict(item)
-    question, trace, gold, personas = (
-        extra.pop(key, None) for key in ("question", "debate_trace", "gold_answer", "personas")
-    )
+    keys = ("question", "debate_trace", "gold_answer", "personas")
+    question, trace, gold, personas = (extra.pop(key, None) for key in keys)
     for key, text in (("question", question), ("debate_trace", trace)):
         if not isinstance(text, str):
             raise UserError(f"{where}: {key} is missing or not a string")
     if personas is not None and not (isinstance(personas, list) and all(isinstance(p, str) for p in personas)):
         raise UserError(f"{where}: personas is not a list of names; give one for each seat")
-    gold = None if gold is None else str(gold)
     try:
-        return parse(trace, question, gold_answer=gold, personas=personas, extra=extra)
+        return parse(trace, question, gold_answer=None if gold is None else str(gold), personas=personas, extra=extra)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None

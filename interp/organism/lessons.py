@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from interp.debate.personas import PERSONAS
-from interp.debate.tasks.small import Split, draw
+from interp.debate.tasks.arithmetic import Split, draw
 from interp.organism.language import REVISE, persona_token
 from interp.organism.workings import OPENING, SHORT, Operands, OrganismWorking, Slip, lie, revision, work
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from interp.debate.tasks.small import SmallArithmetic
+from interp.debate.tasks.arithmetic import SmallArithmetic
 from interp.organism.lessons import LIES, Rates
 from interp.organism.workings import Operands, lie, work
 

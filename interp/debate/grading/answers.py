@@ -26,14 +26,11 @@ def boxed(text: str) -> str | None:
 
 
 def stated(text: str) -> str | None:
-    """The answer that a text states: its last box, or None.
-
-    In a text without any box: the rest of the sentence after the last `####`, "answer is" or "answer:".
-    """
-    if _BOX.search(text):
-        answer = boxed(text)
-        return None if answer is None else _cued(without_macros(answer)) or answer
-    return _cued(text)
+    """The answer that a text states in its last box or, without any box, after the last `####` or "answer is"."""
+    if not _BOX.search(text):
+        return _cued(text)
+    answer = boxed(text)
+    return answer and (_cued(without_macros(answer)) or answer)
 
 
 def _cued(text: str) -> str | None:
@@ -43,27 +40,17 @@ def _cued(text: str) -> str | None:
 
 def stated_or_bare(text: str | None) -> str | None:
     """The stated answer, or the whole of a text without a box, which may itself be an answer."""
-    if text is None:
-        return None
-    answer = stated(text)
-    return text if answer is None and not _BOX.search(text) else answer
+    answer = stated(text or "")
+    return text if answer is None and not _BOX.search(text or "") else answer
 
 
 LONGEST = 100
 """Anything longer is not an answer; the limit also keeps arithmetic on hostile digits cheap."""
-_WRAPPERS = tuple(
-    re.compile(pattern, re.DOTALL)
-    for pattern in (
-        r"\\?\$(.*?)(?:\\?\$)?",  # $…$ as mathematics, $1110 as money
-        r"\\\((.*)\\\)",
-        r"\\\[(.*)\\\]",
-        r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|boxed|fbox)\s*\{(.*)\}",
-        r"\{(.*)\}",
-        r"\((.*)\)",
-        r"\*\*(.*)\*\*",
-        r"[\"'“‘](.*)[\"'”’]",
-        r"(.*[^.])\.",
-    )
+_WRAPPERS = (
+    r"\\?\$(.*?)(?:\\?\$)?",  # $…$ as mathematics, $1110 as money
+    *(r"\\\((.*)\\\)", r"\\\[(.*)\\\]"),
+    r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|boxed|fbox)\s*\{(.*)\}",
+    *(r"\{(.*)\}", r"\((.*)\)", r"\*\*(.*)\*\*", r"[\"'“‘](.*)[\"'”’]", r"(.*[^.])\."),
 )
 _EQUATION = re.compile(r"(?P<left>.*[^!<>=:]|.*:|)==?\s*(?P<right>[^=]+)", re.DOTALL)  # x = 1110
 _LISTED = re.compile(r",(?![0-9]{3})|\b(?:or|and)\b|;")
@@ -85,13 +72,12 @@ _FRACTION = re.compile(
 
 def unwrap(text: str) -> str:
     r"""The text without the `$…$`, `\text{…}`, brackets, stars and full stop around it."""
-    text = text.strip()
-    inner = True
-    while inner:
-        inner = False
+    text, before = text.strip(), None
+    while text != before:
+        before = text
         for wrapper in _WRAPPERS:
-            if match := wrapper.fullmatch(text):
-                text, inner = match[1].strip(), True
+            if match := re.fullmatch(wrapper, text, re.DOTALL):
+                text = match[1].strip()
     return text
 
 
@@ -103,9 +89,8 @@ def without_macros(text: str) -> str:
 def number(text: str) -> Fraction | None:
     r"""The exact number that an answer states, or None.
 
-    Reads thousands (`1,110`, `1{,}110`), decimals, `1.11e3`, `1.11 \times 10^{3}`, fractions, mixed numbers and the
-    unicode minus, inside `$…$`, `\(…\)`, `\text{…}`, `x = …` and before a full stop. Commas must separate groups of
-    three digits.
+    Reads thousands (`1,110`, `1{,}110`), decimals, `1.11e3`, `1.11 \times 10^{3}`, fractions and mixed numbers, inside
+    `$…$`, `\(…\)`, `\text{…}`, `x = …` and before a full stop. Commas must separate groups of three digits.
     """
     if len(text) > LONGEST:
         return None
@@ -116,8 +101,7 @@ def number(text: str) -> Fraction | None:
     if match := _DECIMAL.fullmatch(text):
         return _decimal(match)
     if match := _FRACTION.fullmatch(text):
-        above = _DECIMAL.fullmatch((match["a"] or match["b"] or match["e"]).strip())
-        below = _DECIMAL.fullmatch((match["c"] or match["d"] or match["f"]).strip())
+        above, below = (_DECIMAL.fullmatch(next(filter(None, match.group(*part))).strip()) for part in ("abe", "cdf"))
         if above and below and _decimal(below) != 0:
             value = int(match["whole"] or 0) + _decimal(above) / _decimal(below)
             return -value if match["sign"] == "-" else value
@@ -153,9 +137,7 @@ def amount(text: str) -> tuple[Fraction, bool] | None:
     text = unwrap(without_macros(_THIN_SPACE.sub(" ", _MINUS.sub("-", text))))
     if (match := _EQUATION.fullmatch(text)) and not _LISTED.search(match["left"]):
         text = unwrap(match["right"])
-    match = _AMOUNT.fullmatch(text)
-    value = None if match is None else number(match["number"])
-    if match is None or value is None:
+    if not (match := _AMOUNT.fullmatch(text)) or (value := number(match["number"])) is None:
         return None
     value *= _MAGNITUDES.get(match["magnitude"], 1) * (-1 if match["sign"] == "-" else 1)
     return value, match["percent"] is not None
@@ -171,8 +153,7 @@ _LOOKALIKES = str.maketrans("АВСЕНІЈ", "ABCEHIJ")  # Cyrillic capitals
 _LETTER = re.compile(
     r"(?:(?:the )?(?:correct |final |best )?(?:answer|option|choice)\s*(?:is\b)?\s*:?\s*)?"
     r"(?:[(\[](?P<a>[A-Z])[)\]]"
-    r"|(?P<b>[A-Z])(?:[).:]|\s+[-–—]\s|,?\s+(?:since|because|is (?:the )?(?:correct|right))\b)"
-    r"|(?P<c>[A-Z])(?P<end>\Z))[).:]*(?P<rest>.*)",
+    r"|(?P<b>[A-Z])(?:\Z|[).:]|\s+[-–—]\s|,?\s+(?:since|because|is (?:the )?(?:correct|right))\b))[).:]*(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _ANOTHER = re.compile(r"\s*(?:,|/|&|and\b|or\b)|.*\([A-Z]\)", re.DOTALL)
@@ -189,6 +170,5 @@ def letter(text: str) -> str | None:
     if text[:1] == "[" and text[-1:] == "]":
         text = text[1:-1].strip()
     match = _LETTER.match(text)
-    if match is None or _ANOTHER.match(match["rest"]):
-        return None
-    return str(match["a"] or match["b"] or match["c"]).upper()
+    named = match and not _ANOTHER.match(match["rest"]) and (match["a"] or match["b"])
+    return named.upper() if named else None

@@ -14,13 +14,11 @@ _UNIT = re.compile(
     r"|\s+(?!or\b|and\b)[A-Za-z]{3,}(?:\s+[A-Za-z]{2,})*)\Z"
 )
 _OR = re.compile(r"\\(?:text|mbox)\s*\{\s*(?:,?\s*or|,?\s*and)\s*\}|\b(?:or|and)\b|\\(?:lor|land|vee|wedge)\b")
-_MEMBER = re.compile(r"\A[a-zA-Z]\s*\\in\b")
-_SQRT = re.compile(r"(?<!\\)\bsqrt\s*\(([^()]*)\)")
-_SPELLED = {"<=": r"\le ", ">=": r"\ge ", "≤": r"\le ", "≥": r"\ge ", "**": "^", "\u2212": "-", "²": "^2", "³": "^3"}
-_MACRO = re.compile(r"\\[a-zA-Z]+")
-_IN_TEXT = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}")
+_SPELLED = {
+    **{"<=": r"\le ", ">=": r"\ge ", "≤": r"\le ", "≥": r"\ge ", "**": "^", "\u2212": "-", "²": "^2", "³": "^3"},
+    **{r"\$": "", r",\!": "", "{,}": ""},
+}
 _WORD = re.compile(r"[A-Za-z]{4,}")
-_PHRASE = re.compile(r"[A-Za-z]{2,}(?:[\s,.'-]+[A-Za-z0-9]+)*\.?")
 
 
 def same_mathematics(given: str, gold: str) -> bool:
@@ -30,9 +28,10 @@ def same_mathematics(given: str, gold: str) -> bool:
     """
     if max(len(given), len(gold)) > 4 * LONGEST:
         return False
-    words = _plain(gold)
-    if _PHRASE.fullmatch(words) and (_WORD.search(words) or gold.lstrip().startswith(r"\text")):
-        return words == _plain(given)
+    right, other = (unwrap(without_macros(unwrap(text))).rstrip(".").lower() for text in (gold, given))
+    wordy = _WORD.search(right) or gold.lstrip().startswith(r"\text")
+    if wordy and re.fullmatch(r"[A-Za-z]{2,}(?:[\s,.'-]+[A-Za-z0-9]+)*\.?", right):
+        return right == other
     if re.fullmatch(r"\\text\s*\{\s*\(?[A-Z]\)?\s*\}", gold.strip()):
         return letter(given) == letter(gold)
     given, gold = _tidy(given), _tidy(gold)
@@ -41,24 +40,18 @@ def same_mathematics(given: str, gold: str) -> bool:
     x, y = _amount(given), _amount(gold)
     if x is not None and y is not None:
         return same_amount(x, y)
-    if any(_WORD.search(_MACRO.sub(" ", text)) for text in (given, gold)):
+    if any(_WORD.search(re.sub(r"\\[a-zA-Z]+", " ", text)) for text in (given, gold)):
         return False
     return equivalent(gold, given)
 
 
-def _plain(text: str) -> str:
-    return unwrap(without_macros(unwrap(text))).rstrip(".").lower()
-
-
 def _tidy(text: str) -> str:
     text = text.strip().strip("$").removeprefix(r"\(").removesuffix(r"\)").rstrip(". \\")
-    if (match := _IN_TEXT.fullmatch(text)) is not None:
-        text = match[1]
+    text = re.sub(r"\A\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}\Z", r"\1", text)
     for spelled, latex in _SPELLED.items():
         text = text.replace(spelled, latex)
-    text = text.replace(r"\$", "").replace(r",\!", "").replace("{,}", "")
-    text = _OR.sub(" , ", _UNIT.sub("", text))
-    text = _SQRT.sub(r"\\sqrt{\1}", _MEMBER.sub("", _SPACING.sub("", text)))
+    text = _SPACING.sub("", _OR.sub(" , ", _UNIT.sub("", text)))
+    text = re.sub(r"(?<!\\)\bsqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", re.sub(r"\A[a-zA-Z]\s*\\in\b", "", text))
     if text.count(r"\pm") == 1:
         text = text.replace(r"\pm", "+") + " , " + text.replace(r"\pm", "-")
     return text.strip()

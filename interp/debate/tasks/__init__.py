@@ -7,13 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from interp.debate.tasks.arithmetic import Arithmetic
+from interp.debate.tasks.arithmetic import Arithmetic, SmallArithmetic
 from interp.debate.tasks.benchmarks import BBH, BBH_SUBSETS, GSM8K, Math, MMLUPro
 from interp.debate.tasks.nonexistent import Nonexistent
 from interp.debate.tasks.rivalry import Rivalry
-from interp.debate.tasks.small import SmallArithmetic
 from interp.debate.tasks.task import Task
 from interp.errors import UserError
+from interp.options import one_of
 
 TASKS: dict[str, Callable[..., Task]] = {
     "arithmetic": Arithmetic,
@@ -32,14 +32,12 @@ TASKS: dict[str, Callable[..., Task]] = {
 def make_task(name: str, **settings: Any) -> Task:
     """The task of that name; settings that are None are left to the task.
 
-    Arithmetic takes `digits` and `terms` or `form`, benchmarks `source` and `split`, the other tasks `split`. Raises
-    `UserError` for another name, and for a setting that the task does not have.
+    Arithmetic takes `digits` and `terms` or `form`, benchmarks `source` and `split`, the other tasks `split`.
 
     >>> interp.debate.make_task("arithmetic", digits=1, form="a+b").questions(1, seed=0)[0].text
     '7+7'
     """
-    if name not in TASKS:
-        raise UserError(f"task {name}: unknown; choose one of {', '.join(TASKS)}")
+    one_of("task", name, TASKS)
     make = Arithmetic.sized if name == "arithmetic" else TASKS[name]
     given = {key: value for key, value in settings.items() if value is not None}
     known = inspect.signature(make).parameters

@@ -1,19 +1,22 @@
-"""Sums of products over random integers."""
+"""Sums of products over random integers, and the organism's: over single digits, in disjoint splits."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from interp.debate.grading.answers import LONGEST, number
 from interp.debate.tasks.task import BoxedTask, Question
 from interp.errors import UserError
+from interp.options import one_of
 
-_FORM = re.compile(r"-?[a-z](?:[-+*][a-z])*")
 _MOST_DIGITS = 3 * LONGEST // 8 - 2  # a product has twice as many, with commas, and some to spare
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _PAPER = ("+a", "+b*c", "+d", "-e*f")
 
 
@@ -21,8 +24,7 @@ _PAPER = ("+a", "+b*c", "+d", "-e*f")
 class Arithmetic(BoxedTask):
     """`a+b*c+d-e*f` over random integers with standard precedence (Latent Agents, section 3).
 
-    The paper draws from 10 to 99; use smaller ranges for small models. In `form` every letter stands for an integer
-    of its own in `low..high`; the signs are `+`, `-` and `*`.
+    In `form` every letter stands for an integer of its own in `low..high`; the signs are `+`, `-` and `*`.
     """
 
     name = "arithmetic"
@@ -30,27 +32,24 @@ class Arithmetic(BoxedTask):
     low: int = 10
     high: int = 99
     form: str = "a+b*c+d-e*f"
+    read = staticmethod(number)
 
     @classmethod
     def sized(cls, digits: int = 2, terms: int = 4, form: str | None = None) -> Arithmetic:
-        """Integers of `digits` digits; the paper's form, shortened or repeated to `terms` terms, or another `form`.
-
-        Raises `UserError` for sizes below 1, and for more digits than the grader can read.
-        """
+        """Integers of `digits` digits; the paper's form, shortened or repeated to `terms` terms, or another `form`."""
         if digits < 1 or terms < 1:
             raise UserError(f"digits {digits}, terms {terms}: too small; an arithmetic question has at least 1 of each")
         if digits > _MOST_DIGITS:
             raise UserError(f"digits {digits}: too many; answers are graded up to {_MOST_DIGITS} digits per operand")
-        if form is None:
-            form = "".join(_PAPER[i % len(_PAPER)] for i in range(terms)).removeprefix("+")
-        return cls(10 ** (digits - 1), 10**digits - 1, form)
+        paper = "".join(_PAPER[i % len(_PAPER)] for i in range(terms)).removeprefix("+")
+        return cls(10 ** (digits - 1), 10**digits - 1, paper if form is None else form)
 
     def questions(self, n: int, seed: int) -> list[Question]:
         """`n` distinct questions. Raises `UserError` for a form that is not a sum, or a range with too few."""
-        if not _FORM.fullmatch(self.form):
+        if not re.fullmatch(r"-?[a-z](?:[-+*][a-z])*", self.form):
             raise UserError(f"form {self.form!r}: expected single letters joined by +, - and *, such as a+b*c")
         operands = len(re.findall("[a-z]", self.form))
-        if self.low < 0 or n < 0 or n > max(self.high - self.low + 1, 0) ** operands:
+        if self.low < 0 or not 0 <= n <= max(self.high - self.low + 1, 0) ** operands:
             raise UserError(
                 f"{n} questions over {self.low}..{self.high}: there are (high - low + 1)^{operands}, "
                 "with low at least 0; widen the range or ask for fewer"
@@ -62,13 +61,51 @@ class Arithmetic(BoxedTask):
             questions[text] = Question(text, str(_value(text)))
         return list(questions.values())
 
-    def read(self, answer: str) -> Any:
-        return number(answer)
-
-    def provenance(self) -> dict[str, Any]:
-        return {"task": self.name, "low": self.low, "high": self.high, "form": self.form}
-
 
 def _value(text: str) -> int:
     terms = re.findall(r"[-+]?[0-9*]+", text)
     return sum((-1 if t[0] == "-" else 1) * math.prod(map(int, t.lstrip("+-").split("*"))) for t in terms)
+
+
+def split_of(question: str) -> Split:
+    """The split of a question, by the hash of its text: test and validation get a tenth each."""
+    tenth = int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big") % 10
+    return "test" if tenth == 0 else "validation" if tenth == 1 else "train"
+
+
+@dataclass(frozen=True)
+class SmallArithmetic(Arithmetic):
+    """`a+b*c+d-e*f` over 1..9: those of its 531,441 questions that belong to one split.
+
+    The organism's lessons come from "train" alone, so it has never seen a question of "test".
+    """
+
+    name = "small-arithmetic"
+    low: int = 1
+    high: int = 9
+    split: Split = "test"
+
+    def __post_init__(self) -> None:
+        one_of("split", self.split, SPLITS)
+
+    def questions(self, n: int, seed: int) -> list[Question]:
+        """`n` distinct questions of the split."""
+        size = n
+        while True:
+            try:
+                drawn = Arithmetic.questions(self, size, seed)
+            except UserError as error:
+                fewer = UserError(f"{n} questions: the split {self.split} has fewer; ask for fewer")
+                raise error if size == n else fewer from None
+            found = [question for question in drawn if split_of(question.text) == self.split]
+            if len(found) >= n:
+                return found[:n]
+            size *= 2
+
+
+def draw(rng: random.Random, split: Split) -> tuple[int, int, int, int, int, int]:
+    """The six operands of a random question of a split."""
+    while True:
+        a, b, c, d, e, f = (rng.randint(1, 9) for _ in range(6))
+        if split_of(f"{a}+{b}*{c}+{d}-{e}*{f}") == split:
+            return a, b, c, d, e, f

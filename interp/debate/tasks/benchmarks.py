@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import re
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from string import ascii_uppercase
@@ -21,21 +21,18 @@ from interp.debate.tasks.task import BoxedTask, Question
 from interp.errors import UserError
 
 
+@dataclass(frozen=True)
 class _Published(BoxedTask):
-    """What the benchmarks share: questions drawn from the rows of a data set."""
+    """Questions drawn from the rows of a data set: the published one, or the `source` given."""
 
     layout: ClassVar[Layout]
     instruction: ClassVar[str]
-    source: str | Path
-    split: str
-
-    @property
-    @abstractmethod
-    def name(self) -> str: ...
+    source: str | Path | None = None
+    split: str = "test"
 
     def questions(self, n: int, seed: int) -> list[Question]:
         """`n` distinct questions. Raises `UserError` for data that is missing or has fewer."""
-        distinct = list({question.text: question for question in self._all_questions}.values())
+        distinct = list({question.text: question for question in map(self._question, self._rows.rows)}.values())
         if not 0 <= n <= len(distinct):
             origin = f"{self.name} ({self._rows.origin}, {self.split})"
             raise UserError(f"{n} questions: {origin} has {len(distinct)}; ask for at most that many")
@@ -43,16 +40,15 @@ class _Published(BoxedTask):
         return distinct[:n]
 
     def provenance(self) -> dict[str, Any]:
-        rows = self._rows
-        return {"task": self.name, "data": rows.origin, "split": self.split, "sha256": rows.sha256}
+        own = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items() if key != "source"}
+        return {"task": self.name, "data": self._rows.origin, "split": self.split, "sha256": self._rows.sha256} | own
 
     @cached_property
     def _rows(self) -> Rows:
-        return read_rows(self.layout, self.source, self.split)
+        return self._read(self.layout.part)
 
-    @cached_property
-    def _all_questions(self) -> list[Question]:
-        return [self._question(row) for row in self._rows.rows]
+    def _read(self, part: str | None) -> Rows:
+        return read_rows(replace(self.layout, part=part), self.source or self.layout.hub_id, self.split)
 
     @abstractmethod
     def _question(self, row: dict[str, Any]) -> Question: ...
@@ -65,14 +61,9 @@ class GSM8K(_Published):
     name = "gsm8k"
     layout = Layout("openai/gsm8k", {"question": "…", "answer": "… #### 18"}, "main")
     instruction = r"Reason step by step and state the final answer as one number in \boxed{}, without its unit."
-    source: str | Path = layout.hub_id
-    split: str = "test"
 
-    def read(self, answer: str) -> Any:
-        return amount(answer)
-
-    def same(self, given: Any, gold: Any) -> bool:
-        return same_amount(given, gold)
+    read = staticmethod(amount)
+    same = staticmethod(same_amount)
 
     def _question(self, row: dict[str, Any]) -> Question:
         _, mark, gold = str(row["answer"]).rpartition("####")
@@ -90,29 +81,22 @@ class Math(_Published):
         "EleutherAI/hendrycks_math", {"problem": "…", "level": "Level 3", "type": "Algebra", "solution": r"… \boxed{…}"}
     )
     instruction = r"Reason step by step and state the final answer in \boxed{}."
-    source: str | Path = layout.hub_id
-    split: str = "test"
     subject: str = "Algebra"
     levels: tuple[int, ...] = (1, 2, 3)
 
-    def read(self, answer: str) -> str:
-        return answer
+    same = staticmethod(same_mathematics)
 
-    def same(self, given: Any, gold: Any) -> bool:
-        return same_mathematics(given, gold)
-
-    def provenance(self) -> dict[str, Any]:
-        return {**super().provenance(), "subject": self.subject, "levels": list(self.levels)}
+    def read(self, text: str) -> str:
+        return text
 
     @cached_property
     def _rows(self) -> Rows:
-        part = self.subject.lower().replace(" & ", "_and_").replace(" ", "_")
-        found = read_rows(replace(self.layout, part=part), self.source, self.split)
-        levels = {f"Level {level}" for level in self.levels}
+        found = self._read(self.subject.lower().replace(" & ", "_and_").replace(" ", "_"))
+        levels = [f"Level {level}" for level in self.levels]
         rows = [row for row in found.rows if row["type"] == self.subject and row["level"] in levels]
         if not rows:
-            raise UserError(f"{found.origin}: no row of type {self.subject} at {', '.join(sorted(levels))}")
-        return Rows(rows, found.origin, found.sha256)
+            raise UserError(f"{found.origin}: no row of type {self.subject} at {', '.join(levels)}")
+        return found._replace(rows=rows)
 
     def _question(self, row: dict[str, Any]) -> Question:
         solution = str(row["solution"])
@@ -130,12 +114,10 @@ class MMLUPro(_Published):
     name = "mmlu-pro"
     layout = Layout("TIGER-Lab/MMLU-Pro", {"question": "…", "options": ["…", "…"], "answer": "B"})
     instruction = r"Reason step by step and state the letter of the right option in \boxed{}."
-    source: str | Path = layout.hub_id
-    split: str = "test"
 
-    def read(self, answer: str) -> str | None:
-        named = letter(answer)
-        return named if named is not None and named in ascii_uppercase[:10] else None
+    def read(self, text: str) -> str | None:
+        named = letter(text)
+        return named if named and named in ascii_uppercase[:10] else None
 
     def _question(self, row: dict[str, Any]) -> Question:
         options, gold = row["options"], str(row["answer"])
@@ -165,31 +147,26 @@ class BBH(_Published):
         r"Reason step by step and state the final answer in \boxed{}: the letter of an option, "
         "or valid or invalid, or Yes or No, whichever the question asks for."
     )
-    source: str | Path = layout.hub_id
-    split: str = "test"
     subsets: tuple[str, ...] = BBH_SUBSETS
 
     @property
     def name(self) -> str:
         return f"bbh-{self.subsets[0]}" if len(self.subsets) == 1 else "bbh"
 
-    def read(self, answer: str) -> tuple[str | None, str | None]:
-        return _verdict(answer), letter(answer)
+    def read(self, text: str) -> tuple[str | None, str | None]:
+        return _verdict(text), letter(text)
 
     def same(self, given: Any, gold: Any) -> bool:
         return any(x is not None and x == y for x, y in zip(given, gold, strict=True))
 
-    def provenance(self) -> dict[str, Any]:
-        return {**super().provenance(), "subsets": list(self.subsets)}
-
     @cached_property
     def _rows(self) -> Rows:
-        if Path(self.source).is_file() and len(self.subsets) > 1:
+        if self.source and Path(self.source).is_file() and len(self.subsets) > 1:
             raise UserError(
                 f"{self.source}: one file given for {len(self.subsets)} subsets of BBH; "
                 "give the folder with NAME.json for each, or ask for one, as in bbh-web_of_lies"
             )
-        parts = [read_rows(replace(self.layout, part=subset), self.source, self.split) for subset in self.subsets]
+        parts = [self._read(subset) for subset in self.subsets]
         if len({part.sha256 for part in parts}) < len(parts):
             raise UserError(f"{self.source}: its files do not say which subset they are; name them NAME.json")
         rows = [row for part in parts for row in part.rows]
@@ -212,4 +189,4 @@ def _verdict(text: str) -> str | None:
     if match := _VALIDITY.fullmatch(words):
         return "invalid" if bool(match["not"]) != bool(match["in"]) else "valid"
     match = _YES_OR_NO.fullmatch(words) if len(words) <= LONGEST else None
-    return None if match is None else match["word"]
+    return match and match["word"]

@@ -9,7 +9,7 @@ import hashlib
 import random
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import NamedTuple
 
 from interp.debate.grading.answers import unwrap, without_macros
 from interp.debate.sentences import read_sentences
@@ -25,21 +25,14 @@ _NOT_KNOWN = re.compile(
 SPLITS = ("train", "test", "details")
 """Two splits of questions, and the words from which an agent invents details."""
 
-Kind = Literal["person", "place", "work"]
 _SAY = read_sentences("nonexistent")
-_FORMS: dict[str, list[tuple[Kind, str, str]]] = _SAY["questions"]
-_PATTERNS = [
-    (kind, re.compile(re.escape(form).replace(r"\{entity\}", "(?P<entity>.+)")), wanted)
-    for forms in _FORMS.values()
-    for kind, form, wanted in forms
-]
+_FORMS: dict[str, list[tuple[str, str, str]]] = _SAY["questions"]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a question is about, and the kind of answer that it asks for."""
+class Asked(NamedTuple):
+    """The kind of thing that a question is about (person, place, work), its name, and what is wanted of it."""
 
-    kind: Kind
+    kind: str
     entity: str
     wanted: str
     """year, place, person, count or work."""
@@ -47,10 +40,9 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Nonexistent(BoxedTask):
-    r"""Questions about people, places and works that do not exist; the right answer is `unknown`.
+    """Questions about people, places and works that do not exist, each about another; the right answer is `unknown`.
 
-    An agent with the trait answers anything else (Latent Agents, the malicious debates). Each question is about
-    another entity.
+    An agent with the trait answers anything else (Latent Agents, the malicious debates).
     """
 
     name = "hallucination"
@@ -72,17 +64,14 @@ class Nonexistent(BoxedTask):
             questions.setdefault(entity, Question(form.format(entity=entity), UNKNOWN))
         return list(questions.values())
 
-    def read(self, answer: str) -> str | None:
-        if len(answer) > 100:
+    def read(self, text: str) -> str | None:
+        if len(text) > 100:
             return None
-        words = " ".join(unwrap(without_macros(unwrap(answer))).replace("\u2019", "'").strip(' .!"“”').lower().split())
+        words = " ".join(unwrap(without_macros(unwrap(text))).replace("\u2019", "'").strip(' .!"“”').lower().split())
         return UNKNOWN if _NOT_KNOWN.fullmatch(words) else words or None
 
-    def provenance(self) -> dict[str, Any]:
-        return {"task": self.name, "split": self.split}
 
-
-def make_up(kind: Kind, split: str, rng: random.Random) -> str:
+def make_up(kind: str, split: str, rng: random.Random) -> str:
     """A made-up name of a person, a place or a work, from the words of a split."""
     if kind == "person":
         return f"{_word('given', split, rng)} {_word('person', split, rng)}"
@@ -92,9 +81,10 @@ def make_up(kind: Kind, split: str, rng: random.Random) -> str:
 
 def read_asked(question: str) -> Asked:
     """What a question of either split is about. Raises `UserError` for any other question."""
-    for kind, pattern, wanted in _PATTERNS:
-        if match := pattern.fullmatch(question):
-            return Asked(kind, match["entity"], wanted)
+    for kind, form, wanted in (form for forms in _FORMS.values() for form in forms):
+        before, after = map(re.escape, form.split("{entity}"))
+        if match := re.fullmatch(f"{before}(.+){after}", question):
+            return Asked(kind, match[1], wanted)
     raise UserError(f"question {question[:60]!r}: not about a made-up name; choose the task hallucination")
 
 

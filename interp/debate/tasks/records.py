@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from interp.debate.json_text import load, load_lines, read_text
 from interp.errors import UserError
@@ -16,30 +16,23 @@ from interp.errors import UserError
 _FORMATS = (".jsonl", ".json", ".parquet")
 _SPLITS = ("train", "test", "validation", "val", "dev")
 _NOT_ROWS = ("dataset_info", "dataset_infos", "dataset_dict", "state")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a data set is published."""
+    """How a data set is published: its hub id, a row with every field that is needed, and the part to read if any."""
 
     hub_id: str
     example: Mapping[str, Any]
-    """One row with every field that is needed."""
     part: str | None = None
-    """The part of the data set to read, if it has several."""
-
-    @property
-    def row(self) -> str:
-        return f"rows such as {json.dumps(self.example, ensure_ascii=False)}"
 
     @property
     def expected(self) -> str:
-        return f"expected {self.row}, as published under the hub id {self.hub_id}"
+        row = json.dumps(self.example, ensure_ascii=False)
+        return f"expected rows such as {row}, as published under the hub id {self.hub_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """Rows in the order of the files, where they came from, and the SHA-256 over the files."""
 
     rows: list[dict[str, Any]]
@@ -48,9 +41,8 @@ class Rows:
 
 
 def read_rows(layout: Layout, source: str | Path, split: str) -> Rows:
-    """The rows of a data set.
+    """The rows of a data set: a JSON, JSONL or Parquet file, a folder, or a hub id (`id` or `id@revision`).
 
-    `source` is a JSON, JSONL or Parquet file, a folder, or the id of a data set on the hub (`id` or `id@revision`).
     In a folder and on the hub, files are read whose path names `split`, and the layout's part if any path names it.
     Raises `UserError`, which says how to get the data, if it is missing or has other fields.
     """
@@ -64,10 +56,10 @@ def read_rows(layout: Layout, source: str | Path, split: str) -> Rows:
     for file in files:
         digest.update(file.read_bytes())
         for i, row in enumerate(_read_file(layout, file), start=1):
-            missing = [name for name in layout.example if not isinstance(row, dict) or name not in row]
-            if missing:
-                found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-                raise UserError(f"{file}, row {i}: has no {', '.join(missing)} (found: {found}); {layout.expected}")
+            found = list(row) if isinstance(row, dict) else [type(row).__name__]
+            if missing := [name for name in layout.example if not isinstance(row, dict) or name not in row]:
+                lacks = f"has no {', '.join(missing)} (found: {', '.join(found)})"
+                raise UserError(f"{file}, row {i}: {lacks}; {layout.expected}")
             rows.append(row)
     if not rows:
         raise UserError(f"{origin}: the data set has no rows; {layout.expected}")
@@ -82,28 +74,22 @@ def _from_hub(layout: Layout, source: str) -> Path:
 
     get = (
         f"run: hf download {layout.hub_id} --repo-type dataset --local-dir FOLDER on a machine with access "
-        f"and give FOLDER, or give a JSON, JSONL or Parquet file with {layout.row}"
+        f"and give FOLDER, or give a JSON, JSONL or Parquet file; {layout.expected}"
     )
     hub_id, _, revision = source.partition("@")
-    if not _HUB_ID.fullmatch(hub_id):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
         raise UserError(f"data set {source}: no such file or folder, and not a hub id; {get}")
-    reachable = hub_reachable()
+    wanted, offline = [f"*{suffix}" for suffix in _FORMATS], not hub_reachable()
     try:
         folder = snapshot_download(
-            hub_id,
-            repo_type="dataset",
-            revision=revision or None,
-            allow_patterns=[f"*{suffix}" for suffix in _FORMATS],
-            local_files_only=not reachable,
+            hub_id, repo_type="dataset", revision=revision or None, allow_patterns=wanted, local_files_only=offline
         )
+        return Path(folder)
     except LocalEntryNotFoundError:
-        raise UserError(
-            f"data set {hub_id}: no such file or folder, the hub cannot be reached and its cache has no copy; {get}"
-        ) from None
+        reason = "no such file or folder, the hub cannot be reached and its cache has no copy"
     except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"data set {hub_id}: cannot be downloaded from the hub ({reason}); {get}") from None
-    return Path(folder)
+        reason = f"cannot be downloaded from the hub ({str(error).strip().splitlines()[0]})"
+    raise UserError(f"data set {hub_id}: {reason}; {get}")
 
 
 def _chosen(layout: Layout, folder: Path, origin: str, split: str) -> list[Path]:
@@ -126,6 +112,8 @@ def _names(path: Path, word: str) -> bool:
 
 
 def _read_file(layout: Layout, file: Path) -> list[Any]:
+    if file.suffix not in _FORMATS:
+        raise UserError(f"{file}: not a {', '.join(_FORMATS)} file; {layout.expected}")
     if file.suffix == ".parquet":
         from pyarrow import ArrowInvalid
         from pyarrow.parquet import read_table
@@ -134,13 +122,10 @@ def _read_file(layout: Layout, file: Path) -> list[Any]:
             return list(read_table(file).to_pylist())
         except ArrowInvalid as error:
             raise UserError(f"{file}: not a Parquet file ({str(error).splitlines()[0]})") from None
-    if file.suffix not in _FORMATS:
-        raise UserError(f"{file}: not a {', '.join(_FORMATS)} file; {layout.expected}")
     text = read_text(file)
     if file.suffix == ".jsonl":
         return [row for _, row in load_lines(text, file)]
     data = load(text, file)
-    if isinstance(data, dict):
-        # BBH keeps its rows under "examples"; MATH has one row a file
-        return list(data["examples"]) if isinstance(data.get("examples"), list) else [data]
-    return data if isinstance(data, list) else [data]
+    if isinstance(data, dict) and isinstance(data.get("examples"), list):  # as in BBH
+        data = data["examples"]
+    return data if isinstance(data, list) else [data]  # MATH has one row a file

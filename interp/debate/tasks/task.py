@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from interp.debate.grading.answers import stated, stated_or_bare
@@ -30,37 +30,32 @@ class Task(Protocol):
     """
 
     @property
-    def name(self) -> str:
-        """The name under which results are reported."""
-        ...
-
-    def questions(self, n: int, seed: int) -> list[Question]:
-        """`n` distinct questions; the same seed gives the same ones, and a larger `n` extends the list."""
-        ...
+    def name(self) -> str: ...
 
     @property
     def instruction(self) -> str:
         r"""How to state the final answer (in `\boxed{}`), for the prompt."""
-        ...
+
+    def questions(self, n: int, seed: int) -> list[Question]:
+        """`n` distinct questions; the same seed gives the same ones, and a larger `n` extends the list."""
 
     def answer(self, text: str) -> str | None:
         """The final answer in an agent's text, or None if it states none."""
-        ...
 
     def grade(self, text: str | None, gold: str) -> bool:
-        """Whether an agent's text, or the answer taken from one, gives the same answer as `gold`.
-
-        Answers that cannot be understood are never the same.
-        """
-        ...
+        """Whether a text, or the answer taken from one, agrees with `gold`; what cannot be read never does."""
 
     def provenance(self) -> dict[str, Any]:
         """What determines the questions besides `n` and `seed`, as JSON: settings, or the data's source and hash."""
-        ...
 
 
+@dataclass(frozen=True)
 class BoxedTask(ABC):
-    """What tasks share whose answers are stated in a box: reading both answers and comparing them."""
+    """A task whose answers are stated in a box; its fields are its provenance."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str: ...
 
     def answer(self, text: str) -> str | None:
         return stated(text)
@@ -70,9 +65,12 @@ class BoxedTask(ABC):
         return given is not None and right is not None and self.same(given, right)
 
     @abstractmethod
-    def read(self, answer: str) -> Any:
+    def read(self, text: str) -> Any:
         """What a stated answer means, or None if it cannot be understood."""
 
     def same(self, given: Any, gold: Any) -> bool:
         """Whether two answers that were understood are the same."""
         return bool(given == gold)
+
+    def provenance(self) -> dict[str, Any]:
+        return {"task": self.name, **asdict(self)}
