@@ -65,15 +65,14 @@ def test_full_pass_equals_prefix_pass(architecture: str, kind: str) -> None:
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "mistral"])
 @pytest.mark.parametrize("site", ["resid_post", "attn_out", "mlp_out"])
-def test_batching_and_padding_change_nothing(architecture: str, site: str, debates: list[Transcript]) -> None:
+def test_batching_changes_nothing(architecture: str, site: str, debates: list[Transcript]) -> None:
     model = make_model(architecture)
     corpus = Corpus.build(debates, model.tokenizer)
     options = {"site": site, "positions": ALL_POSITIONS}
     alone = collect(model, corpus, batch_tokens=1, **options)
-    for padding in ("right", "left"):
-        batched = collect(model, corpus, batch_tokens=10_000, padding=padding, **options)
-        assert cosine(alone, batched).min() >= 0.99999
-        np.testing.assert_allclose(alone, batched, atol=2e-4 * np.abs(alone).max())
+    batched = collect(model, corpus, batch_tokens=10_000, **options)  # shorter transcripts are padded
+    assert cosine(alone, batched).min() >= 0.99999
+    np.testing.assert_allclose(alone, batched, atol=2e-4 * np.abs(alone).max())
 
 
 @pytest.mark.parametrize("site", ["resid_post", "attn_out", "mlp_out"])

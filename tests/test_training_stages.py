@@ -17,9 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from interp.debate.embedded import read_embedded
 from interp.debate.tasks import TASKS
 from interp.errors import UserError
-from interp.models.export import export_merged
 from interp.models.lineage import read_lineage
-from interp.models.loading import load_plain
+from interp.models.loading import export_merged, load_plain
 from interp.models.model import load_model
 from interp.storage.journal import read_lines
 from interp.training import grpo, loop, sft

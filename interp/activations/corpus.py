@@ -80,10 +80,8 @@ class Corpus:
     @property
     def digest(self) -> str:
         """SHA-256 over what a model reads and where it is read."""
-        digest = hashlib.sha256(json.dumps(self.ids).encode())
-        for column in self.turns.columns().values():
-            digest.update(column.astype(np.int64).tobytes())
-        return digest.hexdigest()
+        columns = b"".join(column.astype(np.int64).tobytes() for column in self.turns.columns().values())
+        return hashlib.sha256(json.dumps(self.ids).encode() + columns).hexdigest()
 
     @staticmethod
     def build(
@@ -107,9 +105,9 @@ class Corpus:
                 all_ids.append(())
                 continue
             question = questions.setdefault(transcript.question, len(questions))
-            for turn, place in zip(transcript.turns, places, strict=True):
-                rows.append((len(all_ids), question, turn.agent, turn.round, *place))
-                personas.append(transcript.personas[turn.agent - 1] if transcript.personas else "")
+            seats = [(turn.agent, turn.round) for turn in transcript.turns]
+            rows += [(len(all_ids), question, *seat, *place) for seat, place in zip(seats, places, strict=True)]
+            personas += [transcript.personas[agent - 1] if transcript.personas else "" for agent, _ in seats]
             all_ids.append(tuple(ids))
         if not transcripts:
             raise UserError("no transcripts given")

@@ -6,28 +6,26 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from interp.activations.corpus import Corpus, TurnTable
 from interp.errors import UserError
 from interp.models.layers import Site
 from interp.models.model import Model
 
-Ranges = tuple[Int[np.ndarray, " turn"], Int[np.ndarray, " turn"]]
-
-POSITIONS: dict[str, Callable[[TurnTable], Ranges]] = {
+POSITIONS: dict[str, Callable[[TurnTable], tuple[np.ndarray, np.ndarray]]] = {
     "last": lambda turns: (turns.stop - 1, turns.stop),
     "mean": lambda turns: (turns.start, turns.stop),
     "tag": lambda turns: (turns.tag - 1, turns.tag),
 }
-"""Where a turn is read, as a range of tokens to average over: the last token of its text (the paper's choice), all of
-its text, or the last token of its tag, before the agent speaks."""
+"""Where a turn is read, as a range of tokens to average over; the last token of its text is the paper's choice."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,10 @@ def stream(
     positions: Sequence[str] = ("last",),
     batch_tokens: int = 2048,
     done: Collection[int] = (),
-    padding: Literal["right", "left"] = "right",
 ) -> Iterator[Readings]:
-    """Read every turn of the corpus, in batches of transcripts of similar length.
+    """Read every turn of the corpus in one pass per transcript, leaving out those in `done`.
 
-    One pass per transcript, stopped after the deepest chosen layer. `batch_tokens` bounds a batch with its padding
-    (a longer transcript is its own batch); transcripts in `done` are left out.
+    `batch_tokens` bounds a batch with its padding; a longer transcript is its own batch.
 
     >>> corpus = interp.activations.Corpus.build(transcripts[:2], model.tokenizer)
     >>> [readings.values.shape for readings in interp.activations.stream(model, corpus, layers=[1, 2])]
@@ -72,12 +68,11 @@ def stream(
             rows = np.concatenate([np.flatnonzero(corpus.turns.transcript == t) for t in batch])
             # what follows the last turn changes nothing that is read
             ends = [corpus.turns.stop[corpus.turns.transcript == t].max() for t in batch]
-            ids, offsets = _pad([corpus.ids[t][:end] for t, end in zip(batch, ends, strict=True)], padding)
+            ids = [corpus.ids[t][:end] for t, end in zip(batch, ends, strict=True)]
             in_batch = np.array([batch.index(t) for t in corpus.turns.transcript[rows]])
             # an empty turn has no token: read another one, replaced by NaN below
-            spans = [[np.where(empty, stop - 1, start)[rows], stop[rows]] for start, stop in ranges]
-            spans_in_batch = rearrange(np.array(spans), "p two t -> t p two") + offsets[in_batch][:, None, None]
-            read = _forward(model, names, ids, padding, offsets, in_batch, spans_in_batch)
+            spans = np.array([[np.where(empty, stop - 1, start)[rows], stop[rows]] for start, stop in ranges])
+            read = _forward(model, names, ids, in_batch, rearrange(spans, "p two t -> t p two"))
             read[np.ix_(empty[rows], [position != "tag" for position in positions])] = np.nan
             yield Readings(rows, read, tuple(batch))
 
@@ -91,16 +86,6 @@ def _batches(corpus: Corpus, batch_tokens: int, done: Collection[int]) -> Iterat
         left = left[n:]
 
 
-def _pad(sequences: Sequence[Sequence[int]], padding: str) -> tuple[Int[np.ndarray, "b s"], Int[np.ndarray, " b"]]:
-    """A rectangle of ids, and where each sequence starts in it."""
-    length = max(map(len, sequences))
-    ids = np.zeros((len(sequences), length), dtype=np.int64)
-    offsets = np.array([length - len(s) if padding == "left" else 0 for s in sequences])
-    for row, offset, sequence in zip(ids, offsets, sequences, strict=True):
-        row[offset : offset + len(sequence)] = sequence
-    return ids, offsets
-
-
 def read_last(
     model: Model, prompts: Sequence[Sequence[int]], *, layers: Sequence[int], site: Site, batch_size: int
 ) -> Float[np.ndarray, "prompt layer d_model"]:
@@ -110,9 +95,8 @@ def read_last(
     with model.only_hooks(names), torch.inference_mode():
         for start in range(0, len(prompts), batch_size):
             batch = prompts[start : start + batch_size]
-            ids, offsets = _pad(batch, "right")
             spans = np.array([[(len(prompt) - 1, len(prompt))] for prompt in batch])
-            read.append(_forward(model, names, ids, "right", offsets, np.arange(len(batch)), spans)[:, 0])
+            read.append(_forward(model, names, batch, np.arange(len(batch)), spans)[:, 0])
     return np.ascontiguousarray(np.concatenate(read))
 
 
@@ -121,20 +105,15 @@ class _DeepestLayerReached(Exception):  # noqa: N818 - a signal, not an error
 
 
 def _forward(
-    model: Model,
-    names: Sequence[str],
-    ids: Int[np.ndarray, "b s"],
-    padding: str,
-    offsets: Int[np.ndarray, " b"],
-    in_batch: Int[np.ndarray, " turn"],
-    spans: Int[np.ndarray, "turn position 2"],
+    model: Model, names: Sequence[str], sequences: Sequence[Sequence[int]], in_batch: np.ndarray, spans: np.ndarray
 ) -> Float[np.ndarray, "turn position layer d_model"]:
-    """One pass over a batch: the mean over every span at every hook point, in float32."""
-    to_device = partial(torch.as_tensor, device=model.device)
+    """One pass over a batch: the mean over every span [turn, position, 2] at every hook point, in float32."""
+    # padded on the right: no token attends to later ones
+    ids = pad_sequence([torch.tensor(ids, device=model.device) for ids in sequences], batch_first=True)
     # spans in the batch as one row of tokens
     flat = rearrange(spans + (in_batch * ids.shape[1])[:, None, None], "t p two -> (t p) two")
-    at = to_device(np.concatenate([np.arange(*span) for span in flat]))
-    lengths = to_device(flat[:, 1] - flat[:, 0])
+    at = torch.tensor(np.concatenate([np.arange(*span) for span in flat]), device=model.device)
+    lengths = torch.tensor(flat[:, 1] - flat[:, 0], device=model.device)
     averaged = bool((lengths > 1).any())
     # One buffer, allocated before the pass: small pieces among large short-lived ones would fragment memory.
     read = torch.empty(len(names), len(lengths), model.d_model, device=model.device)
@@ -150,12 +129,8 @@ def _forward(
         if len(reached) == len(names):
             raise _DeepestLayerReached
 
-    arguments: dict[str, Any] = {"input_ids": to_device(ids), "use_cache": False}
-    if padding == "left":  # right padding needs neither: no token attends to later ones
-        position = to_device(np.arange(ids.shape[1])[None] - offsets[:, None])
-        arguments |= {"attention_mask": (position >= 0).long(), "position_ids": position.clamp(min=0)}
     hooks = [(name, partial(keep, i=i)) for i, name in enumerate(names)]
     with model.bridge.hooks(fwd_hooks=hooks), suppress(_DeepestLayerReached):
-        model.hf.base_model(**arguments)
+        model.hf.base_model(input_ids=ids, use_cache=False)
     assert len(reached) == len(names)
     return rearrange(read.cpu().numpy(), "l (t p) d -> t p l d", p=spans.shape[1])

@@ -6,7 +6,6 @@ beside it a note of what is done, from which a killed run resumes.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -31,8 +30,6 @@ from interp.storage.provenance import package_versions
 
 @dataclass(frozen=True)
 class _Header:
-    """What a store says about itself."""
-
     format: Literal["interp.activations/1"]
     layers: tuple[int, ...]
     positions: tuple[str, ...]
@@ -41,14 +38,6 @@ class _Header:
     personas: tuple[str, ...]
     provenance: dict[str, Any]
     fingerprint: str
-
-
-@dataclass(frozen=True)
-class _Note:
-    """How far an unfinished store has come."""
-
-    fingerprint: str
-    done: set[int]
 
 
 class ActivationStore:
@@ -100,8 +89,7 @@ class StoreWriter:
         provenance: Mapping[str, Any],
     ) -> None:
         """Start a store, or resume one; raises `UserError` on a full disk, and where `path` holds anything else."""
-        self.path = Path(path)
-        self._part, self._note = _unfinished(self.path)
+        self.path, self._part, self._note = _files(path)
         self._transcripts = set(corpus.usable)
         facts: dict[str, Any] = {
             "format": "interp.activations/1",
@@ -125,22 +113,19 @@ class StoreWriter:
             held, self.done = ActivationStore(self.path).fingerprint, set(self._transcripts)
         elif self._note.exists() and self._part.exists():
             try:
-                note = read_json(self._note, _Note)
-            except ValueError:
+                note = read_json(self._note, dict)
+                held, self.done = note["fingerprint"], set(note["done"])
+            except (ValueError, KeyError, TypeError):
                 raise UserError(f"{self._note}: damaged; start over with --restart") from None
-            held, self.done = note.fingerprint, note.done
         else:
             held = self._fingerprint
             self._start(header, size, corpus)
         if held != self._fingerprint:
-            raise UserError(
-                f"{self.path.parent}: holds activations of another model, other transcripts or other settings; "
-                "replace them with --restart, or give another --out"
-            )
+            holds = "holds activations of another model, other transcripts or other settings"
+            raise UserError(f"{self.path.parent}: {holds}; replace them with --restart, or give another --out")
 
     @property
     def missing(self) -> int:
-        """How many transcripts are still to be read."""
         return len(self._transcripts - self.done)
 
     def append(self, readings: Readings) -> None:
@@ -157,7 +142,6 @@ class StoreWriter:
         self._write_note()
 
     def finish(self) -> ActivationStore:
-        """Give the whole store its name and open it."""
         if self.missing:
             raise ValueError(f"{self.missing} transcripts are not read yet")
         if not self.path.exists():
@@ -178,9 +162,8 @@ class StoreWriter:
         except OSError as error:
             with suppress(OSError):
                 self._part.unlink()
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            advice = f"{'make room, choose fewer layers or' if full else 'choose'} another --out"
             what = f"{(len(header) + size) / 1e6:,.1f} MB of activations ({error.strerror})"
+            advice = "make room, choose fewer layers, or give another --out"
             raise UserError(f"{self.path}: cannot lay out {what}; {advice}") from error
         self._write_note()
 
@@ -190,13 +173,13 @@ class StoreWriter:
 
 def discard(path: str | Path) -> None:
     """Remove a store, complete or not."""
-    for part in (Path(path), *_unfinished(Path(path))):
-        part.unlink(missing_ok=True)
+    for file in _files(path):
+        file.unlink(missing_ok=True)
 
 
-def _unfinished(path: Path) -> tuple[Path, Path]:
-    """The data and the note of an unfinished store."""
-    return path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
+def _files(path: str | Path) -> tuple[Path, Path, Path]:
+    """The complete store, and the data and the note of an unfinished one."""
+    return Path(path), Path(f"{path}.part"), Path(f"{path}.part.json")
 
 
 def _layout(shapes: Mapping[str, tuple[str, list[int]]], facts: Mapping[str, Any]) -> tuple[bytes, dict[str, int], int]:

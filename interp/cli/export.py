@@ -44,7 +44,7 @@ def export_model(
 
     Example: `interp export-model out/smollm2/seed-0/imad --out merged`
     """
-    from interp.models.export import export_merged
+    from interp.models.loading import export_merged
 
     quiet_libraries()
     export_merged(checkpoint, out, dtype)

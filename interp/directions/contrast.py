@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Self, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -52,15 +52,14 @@ class Contrast:
             groups.setdefault(key, {label: [] for label in labels})[names[row]].append(row)
         used: list[list[int]] = []
         skipped: list[Skip] = []
+
+        def fault(rows: Sequence[int]) -> str:
+            if len(rows) != 1:
+                return f"speaks {len(rows)} times" if rows else "is missing"
+            return "says nothing" if text_needed and turns.start[rows[0]] == turns.stop[rows[0]] else ""
+
         for (transcript, round_), by_label in sorted(groups.items()):
-            reasons = []
-            for label, rows in by_label.items():
-                if not rows:
-                    reasons.append(f"{label} is missing")
-                elif len(rows) > 1:
-                    reasons.append(f"{label} speaks {len(rows)} times")
-                elif text_needed and turns.start[rows[0]] == turns.stop[rows[0]]:
-                    reasons.append(f"{label} says nothing")
+            reasons = [f"{label} {why}" for label, rows in by_label.items() if (why := fault(rows))]
             members = [row for rows in by_label.values() for row in rows]
             if reasons:
                 question = questions[turns.question[members[0]]]
@@ -69,8 +68,8 @@ class Contrast:
                 used.append(members)
         if not used:
             first = f"the first (transcript {skipped[0].transcript}, round {skipped[0].round})"
-            fault = f"all {len(skipped)} were skipped, {first} because {skipped[0].reason}"
-            raise UserError(f"no group with all of {', '.join(labels)}: {fault}")
+            skips = f"all {len(skipped)} were skipped, {first} because {skipped[0].reason}"
+            raise UserError(f"no group with all of {', '.join(labels)}: {skips}")
         table = np.array(used)
         return Contrast(labels, table, turns.question[table[:, 0]], turns.round[table[:, 0]], tuple(skipped))
 
@@ -96,12 +95,9 @@ class MeanDifference:
     def __init__(self, contrast: Contrast) -> None:
         self.contrast = contrast
         self.n_groups_ = 0
-        self._sum: np.ndarray | float = 0.0
-        self._norm_sum: np.ndarray | float = 0.0
+        self._sum = self._norm_sum = np.float64(0)
 
-    def partial_fit(
-        self, rows: Int[np.ndarray, " turn"], values: Float[np.ndarray, "turn layer d_model"]
-    ) -> MeanDifference:
+    def partial_fit(self, rows: Int[np.ndarray, " turn"], values: Float[np.ndarray, "turn layer d_model"]) -> Self:
         """Add the turns in `rows` (of the turn table), in any order; raises `ValueError` where a group is split."""
         inside = np.isin(self.contrast.rows, rows)
         if (inside.any(axis=1) != inside.all(axis=1)).any():
@@ -115,7 +111,7 @@ class MeanDifference:
             self.n_groups_ += len(groups)
         return self
 
-    def fit(self, stream: Iterable[Readings], position: int = 0) -> MeanDifference:
+    def fit(self, stream: Iterable[Readings], position: int = 0) -> Self:
         """Consume a whole stream, at one index of its position axis."""
         for readings in stream:
             self.partial_fit(readings.rows, readings.values[:, position])

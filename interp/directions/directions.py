@@ -93,10 +93,8 @@ class Directions:
     Index by label (an agent also by its seat), layer (negative ones count from the last held) and one of `rounds`
     (default "all"); a label alone gives all its layers.
 
-    >>> found["agent 1", -1].layer
-    3
-    >>> [direction.layer for direction in found[2]]
-    [0, 1, 2, 3]
+    >>> found["agent 1", -1].layer, [direction.layer for direction in found[2]]
+    (3, [0, 1, 2, 3])
     """
 
     labels: tuple[str, ...]
@@ -120,9 +118,9 @@ class Directions:
         label, round_ = label_of_agent(str(label)), str(rest[0]) if rest else "all"
         held: Sequence[int] = self.layers if layer >= 0 else range(-len(self.layers), 0)
         known = {"label": (label, self.labels), "round": (round_, self.rounds), "layer": (layer, held)}
-        for what, (given, all_of_them) in known.items():
-            if given not in all_of_them:
-                raise UserError(f"{what} {given}: not among these directions; choose one of {_listed(all_of_them)}")
+        for what, (given, choice) in known.items():
+            if given not in choice:
+                raise UserError(f"{what} {given}: not among these directions; choose one of {_listed(choice)}")
         place = held.index(layer)
         vector = self.vectors[self.rounds.index(round_), self.labels.index(label), place]
         layer = self.layers[place]
@@ -148,12 +146,10 @@ class Directions:
 
     @property
     def norms(self) -> Float[np.ndarray, "round label layer"]:
-        """Lengths of the raw mean differences."""
         return np.linalg.norm(self.vectors, axis=-1)
 
     @property
     def units(self) -> Float[np.ndarray, "round label layer d_model"]:
-        """Vectors of length 1."""
         return self.vectors / self.norms[..., None]
 
     def cosines(self, round: str = "all") -> Float[np.ndarray, "layer label label"]:
@@ -203,8 +199,6 @@ class Directions:
 
 @dataclass(frozen=True)
 class _Header:
-    """The header of a file of directions."""
-
     labels: tuple[str, ...]
     layers: tuple[int, ...]
     rounds: tuple[str, ...]
@@ -244,8 +238,6 @@ def require_made_on(directions: Directions, model: Model | LazyModel, path: str 
     theirs, ours = ([a["hash"] for a in facts.get("adapters", [])] for facts in (made, model.provenance))
     same_weights = (made.get("hash") or made.get("name")) == (model.provenance["hash"] or model.name)
     if not same_weights or theirs != ours:
-        raise UserError(
-            f"{path}: extracted from {made.get('name', 'an unnamed model')} with other "
-            f"{'adapters' if same_weights else 'weights'} than {model.name} has; extract directions from this model, "
-            "or allow others with --other-model"
-        )
+        other = f"{made.get('name', 'an unnamed model')} with other {'adapters' if same_weights else 'weights'}"
+        advice = "extract directions from this model, or allow others with --other-model"
+        raise UserError(f"{path}: extracted from {other} than {model.name} has; {advice}")

@@ -36,19 +36,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence for one layer's directions, each with a 95 % interval, or 95 % range over the draws of a control."""
+    """The evidence for one layer's directions, and the same with labels shuffled within each question."""
 
     reliability: Estimate
     """Cosine of the directions of two halves of the questions; the interval is a jackknife over folds."""
     reliability_shuffled: Estimate
-    """With labels shuffled within each question, alike in all its rounds."""
     separation: Estimate
     """Probability that the label's own turn lies further along its direction than another's in its group."""
     separation_shuffled: Estimate
     separation_random: Estimate
     """Along random directions, each signed to agree with the training questions' mean difference."""
     wins: Float[np.ndarray, "group label"]
-    """The share of the group's other turns below the label's own; their mean is the separation."""
+    """The share of the group's other turns below the label's own."""
     merit: Float[np.ndarray, " fold"]
     """Mean separation on the other folds, by directions fitted without this one: for choosing a layer."""
     projections: Float[np.ndarray, "group label direction"]
@@ -79,7 +78,6 @@ class Design:
         return Design(index, fold, np.concatenate([identity, shuffled]), sampled, seed)
 
     def select(self, groups: Bool[np.ndarray, " group"]) -> Design:
-        """The same draws for some of the groups."""
         owner, weights = self.owner[:, groups], self.question_weights[:, groups]
         return Design(self.question[groups], self.fold[groups], owner, weights, self.seed)
 
@@ -87,12 +85,8 @@ class Design:
 def evaluate(difference: Differences, design: Design) -> Evidence:
     """Evaluate the mean over groups of `difference` at one layer; every estimate is NaN with a single question."""
     n_groups, n_labels, d_model = difference.shape
-    n_draws = len(design.owner)
-    folds = np.unique(design.fold)
-    flat = rearrange(difference, "g a d -> (g a) d")
-    rng = np.random.default_rng(design.seed)
-    random = rng.standard_normal((N_CONTROLS, d_model)).astype(np.float32)
-
+    n_draws, folds = len(design.owner), np.unique(design.fold)
+    random = np.random.default_rng(design.seed).standard_normal((N_CONTROLS, d_model)).astype(np.float32)
     # Sums over each fold of the differences that a draw gives to each label.
     fold_sums = np.zeros((len(folds), n_draws, n_labels, d_model))
     for i, fold in enumerate(folds):
@@ -103,9 +97,8 @@ def evaluate(difference: Differences, design: Design) -> Evidence:
         of_fold = rearrange(difference[groups], "g a d -> (g a) d")
         fold_sums[i] = rearrange(rearrange(given, "k a g b -> (k a) (g b)") @ of_fold, "(k a) d -> k a d", k=n_draws)
     held_out = fold_sums.sum(axis=0, keepdims=True) - fold_sums  # what each fold is scored with
-
     scores = np.empty((n_groups, n_labels, n_draws + N_CONTROLS, n_labels), dtype=np.float32)
-    on_random = rearrange(flat @ random.T, "(g b) k -> g b k", b=n_labels)
+    on_random = rearrange(rearrange(difference, "g b d -> (g b) d") @ random.T, "(g b) k -> g b k", b=n_labels)
     for i, fold in enumerate(folds):
         groups = design.fold == fold
         unit = held_out[i] / np.maximum(np.linalg.norm(held_out[i], axis=-1, keepdims=True), 1e-30)
@@ -113,30 +106,21 @@ def evaluate(difference: Differences, design: Design) -> Evidence:
         along = difference[groups] @ rearrange(unit.astype(np.float32), "k a d -> d (k a)")
         scores[groups, :, :n_draws] = rearrange(along, "g b (k a) -> g b k a", k=n_draws)
         scores[groups, :, n_draws:] = on_random[groups][..., None] * turned
-
     own = np.concatenate([design.owner, np.broadcast_to(design.owner[:1], (N_CONTROLS, n_groups, n_labels))])
     wins = _wins(scores, own)
     if len(folds) < 2:
         wins = np.full_like(wins, np.nan)
     auc = wins.mean(axis=1)
     shuffled = np.stack([_split_half(fold_sums[:, k]) for k in range(1, n_draws)])
-    return Evidence(
-        reliability=_jackknife(fold_sums[:, 0]),
-        reliability_shuffled=_over_draws(shuffled),
-        separation=_separation(wins[0], design),
-        separation_shuffled=_over_draws(auc[1:n_draws]),
-        separation_random=_over_draws(auc[n_draws:]),
-        wins=wins[0],
-        merit=_merit(difference, fold_sums[:, 0], design, folds),
-        projections=scores[:, :, 0] * np.float32((n_labels - 1) / n_labels),
-    )
+    reliability = _jackknife(fold_sums[:, 0]), _over_draws(shuffled)
+    separation = _separation(wins[0], design), _over_draws(auc[1:n_draws]), _over_draws(auc[n_draws:])
+    merit = _merit(difference, fold_sums[:, 0], design, folds)
+    projections = scores[:, :, 0] * np.float32((n_labels - 1) / n_labels)
+    return Evidence(*reliability, *separation, wins[0], merit, projections)
 
 
 def chosen_layer(evidence: Sequence[Evidence], design: Design) -> tuple[Estimate, list[int]]:
-    """Separation at a layer chosen, for each fold, on the other folds, and the layers chosen (as indices).
-
-    NaN and no layer with fewer than three folds.
-    """
+    """Separation at a layer chosen, for each fold, on the others, and the layers (indices); NaN below three folds."""
     merit = np.stack([e.merit for e in evidence])
     if not np.isfinite(merit).all():
         return _separation(np.full_like(evidence[0].wins, np.nan), design), []

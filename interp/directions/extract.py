@@ -14,12 +14,12 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float, Int
 
-from interp.activations.corpus import Corpus, Skip
+from interp.activations.corpus import Corpus
 from interp.activations.store import ActivationStore, discard, read_activations
 from interp.debate.transcript import Transcript, fingerprint
 from interp.directions.contrast import Contrast, differences
 from interp.directions.directions import Directions, question_hash
-from interp.directions.evidence import Design, Evidence, chosen_layer, evaluate
+from interp.directions.evidence import Design, Estimate, Evidence, chosen_layer, evaluate
 from interp.directions.settings import ExtractionSettings
 from interp.errors import Progress, UserError
 from interp.models.model import Model
@@ -27,19 +27,14 @@ from interp.storage.files import write_json
 from interp.storage.provenance import differing
 
 DIRECTIONS_FILE = "directions.safetensors"
-_HARMLESS = ("batch_tokens", "skip_long", "keep_activations")
-"""Settings that change nothing in the directions."""
+_HARMLESS = ("batch_tokens", "skip_long", "keep_activations")  # they change nothing in the directions
 
 
 @dataclass(frozen=True)
 class Projections:
-    """Every turn used, along the first two labels' directions at each layer, in units of the activations.
-
-    A turn is projected onto unit directions fitted without its question, and centred within its question and round.
-    """
+    """Every turn used, centred within its group, along two labels' unit directions fitted without its question."""
 
     axes: tuple[str, str]
-    """The two labels."""
     layers: Sequence[int]
     x: Float[np.ndarray, "layer turn"]
     y: Float[np.ndarray, "layer turn"]
@@ -51,7 +46,7 @@ class Projections:
 
 @dataclass(frozen=True)
 class Extraction:
-    """Directions, and the held-out projections that their report draws."""
+    """Directions, and the projections that their report draws."""
 
     directions: Directions
     projections: Projections
@@ -97,19 +92,11 @@ def extract_directions(
         contrast = Contrast.build(corpus.turns, corpus.questions, settings.by, text_needed=settings.position != "tag")
         activations = folder / "activations.safetensors"
         keep = settings.keep_activations or (activations.exists() and not restart)
-        store = read_activations(
-            model,
-            corpus,
-            activations,
-            layers=settings.layers,
-            site=settings.site,
-            positions=(settings.position,),
-            batch_tokens=settings.batch_tokens,
-            restart=restart,
-            data=data,
-            progress=progress,
-        )
-        found = measure(store, contrast, settings, skipped=corpus.skipped, progress=progress)
+        reading: dict[str, Any] = {name: getattr(settings, name) for name in ("layers", "site", "batch_tokens")}
+        reading |= {"positions": (settings.position,), "data": data, "restart": restart, "progress": progress}
+        store = read_activations(model, corpus, activations, **reading)
+        contrast = replace(contrast, skipped=(*corpus.skipped, *contrast.skipped))
+        found = measure(store, contrast, settings, progress=progress)
         if out:
             found.directions.save(folder / DIRECTIONS_FILE)
             write_json(folder / "directions.json", found.directions.facts)
@@ -119,34 +106,26 @@ def extract_directions(
 
 
 def measure(
-    store: ActivationStore,
-    contrast: Contrast,
-    settings: ExtractionSettings,
-    *,
-    skipped: Sequence[Skip] = (),
-    progress: Progress = lambda *_: None,
+    store: ActivationStore, contrast: Contrast, settings: ExtractionSettings, *, progress: Progress = lambda *_: None
 ) -> Extraction:
     """Directions and their evidence from stored activations, with one layer in memory at a time."""
     design = Design.draw(contrast.question, len(contrast.labels), settings.seed)
     rounds = {"all": np.full(len(contrast.rows), True)}
     if settings.by_round:
         rounds |= {str(r): contrast.round == r for r in np.unique(contrast.round)}
-    vectors: list[list[np.ndarray]] = []
-    norms: list[float] = []
+    vectors, norms = [], []
     evidence: dict[str, list[Evidence]] = {name: [] for name in rounds}
     for i, layer in enumerate(store.layers):
         values = store[layer, settings.position][contrast.rows]
         norms.append(float(np.linalg.norm(values, axis=-1).mean()))
         difference = differences(values)
-        vectors.append([])
+        vectors.append([difference[groups].mean(axis=0, dtype=np.float64) for groups in rounds.values()])
         for name, groups in rounds.items():
-            vectors[-1].append(difference[groups].mean(axis=0, dtype=np.float64))
             evidence[name].append(evaluate(difference[groups], design.select(groups)))
         progress("measuring directions", i + 1, len(store.layers))
-
-    every = np.asarray(vectors, dtype=np.float32).transpose(1, 2, 0, 3)
+    by_round = np.asarray(vectors, dtype=np.float32).transpose(1, 2, 0, 3)
     norm = np.asarray(norms, dtype=np.float32)
-    directions = Directions(contrast.labels, store.layers, every, norm, store.hook_point, {}, tuple(rounds))
+    directions = Directions(contrast.labels, store.layers, by_round, norm, store.hook_point, {}, tuple(rounds))
     summary: dict[str, Any] = {}
     for name, groups in rounds.items():
         separation, chosen = chosen_layer(evidence[name], design.select(groups))
@@ -154,10 +133,10 @@ def measure(
             "groups": int(groups.sum()),
             "questions": len(np.unique(contrast.question[groups])),
             **_curves(evidence[name]),
-            "chosen_layer": {part: _plain(value) for part, value in vars(separation).items()}
-            | {"layers": [store.layers[i] for i in chosen]},
+            "chosen_layer": {part: _plain(value) for part, value in vars(separation).items()},
             "cosine": _plain(directions.cosines(name)),
         }
+        summary[name]["chosen_layer"]["layers"] = [store.layers[i] for i in chosen]
     # by mean separation over the labels, ties by mean reliability
     scores = [(round(float(e.separation.mean.mean()), 6), float(e.reliability.mean.mean())) for e in evidence["all"]]
     defined = [i for i, score in enumerate(scores) if np.isfinite(score).all()]
@@ -172,7 +151,7 @@ def measure(
         "questions": len(store.questions),
         "question_hashes": [question_hash(question) for question in store.questions],
         "turns": len(store.turns),
-        "skipped": [asdict(skip) for skip in (*skipped, *contrast.skipped)],
+        "skipped": [asdict(skip) for skip in contrast.skipped],
         "norm": _plain(directions.norms[0]),
         "residual_norm": _plain(directions.residual_norm),
         "evidence": summary,
@@ -194,13 +173,11 @@ def measure(
 
 def _curves(evidence: Sequence[Evidence]) -> dict[str, Any]:
     """All estimates as plain lists [label][layer]."""
-    names = ("reliability", "reliability_shuffled", "separation", "separation_shuffled", "separation_random")
+    names = [name for name, value in vars(evidence[0]).items() if isinstance(value, Estimate)]
+    estimates = {name: [vars(getattr(e, name)) for e in evidence] for name in names}
     return {
-        name: {
-            part: _plain(np.stack([getattr(getattr(e, name), part) for e in evidence], axis=1))
-            for part in ("mean", "low", "high")
-        }
-        for name in names
+        name: {part: _plain(np.stack([layer[part] for layer in layers], axis=1)) for part in layers[0]}
+        for name, layers in estimates.items()
     }
 
 

@@ -1,7 +1,7 @@
 """Subspaces of the residual stream: bases, their dimension, and the angles between them.
 
-A factor (agent, persona, round) spans its subspace by the effects of its levels on the mean activation. All factors are
-fitted together by least squares, so that those not fully crossed do not absorb each other's effects.
+A factor (agent, persona, round) spans its subspace by the effects of its levels on the mean activation; all factors are
+fitted together, so that those not fully crossed do not absorb each other's effects.
 """
 
 from __future__ import annotations
@@ -97,12 +97,11 @@ class FactorSubspace:
 def factor_subspace(
     values: Values, factors: Factors, name: str, question: Levels, *, n_shuffles: int = 99, seed: int = 0
 ) -> FactorSubspace:
-    """The subspace of a factor given the others, its dimension chosen by cross-validation over questions.
+    """The subspace of a factor given the others, its dimension k chosen by cross-validation over questions.
 
-    For each fold the effects on the other questions, cut to their first k singular directions, predict the effects on
-    the fold's. The gain of k is one minus squared error over squared length; the smallest k within one standard error
-    (over folds) of the best is chosen. The test is Freedman and Lane's permutation (1983): the residuals after the
-    other factors are shuffled within each question; the statistic is the product of training and held-out effects.
+    The effects on the other questions, cut to their first k singular directions, predict those on a fold's. The gain is
+    one minus squared error over squared length; chosen is the smallest k within one standard error of the best. The
+    test is Freedman and Lane's (1983): residuals after the other factors are shuffled within each question.
     """
     centred = within_question(values, question)
     coded = {n: _within(levels, question) for n, levels in factors.items()}
@@ -118,8 +117,7 @@ def factor_subspace(
     gains = 1 - lost / max(lost[:, 0].mean(), 1e-300)  # with k = 0 all is lost
     mean, error = gains.mean(axis=0), gains.std(axis=0, ddof=1) / N_FOLDS**0.5
     good = mean >= (mean - error)[mean.argmax()]
-    subspace = whole_subspace(values, factors, name, question).first(int(np.flatnonzero(good)[0]))
-
+    subspace = whole_subspace(values, factors, name, question).first(int(good.argmax()))
     rng = np.random.default_rng(seed)
     left = centred
     if len(coded) > 1:
@@ -137,10 +135,9 @@ def whole_subspace(values: Values, factors: Factors, name: str, question: Levels
 
 
 def spread_subspace(values: Values, question: Levels, *, largest: int = 32, seed: int = 0) -> Subspace:
-    """Principal directions of activations (an agent's turns, say), the longest first.
+    """Principal directions of activations, the longest first; as many as held-out questions are likeliest with.
 
-    Their number maximises the likelihood of held-out questions under probabilistic principal component analysis
-    (Tipping and Bishop 1999).
+    The likelihood is that of probabilistic principal component analysis (Tipping and Bishop 1999).
     """
     fold = deal(question, N_FOLDS, seed)
     d_model = values.shape[1]
@@ -184,13 +181,9 @@ def principal_angles(first: Subspace, second: Subspace) -> Float[np.ndarray, " a
 def random_angles(
     first: Subspace, dimension: int, n: int = 200, seed: int = 0, within: Subspace | None = None
 ) -> Float[np.ndarray, "draw angle"]:
-    """The angles between a subspace and random ones of a given dimension, for comparison.
-
-    With `within`, they are drawn along each row of its basis in proportion to its size.
-    """
+    """The angles between a subspace and random ones, drawn along the rows of `within` in proportion to its sizes."""
     rng = np.random.default_rng(seed)
-    d_model = first.basis.shape[1]
-    frame = np.eye(d_model) if within is None else within.basis * within.sizes[:, None]
+    frame = np.eye(first.basis.shape[1]) if within is None else within.basis * within.sizes[:, None]
     drawn = (span(rng.standard_normal((dimension, len(frame))) @ frame) for _ in range(n))
     return np.stack([principal_angles(first, other) for other in drawn])
 
@@ -212,10 +205,9 @@ def compare_subspaces(
     """Angles of two subspaces against chance; `values`, `levels` and `question` belong to the second."""
     centred = within_question(values, question)
     rng = np.random.default_rng(seed)
-    shuffled = []
-    for _ in range(n):
-        wrong = _within(levels[_shuffled_within(question, rng)], question)
-        shuffled.append(principal_angles(first, span(_solve(centred, {"": wrong})[""]).first(second.dimension)))
+    wrong = (_within(levels[_shuffled_within(question, rng)], question) for _ in range(n))
+    others = (span(_solve(centred, {"": coded})[""]).first(second.dimension) for coded in wrong)
+    shuffled = [principal_angles(first, other) for other in others]
     chance = random_angles(first, second.dimension, n, seed, within=span(centred))
     return Angles(tuple(principal_angles(first, second).round(2).tolist()), _range(chance), _range(np.stack(shuffled)))
 
@@ -242,8 +234,8 @@ def _reader(coded: Mapping[str, np.ndarray], name: str) -> Float[np.ndarray, "le
     """The matrix from centred activations to the effects of one factor, all fitted together."""
     design = _design(coded)
     solve = np.linalg.pinv(design.T @ design, hermitian=True) @ design.T
-    start = sum(columns.shape[1] for columns in list(coded.values())[: list(coded).index(name)])
-    own = solve[start : start + coded[name].shape[1]]
+    ends = np.cumsum([columns.shape[1] for columns in coded.values()])[:-1]
+    own = np.split(solve, ends)[list(coded).index(name)]
     return np.concatenate([own, -own.sum(axis=0, keepdims=True)])
 
 

@@ -29,10 +29,9 @@ def prompt_contrast(
     site: Site = "resid_post",
     batch_size: int = 16,
 ) -> Directions:
-    """One direction per layer, labelled with the malicious persona's name (Latent Agents, suppression).
+    """One direction per layer: the mean difference at the last prompt token (Latent Agents, suppression).
 
-    The mean difference of the activations at the last prompt token. Raises `UserError` without questions, for personas
-    with the same prompt, and for a layer the model lacks.
+    Raises `UserError` without questions, and for personas with the same prompt.
 
     >>> from interp.debate.personas import TRAIT_PERSONAS
     >>> evil, guardian = TRAIT_PERSONAS["evil"], TRAIT_PERSONAS["guardian"]
@@ -46,7 +45,7 @@ def prompt_contrast(
     chosen = model.chosen_layers(layers)
     sides = []
     for persona in (malicious, benign):
-        messages = [chat_messages(persona, Request(question, 1)) for question in questions]
+        messages = (chat_messages(persona, Request(question, 1)) for question in questions)
         prompts = [prompt_tokens(model.tokenizer, each) for each in messages]
         sides.append(read_last(model, prompts, layers=chosen, site=site, batch_size=batch_size))
     vectors = (sides[0] - sides[1]).mean(axis=0, dtype=np.float64).astype(np.float32)

@@ -8,7 +8,7 @@ from interp.errors import UserError
 
 Site = Literal["resid_post", "attn_out", "mlp_out"]
 SITES: dict[str, str] = {site: f"blocks.{{layer}}.hook_{site}" for site in get_args(Site)}
-"""TransformerLens's hook points, at which activations are read and directions are added."""
+"""TransformerLens's hook points."""
 
 
 def parse_layers(text: str) -> tuple[int, ...] | None:

@@ -1,7 +1,6 @@
 """Where a training checkpoint came from: its base and its stages in order.
 
-A checkpoint is a folder with `lineage.json` and one folder per stage, which holds a LoRA adapter (or whole weights)
-and, where the stage added tokens, the tokenizer.
+A checkpoint has `lineage.json` and a folder per stage: a LoRA adapter or whole weights, with a tokenizer if it changed.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Stage:
     hash: str
     """SHA-256 over that folder's files."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What made it: settings, hash and size of the data, seed, steps, dtype, versions."""
+    """What made it: settings, data, seed, steps, dtype, versions."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,12 @@ class Lineage:
         for what, expected in (("hash", self.base.hash), ("revision", self.base.revision)):
             found = provenance[what]
             if expected and found and expected != found:
+                differs = f"{what} {found[:12]}, but it was trained on {expected[:12]}"
                 raise UserError(
-                    f"checkpoint {self.folder}: its base {self.base.name} has the {what} {found[:12]}, but it was "
-                    f"trained on {expected[:12]}; restore that base"
+                    f"checkpoint {self.folder}: its base {self.base.name} has the {differs}; restore that base"
                 )
 
     def record(self) -> dict[str, Any]:
-        """The content of `lineage.json`."""
         return {"format": 1, "base": asdict(self.base), "stages": [asdict(stage) for stage in self.stages]}
 
 
@@ -112,8 +110,7 @@ def write_checkpoint(
 ) -> Iterator[Path]:
     """Yield an empty folder for the weights of a new stage; on success the whole checkpoint appears at `folder`.
 
-    `base` names what the first stage was trained on, with the `provenance` of `load_plain`; `before` is the lineage
-    trained on, None for the first stage. Earlier stages are copied. A failure or a kill leaves no checkpoint.
+    `base` and its `provenance` are what the first stage was trained on; `before` is the lineage of a later one's model.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model as load_weights_file
 
 from interp.errors import UserError
-from interp.models.catalog import locate
-from interp.models.fetch import strip_quantization_marks
+from interp.models.catalog import locate, strip_quantization_marks
 from interp.models.lineage import read_lineage
 from interp.storage.hub import hub_reachable
 from interp.storage.provenance import folder_sha256
@@ -52,19 +52,18 @@ def load_plain(
         lineage.check_stages()
         base, revision = lineage.base_name, lineage.base.revision if lineage.base.folder is None else None
     place = _device(device)
-    number = _dtype(dtype, place)
+    if dtype not in ("auto", *DTYPES):
+        raise UserError(f"dtype {dtype}: unknown; choose one of auto, fp32, bf16, fp16")
+    number = DTYPES.get(dtype, torch.float32 if place.type == "cpu" else torch.bfloat16)
     checkpoint = locate(base, revision)
     arguments = checkpoint.hub_arguments
-    what = "its tokenizer"
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **arguments)
-        what = "it"
         arguments |= {"dtype": number, "use_safetensors": None if checkpoint.gguf_file else True}
         hf, loading = AutoModelForCausalLM.from_pretrained(checkpoint.location, output_loading_info=True, **arguments)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"model {base}: {what} cannot be loaded from {checkpoint.location} ({_first_line(error)})"
-        ) from error
+        reason = f"cannot be loaded from {checkpoint.location} ({_first_line(error)})"
+        raise UserError(f"model {base}: {reason}") from error
     if absent := [*loading["missing_keys"], *loading["mismatched_keys"]]:  # transformers would fill in random numbers
         raise UserError(f"model {base}: {checkpoint.location} lacks {len(absent)} weights, such as {absent[0]}")
     if checkpoint.gguf_file:
@@ -90,6 +89,24 @@ def load_plain(
         hf, tokenizer, facts = _apply_adapter(hf, tokenizer, adapter)
         provenance["adapters"].append({"name": adapter} | facts)
     return Plain(hf.to(place), tokenizer, provenance, checkpoint.decided)
+
+
+def export_merged(checkpoint: str, out: Path, dtype: str = "auto") -> None:
+    """Write a checkpoint with all its stages merged into a new folder; raises `UserError` where `out` exists.
+
+    >>> interp.models.export_merged("organism-sft", tmp_path / "merged")
+    >>> interp.load_model(str(tmp_path / "merged")).n_layers
+    4
+    """
+    if out.exists():
+        raise UserError(f"{out}: exists; give a new folder")
+    plain = load_plain(checkpoint, dtype=dtype, device="cpu")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        made = Path(scratch) / out.name
+        plain.hf.save_pretrained(made)
+        plain.tokenizer.save_pretrained(made)
+        made.rename(out)
 
 
 def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dict[str, Any]]:
@@ -154,14 +171,6 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"device {name}: cannot be used here ({_first_line(error)}); try --device cpu") from None
     return device
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    if name not in DTYPES:
-        raise UserError(f"dtype {name}: unknown; choose one of auto, fp32, bf16, fp16")
-    return DTYPES[name]
 
 
 def _first_line(error: BaseException) -> str:

@@ -36,7 +36,6 @@ class Model:
     attention: str = "sdpa"
     """The attention of the plain model, used when no attention hook is live."""
     source: str = "built in memory"
-    """Where the weights were found."""
     steered: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
     """What steers the model now, outermost first; kept by `interp.steering.hooks`."""
     _lean: _Lean | None = field(default=None, init=False, repr=False, compare=False)
@@ -47,7 +46,6 @@ class Model:
 
     @property
     def hf(self) -> Any:
-        """The Hugging Face model that the bridge wraps."""
         return self.bridge.original_model
 
     @property
@@ -60,7 +58,7 @@ class Model:
 
     @property
     def context_length(self) -> int | None:
-        """Most tokens the model can read; None where its configuration sets no limit."""
+        """In tokens; None where the configuration sets no limit."""
         limit = getattr(self.hf.config.get_text_config(), "max_position_embeddings", None)
         return int(limit) if limit else None
 
@@ -169,9 +167,8 @@ def load_model(
 ) -> Model:
     """Load a preset, hub id, folder, training checkpoint or GGUF file, with LoRA adapters merged in the given order.
 
-    A checkpoint on the device and in the dtype of training is the trained model to the bit. `dtype` is fp32, bf16, fp16
-    or auto (fp32 on a CPU, bf16 elsewhere); `device` any torch device or auto (a GPU if there is one). Raises
-    `UserError` where something is missing or does not fit, and as `wrap` does.
+    `dtype` is fp32, bf16, fp16 or auto (fp32 on a CPU, else bf16); `device` any torch device or auto (a GPU if there is
+    one). Raises `UserError` where something is missing or does not fit, and as `wrap` does.
 
     >>> interp.load_model("organism-imad").provenance["adapters"][-1]["name"]
     'imad'
@@ -183,8 +180,7 @@ def load_model(
 def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> Model:
     """Put hooks on a Hugging Face causal language model, in place.
 
-    Raises `UserError` when TransformerLens cannot wrap the architecture, when the hooks change the logits, or when a
-    residual-stream hook is missing or is not the residual stream.
+    Raises `UserError` where TransformerLens cannot wrap it, or the hooks change the logits or are not what they say.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> small = LlamaForCausalLM(LlamaConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, vocab_size=9))
@@ -194,12 +190,13 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module, detect_tokenizer_bos_eos
 
     hf.eval().requires_grad_(False)
-    unknown: dict[str, Any] = {"revision": None, "hash": None, "adapters": [], "name": type(hf).__name__}
+    architecture = type(hf).__name__
+    unknown: dict[str, Any] = {"revision": None, "hash": None, "adapters": [], "name": architecture}
     first = next(hf.parameters())
     kind = {"dtype": str(first.dtype).removeprefix("torch."), "device": str(first.device)}
     provenance = unknown | (provenance or {}) | kind | {"model_type": hf.config.model_type}
-    n_vocabulary = hf.get_input_embeddings().weight.shape[0]
-    ids = torch.linspace(0, n_vocabulary - 1, 12, device=first.device).long()[None]
+    last = hf.get_input_embeddings().weight.shape[0] - 1
+    ids = torch.linspace(0, last, 12, device=first.device).long()[None]
     attention = hf.config._attn_implementation
     plain = {}
     for implementation in (attention, "eager"):  # the bridge computes attention eagerly
@@ -209,10 +206,10 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
     try:
         # without the tokenizer, which TransformerLens would replace with one that opens every text with a BOS token
         bridge = build_bridge_from_module(
-            hf, type(hf).__name__, hf_config=copy.deepcopy(hf.config), model_name=provenance["name"]
+            hf, architecture, hf_config=copy.deepcopy(hf.config), model_name=provenance["name"]
         )
     except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        reason = f"TransformerLens cannot wrap {type(hf).__name__} ({_first_line(error)})"
+        reason = f"TransformerLens cannot wrap {architecture} ({_first_line(error)})"
         raise UserError(f"model {provenance['name']}: {reason}") from error
     bridge.tokenizer = tokenizer
     bridge.cfg.tokenizer_prepends_bos, bridge.cfg.tokenizer_appends_eos = detect_tokenizer_bos_eos(tokenizer)
@@ -228,11 +225,8 @@ def _check(model: Model, ids: Tensor, plain: dict[str, Any]) -> None:
     if missing := [n for n in names if n not in model.bridge.hook_dict]:
         raise UserError(f"model {model.name}: TransformerLens gives it no hook point {missing[0]}")
     read: dict[str, Tensor] = {}
-
-    def keep(value: Tensor, hook: Any) -> None:
-        read[hook.name.replace("hook_out", "hook_resid_post")] = value
-
-    with torch.no_grad(), model.bridge.hooks(fwd_hooks=[(n, keep) for n in names]):
+    keep = [(name, lambda value, hook, name=name: read.update({name: value})) for name in names]
+    with torch.no_grad(), model.bridge.hooks(fwd_hooks=keep):
         bridged = model.hf(ids, use_cache=False).logits
         with model.only_hooks(names):
             read.clear()
@@ -241,8 +235,8 @@ def _check(model: Model, ids: Tensor, plain: dict[str, Any]) -> None:
         expected = plain[implementation].logits
         off = float((logits - expected).abs().max() / expected.abs().max())
         if not off <= _LOGIT_TOLERANCE.get(model.dtype, 1e-2):  # NaN is refused too
-            changed = f"with hooks ({implementation} attention) its logits differ by {off:.2%}"
-            raise UserError(f"model {model.name}: {changed} from the plain model's")
+            differs = f"its logits differ by {off:.2%} from the plain model's"
+            raise UserError(f"model {model.name}: with hooks ({implementation} attention) {differs}")
     for layer, name in enumerate(names):
         shape, expected = tuple(read[name].shape) if name in read else "nothing", (*ids.shape, model.d_model)
         if shape != expected:

@@ -152,9 +152,7 @@ class Steered:
         if self._known is None and not n_before and not self._continues(tokens):
             self._place(present.sum(1).tolist())
         if self._n_prompt is None:
-            raise UserError(
-                f"{n_rows} texts continue a cache made elsewhere; give n_prompt, their prompts' lengths"
-            )
+            raise UserError(f"{n_rows} texts continue a cache made elsewhere; give n_prompt, their prompts' lengths")
         self._read = tokens if not n_before else None
         self._now = _Pass(torch.arange(n_rows, device=tokens.device), positions, present)
 
