@@ -88,11 +88,9 @@ def paired_test(first: Float[np.ndarray, "run question"], second: Float[np.ndarr
     >>> paired_test(np.array([[1.0, 1.0, 1.0, 0.0]]), np.array([[0.0, 0.0, 1.0, 0.0]])).p
     0.5
     """
-    n_first, n_second = first.shape[0], second.shape[0]
-    scaled = np.rint(first.sum(axis=0) * n_second - second.sum(axis=0) * n_first).astype(np.int64)
-    difference = scaled / (n_first * n_second)
-    differing = difference[scaled != 0]
-    size = float(np.sqrt(np.mean(differing**2))) if len(differing) else 1.0
+    scaled = np.rint(first.sum(axis=0) * len(second) - second.sum(axis=0) * len(first)).astype(np.int64)
+    difference = scaled / (len(first) * len(second))
+    size = float(np.sqrt(np.mean(difference[scaled != 0] ** 2))) if scaled.any() else 1.0
     centre, half = _wald(np.append(difference, [size, -size]))
     interval = Interval(float(difference.mean()), max(-1.0, centre - half), min(1.0, centre + half))
     return PairedTest(interval, _sign_flip(scaled), *(int((np.sign(scaled) == sign).sum()) for sign in (1, -1, 0)))

@@ -48,40 +48,24 @@ class _Flags:
         return option
 
 
-class _Command(_Flags, TyperCommand):
-    pass
-
-
-class _Group(_Flags, TyperGroup):
-    pass
-
-
-app = typer.Typer(
-    cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
-)
-
-
-def _print_version(wanted: bool) -> None:
+def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"interp {__version__}")
         raise typer.Exit
 
 
+app = typer.Typer(cls=type("Group", (_Flags, TyperGroup), {}), add_completion=False, rich_markup_mode="markdown")
+Version = typer.Option("--version", metavar="", is_eager=True, callback=_version, help="Show the version and exit.")
+
+
 @app.callback()
-def front(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", metavar="", is_eager=True, callback=_print_version, help="Show the version and exit."
-        ),
-    ] = False,
-) -> None:
+def front(version: Annotated[bool, Version] = False) -> None:
     """Find, measure, add and subtract the agents inside a model that a debate was distilled into."""
 
 
 for panel, verbs in VERBS.items():
     for verb in verbs:
-        app.command(cls=_Command, rich_help_panel=panel)(verb)
+        app.command(cls=type("Command", (_Flags, TyperCommand), {}), rich_help_panel=panel)(verb)
 
 
 def main() -> None:

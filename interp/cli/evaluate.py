@@ -1,4 +1,4 @@
-"""`interp evaluate`: tasks and methods in, a record per question and a row per method out; and `interp compare`."""
+"""`interp evaluate`: tasks and methods in, records and a row per method out; and `interp compare`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def evaluate(
 
     Example: `interp evaluate --model scripted --questions 1000 --out results`
     """
-    wanted: list[tuple[TaskSettings, str, Path]] = [
+    wanted = [
         (replace(asked, task=name), each, out / f"{name}-{each}.jsonl")
         for name in task or ["arithmetic"]
         for each in method or ["single", "vote", "debate"]
@@ -79,19 +79,17 @@ def answer(
         return model
 
     rows = []
+    evaluations = plan(wanted, answering, questions, load=load, **settings)
     try:
-        evaluations = plan(wanted, answering, questions, load=load, **settings)
         with progress_bars() as progress:
             for evaluation in evaluations:
                 rows.append(evaluation(progress=progress))
     finally:
         if rows:
             console.print(rows_table(rows))
-    for row in rows:
-        for line in failures(row):
-            console.print(f"{row.task}, {row.method}: {line}", markup=False)
-    for _, _, out in wanted:
-        console.print(f"wrote {out}", markup=False)
+    failed = [f"{row.task}, {row.method}: {line}" for row in rows for line in failures(row)]
+    for line in (*failed, *(f"wrote {out}" for _, _, out in wanted)):
+        console.print(line, markup=False)
 
 
 def compare(
@@ -107,7 +105,7 @@ def compare(
     from interp.evaluation.accuracy import compare
     from interp.reports.tables import comparison_table
 
-    found = compare(first, second)
+    table = comparison_table(compare(first, second))
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"first: {first}\nsecond: {second}", markup=False)
-    console.print(comparison_table(found))
+    console.print(table)

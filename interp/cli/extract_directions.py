@@ -13,8 +13,6 @@ from interp.models.settings import ModelSettings
 from interp.options import TRANSCRIPTS, Limit, Restart, verb
 from interp.reports.terminal import quiet_libraries
 
-_MOST_SKIPPED = 20
-
 
 @verb
 def extract_directions(
@@ -28,9 +26,9 @@ def extract_directions(
 ) -> None:
     """Find each agent's direction in the residual stream, with the evidence for it.
 
-    Every transcript goes through the model once. For each agent and layer the direction is the mean
-    difference between its turns and the other agents' in the same question and round; separation and
-    reliability on held-out questions say how far to trust it. A killed run resumes where it stopped.
+    Every transcript goes through the model once. For each agent and layer the direction is the mean difference between
+    its turns and the other agents' in the same question and round; separation and reliability on held-out questions
+    say how far to trust it. A killed run resumes where it stopped.
 
     Example: `interp extract-directions --transcripts debates.jsonl --layers 10-20 --out found`
     """
@@ -56,10 +54,10 @@ def extract_directions(
     write_report(found, out)
     console.print(best_layers_table(found.directions))
     skipped = found.directions.facts["skipped"]
-    for skip in skipped[:_MOST_SKIPPED]:
+    for skip in skipped[:20]:
         where = f"transcript {skip['transcript']}" + (f", round {skip['round']}" if skip["round"] else "")
         console.print(f"skipped: {where} ({skip['question'][:40]}): {skip['reason']}", markup=False)
-    if len(skipped) > _MOST_SKIPPED:
-        console.print(f"skipped: {len(skipped) - _MOST_SKIPPED} more, all named in {out / 'directions.json'}")
+    if len(skipped) > 20:
+        console.print(f"skipped: {len(skipped) - 20} more, all named in {out / 'directions.json'}")
     for name in ("directions.safetensors", "directions.json", "report.html"):
         console.print(f"wrote {out / name}", highlight=False)

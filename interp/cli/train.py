@@ -69,10 +69,9 @@ def train(
         run = Run(out, chosen, progress, [str(tracker) for tracker in report_to or ()])
         base = Pretraining(seed=chosen.seed) if from_scratch else None
         trained = pipeline.train(run, seeds=seed or (), transcripts=given, pretraining=base, table=not no_table)
+    written = [checkpoint for stages in trained.checkpoints.values() for checkpoint in stages.values()]
     if trained.table is not None:
         console.print(results_table(trained.table))
-    for stages in trained.checkpoints.values():
-        for checkpoint in stages.values():
-            console.print(f"wrote {checkpoint}")
-    if trained.table is not None:
-        console.print(f"wrote {out / 'table.json'}")
+        written.append(out / "table.json")
+    for path in written:
+        console.print(f"wrote {path}")

@@ -36,7 +36,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An agent's text and its cost in tokens, over all attempts."""
+    """An agent's text, and its cost in tokens over all attempts."""
 
     text: str
     input_tokens: int

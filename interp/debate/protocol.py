@@ -91,13 +91,12 @@ def debates(
     """Let the agents debate every question (Latent Agents, section 3); yields the debates in order, as they finish.
 
     A debate ends when a round is unanimous; otherwise each agent sees the others' latest turns and revises. After the
-    last of `rounds` a strict majority is the consensus; without one, `extra` has `{"undecided": True}`. `chunk`
-    questions are debated at a time (None: all), a round of them in one batch per agent; this does not change them.
-    Agent k sits in seat k; with `rotate` the `seatings` follow one another, `start` being the number of questions
-    that earlier calls debated. `progress` gets the turns written and those expected if no further debate ends early.
+    last of `rounds` a strict majority is the consensus; without one, `extra` has `{"undecided": True}`. A failed turn
+    is empty and has no vote (counted in `extra["turns_failed"]`); tags in a text are removed (`"turns_with_tags"`).
 
-    A failed turn is empty and has no vote; `extra["turns_failed"]` counts them by failure. Tags in a text are removed,
-    and `extra["turns_with_tags"]` counts such turns.
+    `chunk` questions are debated at a time (None: all), which does not change the debates. Agent k sits in seat k; with
+    `rotate` the `seatings` follow one another, `start` being the number of questions debated by earlier calls.
+    `progress` gets the turns written and those expected if no further debate ends early.
 
     >>> task = interp.debate.make_task("arithmetic")
     >>> agents = [interp.debate.ScriptedAgent(persona, 0.2, seed=0) for persona in interp.debate.PERSONAS.values()]

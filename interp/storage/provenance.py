@@ -35,8 +35,8 @@ def package_versions() -> dict[str, str]:
 def differing(a: Any, b: Any, name: str = "") -> list[str]:
     """The dotted names of the innermost entries in which two JSON values differ."""
     if isinstance(a, dict) and isinstance(b, dict):
-        names = [key for key in {**a, **b} if a.get(key) != b.get(key)]
-        return [deep for key in names for deep in differing(a.get(key), b.get(key), f"{name}.{key}".lstrip("."))]
+        pairs = {key: (a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)}
+        return [deep for key, pair in pairs.items() for deep in differing(*pair, f"{name}.{key}".lstrip("."))]
     if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
         return [deep for x, y in zip(a, b, strict=True) for deep in differing(x, y, name)]
     return [] if a == b else [name]

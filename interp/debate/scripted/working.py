@@ -47,23 +47,18 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The first wrong step of a working, and what is wrong with it.
-
-    `product` and `sum` are wrong results; `sign` is a wrong sign, of the result or of a term; `order` is an operation
-    that precedence does not allow.
-    """
+    """The first wrong step of a working."""
 
     step: Step
     kind: Literal["product", "sum", "sign", "order"]
+    """Wrong result; wrong sign of the result or of a term; an operation that precedence does not allow."""
 
 
 def parse_expression(text: str) -> tuple[Term, ...]:
     """The terms of an expression such as `91+24*13+45-41*38`: integers with `+`, `-` and `*`."""
     if not re.fullmatch(r"\s*-?[0-9]+(?:\s*[-+*]\s*[0-9]+)*\s*", text):
-        raise UserError(
-            f"question {text[:60]!r}: not a sum of products of integers such as 91+24*13, the only questions that "
-            "scripted agents can answer; choose the task arithmetic or another model"
-        )
+        wanted = "not a sum of products such as 91+24*13, all that scripted agents can solve"
+        raise UserError(f"question {text[:60]!r}: {wanted}; choose the task arithmetic or another model")
     found = re.findall(r"([-+]?)([0-9]+(?:\*[0-9]+)*)", re.sub(r"\s", "", text))
     terms = [(-1 if sign == "-" else 1, tuple(map(int, product.split("*")))) for sign, product in found]
     sign, (first, *rest) = terms[0]
@@ -71,14 +66,12 @@ def parse_expression(text: str) -> tuple[Term, ...]:
 
 
 def solve(terms: Sequence[Term], rng: random.Random, error_rate: float) -> Working:
-    """Solve the expression; with probability `error_rate` one slip makes the answer wrong.
+    """Solve the expression; with probability `error_rate` one slip makes the answer, and the steps after it, wrong.
 
-    A slip is a wrong product, a forgotten carry or borrow, an operation out of order, a sign lost or flipped; the
-    steps after it build on its result.
+    A slip is a wrong product, a forgotten carry or borrow, an operation out of order, a sign lost or flipped.
     """
     truth = sum(sign * math.prod(factors) for sign, factors in terms)
-    can_slip = len(terms) > 1 or len(terms[0][1]) > 1
-    slips = can_slip and rng.random() < error_rate
+    slips = (len(terms) > 1 or len(terms[0][1]) > 1) and rng.random() < error_rate
     while True:
         working = _work(list(terms), rng, rng.choice(_SLIPS) if slips else None)
         if (working.answer != truth) == slips:
@@ -92,10 +85,8 @@ def find_fault(terms: Sequence[Term], steps: Sequence[Step]) -> Fault | None:
         if step.op == "*":
             pairs = ((i, j) for i, (_, factors) in enumerate(state) for j in range(len(factors) - 1))
             place = next(((i, j) for i, j in pairs if state[i][1][j : j + 2] == (step.left, step.right)), None)
-            if place is None:
-                return Fault(step, "order")
-            if step.result != step.truth:
-                return Fault(step, "product")
+            if place is None or step.result != step.truth:
+                return Fault(step, "order" if place is None else "product")
             i, j = place
             sign, factors = state[i]
             state[i] = (sign, (*factors[:j], step.result, *factors[j + 2 :]))
@@ -166,8 +157,7 @@ def _out_of_order(state: list[Term], rng: random.Random) -> list[Step]:
 
 def _wrong_product(x: int, y: int, rng: random.Random) -> int:
     size = abs(x * y)
-    digits = str(size)
-    swapped = int(digits[:-2] + digits[-1] + digits[-2]) if len(digits) > 1 else size + 1
+    swapped = size + 9 * (size % 10 - size // 10 % 10) if size > 9 else size + 1  # the last two digits
     near = (size - 10, size + 10, size - 100, size + 100, size - abs(x), size + abs(y), swapped)
     return (-1 if x * y < 0 else 1) * rng.choice([value for value in near if value > 0 and value != size])
 
