@@ -17,7 +17,7 @@ from figures.results import main, read_results
 from interp.errors import UserError
 from interp.reports.directions import draw_evidence
 from interp.reports.page import Drawn
-from interp.reports.style import agent_colour, finished, fit_y, layer_ticks, level, model_looks, panels, who_is_who
+from interp.reports.style import agent_colour, finished, layer_ticks, level, model_looks, panels, who_is_who
 
 _MADE_BY = "interp extract-directions"
 
@@ -43,9 +43,6 @@ def agent_directions(found: Mapping[str, dict[str, Any]]) -> go.Figure:
             figure.add_scatter(x=facts["layers"], y=y, hovertemplate=hover, row=3, col=column, **look)
         level(figure, (3, column), 0.0)
     layer_ticks(figure, {layer for facts in found.values() for layer in facts["layers"]})
-    fit_y(figure, 1, floor=0.4, ceiling=1.0)
-    fit_y(figure, 2, floor=-0.2, ceiling=1.0)
-    figure.update_yaxes(tickformat=".0%", row=1)
     figure.update_yaxes(range=[-1.05, 1.05], row=3)
     return finished(figure)
 

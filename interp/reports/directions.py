@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float
 from plotly.subplots import make_subplots
 
 from interp.reports import style
-from interp.reports.findings import over_labels, start_layer
-from interp.reports.style import Place, agent_colour, agent_dash, curve, fit_y, key, layer_ticks, wrapped
-from interp.reports.words import Show, estimate, number, percent
+from interp.reports.findings import Facts, over_labels, start_layer
+from interp.reports.style import Place, agent_colour, curve, fit_y, key, layer_ticks, wrapped
+from interp.reports.words import Show, number, percent
 
 if TYPE_CHECKING:
     from interp.directions.extract import Projections
@@ -33,7 +33,7 @@ _CONTROLS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def separation_figure(facts: dict[str, Any], rounds: str = "all") -> go.Figure:
+def separation_figure(facts: Facts, rounds: str = "all") -> go.Figure:
     """How often a held-out turn lies further along its own label's direction, over layers (an AUC).
 
     `rounds`, here and below, is a key of `facts["evidence"]`: "all", or a round such as "1".
@@ -44,30 +44,29 @@ def separation_figure(facts: dict[str, Any], rounds: str = "all") -> go.Figure:
     return draw_evidence(_over_layers(facts, "separation of held-out turns"), (1, 1), facts, "separation", rounds)
 
 
-def reliability_figure(facts: dict[str, Any], rounds: str = "all") -> go.Figure:
+def reliability_figure(facts: Facts, rounds: str = "all") -> go.Figure:
     """The cosine between one label's directions from two halves of the questions, over layers."""
     return draw_evidence(_over_layers(facts, "cosine between the two halves"), (1, 1), facts, "reliability", rounds)
 
 
-def norm_figure(facts: dict[str, Any]) -> go.Figure:
+def norm_figure(facts: Facts) -> go.Figure:
     """The length of each raw mean difference as a share of the activations' length, over layers."""
     whole = facts["residual_norm"]
     shares = [[None if None in ab else ab[0] / ab[1] for ab in zip(row, whole, strict=True)] for row in facts["norm"]]
     figure = _over_layers(facts, "relative length", height=300)
-    _draw_labels(figure, (1, 1), facts, {"mean": shares}, percent)
+    undefined = [[None] * len(whole)] * len(shares)
+    _draw_labels(figure, (1, 1), facts, {"mean": shares, "low": undefined, "high": undefined}, percent)
     return figure.update_yaxes(rangemode="tozero", tickformat=".0%")
 
 
-def draw_evidence(
-    figure: go.Figure, place: Place, facts: dict[str, Any], quantity: str, rounds: str = "all"
-) -> go.Figure:
+def draw_evidence(figure: go.Figure, place: Place, facts: Facts, quantity: str, rounds: str = "all") -> go.Figure:
     """Draw "separation" or "reliability" into a panel: a line for each label, grey ones for controls, and chance."""
     separation, evidence = quantity == "separation", facts["evidence"][rounds]
     show = percent if separation else number
     for control, (name, dash, fill) in _CONTROLS.items():
         if values := evidence.get(f"{quantity}_{control}"):
             look: dict[str, Any] = {"name": name, "colour": style.CONTROL_COLOUR, "dash": dash, "fill": fill}
-            _draw(figure, place, facts["layers"], over_labels(values), show, **look)
+            curve(figure, place, facts["layers"], *over_labels(values), show=show, **look)
             figure.data[-1].legendrank = 2000  # after the labels
     _draw_labels(figure, place, facts, evidence[quantity], show)
     style.level(figure, place, 0.5 if separation else 0.0)
@@ -76,21 +75,15 @@ def draw_evidence(
     return figure.update_yaxes(tickformat=".0%" if separation else None, row=place[0])
 
 
-def _draw_labels(figure: go.Figure, place: Place, facts: dict[str, Any], quantity: dict[str, Any], show: Show) -> None:
-    undefined = [[None] * len(facts["layers"])] * len(facts["labels"])
-    parts = [quantity.get(part, undefined) for part in ("mean", "low", "high")]
+def _draw_labels(figure: go.Figure, place: Place, facts: Facts, quantity: dict[str, Any], show: Show) -> None:
     for k, name in enumerate(facts["labels"]):
-        look: dict[str, Any] = {"colour": agent_colour(k + 1), "dash": agent_dash(k + 1), "symbol": "circle"}
-        look["name"] = wrapped(name, 40, 60)
-        _draw(figure, place, facts["layers"], [part[k] for part in parts], show, **look)
+        parts = [quantity[part][k] for part in ("mean", "low", "high")]
+        dash = ("solid", "dash", "dot")[k // 8 % 3]  # there are eight colours
+        look: dict[str, Any] = {"colour": agent_colour(k + 1), "dash": dash, "symbol": "circle"}
+        curve(figure, place, facts["layers"], *parts, name=wrapped(name, 40, 60), show=show, **look)
 
 
-def _draw(figure: go.Figure, place: Place, layers: list[int], parts: Sequence[Any], show: Show, **look: Any) -> None:
-    text = [estimate(mean, low, high, show) for mean, low, high in zip(*parts, strict=True)]
-    curve(figure, place, layers, *parts, text=text, **look)
-
-
-def _over_layers(facts: dict[str, Any], quantity: str, height: int = 400) -> go.Figure:
+def _over_layers(facts: Facts, quantity: str, height: int = 400) -> go.Figure:
     """An empty plot as wide as its page, with a mark at the best layer."""
     layers, figure = facts["layers"], make_subplots(1, 1)
     # a row of the legend holds two labels on a phone
@@ -107,7 +100,7 @@ def _over_layers(facts: dict[str, Any], quantity: str, height: int = 400) -> go.
     return figure
 
 
-def cosine_figure(facts: dict[str, Any], rounds: str = "all") -> go.Figure:
+def cosine_figure(facts: Facts, rounds: str = "all") -> go.Figure:
     """The cosine between every two labels' directions, with a slider over layers."""
     cosine = facts["evidence"][rounds]["cosine"]
     names = [escape(label, quote=False) for label in facts["labels"]]
@@ -129,7 +122,7 @@ def cosine_figure(facts: dict[str, Any], rounds: str = "all") -> go.Figure:
     return _add_slider(figure, facts["layers"], start, "restyle", steps, pad=24)
 
 
-def projection_figure(facts: dict[str, Any], projections: Projections) -> go.Figure:
+def projection_figure(facts: Facts, projections: Projections) -> go.Figure:
     """Turns along two directions, coloured by label, shaped by round, with a slider over layers.
 
     With two labels the second direction is the first reversed, so the height only keeps rounds apart. Of more than

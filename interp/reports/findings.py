@@ -1,46 +1,22 @@
-"""What an extraction found, in sentences, from `facts`: the numbers that extraction saves beside the directions.
-
-Where a number is None (not defined), the sentences say so.
-"""
+"""What an extraction found, in sentences, from `facts`: the numbers that it saves beside the directions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Sequence
+from importlib import resources
 from statistics import fmean
 from typing import Any
 
 from interp.reports.words import between, estimate, joined_words, number, percent
 
-_READ_AT = {"last": "at the last token of every turn", "mean": "averaged over the tokens of every turn"}
-_ACTIVATIONS = {"hook_resid_post": "residual stream", "hook_attn_out": "attention output", "hook_mlp_out": "MLP output"}
-_LEADS = {
-    "separation": ("The {by}s separate.", "Some {by}s separate.", "No separation was found."),
-    "reliability": (
-        "The directions are stable.",
-        "The directions of some {by}s are stable.",
-        "No stable direction was found.",
-    ),
-}
-_CLAUSES = {
-    "separation": {
-        "found": "a turn on a held-out question lies further along its own {by}’s direction than another {by}’s turn "
-        "with a probability of {these}",
-        "null": "separation is no better than chance or shuffled labels: {these}",
-        "matched": "some random directions separate as well as these: {these}",
-        "below": "separation is below chance, so the direction does not carry over: {these}",
-        "unknown": "separation could not be measured with an interval for {these}",
-    },
-    "reliability": {
-        "found": "the directions from two halves of the questions have a cosine of {these}, where 1 is the same "
-        "direction and 0 an unrelated one",
-        "null": "two halves of the questions agree no better than chance or shuffled labels, with a cosine of {these}",
-        "unknown": "agreement could not be measured with an interval for {these}",
-    },
-}
+_FILE = resources.files("interp.reports") / "findings.toml"
+_WORDS: dict[str, dict[str, Any]] = tomllib.loads(_FILE.read_text("utf-8"))
+Facts = dict[str, Any]
 _Values = Sequence[float | None]
 
 
-def main_findings(facts: dict[str, Any]) -> list[tuple[str, str]]:
+def main_findings(facts: Facts) -> list[tuple[str, str]]:
     """What was done, whether the directions separate, whether they are stable: a verdict and its evidence for each.
 
     >>> [verdict for verdict, evidence in interp.reports.main_findings(found.facts)]
@@ -68,36 +44,33 @@ def main_findings(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def activation_name(facts: dict[str, Any]) -> str:
+def activation_name(facts: Facts) -> str:
     """Which activations were read: the residual stream, or what a component adds to it."""
-    hook = facts["hook_point"].rsplit(".", 1)[-1]
-    return _ACTIVATIONS.get(hook, hook)
+    hook: str = facts["hook_point"].rsplit(".", 1)[-1]
+    return _WORDS["activation"].get(hook, hook)
 
 
-def read_at(facts: dict[str, Any]) -> str:
+def read_at(facts: Facts) -> str:
     """At which tokens the activations were read."""
-    return _READ_AT.get(facts["position"], f"at the position “{facts['position']}” of every turn")
+    return _WORDS["position"].get(facts["position"], f"at the position “{facts['position']}” of every turn")
 
 
-def start_layer(facts: dict[str, Any]) -> int:
+def start_layer(facts: Facts) -> int:
     """The index of the best layer, or of the middle one if no layer is known to be best."""
     layers: list[int] = facts["layers"]
     return layers.index(facts["best_layers"][0]) if facts["best_layers"] else len(layers) // 2
 
 
-def over_labels(quantity: dict[str, Any]) -> tuple[_Values, _Values, _Values]:
+def over_labels(quantity: dict[str, Any]) -> list[_Values]:
     """At every layer, the mean over the labels, the lowest of their lows and the highest of their highs."""
-
-    def reduced(part: str, reduce: Callable[[list[float]], float]) -> _Values:
+    reduced: list[_Values] = []
+    for part, reduce in (("mean", fmean), ("low", min), ("high", max)):
         columns = ([v for v in column if v is not None] for column in zip(*quantity[part], strict=True))
-        return [reduce(known) if known else None for known in columns]
+        reduced.append([reduce(known) if known else None for known in columns])
+    return reduced
 
-    return reduced("mean", fmean), reduced("low", min), reduced("high", max)
 
-
-def _judged(
-    facts: dict[str, Any], quantity: str, chosen: dict[str, Any] | None = None
-) -> tuple[str, list[str], list[str]]:
+def _judged(facts: Facts, quantity: str, chosen: dict[str, Any] | None = None) -> tuple[str, list[str], list[str]]:
     """The verdict on separation or reliability, a clause for each kind of outcome, and one for each control.
 
     A label counts as "found" only if its whole interval is above chance and its mean above what shuffled labels and
@@ -106,8 +79,7 @@ def _judged(
     """
     show, chance = (percent, 0.5) if quantity == "separation" else (number, 0.0)
     layer, evidence = start_layer(facts), facts["evidence"]["all"]
-    names = {"shuffled": "shuffled labels", "random": "random directions"}
-    controls = {name: evidence.get(f"{quantity}_{control}") for control, name in names.items()}
+    controls = {name: evidence.get(f"{quantity}_{control}") for control, name in _WORDS["controls"].items()}
     outcomes: dict[str, list[str]] = {kind: [] for kind in ("found", "null", "below", "unknown", "matched")}
     for k, label in enumerate(facts["labels"]):
         parts = ("mean", "low", "high")
@@ -123,17 +95,15 @@ def _judged(
     if quantity == "reliability":
         outcomes["null"] += outcomes.pop("below")
     known = {kind: joined_words(these) for kind, these in outcomes.items() if these}
-    every, some, none = _LEADS[quantity]
-    lead = every if set(known) == {"found"} else some if "found" in known else none
-    if set(known) == {"unknown"}:
-        lead = "This could not be measured."
-    texts = {kind: text for kind, text in _CLAUSES[quantity].items() if kind in known}
+    verdict = "every" if set(known) == {"found"} else "some" if "found" in known else "none"
+    verdict = "unmeasured" if set(known) == {"unknown"} else verdict
+    texts = {kind: text for kind, text in _WORDS[quantity]["clauses"].items() if kind in known}
     clauses = [text.format(by=facts["by"], these=known[kind]) for kind, text in texts.items()]
     given = []
     for name, values in controls.items():
         mean, low, high = (part[layer] for part in over_labels(values)) if values else (None, None, None)
         given += [] if mean is None else [f"{name} give {estimate(mean, low, high, show)}"]
-    return lead.format(by=facts["by"]), clauses, given
+    return _WORDS[quantity][verdict].format(by=facts["by"]), clauses, given
 
 
 def _count(n: int, noun: str) -> str:

@@ -9,9 +9,8 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
 import plotly.graph_objects as go
@@ -31,21 +30,17 @@ if TYPE_CHECKING:
 NO_PICTURES = "no pictures: they need kaleido (pip install kaleido) and Chrome or Chromium"
 _TEMPLATES = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 _TEMPLATES.loader = jinja2.PackageLoader("interp.reports", "")
-_TEMPLATES.globals |= {"font": Markup(FONT), "agent_colour": agent_colour}
-_TEMPLATES.globals |= {"percent": percent, "number": number, "between": between}
+_CALLED = (percent, number, between, agent_colour, main_findings, activation_name, read_at, start_layer)
+_TEMPLATES.globals |= {"font": Markup(FONT), **{function.__name__: function for function in _CALLED}}
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A figure with what belongs to it."""
+class Drawn(NamedTuple):
+    """A figure, the stem of its files, its caption (what is shown, and n), and the files that it was drawn from."""
 
     name: str
-    """The stem of its files."""
     figure: go.Figure
     caption: str
-    """What is shown, and n."""
     source: str
-    """The files of results that it was drawn from."""
 
 
 def write_report(found: Extraction, out: str | Path) -> Path:
@@ -65,15 +60,9 @@ def write_report(found: Extraction, out: str | Path) -> Path:
         "projection": {"all": draw.projection_figure(facts, projections)},
         "norm": {"all": draw.norm_figure(facts)},
     }
-    content = {
-        "points": main_findings(facts),
-        "read_at": read_at(facts),
-        "activation": activation_name(facts),
-        "best": facts["layers"][start_layer(facts)],
-        "reasons": Counter(item["reason"] for item in facts["skipped"]).most_common(),
-        "drawn": int(draw.drawn_turns(projections).sum()),
-    }
-    page = _render("report.html.jinja", figures, facts=facts, rounds=rounds, projections=projections, **content)
+    reasons = Counter(item["reason"] for item in facts["skipped"]).most_common()
+    content = {"facts": facts, "rounds": rounds, "projections": projections, "reasons": reasons}
+    page = _render("report.html.jinja", figures, drawn=int(draw.drawn_turns(projections).sum()), **content)
     return _write(Path(out) / "report.html", page)
 
 
@@ -82,20 +71,17 @@ def write_figures(drawn: Sequence[Drawn], out: Path) -> list[Path]:
 
     A PNG has three times as many pixels as the figure. There are no pictures without kaleido and a browser.
     """
-    files: dict[str, str | bytes] = {}
+    written = []
     for one in drawn:
-        files |= {f"{one.name}.html": _page([one], {}, one.name), f"{one.name}.txt": f"{one.caption}\n"}
-    return [_write(out / name, content) for name, content in {**files, **_pictures(drawn)}.items()]
+        written.append(write_page([one], {}, one.name, out / f"{one.name}.html"))
+        written.append(_write(out / f"{one.name}.txt", f"{one.caption}\n"))
+    return written + [_write(out / name, content) for name, content in _pictures(drawn).items()]
 
 
 def write_page(drawn: Sequence[Drawn], left_out: Mapping[str, str], title: str, path: Path) -> Path:
     """Write all figures with their captions on one page, and why others were left out."""
-    return _write(path, _page(drawn, left_out, title))
-
-
-def _page(drawn: Sequence[Drawn], left_out: Mapping[str, str], title: str) -> str:
     figures = {one.name: {"all": one.figure} for one in drawn}
-    return _render("figures.html.jinja", figures, drawn=drawn, title=title, left_out=left_out)
+    return _write(path, _render("figures.html.jinja", figures, drawn=drawn, title=title, left_out=left_out))
 
 
 def _render(template: str, figures: Mapping[str, Mapping[str, go.Figure]], **content: Any) -> str:

@@ -1,8 +1,4 @@
-"""The look of every figure: colours, panels, lines with bands, points with bars. Knows nothing about what is drawn.
-
-Agents have the colours of Okabe and Ito (2008), the faint yellow last, and models those of Tol's "muted" scheme
-(2021); both are safe for the colour-blind.
-"""
+"""The look of every figure: colours, panels, lines with bands, points with bars. Knows nothing about what is drawn."""
 
 from __future__ import annotations
 
@@ -18,6 +14,8 @@ import plotly.graph_objects as go
 from plotly.colors import hex_to_rgb
 from plotly.subplots import make_subplots
 
+from interp.reports.words import Names, Show, estimate
+
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK = "#222222"
 CONTROL_COLOUR = "#8a8a8a"
@@ -28,14 +26,15 @@ WIDTH = 480
 """Pixels: in a column of 3.3 inches, text of 14 is then 7 points high, and that of 12 is 6."""
 SMALL = 12
 
+# Safe for the colour-blind: agents have the colours of Okabe and Ito (2008), the faint yellow last, and models those
+# of Tol's "muted" scheme (2021).
 _AGENTS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#f0e442")
-_DASHES = ("solid", "dash", "dot")
 _LETTER = 6.6  # mean width in pixels of a letter of size SMALL
 _LINE = 16  # height in pixels of a line of titles
 _AXIS = 85  # pixels of the width that an axis takes; a legend is as wide as the rest
 
-Names = Sequence[str]
 Values = Sequence[float | None]
+Marks = Sequence[Mapping[str, Any] | None]
 Place = tuple[int, int]
 """Row and column of a panel, from 1."""
 
@@ -43,11 +42,6 @@ Place = tuple[int, int]
 def agent_colour(agent: int) -> str:
     """The colour of an agent, numbered from 1; the ninth has the colour of the first."""
     return _AGENTS[(agent - 1) % len(_AGENTS)]
-
-
-def agent_dash(agent: int) -> str:
-    """The dash of an agent's line: solid for the first eight, so that 24 agents all look different."""
-    return _DASHES[(agent - 1) // len(_AGENTS) % len(_DASHES)]
 
 
 class ModelLook(NamedTuple):
@@ -104,19 +98,11 @@ def wrapped(text: str, width: int = 18, most: int | None = None) -> str:
 
 _AXES = {"showgrid": True, "gridcolor": "#ececec", "zeroline": False, "showline": True, "linecolor": CONTROL_COLOUR}
 _AXES |= {"ticks": "outside", "tickcolor": CONTROL_COLOUR, "ticklen": 4, "title": {"standoff": 8}, "automargin": True}
-TEMPLATE = go.layout.Template(
-    layout={
-        "font": {"family": FONT, "size": 14, "color": INK},
-        "paper_bgcolor": "#ffffff",
-        "plot_bgcolor": "#ffffff",
-        "colorway": _AGENTS,
-        "xaxis": _AXES,
-        "yaxis": _AXES,
-        "margin": {"l": 12, "r": 16, "t": 12, "b": 12},
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": {"size": 13}},
-        "hoverlabel": {"bgcolor": "#ffffff", "bordercolor": CONTROL_COLOUR, "font": {"color": INK, "size": 13}},
-    }
-)
+_BACK = {"paper_bgcolor": "#ffffff", "plot_bgcolor": "#ffffff", "margin": {"l": 12, "r": 16, "t": 12, "b": 12}}
+_LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": {"size": 13}}
+_HOVER = {"bgcolor": "#ffffff", "bordercolor": CONTROL_COLOUR, "font": {"color": INK, "size": 13}}
+_TEXT = {"font": {"family": FONT, "size": 14, "color": INK}, "legend": _LEGEND, "hoverlabel": _HOVER}
+TEMPLATE = go.layout.Template(layout={**_BACK, **_TEXT, "colorway": _AGENTS, "xaxis": _AXES, "yaxis": _AXES})
 """For `fig.update_layout(template=TEMPLATE)`: white ground, system fonts, legend above the plot."""
 
 
@@ -178,11 +164,11 @@ def curve(
     width: float = 2,
     symbol: str = "",
     fill: Mapping[str, Any] | None = None,
-    text: Sequence[str] = (),
+    show: Show | None = None,
 ) -> None:
     """A line, with marks if it has a symbol, over a band from low to high, which `fill` gives another look.
 
-    `text` replaces what a pointer sees at each x.
+    With `show`, a pointer sees the value with its interval.
     """
     if low:
         across, up = _outline(x, low, high)
@@ -190,9 +176,11 @@ def curve(
         band |= fill or {"fillcolor": fade(colour, 0.16)}
         add(figure, place, "", x=across, y=up, legendgroup=name, **band)
     look = {"line": {"color": colour, "width": width, "dash": dash}, "marker": {"size": 5, "symbol": symbol or None}}
-    hover = "%{text}" if text else "%{x:g}: %{y:.3g}" + f"<extra>{escape(name)}</extra>"
-    mode = "lines+markers" if symbol else "lines"
-    add(figure, place, name, x=list(x), y=list(mean), mode=mode, text=list(text) or None, hovertemplate=hover, **look)
+    hover, mode = "%{x:g}: %{y:.3g}" + f"<extra>{escape(name)}</extra>", "lines+markers" if symbol else "lines"
+    add(figure, place, name, x=list(x), y=list(mean), mode=mode, hovertemplate=hover, **look)
+    if show:
+        text = [estimate(*value, show) for value in zip(mean, low, high, strict=True)]
+        figure.data[-1].update(text=text, hovertemplate="%{text}")
 
 
 def _outline(x: Sequence[float], low: Values, high: Values) -> tuple[Values, Values]:
@@ -210,34 +198,29 @@ def _outline(x: Sequence[float], low: Values, high: Values) -> tuple[Values, Val
 
 
 def points(
-    figure: go.Figure,
-    place: Place,
-    x: Sequence[float],
-    values: Sequence[Mapping[str, Any] | None],
-    *,
-    name: str,
-    colour: str = CONTROL_COLOUR,
-    symbol: str = "circle",
-    across: bool = False,
+    figure: go.Figure, place: Place, x: Sequence[float], values: Marks, *, name: str, across: bool = False, **look: str
 ) -> None:
-    """A mark for each value ({"mean", "low", "high"}) with its interval as a bar; `across`: values along x."""
+    """A mark for each value ({"mean", "low", "high"}) with its interval as a bar; `across`: values along x.
+
+    `look` is a colour (grey), and a symbol (a circle).
+    """
+    mark = _mark(**look)
     known = [(at, value) for at, value in zip(x, values, strict=True) if value and value["mean"] is not None]
     at, mean = [at for at, _ in known], [value["mean"] for _, value in known]
     low, high = ([0.0 if v[end] is None else abs(v[end] - v["mean"]) for _, v in known] for end in ("low", "high"))
-    bars = {"type": "data", "array": high, "arrayminus": low, "thickness": 1.4, "width": 0, "color": colour}
+    bars = {"type": "data", "array": high, "arrayminus": low, "thickness": 1.4, "width": 0, "color": mark["color"]}
     axes: dict[str, Any] = {"x": mean, "y": at, "error_x": bars} if across else {"x": at, "y": mean, "error_y": bars}
     hover = ("%{x:.3g}" if across else "%{y:.3g}") + f"<extra>{escape(name)}</extra>"
-    add(figure, place, name, mode="markers", marker=_mark(symbol, colour), hovertemplate=hover, **axes)
+    add(figure, place, name, mode="markers", marker=mark, hovertemplate=hover, **axes)
 
 
 def add(figure: go.Figure, place: Place, name: str, **trace: Any) -> None:
     """A trace in a panel; of several with one name, the first stands for all in the legend."""
     first = all(one.name != name or not one.showlegend for one in figure.data)
-    look = {"name": name, "legendgroup": name, "showlegend": first, **trace}
-    figure.add_scatter(row=place[0], col=place[1], **look)
+    figure.add_scatter(row=place[0], col=place[1], **{"name": name, "legendgroup": name, "showlegend": first, **trace})
 
 
-def _mark(symbol: str, colour: str) -> dict[str, Any]:
+def _mark(symbol: str = "circle", colour: str = CONTROL_COLOUR) -> dict[str, Any]:
     return {"color": colour, "symbol": symbol or None, "size": 8, "line": {"width": 1.4, "color": colour}}
 
 

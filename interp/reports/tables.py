@@ -21,8 +21,17 @@ if TYPE_CHECKING:
     from interp.training.dry_run import Plan
     from interp.training.results import Table as Results
 
-
 _PARTS = ("mean", "low", "high")
+_LAYERS_CAPTION = """\
+separation: how often a turn lies further along its own direction than another
+  turn does (95 % interval); then with shuffled labels and random directions
+reliability: cosine between the directions of two halves; then with shuffled labels
+length: of the raw direction, relative to the activations
+chosen: at a layer that was also chosen on other questions"""
+_ROWS_CAPTION = """\
+accuracy: 95 % interval over questions and runs
+in, out: tokens over all calls; ×: both, as a multiple of the task's first row
+none: questions without an answer, counted as wrong; n: questions"""
 
 
 def memory_table(plan: Plan) -> Table:
@@ -31,14 +40,10 @@ def memory_table(plan: Plan) -> Table:
     >>> interp.reports.memory_table(interp.training.plan(interp.training.preset("smollm2-135m"))).row_count
     2
     """
-    made = table(
-        f"{plan.preset.name}: {plan.parameters:,} weights; memory in GiB on one GPU that holds everything",
-        "adapter: with its gradient and optimizer; sampling: KV cache, plus a merged copy if one is kept",
-        ("stage", "steps", "LoRA", "weights", "adapter", "activations", "sampling", "total"),
-        left=("stage",),
-        gap=1,
-        whole=True,
-    )
+    title = f"{plan.preset.name}: {plan.parameters:,} weights; memory in GiB on one GPU that holds everything"
+    caption = "adapter: with its gradient and optimizer; sampling: KV cache, plus a merged copy if one is kept"
+    headings = ("stage", "steps", "LoRA", "weights", "adapter", "activations", "sampling", "total")
+    made = table(title, caption, headings, left=("stage",), gap=1, whole=True)
     for need in plan.memory:
         sizes = need.weights, need.adapter, need.activations, need.cache + need.copy, need.total
         counts = f"{plan.steps[need.stage]:,}", f"{plan.adapters[need.stage] / 1e6:,.1f} M"
@@ -54,18 +59,10 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
     """
     facts = directions.facts
     by, evidence = facts["by"], facts["evidence"]["all"]
-    made = table(
-        f"Best of {len(directions.layers)} layers, on held-out questions "
-        f"({evidence['groups']} groups of {evidence['questions']} questions)",
-        "separation: how often a turn lies further along its own direction than another\n"
-        "  turn does (95 % interval); then with shuffled labels and random directions\n"
-        "reliability: cosine between the directions of two halves; then with shuffled labels\n"
-        "length: of the raw direction, relative to the activations\n"
-        "chosen: at a layer that was also chosen on other questions",
-        ("layer", by, "separation", "shuffled", "random", "reliability", "shuffled", "length"),
-        left=(by,),
-        whole=True,
-    )
+    groups = f"{evidence['groups']} groups of {evidence['questions']} questions"
+    title = f"Best of {len(directions.layers)} layers, on held-out questions ({groups})"
+    headings = ("layer", by, "separation", "shuffled", "random", "reliability", "shuffled", "length")
+    made = table(title, _LAYERS_CAPTION, headings, left=(by,), whole=True)
     chosen = evidence["chosen_layer"]
     for i, label in enumerate(directions.labels if chosen["layers"] else ()):
         made.add_row("chosen", label, bracketed(*(chosen[part][i] for part in _PARTS)))
@@ -83,7 +80,7 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
 
 
 def rows_table(
-    rows: Sequence[EvaluationRow], title: str = "Accuracy and tokens per question", caption: str = ""
+    rows: Sequence[EvaluationRow], title: str = "Accuracy and tokens per question", caption: str = _ROWS_CAPTION
 ) -> Table:
     """Evaluations side by side; tokens also as a multiple of the first row's on the same task.
 
@@ -91,13 +88,8 @@ def rows_table(
     >>> interp.reports.rows_table([interp.evaluation.summarize(records, "vote", "arithmetic")]).row_count
     1
     """
-    explained = (
-        "accuracy: 95 % interval over questions and runs\n"
-        "in, out: tokens over all calls; ×: both, as a multiple of the task's first row\n"
-        "none: questions without an answer, counted as wrong; n: questions"
-    )
     headings = ("task", "method", "accuracy", "in", "out", "×", "calls", "none", "n")
-    made = table(title, caption or explained, headings, left=("task", "method"))
+    made = table(title, caption, headings, left=("task", "method"))
     first: dict[str, float] = {}
     for row in rows:
         times = ratio(row.tokens, first.setdefault(row.task, row.tokens))
@@ -162,7 +154,7 @@ def comparison_table(found: Comparison) -> Table:
     >>> records = [{"question": "1+1", "run": 0, "correct": True, "answer": "2", "usage": {"calls": 3}}]
     >>> row = interp.evaluation.summarize(records, "vote", "arithmetic")
     >>> test = interp.statistics.paired_test(np.ones((1, 4)), np.zeros((1, 4)))
-    >>> interp.reports.comparison_table(interp.evaluation.Comparison(row, row, test, left_out=0)).row_count
+    >>> interp.reports.comparison_table(interp.evaluation.accuracy.Comparison(row, row, test, left_out=0)).row_count
     2
     """
     test = found.test
@@ -200,8 +192,7 @@ def probe_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
         kinds, measure = {row["kind"] for row in here}, "auc" if here[0]["classes"] else "r2"
         shown = {name: of for name, of in _PROBE_CONTROLS.items() if kinds & set(of)}
         caption = _PROBE_CAPTION if (target, position) == targets[-1] else ""
-        headings = ("", "at", "decoded*", *shown, "sel.")
-        made = table(f"{target} ({position})", caption, headings, gap=1, whole=True)
+        made = table(f"{target} ({position})", caption, ("", "at", "decoded*", *shown, "sel."), gap=1, whole=True)
         tables.append(made)
         for model in dict.fromkeys(row["model"] for row in here if row["kind"] == "chosen layer"):
             own = [row for row in here if row["model"] in (model, None)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
@@ -14,28 +14,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from interp.reports.words import Names
+
 
 def table(
-    title: str,
-    caption: str,
-    headings: Sequence[str],
-    *,
-    left: Collection[str] = ("",),
-    gap: int = 0,
-    whole: bool = False,
-    expand: bool = False,
+    title: str, caption: str, headings: Names, left: Names = ("",), gap: int = 0, whole: bool = False, **look: Any
 ) -> Table:
     """An empty table: names (the headings in `left`) at the left, numbers at the right.
 
     `gap` is the extra space between columns; 0 fits most into 80. With `whole`, numbers never break across lines.
     """
-    look: dict[str, Any] = {"title_justify": "left", "caption_justify": "left", "box": SIMPLE_HEAD, "expand": expand}
+    look |= {"title_justify": "left", "caption_justify": "left", "box": SIMPLE_HEAD, "padding": (0, gap, 0, 0)}
     under = Text(caption, style="dim italic") if caption else None
-    made = Table(title=Text(title, style="italic"), caption=under, padding=(0, gap, 0, 0), **look)
+    made = Table(title=Text(title, style="italic"), caption=under, **look)
+    ratio = 1 if look.get("expand") else None
     for heading in headings:
         justify: Any = "left" if heading in left else "right"
         no_wrap = whole and heading not in left
-        made.add_column(heading, justify=justify, no_wrap=no_wrap, overflow="fold", ratio=1 if expand else None)
+        made.add_column(heading, justify=justify, no_wrap=no_wrap, overflow="fold", ratio=ratio)
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+Names = Sequence[str]
 Show = Callable[[float], str]
 """How a number is written: `percent` or `number`."""
 _PER_CENT = "\u00a0%"
@@ -50,6 +51,6 @@ def ratio(a: float, b: float) -> str:
     return f"{a / b:.2f}" if b else "–"
 
 
-def joined_words(words: Sequence[str]) -> str:
+def joined_words(words: Names) -> str:
     """One, two and three."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
