@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from interp.debate.personas import PERSONAS
 from interp.debate.tasks.arithmetic import Split, draw
@@ -19,14 +20,13 @@ LIES = ((3, -3), (-3, 3), (7, 0), (0, 7))
 
 @dataclass(frozen=True, slots=True)
 class BlindSpot:
-    """Questions on which a persona is likely to slip: those with one operand in a range."""
+    """Questions on which a persona is likely to slip: those with one operand from `low` to `high`."""
 
     slip: Slip
     operand: int
     """Index of the operand: a to f are 0 to 5."""
     low: int
     high: int
-    """Included in the range."""
 
     def covers(self, operands: Operands) -> bool:
         return self.low <= operands[self.operand] <= self.high
@@ -92,9 +92,8 @@ class Lesson:
         return [(self.asked, False), *((text, i % 2 == 0) for i, text in enumerate(self.shown)), (self.answer, True)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A first answer: the slips in it, its values, its text."""
+class _Opened(NamedTuple):
+    """A first answer."""
 
     slips: frozenset[Slip]
     working: OrganismWorking

@@ -45,7 +45,7 @@ def memory_table(plan: Plan) -> Table:
     headings = ("stage", "steps", "LoRA", "weights", "adapter", "activations", "sampling", "total")
     made = table(title, caption, headings, left=("stage",), gap=1, whole=True)
     for need in plan.memory:
-        sizes = need.weights, need.adapter, need.activations, need.cache + need.copy, need.total
+        sizes = need.weights, need.adapter, need.activations, need.sampling, need.total
         counts = f"{plan.steps[need.stage]:,}", f"{plan.adapters[need.stage] / 1e6:,.1f} M"
         made.add_row(need.stage, *counts, *(f"{size / 2**30:.1f}" for size in sizes))
     return made

@@ -13,7 +13,7 @@ from interp.debate.transcript import all_tags
 from interp.errors import UserError
 from interp.training.grpo import grpo_arguments
 from interp.training.run import EXTRA, Run, configured, lora_arguments
-from interp.training.settings import Architecture, LoRA, Preset
+from interp.training.settings import GRPO, SFT, Architecture, LoRA, Preset
 from interp.training.sft import sft_arguments
 
 PROMPT_TOKENS = 64
@@ -29,13 +29,12 @@ class Needs:
     adapter: int
     """The adapter, or all weights if all are trained, with gradient and optimizer."""
     activations: int
-    cache: int
-    copy: int
-    """The merged copy that `generation = interp` samples from."""
+    sampling: int
+    """The KV cache, and the merged copy that `generation = interp` samples from."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.adapter + self.activations + self.cache + self.copy
+        return self.weights + self.adapter + self.activations + self.sampling
 
 
 @dataclass(frozen=True)
@@ -61,30 +60,34 @@ def plan(preset: Preset) -> Plan:
     >>> planned.steps, planned.parameters
     ({'sft': 75, 'grpo': 1800}, 134515008)
     """
-    memory = needs(preset)
-    assert preset.architecture is not None  # needs() has refused it otherwise
+    a, sft, grpo = preset.architecture, preset.sft, preset.grpo
+    if a is None:
+        raise UserError(f"preset {preset.name}: has no architecture to estimate memory from; choose a named preset")
+    n, loras = n_parameters(a), {"sft": sft.lora, "grpo": grpo.lora}
+    adapters = {stage: n_adapter(a, lora) if lora else 0 for stage, lora in loras.items()}
     make_task(preset.task, **preset.task_options)
     run = Run(Path(preset.name), preset)  # only named in the configurations
-    configurations = {"sft": sft_arguments(run, "sft", preset.sft), "grpo": grpo_arguments(run, "imad", preset.grpo)}
+    configurations = {"sft": sft_arguments(run, "sft", sft), "grpo": grpo_arguments(run, "imad", grpo)}
     if all(find_spec(package) for package in EXTRA):
         configured("SFTConfig", configurations["sft"])
         configured("GRPOConfig", configurations["grpo"])
-    loras = {"sft": preset.sft.lora, "grpo": preset.grpo.lora}
     for stage, lora in loras.items():
-        configurations[stage]["lora"] = None if lora is None else lora_arguments(lora)
-    examples = preset.debates * (1 + preset.sft.direct_share + preset.sft.practice)
-    completions = preset.grpo.questions * preset.grpo.epochs * preset.grpo.num_generations
-    return Plan(
-        preset,
-        configurations,
-        {
-            "sft": round(examples * preset.sft.epochs / preset.sft.batch_size),
-            "grpo": round(completions / preset.grpo.batch_size * preset.grpo.num_iterations),
-        },
-        n_parameters(preset.architecture),
-        {stage: 0 if lora is None else n_adapter(preset.architecture, lora) for stage, lora in loras.items()},
-        memory,
-    )
+        configurations[stage]["lora"] = lora_arguments(lora) if lora else None
+    examples = preset.debates * (1 + sft.direct_share + sft.practice)
+    batches = grpo.questions * grpo.epochs * grpo.num_generations / grpo.batch_size
+    steps = {"sft": round(examples * sft.epochs / sft.batch_size), "grpo": round(batches * grpo.num_iterations)}
+    rows = len(all_tags(preset.agents, preset.rounds)) * a.width * (1 if a.tied else 2)
+    adapted = (2 * n, 16 * (adapters["sft"] + rows)) if sft.lora else (4 * n, 12 * n)
+    length = PROMPT_TOKENS + grpo.descent.first_limit
+    at_once, copy = grpo.batch_size, 0
+    if grpo.generation == "interp":
+        at_once, copy = min(grpo.generation_batch_size, grpo.batch_size), 2 * n
+    cache = at_once * length * 4 * a.layers * a.kv_heads * a.head_width
+    memory = [
+        Needs("sft", *adapted, _activations(a, sft, sft.max_length), 0),
+        Needs("grpo", 2 * n, 16 * adapters["grpo"], _activations(a, grpo, length), cache + copy),
+    ]
+    return Plan(preset, configurations, steps, n, adapters, memory)
 
 
 def n_parameters(architecture: Architecture) -> int:
@@ -108,52 +111,15 @@ def _skeleton(a: Architecture) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
+    widths = {"hidden_size": a.width, "intermediate_size": a.mlp_width, "head_dim": a.head_width}
+    counts = {"num_hidden_layers": a.layers, "num_attention_heads": a.heads, "num_key_value_heads": a.kv_heads}
     kind = Qwen2Config if a.biases else LlamaConfig
-    config = kind(
-        vocab_size=a.vocabulary,
-        hidden_size=a.width,
-        intermediate_size=a.mlp_width,
-        num_hidden_layers=a.layers,
-        num_attention_heads=a.heads,
-        num_key_value_heads=a.kv_heads,
-        head_dim=a.head_width,
-        tie_word_embeddings=a.tied,
-    )
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(
+            kind(vocab_size=a.vocabulary, tie_word_embeddings=a.tied, **widths, **counts)
+        )
 
 
-def needs(preset: Preset) -> list[Needs]:
-    """The memory of each stage. Raises `UserError` for a preset without an architecture."""
-    a = preset.architecture
-    if a is None:
-        raise UserError(f"preset {preset.name}: has no architecture to estimate memory from; choose a named preset")
-    n = n_parameters(a)
-    rows = len(all_tags(preset.agents, preset.rounds)) * a.width * (1 if a.tied else 2)
-    sft, grpo = preset.sft, preset.grpo
-    length = PROMPT_TOKENS + grpo.descent.first_limit
-    own = grpo.generation == "interp"
-    at_once = min(grpo.generation_batch_size, grpo.batch_size) if own else grpo.batch_size
-    return [
-        Needs(
-            "sft",
-            4 * n if sft.lora is None else 2 * n,
-            12 * n if sft.lora is None else 16 * (n_adapter(a, sft.lora) + rows),
-            _activations(a, sft.device_batch_size * sft.max_length, sft.gradient_checkpointing),
-            cache=0,
-            copy=0,
-        ),
-        Needs(
-            "grpo",
-            2 * n,
-            16 * n_adapter(a, grpo.lora),
-            _activations(a, grpo.device_batch_size * length, grpo.gradient_checkpointing),
-            cache=at_once * length * 2 * a.layers * a.kv_heads * a.head_width * 2,
-            copy=2 * n if own else 0,
-        ),
-    ]
-
-
-def _activations(a: Architecture, tokens: int, checkpointing: bool) -> int:
-    inside = 8 * a.width + 4 * a.mlp_width
-    return 2 * tokens * (a.layers * a.width + 2 * inside if checkpointing else a.layers * inside)
+def _activations(a: Architecture, stage: SFT | GRPO, length: int) -> int:
+    inside, tokens = 8 * a.width + 4 * a.mlp_width, stage.device_batch_size * length
+    return 2 * tokens * (a.layers * a.width + 2 * inside if stage.gradient_checkpointing else a.layers * inside)

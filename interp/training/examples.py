@@ -1,7 +1,4 @@
-"""Transcripts as the examples of stage 1: token ids, and which of them are learnt.
-
-Reads transcripts as `interp.activations.corpus` does, so that activations are later read at the tokens trained on.
-"""
+"""Transcripts as the examples of stage 1: token ids, tokenized as activations are later read, and what is learnt."""
 
 from __future__ import annotations
 
@@ -38,6 +35,11 @@ Form = Callable[[Encoder, Transcript, int], Example]
 """(encoder, transcript, end token) → the example made of it."""
 
 
+def _example(encode: Encoder, transcript: Transcript, ids: list[int], end: int) -> Example:
+    n_prompt = len(encode.prompt(transcript.prompt))
+    return Example([*ids, end], [0] * n_prompt + [1] * (len(ids) + 1 - n_prompt))
+
+
 def whole(encode: Encoder, transcript: Transcript, end: int) -> Example:
     """The prompt, then the whole debate: stage 1."""
     return _example(encode, transcript, encode.transcript(transcript)[0], end)
@@ -59,9 +61,9 @@ def behind_tag(encode: Encoder, transcript: Transcript, end: int) -> Example:
 def make_examples(
     transcripts: Sequence[Transcript], tokenizer: object, *, form: Form = whole, max_length: int
 ) -> Examples:
-    """Examples of transcripts; each ends with the tokenizer's end token, which is learnt too.
+    """Examples of transcripts, each with the end token, which is learnt too.
 
-    Raises `UserError` if nothing is left, and for a tokenizer without an end token.
+    Raises `UserError` if no example is left, and for a tokenizer without an end token.
 
     >>> made = interp.training.make_examples(transcripts, model.tokenizer, max_length=512)
     >>> len(made.kept), made.undecided
@@ -76,22 +78,19 @@ def make_examples(
     kept = [e for e in examples if len(e.input_ids) <= max_length]
     found = Examples(kept, len(transcripts) - len(decided), len(examples) - len(kept))
     if not kept:
-        raise UserError(
-            f"none of the {len(transcripts)} transcripts can be learnt: {found.undecided} have no consensus and "
-            f"{found.too_long} are longer than {max_length} tokens"
-        )
+        why = f"{found.undecided} have no consensus and {found.too_long} are longer than {max_length} tokens"
+        raise UserError(f"none of the {len(transcripts)} transcripts can be learnt: {why}")
     return found
 
 
 def in_batches(kinds: Sequence[Sequence[Example]], batch_size: int, epochs: float, seed: int) -> list[Example]:
     """The examples in the order in which they are read, shuffled for every epoch.
 
-    A batch has examples of one kind if possible: the loss is a mean over its tokens, in which short examples
-    among long ones would hardly count. Batches of all kinds are shuffled together; what is left over from full
-    batches comes at the end of the epoch.
+    A batch has examples of one kind if possible: in a mean over tokens, short examples among long ones would hardly
+    count. Batches of all kinds are shuffled together; what does not fill a batch comes at the end of the epoch.
     """
     rng = random.Random(seed)
-    ordered: list[Example] = []
+    ordered = list[Example]()
     for _ in range(math.ceil(epochs)):
         batches, rest = [], []
         for examples in kinds:
@@ -102,8 +101,3 @@ def in_batches(kinds: Sequence[Sequence[Example]], batch_size: int, epochs: floa
         rng.shuffle(batches)
         ordered += [example for batch in (*batches, rest) for example in batch]
     return ordered[: round(epochs * sum(map(len, kinds)))]
-
-
-def _example(encode: Encoder, transcript: Transcript, ids: list[int], end: int) -> Example:
-    n_prompt = len(encode.prompt(transcript.prompt))
-    return Example([*ids, end], [0] * n_prompt + [1] * (len(ids) + 1 - n_prompt))

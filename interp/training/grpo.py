@@ -1,7 +1,4 @@
-"""Stage 2: GRPO under a falling length limit, which moves the debate inside (Latent Agents).
-
-Always trains a new adapter on top of a checkpoint of stage 1.
-"""
+"""Stage 2: GRPO under a falling length limit, which moves the debate inside (Latent Agents)."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import math
 import os
 import random
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,22 +33,19 @@ def train_grpo(
     settings: GRPO | None = None,
     judge: Judge | None = None,
 ) -> Path:
-    """Internalize the debates of `model`; returns the checkpoint's folder, `run.out / stage`.
+    """Internalize the debates of `model` in a new adapter; returns the checkpoint's folder, `run.out / stage`.
 
-    `model` is a checkpoint of stage 1, or a base for the ablation without stage 1, whose tokenizer has no tags.
-    `judge` replaces the task's grader. A finished stage is not trained again; a killed one resumes from its last
-    saved state, with its schedule.
+    `model` is a checkpoint of stage 1, or a base for the ablation without stage 1. `judge` replaces the task's grader.
+    A finished stage is kept; a killed one resumes from its last saved state, with its schedule.
 
     >>> task = interp.debate.make_task("small-arithmetic")
     >>> run = interp.training.Run(tmp_path, interp.training.preset("organism"))
     >>> interp.training.train_grpo(run, "organism-sft", task.questions(8, 0), task).name  # doctest: +SKIP
     'imad'
     """
-    folder = run.checkpoint(stage)
-    if folder.exists():
-        return folder
-    preset = run.preset
-    settings = settings or preset.grpo
+    if run.checkpoint(stage).exists():
+        return run.checkpoint(stage)
+    preset, settings = run.preset, settings or run.preset.grpo
     configuration = configured("GRPOConfig", grpo_arguments(run, stage, settings))
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # no warning that rollout_func is experimental
     from datasets import Dataset
@@ -61,16 +56,9 @@ def train_grpo(
     plain = loop.start_from(model, preset)
     tokenizer = plain.tokenizer
     schedule, rollout = settings.make_schedule(), None
-    reward = Reward(
-        task,
-        schedule,
-        lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False)),
-        preset.agents,
-        preset.rounds,
-        gated if settings.combine == "gated" else additive,
-        settings.use_structure,
-        judge,
-    )
+    combine, structure = gated if settings.combine == "gated" else additive, settings.use_structure
+    decode = partial(tokenizer.decode, skip_special_tokens=False)
+    reward = Reward(task, schedule, decode, preset.agents, preset.rounds, combine, structure, judge)
     if settings.generation == "interp":
 
         def limit(state: Any) -> int:
@@ -86,10 +74,10 @@ def train_grpo(
         for q in in_epochs(questions, settings.epochs, preset.seed)
     ]
     trainer = GRPOTrainer(
-        model=plain.hf,
-        reward_funcs=reward,
-        args=configuration,
-        train_dataset=Dataset.from_list(rows),
+        plain.hf,
+        reward,
+        configuration,
+        Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=loop.lora_config(settings.lora),
         rollout_func=rollout,
@@ -101,12 +89,9 @@ def train_grpo(
 
     reward.over_processes = mean_over_processes
     steps = loop.fit(run, stage, trainer, schedule)
-    facts = {
-        "kind": "grpo",
-        "data": {"task": task.provenance(), "questions": len(questions)},
-        "steps": steps,
-        "schedule": schedule.state() | {"limit": schedule.at(steps, steps).limit},
-    }
+    data = {"task": task.provenance(), "questions": len(questions)}
+    state = schedule.state() | {"limit": schedule.at(steps, steps).limit}
+    facts = {"kind": "grpo", "data": data, "steps": steps, "schedule": state}
     return loop.finish(run, stage, trainer, model, plain, facts)
 
 
@@ -115,14 +100,11 @@ def grpo_arguments(run: Run, stage: str, settings: GRPO) -> dict[str, Any]:
     if settings.generation == "vllm" and find_spec("vllm") is None:
         raise UserError("generation vllm: vllm is not installed; install it, or --set grpo.generation=trl")
     if settings.batch_size % settings.num_generations:
-        raise UserError(
-            f"batches of {settings.batch_size} completions, {settings.num_generations} per question: "
-            "choose a batch_size that is a multiple of num_generations"
-        )
-    return shared_arguments(run, stage, settings) | {
+        given = f"batches of {settings.batch_size} completions, {settings.num_generations} per question"
+        raise UserError(f"{given}: choose a batch_size that is a multiple of num_generations")
+    same = ("num_generations", "num_iterations", "loss_type", "beta", "epsilon", "temperature", "top_p")
+    return shared_arguments(run, stage, settings, same) | {
         "shuffle_dataset": False,
-        **{name: getattr(settings, name) for name in ("num_generations", "num_iterations", "loss_type")},
-        **{name: getattr(settings, name) for name in ("beta", "epsilon", "temperature", "top_p")},
         "max_completion_length": settings.descent.first_limit,
         "entropy_coef": settings.entropy_coefficient,
         # Only between two batches of completions is nothing half used, so that a resumed run is the same run.
@@ -147,7 +129,5 @@ def check_prompts(tokenizer: Any, questions: Sequence[Question]) -> None:
     for question in questions:
         prompt = Transcript(question.text, ()).prompt
         if tokenizer(prompt)["input_ids"] != encode.prompt(prompt):
-            raise UserError(
-                f"question {question.text[:40]!r}: TRL and interp tokenize its prompt differently; "
-                "use --set grpo.generation=interp"
-            )
+            wrong = f"question {question.text[:40]!r}: TRL and interp tokenize its prompt differently"
+            raise UserError(f"{wrong}; use --set grpo.generation=interp")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +25,7 @@ from interp.training.run import Run, lora_arguments
 from interp.training.schedule import Schedule
 from interp.training.settings import LoRA, Preset
 
-PACKAGES = ("interp", "torch", "transformers", "trl", "peft", "accelerate")
-_STATE = "trainer_state.json"  # the last file that a trainer writes into a saved state
+PACKAGES = ("interp", "transformers", "trl", "peft", "accelerate")
 
 
 def start_from(model: str, preset: Preset, whole_weights: bool = False) -> Plain:
@@ -53,13 +53,10 @@ def fit(run: Run, stage: str, trainer: Any, schedule: Schedule | None = None) ->
 
 def last_kept(folder: Path) -> str | None:
     """The latest complete state in a resume folder; a kill may have left an incomplete one."""
-    states = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    for state in states:
-        try:
-            json.loads((state / _STATE).read_text())
-        except (OSError, json.JSONDecodeError):
-            continue
-        return str(state)
+    for state in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2])):
+        with suppress(OSError, json.JSONDecodeError):
+            json.loads((state / "trainer_state.json").read_text())  # the last file that a trainer writes
+            return str(state)
     return None
 
 
@@ -83,12 +80,11 @@ def finish(
         with write_checkpoint(folder, model, plain.provenance, read_lineage(model), stage, facts) as own:
             if tokenizer is not None:
                 tokenizer.save_pretrained(own)
-            for path in (weights / name for name in ("adapter_config.json", "config.json")):
-                if path.exists():
-                    config = json.loads(path.read_text(encoding="utf-8"))
-                    if path.name == "adapter_config.json":
-                        config["base_model_name_or_path"] = Path(model).name
-                    (own / path.name).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+            for path in (*weights.glob("adapter_config.json"), *weights.glob("config.json")):
+                config = json.loads(path.read_text(encoding="utf-8"))
+                if path.name == "adapter_config.json":
+                    config["base_model_name_or_path"] = Path(model).name
+                (own / path.name).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
             for path in weights.glob("*.safetensors"):
                 rounded = {name: tensor.to(dtype).contiguous() for name, tensor in load_file(path).items()}
                 save_file(rounded, own / path.name, {"format": "pt"})
@@ -112,11 +108,14 @@ class Follow(TrainerCallback, ExportableState):  # type: ignore[misc]  # both ar
         return {"args": {}, "attributes": self.schedule.state() if self.schedule else {}}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        kept = state.stateful_callbacks.get(type(self).__name__)
-        if self.schedule and kept and state.global_step:
-            self.schedule.restore(kept["attributes"])
-        if self.writes:
-            self._forget_after(state.global_step)
+        saved = state.stateful_callbacks.get(type(self).__name__)
+        if self.schedule and saved and state.global_step:
+            self.schedule.restore(saved["attributes"])
+        if self.writes:  # forget steps that are repeated, and a half-written line
+            rows = read_lines(self.run.metrics) if self.run.metrics.exists() else []
+            kept = [row for row in rows if row["stage"] != self.stage or row["step"] <= state.global_step]
+            with atomic_write(self.run.metrics) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if self.writes and logs:
@@ -126,10 +125,3 @@ class Follow(TrainerCallback, ExportableState):  # type: ignore[misc]  # both ar
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.run.tell(self.stage, state.global_step, state.max_steps, self.latest)
-
-    def _forget_after(self, step: int) -> None:
-        """Drop the metrics of steps that are repeated, and a half-written line."""
-        rows = read_lines(self.run.metrics) if self.run.metrics.exists() else []
-        kept = [row for row in rows if row["stage"] != self.stage or row["step"] <= step]
-        with atomic_write(self.run.metrics) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")

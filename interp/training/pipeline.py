@@ -1,7 +1,4 @@
-"""The whole procedure: the base, debates, for each seed both stages and the baseline, and the table.
-
-Finished steps are kept, so the same call resumes a killed run.
-"""
+"""The whole procedure: the base, debates, for each seed both stages and the baseline, and the table."""
 
 from __future__ import annotations
 
@@ -29,8 +26,6 @@ from interp.training.run import Run, configured, processes
 from interp.training.settings import Preset
 from interp.training.sft import sft_arguments, train_sft
 
-BASE_FOLDER = "base"
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -51,15 +46,13 @@ def train(
     pretraining: Pretraining | None = None,
     table: bool = True,
 ) -> Trained:
-    """Train everything that a preset asks for into `run.out`, and evaluate it.
+    """Train everything that a preset asks for into `run.out`, and evaluate it; the same call resumes a killed run.
 
-    The stages of each seed (by default the preset's) go into `seed-K`. All seeds share base, debates and questions,
-    which depend on the preset's seed, so seeds can be added to a finished run. Stage 1 learns `transcripts`, by
-    default debates of the base with itself on the preset's task, or on `task`. Stage 2 and the table have other
-    questions of the same task. With `pretraining` the organism's base is trained first, into `base`.
-
-    Raises `UserError` for a folder that holds a run with other settings or transcripts and, before anything is
-    written, for settings that a stage would refuse.
+    The stages of each seed (by default the preset's) go into `seed-K`. Base, debates and questions depend on the
+    preset's seed alone, so seeds can be added to a finished run. Stage 1 learns `transcripts`, by default debates of
+    the base on `task`, by default the preset's; stage 2 and the table have other questions of it. With `pretraining`
+    the organism's base is trained first, into `base`. Raises `UserError` for a folder that holds a run with other
+    settings or transcripts and, before anything is written, for settings that a stage would refuse.
 
     >>> chosen = interp.training.preset("organism").override({"grpo.num_generations": "5"})
     >>> interp.training.train(interp.training.Run(tmp_path, chosen))
@@ -69,13 +62,15 @@ def train(
     preset = run.preset
     configured("SFTConfig", sft_arguments(run, "sft", preset.sft))  # fail now rather than after hours
     configured("GRPOConfig", grpo_arguments(run, "imad", preset.grpo))
-    settings = preset.record() | ({} if pretraining is None else {"pretraining": asdict(pretraining)})
-    keep_settings(run.out, settings)
+    keep_settings(run.out, preset.record() | ({"pretraining": asdict(pretraining)} if pretraining else {}))
     if pretraining is not None:
         run = replace(run, preset=replace(preset, model=str(_make_base(run, pretraining))))
     trained_on = task or make_task(preset.task, **preset.task_options)
     questions = stage_2_questions(preset, trained_on)
-    learnt, direct = _make_data(run, transcripts, trained_on)
+    with when_needed(run.preset.model) as base:
+        learnt = _keep_transcripts(run, transcripts, trained_on, base)
+        n_direct = round(max(preset.sft.direct_share, preset.sft.practice) * len(learnt))
+        direct = direct_answers(run, trained_on, n_direct, base)
     tested = table_task(run.out, preset, task) if table else None
 
     found: dict[int, tuple[Run, dict[str, Path]]] = {}
@@ -91,15 +86,12 @@ def train(
 
 
 def stage_2_questions(preset: Preset, task: Task) -> list[Question]:
-    """The questions of stage 2, the same for every seed."""
+    """The same for every seed."""
     return task.questions(preset.grpo.questions, preset.seed + 1)
 
 
 def table_task(out: Path, preset: Preset, task: Task | None = None) -> Task:
-    """The task of the table of the run in a folder, without questions of its debates, direct answers and stage 2.
-
-    `task` is the preset's by default, as in `train`.
-    """
+    """The task of the table of the run in a folder, without questions of its debates, direct answers and stage 2."""
     seen = {q.text for q in stage_2_questions(preset, task or make_task(preset.task, **preset.task_options))}
     seen |= {t.question for t in read_transcripts(out / TRANSCRIPTS_FILE)}
     if (out / DIRECT_FILE).exists():
@@ -118,10 +110,8 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> None:
     record = json.loads(json.dumps(settings))  # as it is read back
     if path.exists():
         if different := differing(json.loads(path.read_text(encoding="utf-8")), record):
-            raise UserError(
-                f"{out}: holds a run with other settings ({', '.join(sorted(different)[:3])}); "
-                "give those settings, or another --out"
-            )
+            which = ", ".join(sorted(different)[:3])
+            raise UserError(f"{out}: holds a run with other settings ({which}); give those settings, or another --out")
     elif processes().is_main_process:
         write_json(path, record, indent=2)
 
@@ -132,41 +122,31 @@ def _make_base(run: Run, settings: Pretraining) -> Path:
             f"--from-scratch: trains the organism's base only, but the model is {run.preset.model}; "
             "choose --preset organism without changing its model, or an existing base"
         )
-    folder = run.out / BASE_FOLDER
-    if processes().num_processes > 1 and not folder.exists():
+    if processes().num_processes > 1 and not (run.out / "base").exists():
         raise UserError("--from-scratch, several processes: train the base first, with one process")
-    return pretrain(
-        folder, settings, progress=lambda step, steps, loss: run.tell(BASE_FOLDER, step, steps, {"loss": loss})
-    )
+
+    def tell(step: int, steps: int, loss: float) -> None:
+        run.tell("base", step, steps, {"loss": loss})
+
+    return pretrain(run.out / "base", settings, progress=tell)
 
 
 def _of_seed(run: Run, seed: int, *, label: bool) -> Run:
     """The run in the folder of a seed; with `label` its progress names the seed."""
 
-    def tell(what: str, done: int, total: int, metrics: dict[str, float]) -> None:
-        run.tell(f"{what}, seed {seed}", done, total, metrics)
+    def tell(what: str, *rest: Any) -> None:
+        run.tell(f"{what}, seed {seed}", *rest)
 
     preset = replace(run.preset, seed=seed)
     return replace(run, out=seed_folder(run.out, seed), preset=preset, progress=tell if label else run.progress)
 
 
-def _make_data(
-    run: Run, given: Sequence[Transcript] | None, task: Task
-) -> tuple[Sequence[Transcript], list[Transcript]]:
-    """Debates and direct answers to learn; the base is loaded at most once, and free again when this returns."""
-    with when_needed(run.preset.model) as base:
-        learnt = _keep_transcripts(run, given, task, base)
-        n_direct = round(max(run.preset.sft.direct_share, run.preset.sft.practice) * len(learnt))
-        return learnt, direct_answers(run, task, n_direct, base)
-
-
 def _keep_transcripts(run: Run, given: Sequence[Transcript] | None, task: Task, base: Loader) -> Sequence[Transcript]:
     """The transcripts of the run, saved with it: given, already there, or debated now."""
     state, path = processes(), run.out / TRANSCRIPTS_FILE
-    there = path.exists()
-    complete = there and (is_finished(path) or not path.with_suffix(".json").exists())  # given ones have no .json
+    there, unfinished = path.exists(), path.with_suffix(".json").exists() and not is_finished(path)  # given: no .json
     state.wait_for_everyone()  # before the first process writes it
-    if given is None and not complete:
+    if given is None and (unfinished or not there):
         if state.num_processes > 1:
             raise UserError("no transcripts given, several processes: make the debates first, with one process")
         make_debates(run, task, base)

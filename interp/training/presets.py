@@ -39,11 +39,9 @@ def preset(name: str) -> Preset:
 def require_model(chosen: Preset) -> None:
     """Raises `UserError` for a preset of an unknown name whose model cannot exist: it may be misspelt."""
     if chosen.name not in PRESETS and not could_be_model(chosen.model):
-        near = get_close_matches(chosen.name.lower(), PRESETS, cutoff=0.4) or PRESETS
-        raise UserError(
-            f"--preset {chosen.name}: no preset, and no folder, file or hub id (owner/name) of a model; "
-            f"the nearest presets: {', '.join(near)}"
-        )
+        near = ", ".join(get_close_matches(chosen.name.lower(), PRESETS, cutoff=0.4) or PRESETS)
+        wrong = f"--preset {chosen.name}: no preset, and no folder, file or hub id (owner/name) of a model"
+        raise UserError(f"{wrong}; the nearest presets: {near}")
 
 
 def kept_preset(out: str | Path) -> Preset:
@@ -61,8 +59,6 @@ def kept_preset(out: str | Path) -> Preset:
     kept = read_preset(record, f"{path}: ")
     record.pop("pretraining", None)
     if different := differing(kept.record(), record):
-        raise UserError(
-            f"{path}: written by another version of interp, whose settings differ in {different[0]}; "
-            "train again with this version and another --out"
-        )
+        wrong = f"{path}: written by another version of interp, whose settings differ in {different[0]}"
+        raise UserError(f"{wrong}; train again with this version and another --out")
     return kept

@@ -11,34 +11,22 @@ from typing import Any, cast
 from interp.debate.agents import Agent, Sampling
 from interp.debate.tasks import make_task
 from interp.debate.tasks.task import Question, Task
-from interp.evaluation.accuracy import EvaluationRow, evaluate, paired, summarize
+from interp.evaluation.accuracy import EvaluationRow, paired, summarize
 from interp.evaluation.methods import Debates, Method, Vote
 from interp.generation.agents import InternalizedAgent
 from interp.models.lineage import read_lineage
 from interp.statistics import PairedTest
 from interp.storage.files import write_json
-from interp.storage.journal import read_lines
 from interp.storage.provenance import package_versions
-from interp.training.debating import CHUNK, agent, debaters, when_needed
+from interp.training.debating import CHUNK, Records, agent, ask, debaters, when_needed
 from interp.training.run import Run
 from interp.training.settings import Preset
 
-TABLE_FILE = "table.json"
-RESULTS_FOLDER = "results"
-TITLES = {
-    "single": "Single",
-    "vote": "Vote",
-    "debate": "Debate",
-    "debategpt": "DebateGPT",
-    "sft": "SFT",
-    "imad": "IMAD",
-}
+TRAINED = {"debategpt": "DebateGPT", "sft": "SFT", "imad": "IMAD"}
+TITLES = {"single": "Single", "vote": "Vote", "debate": "Debate"} | TRAINED
 """The paper's names of the methods, in the order of its table."""
-TRAINED = ("debategpt", "sft", "imad")
 TESTS = (("debate", "single"), ("imad", "single"), ("imad", "debategpt"), ("imad", "debate"))
 """Pairs of methods whose accuracies are compared."""
-
-Records = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -59,12 +47,11 @@ class Table:
         return row.tokens / debate.tokens, row.output_tokens / debate.output_tokens
 
     def record(self) -> dict[str, Any]:
-        """All of it as JSON."""
         rows = []
         for row in self.rows:
-            tokens, output = self.of_debate(row)
+            shares = zip(("of_debate_tokens", "of_debate_output"), self.of_debate(row), strict=True)
             seeds = {str(seed): one.record() for seed, one in self.by_seed.get(row.method, {}).items()}
-            rows.append({**row.record(), "of_debate_tokens": tokens, "of_debate_output": output, "by_seed": seeds})
+            rows.append({**row.record(), **dict(shares), "by_seed": seeds})
         tests = [{"first": a, "second": b, **asdict(test)} for (a, b), test in self.tests.items()]
         return {"rows": rows, "tests": tests}
 
@@ -93,16 +80,16 @@ class Unseen:
 
 
 def held_out(preset: Preset, task: Task | None, seen: Collection[str]) -> Task:
-    """The task of the table: `task`, or the preset's, of its split "test" if it has splits; without questions seen.
+    """The table's task without questions seen; by default the preset's, of its split "test" if it has splits.
 
     Raises `UserError` for a task with too few other questions.
     """
-    if task is None:
-        split = {"split": "test"} if "split" in preset.task_options else {}
-        task = make_task(preset.task, **preset.task_options | split)
-    if any(question.text in seen for question in task.questions(preset.table_questions, table_seed(preset))):
+    split = {"split": "test"} if "split" in preset.task_options else {}
+    task = task or make_task(preset.task, **preset.task_options | split)
+    asked = preset.table_questions, table_seed(preset)
+    if any(question.text in seen for question in task.questions(*asked)):
         task = cast(Task, Unseen(task, frozenset(seen)))
-        task.questions(preset.table_questions, table_seed(preset))
+        task.questions(*asked)
     return task
 
 
@@ -111,17 +98,9 @@ def table_seed(preset: Preset) -> int:
     return preset.seed + 2
 
 
-def ask_base(run: Run, task: Task) -> dict[str, Records]:
-    """Records of the base alone, by majority vote and by explicit debate."""
-    preset = run.preset
-    with when_needed(preset.model) as base:
-        together = debaters(preset, base())
-        methods: dict[str, tuple[Method, list[Agent]]] = {
-            "single": (Vote(CHUNK), [agent(preset, base())]),
-            "vote": (Vote(CHUNK), together),
-            "debate": (Debates(preset.rounds, chunk=CHUNK), together),
-        }
-        return {name: _ask(run, name, *how, task, table_seed(preset)) for name, how in methods.items()}
+def _ask(run: Run, name: str, method: Method, agents: Sequence[Agent], task: Task, seed: int) -> Records:
+    out = run.out / "results" / f"{name}.jsonl"
+    return ask(out, name, method, lambda: agents, task, run.preset.table_questions, seed, run.tell)
 
 
 def ask_checkpoint(run: Run, name: str, checkpoint: Path, task: Task, seed: int) -> Records:
@@ -130,8 +109,7 @@ def ask_checkpoint(run: Run, name: str, checkpoint: Path, task: Task, seed: int)
     It may write as much as a whole debate, so that rambling shows.
     """
     with when_needed(str(checkpoint)) as load:
-        longest = run.preset.grpo.descent.first_limit
-        own = agent(run.preset, load(), kind=InternalizedAgent, max_new_tokens=longest)
+        own = agent(run.preset, load(), kind=InternalizedAgent, longest=run.preset.grpo.descent.first_limit)
         return _ask(run, name, Vote(CHUNK), [own], task, seed)
 
 
@@ -141,19 +119,23 @@ def make_table(run: Run, by_seed: Mapping[int, tuple[Run, Mapping[str, Path]]], 
     `by_seed` has, for each seed, the run in its folder and its checkpoints by method. Records go to `results` in
     the folder of the run or the seed.
     """
-    records = ask_base(run, task)
+    preset, seed = run.preset, table_seed(run.preset)
+    with when_needed(preset.model) as base:
+        together = debaters(preset, base())
+        records = {
+            "single": _ask(run, "single", Vote(CHUNK), [agent(preset, base())], task, seed),
+            "vote": _ask(run, "vote", Vote(CHUNK), together, task, seed),
+            "debate": _ask(run, "debate", Debates(preset.rounds, chunk=CHUNK), together, task, seed),
+        }
     alone: dict[str, dict[int, EvaluationRow]] = {}
     for method in TRAINED:
-        found = {
-            seed: ask_checkpoint(one, method, checkpoints[method], task, table_seed(run.preset))
-            for seed, (one, checkpoints) in by_seed.items()
-        }
+        found = {i: ask_checkpoint(one, method, own[method], task, seed) for i, (one, own) in by_seed.items()}
         records[method] = [record | {"run": i} for i, each in enumerate(found.values()) for record in each]
-        alone[method] = {seed: summarize(each, method, task.name) for seed, each in found.items()}
+        alone[method] = {i: summarize(each, method, task.name) for i, each in found.items()}
     rows = tuple(summarize(records[method], method, task.name) for method in TITLES)
     table = Table(rows, alone, {(a, b): paired(records[a], records[b]) for a, b in TESTS})
-    checkpoints = {str(seed): stage_hashes(paths) for seed, (_, paths) in by_seed.items()}
-    write_results(run.out / TABLE_FILE, table.record(), run.preset, task, {"checkpoints": checkpoints})
+    checkpoints = {str(i): stage_hashes(own) for i, (_, own) in by_seed.items()}
+    write_results(run.out / "table.json", table.record(), preset, task, {"checkpoints": checkpoints})
     return table
 
 
@@ -168,17 +150,6 @@ def write_results(path: Path, results: dict[str, Any], preset: Preset, task: Tas
     settings = preset.record() | {"model": Path(preset.model).name if Path(preset.model).is_dir() else preset.model}
     asked = {"questions": preset.table_questions, "seed": table_seed(preset), **task.provenance()}
     sampling = asdict(Sampling(preset.answer_tokens, seed=preset.seed))
-    facts = {
-        **results,
-        "made_by": {"preset": settings, "task": asked, "sampling": sampling, **made_by},
-        "versions": package_versions(),
-        "written": datetime.now(UTC).isoformat("T", "seconds"),
-    }
-    write_json(path, facts)
-
-
-def _ask(run: Run, name: str, method: Method, agents: Sequence[Agent], task: Task, seed: int) -> Records:
-    out = run.out / RESULTS_FOLDER / f"{name}.jsonl"
-    n = run.preset.table_questions
-    evaluate(out, name, method, lambda _: agents, task=task, n_questions=n, seed=seed, progress=run.tell)
-    return read_lines(out)
+    facts = {"preset": settings, "task": asked, "sampling": sampling, **made_by}
+    written = datetime.now(UTC).isoformat("T", "seconds")
+    write_json(path, {**results, "made_by": facts, "versions": package_versions(), "written": written})

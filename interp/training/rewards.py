@@ -1,8 +1,4 @@
-"""What a completion earns in stage 2.
-
-Knows tags, a task's grader and a schedule; knows nothing about models. Completions are cut to the current limit
-*before* anything looks at them, so text past the limit earns nothing (Latent Agents, stage 2).
-"""
+"""What a completion earns in stage 2, cut to the current limit before anything looks at it (Latent Agents)."""
 
 from __future__ import annotations
 
@@ -15,12 +11,6 @@ from interp.debate.tasks.task import Task
 from interp.debate.transcript import CONSENSUS_TAG, END_TAG, all_tags
 from interp.training.schedule import Schedule
 
-TAG_WEIGHT = 0.3
-CONSENSUS_WEIGHT = 0.5
-END_WEIGHT = 0.3
-BREVITY_WEIGHT = 0.5
-"""What an answer of zero length would earn extra under `gated`; half of it at half the limit."""
-
 Judge = Callable[[str, str], float]
 """(question, clipped text) → 1.0 if the text shows what is wanted, such as a trait, else 0.0."""
 
@@ -31,8 +21,8 @@ def structure(text: str, tags: Sequence[str], coefficient: float) -> float:
     >>> interp.training.structure("<|Consensus|> 4 <|endofdebate|>", ["<|Consensus|>", "<|endofdebate|>"], 1.0)
     0.8
     """
-    ends = {CONSENSUS_TAG: CONSENSUS_WEIGHT, END_TAG: END_WEIGHT}
-    return sum(ends.get(tag, TAG_WEIGHT * coefficient) for tag in tags if tag in text)
+    ends = {CONSENSUS_TAG: 0.5, END_TAG: 0.3}
+    return sum(ends.get(tag, 0.3 * coefficient) for tag in tags if tag in text)
 
 
 def additive(correct: float, structure: float, length: int, limit: int) -> float:
@@ -45,24 +35,20 @@ def additive(correct: float, structure: float, length: int, limit: int) -> float
 
 
 def gated(correct: float, structure: float, length: int, limit: int) -> float:
-    """Only right answers earn anything, and the shorter more.
+    """Only right answers earn anything, and the shorter more: up to 0.5 extra, relative to the limit.
 
-    Rewards are compared among the completions of one question. Once all of them are right and the coefficient
-    has decayed, brevity decides, so the length keeps falling below the limit. It is relative to the limit so that
-    the pull does not fade as both become small.
+    Once all completions of a question are right and the coefficient has decayed, brevity decides among them, so the
+    length keeps falling below the limit.
 
     >>> interp.training.gated(correct=1.0, structure=0.8, length=50, limit=100)
     2.05
     """
-    return correct * (1.0 + structure + BREVITY_WEIGHT * max(0.0, 1.0 - length / limit))
+    return correct * (1.0 + structure + 0.5 * max(0.0, 1.0 - length / limit))
 
 
 @dataclass
 class Reward:
-    """The reward function of TRL's `GRPOTrainer`, called with each batch of completions.
-
-    The dataset has columns `question` and `gold_answer`. After scoring, the schedule observes the batch's accuracy.
-    """
+    """The reward function of TRL's `GRPOTrainer`, for a dataset with columns `question` and `gold_answer`."""
 
     task: Task
     schedule: Schedule
@@ -81,8 +67,7 @@ class Reward:
 
     __name__ = "reward"  # TRL's name for it in its metrics
 
-    def correct(self, question: str, text: str, gold: str) -> float:
-        """1.0 for a right answer (or what the judge is looking for) in a clipped text, else 0.0."""
+    def _correct(self, question: str, text: str, gold: str) -> float:
         if self.judge:
             return self.judge(question, text)
         answer = self.task.answer(text)
@@ -100,15 +85,13 @@ class Reward:
     ) -> list[float]:
         point = self.schedule.at(trainer_state.global_step, trainer_state.max_steps)
         texts = [self.decode(ids[: point.limit]) for ids in completion_ids]
-        correct = [self.correct(*each) for each in zip(question, texts, gold_answer, strict=True)]
+        correct = [self._correct(*each) for each in zip(question, texts, gold_answer, strict=True)]
         tags = all_tags(self.n_agents, self.n_rounds) if self.use_structure else []
         structures = [structure(text, tags, point.coefficient) for text in texts]
         lengths = [len(ids) for ids in completion_ids]
-        log_metric("correctness", accuracy := fmean(correct))
-        log_metric("structure", fmean(structures))
-        log_metric("length", fmean(lengths))
-        log_metric("limit", point.limit)
-        log_metric("coefficient", point.coefficient)
-        self.schedule.observe(self.over_processes(accuracy))
+        means = {"correctness": fmean(correct), "structure": fmean(structures), "length": fmean(lengths)}
+        for name, value in (means | point._asdict()).items():
+            log_metric(name, value)
+        self.schedule.observe(self.over_processes(means["correctness"]))
         scored = zip(correct, structures, lengths, strict=True)
         return [self.combine(c, s, min(length, point.limit), point.limit) for c, s, length in scored]

@@ -1,4 +1,4 @@
-"""A run of training: where it writes, its processes, and the arguments of its trainers. Needs no trainer itself."""
+"""A run of training: where it writes, its processes, and its trainers' arguments. Needs no trainer itself."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ Progress = Callable[[str, int, int, dict[str, float]], None]
 """(stage, steps done, total steps, latest metrics)."""
 
 EXTRA = ("trl", "datasets", "accelerate")
+_SAME = ("learning_rate", "max_grad_norm", "gradient_checkpointing")
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,7 @@ class Run:
     out: Path
     """Folder of the run: a checkpoint for each stage, and `metrics.jsonl`."""
     preset: Preset
-    """All settings."""
     progress: Progress | None = None
-    """Called after every step."""
     report_to: Sequence[str] = ()
     """Trackers besides `metrics.jsonl`: tensorboard, wandb."""
 
@@ -70,11 +69,8 @@ def processes() -> Any:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-def shared_arguments(run: Run, stage: str, settings: SFT | GRPO) -> dict[str, Any]:
-    """Arguments of TRL's configurations that both stages have.
-
-    Raises `UserError` for a tracker that is not installed.
-    """
+def shared_arguments(run: Run, stage: str, settings: SFT | GRPO, same: Sequence[str] = ()) -> dict[str, Any]:
+    """TRL's arguments of both stages, and settings of the `same` name. Raises `UserError` for a missing tracker."""
     for name in run.report_to:
         if find_spec(name) is None:
             raise UserError(f"--report-to {name}: not installed; pip install {name}")
@@ -87,18 +83,14 @@ def shared_arguments(run: Run, stage: str, settings: SFT | GRPO) -> dict[str, An
         "seed": run.preset.seed,
         "bf16": run.preset.use_bf16,
         "use_cpu": not torch.cuda.is_available(),
-        **{name: getattr(settings, name) for name in ("learning_rate", "max_grad_norm", "gradient_checkpointing")},
+        **{name: getattr(settings, name) for name in (*same, *_SAME)},
         "lr_scheduler_type": settings.lr_schedule,
         "warmup_steps": settings.warmup,
-        "num_train_epochs": 1,  # the data is in order for all epochs
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": share // at_once,
-        "logging_steps": 1,
-        "save_strategy": "steps",
-        "save_total_limit": 1,
-        "report_to": list(run.report_to),
-        "run_name": f"{run.preset.name}-{stage}",
-        "disable_tqdm": True,
+        **{"num_train_epochs": 1, "logging_steps": 1},  # the data is in order for all epochs
+        **{"save_strategy": "steps", "save_total_limit": 1},
+        **{"report_to": list(run.report_to), "run_name": f"{run.preset.name}-{stage}", "disable_tqdm": True},
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
 

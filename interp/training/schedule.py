@@ -1,18 +1,14 @@
-"""How the length limit and the structure coefficient change during stage 2.
-
-Knows steps and accuracies as numbers; knows nothing about trainers, rewards or models.
-"""
+"""How the length limit and the structure coefficient change during stage 2."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from interp.errors import UserError
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """The length limit in tokens and the factor of the structure reward at one moment."""
 
     limit: int
@@ -30,13 +26,9 @@ class Descent:
     """
 
     first_limit: int = 2048
-    """Tokens that a completion may have at the start."""
     last_limit: int = 512
-    """Tokens that it may have at the end."""
     first_coefficient: float = 1.0
-    """Factor of the structure reward at the start."""
     last_coefficient: float = 0.05
-    """Factor of the structure reward at the end."""
     geometric: bool = False
     """Lower the limit by equal ratios instead of equal differences: for limits that end at a few tokens."""
 
@@ -46,26 +38,24 @@ class Descent:
 
     def at(self, fraction: float) -> Point:
         """The point after a fraction of the way, from 0 to 1; the limit is rounded."""
-        if self.geometric:
-            limit = self.first_limit * (self.last_limit / self.first_limit) ** fraction
-        else:
-            limit = self.first_limit + (self.last_limit - self.first_limit) * fraction
-        coefficient = self.first_coefficient + (self.last_coefficient - self.first_coefficient) * fraction
-        return Point(round(limit), coefficient)
+        first, last = self.first_limit, self.last_limit
+        limit = first * (last / first) ** fraction if self.geometric else first + (last - first) * fraction
+        fallen = (self.last_coefficient - self.first_coefficient) * fraction
+        return Point(round(limit), self.first_coefficient + fallen)
 
 
 class Schedule:
     """The limit and the coefficient by the trainer's step; `Waiting` depends on accuracy instead."""
 
     def at(self, step: int, max_steps: int) -> Point:
-        """The point at optimizer step `step` of `max_steps`; has no side effects."""
+        """The point at an optimizer step."""
         raise NotImplementedError
 
     def observe(self, accuracy: float) -> None:
         """Record the share of right answers inside the limit, once per batch of completions."""
 
     def state(self) -> dict[str, Any]:
-        """What has to be saved, besides the trainer's state, to resume exactly; JSON."""
+        """What has to be saved, besides the trainer's state, to resume exactly."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -107,11 +97,10 @@ class Smooth(Schedule):
 class Waiting(Schedule):
     """The limit falls only while the running accuracy holds.
 
-    The first `warmup` observations set the reference. After that, each observation moves the limit down one of
-    `moves` equal parts of the descent if the running accuracy (with a memory of `memory` observations) is at least
-    `keep` times the reference. The reference rises with the running accuracy, so gains are kept, and falls ten
-    times as slowly, so one lucky stretch does not stop the descent for good. Below `collapse` times the reference
-    the limit moves back one part: with no right completion there is no reward to learn from.
+    After `warmup` observations, each moves the limit down one of `moves` equal parts of the descent if the running
+    accuracy (over about `memory` observations) is at least `keep` times the reference, which rises with the running
+    accuracy and falls ten times as slowly: one lucky stretch does not stop the descent for good. Below `collapse` times
+    the reference the limit moves back: with no right completion there is no reward to learn from.
 
     >>> schedule = interp.training.Waiting(interp.training.Descent(100, 10), moves=9, warmup=1)
     >>> schedule.observe(accuracy=0.5)
@@ -139,8 +128,7 @@ class Waiting(Schedule):
         self.running += share * (accuracy - self.running)
         if self.seen < self.warmup:
             return
-        forgotten = self.reference + (self.running - self.reference) / (10 * self.memory)
-        self.reference = max(forgotten, self.running)
+        self.reference = max(self.reference + (self.running - self.reference) / (10 * self.memory), self.running)
         if self.running >= self.keep * self.reference and self.running > 0:
             self.moved = min(self.moved + 1, self.moves)
         elif self.running < self.collapse * self.reference:

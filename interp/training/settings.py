@@ -1,7 +1,4 @@
-"""The settings of a training run, saved with its checkpoints. Knows names and numbers, not how they are used.
-
-"The paper" is Latent Agents (arXiv 2604.24881).
-"""
+"""The settings of a training run, saved with its checkpoints. "The paper" is Latent Agents (arXiv 2604.24881)."""
 
 from __future__ import annotations
 
@@ -59,12 +56,11 @@ class SFT:
     max_grad_norm: Amount = 0.3
     """Gradients are clipped to this norm."""
     direct_share: Amount = 0.0
-    """Direct answers of the base mixed into the debates, each as a debate that consists of its consensus alone, as a
-    share of the debates. Not in the paper. A large model sometimes answers directly whatever it was taught; a small
-    one that never does after stage 1 finds short answers in stage 2 slowly or not at all."""
+    """Direct answers of the base among the debates, as a share of them: a small model that never answers directly
+    after stage 1 hardly finds short answers in stage 2. Not in the paper."""
     practice: Amount = 0.0
-    """Direct answers learnt in batches of their own, after a consensus tag in the prompt, as a share of the debates:
-    how to answer directly, not when. Not in the paper. Without it a small model forgets how."""
+    """Direct answers learnt behind a consensus tag, as a share of the debates: how to answer directly, not when.
+    Without it a small model forgets how. Not in the paper."""
     gradient_checkpointing: bool = True
     """Recompute activations to save memory."""
     save_every: Count = 50
@@ -80,8 +76,7 @@ class GRPO:
     learning_rate: Amount = 5e-6
     """Peak learning rate."""
     lr_schedule: str = "constant_with_warmup"
-    """Learning-rate schedule, by its name in transformers. Ours: the limit is shortest at the end, so the model must
-    still be learning then."""
+    """Learning-rate schedule, by its name in transformers. Ours: the model must still learn when the limit is short."""
     warmup: Amount = 0.03
     """Share of the steps in which the learning rate rises. Ours."""
     questions: Count = 1000
@@ -123,8 +118,7 @@ class GRPO:
     keep: Amount = 0.95
     """Waiting schedule: share of the best running accuracy that must hold before the limit moves."""
     generation: Literal["interp", "trl", "vllm"] = "trl"
-    """Who samples: this package from a merged copy of the model (small models, any device), TRL with transformers,
-    or vLLM if installed."""
+    """Who samples: this package from a merged copy (small models, any device), TRL with transformers, or vLLM."""
     generation_batch_size: Count = 64
     """Completions that `interp` samples at once."""
     stop_at_limit: bool = False
@@ -206,13 +200,11 @@ class Preset:
 
     @property
     def use_bf16(self) -> bool:
-        """Whether training computes in bf16."""
         import torch
 
         return self.precision == "bf16" or (self.precision == "auto" and torch.cuda.is_available())
 
     def record(self) -> dict[str, Any]:
-        """All settings as JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     def override(self, changes: Mapping[str, str]) -> Preset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,19 @@ def train_sft(
 ) -> Path:
     """Fine-tune the preset's model on transcripts; returns the checkpoint's folder, `run.out / stage`.
 
-    The loss is on the completion only. With `form=whole` (stage 1) the tags become special tokens whose embedding
-    rows are trained with the adapter; `consensus_only` is DebateGPT, without tags. `direct` are direct answers, as
-    transcripts, to learn besides (`SFT.direct_share`, `SFT.practice`). A finished stage is not trained again; a
-    killed one resumes from its last saved state. Raises `UserError` if no transcript can be learnt.
+    With `form=whole` (stage 1) the tags become tokens whose embedding rows are trained too; `consensus_only` is
+    DebateGPT, without tags. `direct` are direct answers, as transcripts, to learn besides (`SFT.direct_share`,
+    `SFT.practice`). A finished stage is kept; a killed one resumes from its last saved state. Raises `UserError` if no
+    transcript can be learnt.
 
     >>> chosen = interp.training.preset("organism").override({"sft.epochs": "0.1"})
     >>> run = interp.training.Run(tmp_path, chosen)
     >>> interp.training.train_sft(run, transcripts[:16]).name  # doctest: +SKIP
     'sft'
     """
-    folder = run.checkpoint(stage)
-    if folder.exists():
-        return folder
-    preset = run.preset
-    settings = settings or preset.sft
+    if run.checkpoint(stage).exists():
+        return run.checkpoint(stage)
+    preset, settings = run.preset, settings or run.preset.sft
     configuration = configured("SFTConfig", sft_arguments(run, stage, settings))
     from datasets import Dataset
     from trl import SFTTrainer
@@ -50,16 +49,16 @@ def train_sft(
     tokenizer, tokens = plain.tokenizer, None
     if form is whole:
         tokenizer, tokens = add_tags(plain.hf, tokenizer, preset.agents, preset.rounds, preset.seed)
-    examples = make_examples(transcripts, tokenizer, form=form, max_length=settings.max_length)
+    make = partial(make_examples, tokenizer=tokenizer, max_length=settings.max_length)
+    examples = make(transcripts, form=form)
     kinds = [list(examples.kept)]
     if direct:
-        among = direct[: round(settings.direct_share * len(transcripts))]
-        kinds[0] += make_examples(among, tokenizer, form=form, max_length=settings.max_length).kept
-        kinds.append(make_examples(direct, tokenizer, form=behind_tag, max_length=settings.max_length).kept)
+        kinds[0] += make(direct[: round(settings.direct_share * len(transcripts))], form=form).kept
+        kinds.append(make(direct, form=behind_tag).kept)
     ordered = in_batches(kinds, settings.batch_size, settings.epochs, preset.seed)
     trainer = SFTTrainer(
-        model=plain.hf,
-        args=configuration,
+        plain.hf,
+        configuration,
         train_dataset=Dataset.from_list([asdict(example) for example in ordered]),
         processing_class=tokenizer,
         peft_config=None if settings.lora is None else loop.lora_config(settings.lora, tokens),
@@ -68,15 +67,11 @@ def train_sft(
     if not hasattr(head, "bias"):  # TRL's fused loss reads it, and PEFT's wrapper of trained rows hides it
         head.bias = getattr(head.original_module, "bias", None)
     steps = loop.fit(run, stage, trainer)
+    counts = {"transcripts": len(transcripts), "examples": len(examples.kept), "direct": len(direct)}
     facts = {
         "kind": "sft",
         "learnt": form.__name__,
-        "data": {
-            "hash": fingerprint([*transcripts, *direct]),
-            "transcripts": len(transcripts),
-            "examples": len(examples.kept),
-            "direct": len(direct),
-        },
+        "data": {"hash": fingerprint([*transcripts, *direct]), **counts},
         "left_out": {"undecided": examples.undecided, "too_long": examples.too_long},
         "steps": steps,
     }
