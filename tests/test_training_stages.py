@@ -294,7 +294,7 @@ def test_a_changed_base_or_stage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         load_model(str(checkpoint))
     make_base(folder, rms_norm_eps=1e-3)  # fits, and is another model
-    with pytest.raises(UserError, match=r"its base base has the hash .* give it that base back"):
+    with pytest.raises(UserError, match=r"its base base has the hash .* restore that base"):
         load_model(str(checkpoint))
     make_base(folder)
     load_model(str(checkpoint))
