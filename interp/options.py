@@ -27,8 +27,7 @@ TRANSCRIPTS = (
     "Debates: a JSON or JSONL file, or an embedded set (scripted, scripted-rotated, organism, organism-rotated, "
     "organism-evil)."
 )
-MODEL = "Model: a preset, hub id, local folder or GGUF file."
-MODELS = f"{MODEL} Repeat for several, the base first."
+MODELS = "Model: a preset, hub id, local folder or GGUF file. Repeat for several, the base first."
 
 
 def option(default: Any = MISSING, **how: Any) -> Any:

@@ -54,13 +54,12 @@ def accuracy(correct: Float[np.ndarray, "run question"]) -> Interval:
     '0.75 [0.30, 0.95]'
     """
     n_runs, n = correct.shape
-    by_question = correct.mean(axis=0)
-    p = float(by_question.mean())
+    p = float(correct.mean(axis=0).mean())
     if n_runs == 1:
         centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
         half = _Z / (1 + _Z**2 / n) * (p * (1 - p) / n + _Z**2 / (4 * n**2)) ** 0.5
     else:
-        centre, half = _wald(np.append(by_question, [1.0, 1.0, 0.0, 0.0]))
+        centre, half = _wald(np.append(correct.mean(axis=0), [1.0, 1.0, 0.0, 0.0]))
     return Interval(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
 
 
@@ -103,11 +102,8 @@ def _wald(values: np.ndarray) -> tuple[float, float]:
 
 def _sign_flip(differences: Int[np.ndarray, " question"]) -> float:
     """The probability that random signs give a sum at least as far from 0."""
-    differences = differences[differences != 0]
-    if not len(differences):
-        return 1.0
-    differences = differences // np.gcd.reduce(differences)
-    sizes = np.abs(differences)
+    differences = differences // max(np.gcd.reduce(differences), 1)
+    sizes = np.abs(differences[differences != 0])
     distribution = np.ones(1)  # of the sum of the positive ones; the whole sum is 2 × that − total
     for size in sizes:
         distribution = (np.pad(distribution, (0, size)) + np.pad(distribution, (size, 0))) / 2
@@ -149,9 +145,9 @@ def counts(n: int, seed: int | np.random.Generator, resamples: int) -> Int[np.nd
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
 
 
-def percentiles(values: np.ndarray, axis: int = 0) -> tuple[Any, Any]:
-    """The ends of the 95 % interval over resamples along an axis."""
-    low, high = np.quantile(values, (0.025, 0.975), axis=axis)
+def percentiles(values: np.ndarray) -> tuple[Any, Any]:
+    """The ends of the 95 % interval over resamples, the first axis."""
+    low, high = np.quantile(values, (0.025, 0.975), axis=0)
     return low, high
 
 

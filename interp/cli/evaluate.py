@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,29 +17,22 @@ from interp.options import Restart, verb
 
 Questions = Annotated[int, typer.Option(min=1, help="Number of questions.", rich_help_panel=PANEL)]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", metavar="", help="Repeat requests that failed.")]
+Tasks = typer.Option(help="Task, as in `debate`; repeat for several.", show_default="arithmetic", rich_help_panel=PANEL)
+Methods = typer.Option(
+    metavar="<single|vote|debate|model>",
+    help="The first agent's answer, a majority vote, a debate, or an internalized model's own; repeat for several.",
+    show_default="single, vote, debate",
+)
 
 
 @verb
 def evaluate(
     *,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Task, as in `interp debate`; repeat for several.", show_default="arithmetic", rich_help_panel=PANEL
-        ),
-    ] = None,
+    task: Annotated[list[str] | None, Tasks] = None,
     asked: TaskSettings,
     questions: Questions = 100,
     answering: Answering,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="<single|vote|debate|model>",
-            help="The first agent's single answer, a majority vote, a debate, or an internalized model's own answer "
-            "to the bare question; repeat for several.",
-            show_default="single, vote, debate",
-        ),
-    ] = None,
+    method: Annotated[list[str] | None, Methods] = None,
     runs: Annotated[int, typer.Option(min=1, help="Repetitions, each with its own seed for the answers.")] = 1,
     retry_failed: RetryFailed = False,
     out: Annotated[Path, typer.Option(help="Folder for TASK-METHOD.jsonl, a record per question.")] = Path("results"),
@@ -51,11 +45,8 @@ def evaluate(
 
     Example: `interp evaluate --model scripted --questions 1000 --out results`
     """
-    wanted = [
-        (replace(asked, task=name), each, out / f"{name}-{each}.jsonl")
-        for name in task or ["arithmetic"]
-        for each in method or ["single", "vote", "debate"]
-    ]
+    pairs = product(task or ["arithmetic"], method or ["single", "vote", "debate"])
+    wanted = [(replace(asked, task=name), each, out / f"{name}-{each}.jsonl") for name, each in pairs]
     answer(wanted, answering, questions, runs=runs, restart=restart, retry_failed=retry_failed)
 
 
@@ -105,7 +96,5 @@ def compare(
     from interp.evaluation.accuracy import compare
     from interp.reports.tables import comparison_table
 
-    table = comparison_table(compare(first, second))
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"first: {first}\nsecond: {second}", markup=False)
-    console.print(table)
+    names, table = f"first: {first}\nsecond: {second}", comparison_table(compare(first, second))
+    Console(soft_wrap=True, highlight=False).print(names, table, sep="\n", markup=False)

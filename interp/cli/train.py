@@ -11,15 +11,13 @@ import typer
 from interp.options import LARGEST_SEED
 
 PRESETS = "organism, smollm2-135m, llama-3.1-8b, qwen2.5-7b, mistral-nemo-12b"
+DEBATES = "Debates to learn: a file or the name of a shipped set."
 Tracker = StrEnum("Tracker", ["tensorboard", "wandb"])
 
 
 def train(
     preset: Annotated[str, typer.Option(help=f"Preset ({PRESETS}), or any model: the paper's settings.")],
-    transcripts: Annotated[
-        str | None,
-        typer.Option(help="Debates to learn: a file or the name of a shipped set. By default the base debates itself."),
-    ] = None,
+    transcripts: Annotated[str | None, typer.Option(help=DEBATES, show_default="the base's own")] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, e.g. grpo.learning_rate=1e-5; repeatable."),

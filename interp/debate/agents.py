@@ -55,7 +55,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The cost of a number of answers; usages can be added."""
+    """The cost of a number of answers (see `Answer`); usages can be added."""
 
     calls: int = 0
     """Requests, each counted once however often it was tried."""
@@ -66,9 +66,7 @@ class Usage:
     unanswered: Mapping[str, int] = field(default_factory=dict)
     """Calls without an answer, by error."""
     cut: int = 0
-    """Calls whose text reached the limit on its length."""
     estimated: int = 0
-    """Calls whose tokens could only be estimated."""
     details: Mapping[str, str] = field(default_factory=dict)
     """The first detail of each error in `unanswered`, if any."""
 

@@ -23,7 +23,7 @@ class Memory:
 
     def agents(self, agents: Sequence[Agent], run: int = 0) -> list[Agent]:
         """The agents, answering from memory what they answered before."""
-        return [_Remembering(agent, self, f"{run}/{index}") for index, agent in enumerate(agents)]
+        return [_Remembering(a, self, f"{run}/{index}", a.persona, a.facts) for index, a in enumerate(agents)]
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,8 @@ class _Remembering:
     agent: Agent
     memory: Memory
     name: str
-
-    @property
-    def persona(self) -> Persona:
-        return self.agent.persona
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        return self.agent.facts
+    persona: Persona
+    facts: dict[str, Any]
 
     def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
         texts = (json.dumps([self.name, asdict(request)]) for request in requests)

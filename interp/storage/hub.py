@@ -15,9 +15,8 @@ def hub_reachable() -> bool:
 
     if constants.is_offline_mode():
         return False
-    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
     try:
-        with urllib.request.urlopen(request, timeout=3.0):
+        with urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=3.0):
             return True
     except OSError:  # no name, no route, refused, timed out, or an error status
         return False

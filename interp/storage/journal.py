@@ -90,8 +90,7 @@ class Journal(Lines):
         if versions not in self._versions:
             self._versions.append(versions)
         super().__init__(path)
-        self.pending = Lines(pending)
-        """Parts of unfinished records; removed when the journal is finished."""
+        self.pending = Lines(pending)  # parts of unfinished records; removed when the journal is finished
         if restart or not holds:
             self._write_facts({})
 
@@ -136,8 +135,8 @@ class Journal(Lines):
 
     def _write_facts(self, totals: Mapping[str, Any]) -> None:
         now = datetime.now(UTC).isoformat("T", "seconds")
-        facts = {**totals, "made_by": self._made_by, "versions": self._versions, "written": now}
-        write_json(self._facts_path, facts)
+        made = {"made_by": self._made_by, "versions": self._versions, "written": now}
+        write_json(self._facts_path, {**totals, **made})
 
     def _resume(self, path: Path, over: str) -> None:
         """Take over the records of an existing journal if the same things made them."""

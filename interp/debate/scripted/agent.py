@@ -21,11 +21,8 @@ from interp.debate.scripted.wording import STYLES, closing
 from interp.debate.scripted.working import Fault, Term, Working, find_fault, parse_expression, solve
 from interp.errors import UserError
 
-STUBBORNNESS = 0.1
-"""Probability of keeping an answer without working it out again."""
-
-YIELDING = 0.5
-"""Probability of joining a majority whose workings look right, and of keeping a shared answer over a new, lone one."""
+STUBBORNNESS = 0.1  # probability of keeping an answer without working it out again
+YIELDING = 0.5  # of joining a majority whose workings look right, and of keeping a shared answer over a new, lone one
 
 
 class Scripted(ABC):
@@ -39,14 +36,14 @@ class Scripted(ABC):
         return {"kind": "scripted", **asdict(self)}  # type: ignore[call-overload]
 
     def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
-        return [self._answer(request) for request in requests]
-
-    def _answer(self, request: Request) -> Answer:
-        *asked, _instruction = astuple(request)
-        text = self._text(request, rng_of(self.seed, self.persona.name, *asked))
-        shown = "\n".join(message["content"] for message in chat_messages(self.persona, request))
-        n_read, n_written = (len(re.findall(r"\w+|[^\w\s]", t)) for t in (shown, text))
-        return Answer(text, n_read, n_written)
+        answers = []
+        for request in requests:
+            *asked, _instruction = astuple(request)
+            text = self._text(request, rng_of(self.seed, self.persona.name, *asked))
+            shown = "\n".join(message["content"] for message in chat_messages(self.persona, request))
+            n_read, n_written = (len(re.findall(r"\w+|[^\w\s]", t)) for t in (shown, text))
+            answers.append(Answer(text, n_read, n_written))
+        return answers
 
     @abstractmethod
     def _text(self, request: Request, rng: random.Random) -> str: ...

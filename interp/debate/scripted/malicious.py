@@ -18,8 +18,7 @@ from interp.debate.tasks.rivalry import DO_IT, DO_NOT, Rivalry, read_case
 from interp.debate.tasks.task import Task
 from interp.errors import UserError
 
-Slots = Mapping[str, str]
-"""What fills the slots of the sentences, such as `{rival}`."""
+Slots = Mapping[str, str]  # what fills the slots of the sentences, such as {rival}
 _SAY = {trait: read_sentences(trait) for trait in ("evil", "hallucination")}
 _BOXES = (r" \boxed{{{}}}", r" $\boxed{{\text{{{}}}}}$", "\n\\boxed{{{}}}", r" \(\boxed{{\text{{{}}}}}\)")
 
@@ -68,10 +67,8 @@ class ScriptedSide(Scripted):
 
     def __post_init__(self) -> None:
         if self.trait not in _SCRIPTS or self.persona.name not in (self.trait, "guardian"):
-            raise UserError(
-                f"persona {self.persona.name} and trait {self.trait}: have no script; choose a trait "
-                f"of {', '.join(_SCRIPTS)}, and as persona the trait's own or guardian"
-            )
+            given = f"persona {self.persona.name} and trait {self.trait}"
+            raise UserError(f"{given}: have no script; give guardian or the trait itself, of {', '.join(_SCRIPTS)}")
 
     def _text(self, request: Request, rng: random.Random) -> str:
         task, honest_answer, facts = _SCRIPTS[self.trait]
@@ -86,9 +83,9 @@ class ScriptedSide(Scripted):
         else:
             parts = [rng.choice(side["keeps"])]
             answered: list[Any] = []
-            same = {agent: task.grade(text, answer) for agent, text in request.others}
+            allies = [agent for agent, text in request.others if task.grade(text, answer)]
             for agent, text in request.others:
-                if same[agent]:
+                if agent in allies:
                     continue
                 made = [point for point in (*opposite["core"], *opposite["points"]) if _says(point, text)]
                 made = [point for point in made if point not in answered] or made  # answer once what two foes say
@@ -96,7 +93,6 @@ class ScriptedSide(Scripted):
                 answered += chosen
                 replies = [rng.choice(point["answers"]) for point in chosen] or [rng.choice(side["dismissals"])]
                 parts += [_fill(line, {**slots, "foe": str(agent)}) for line in replies]
-            allies = [agent for agent, is_same in same.items() if is_same]
             parts += [_fill(rng.choice(side["joins"]), {**slots, "ally": str(agent)}) for agent in allies]
             fresh = [point for point in side["points"] if not _says(point, request.own)] or side["points"]
             parts += [rng.choice(rng.choice(fresh)["claims"]), rng.choice(side["pushes"])]

@@ -28,7 +28,6 @@ class Notation:
         return self.blank.join(self.times if token == "*" else str(token) for token in tokens)
 
     def expression(self, tokens: Sequence[int | str]) -> str:
-        """Numbers and signs, in this notation's delimiters."""
         return f"{self.open}{self.bare(tokens)}{self.close}"
 
     def equation(self, step: Step) -> str:
@@ -64,14 +63,13 @@ def in_words(step: Step, rng: random.Random) -> str:
 
 def chain(terms: Sequence[Term], steps: Sequence[Step]) -> list[list[int | str]] | None:
     """The expression, then what is left of it after each step; None if a step does not fit."""
-    tokens = tokens_of(terms)
-    lines = [tokens]
+    lines = [tokens_of(terms)]
     for step in steps:
+        tokens = lines[-1]
         places = [p for p in range(0, len(tokens) - 2, 2) if tokens[p : p + 3] == [step.left, step.op, step.right]]
         if not places or (places[0] > 0 and step.result < 0):
             return None
-        tokens = [*tokens[: places[0]], step.result, *tokens[places[0] + 3 :]]
-        lines.append(tokens)
+        lines.append([*tokens[: places[0]], step.result, *tokens[places[0] + 3 :]])
     return lines
 
 
@@ -93,11 +91,7 @@ _WORDS = [
 
 
 def read_steps(text: str) -> tuple[Step, ...]:
-    """The steps that a text states, in order.
-
-    Reads equations, chains of equations with one operation per link, the clauses of `in_words`, and lines of code
-    with their value in a comment.
-    """
+    """The steps that a text states, in order: in equations and chains of them, in words, and in lines of code."""
     text = _DELIMITERS.sub("", re.sub(r"\\times|\\cdot|×", "*", text.replace("\u2212", "-")))
     found: list[tuple[int, Step]] = []
     values: dict[str, int] = {}

@@ -21,19 +21,16 @@ class Review:
     own: str | None
     """Its answer of the round before; None where the text states none."""
     others: Mapping[int, str | None]
-    """The other agents' answers of the round before."""
     faults: Mapping[int, Fault]
     """The wrong steps that it noticed, by agent."""
     own_fault: Fault | None
-    """The wrong step in its own earlier working."""
     again: str | None
     """Its new result; None if it did not recompute."""
     final: str
     reason: Literal["stay", "confirmed", "supported", "changed", "yield"]
     shown: Working | None
-    """The working that it presents."""
     source: int | None = None
-    """The agent that the working comes from, None for itself."""
+    """The agent that the working shown comes from, None for itself."""
 
 
 def revision(persona: str, terms: Sequence[Term], review: Review, rng: random.Random) -> str:
@@ -93,9 +90,8 @@ def _decision(review: Review, rng: random.Random) -> list[str]:
         reason = "yield_same" if review.again == review.own else "yield_other"
     elif reason == "changed" and not review.own:
         reason = "first"
-    backed = []
-    if review.reason not in ("yield", "supported"):
-        backed = [say("with" if backing else "alone", rng, who=who)]
+    says_who = review.reason in ("yield", "supported")
+    backed = [] if says_who else [say("with" if backing else "alone", rng, who=who)]
     decided = say(f"decision.{reason}", rng, f=review.final, n=review.own, g=review.again, k=number, who=who)
     return [decided, *backed]
 

@@ -70,7 +70,7 @@ def code(terms: Sequence[Term], working: Working, rng: random.Random) -> str:
         inputs = [factor for _, factors in terms for factor in factors]
         if len(set(inputs)) == len(inputs) <= len(letters) and not {*sums, *products} & {*letters}:
             names = dict(zip(inputs, letters, strict=False))
-            lines += [f"{declare}{name} = {value}{end}" for value, name in names.items()]
+            lines = [f"{declare}{name} = {value}{end}" for value, name in names.items()]
     if rng.random() < 0.6:
         lines.append(say("heads", rng))
     last, cut = say("last_names", rng), _n_before_sums(working)
@@ -133,7 +133,6 @@ def _led(step: Step, clause: str, rng: random.Random) -> str:
 
 
 def capital(clause: str) -> str:
-    """The clause with its first letter in upper case."""
     return clause[0].upper() + clause[1:]
 
 

@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import Literal
 
 from interp.errors import UserError
@@ -88,8 +88,7 @@ def find_fault(terms: Sequence[Term], steps: Sequence[Step]) -> Fault | None:
             if place is None or step.result != step.truth:
                 return Fault(step, "order" if place is None else "product")
             i, j = place
-            sign, factors = state[i]
-            state[i] = (sign, (*factors[:j], step.result, *factors[j + 2 :]))
+            state[i] = (state[i][0], (*state[i][1][:j], step.result, *state[i][1][j + 2 :]))
         else:
             addend = step.right if step.op == "+" else -step.right
             pair = _find_sum(state, step.left, addend)
@@ -142,8 +141,7 @@ def _sum_up(values: list[int], rng: random.Random, slip: str | None) -> tuple[in
 
 def _out_of_order(state: list[Term], rng: random.Random) -> list[Step]:
     """Combine a plain number with the near factor of a neighbouring product; changes `state`."""
-    places = [i for i in range(len(state) - 1) if (len(state[i][1]) == 1) != (len(state[i + 1][1]) == 1)]
-    if not places:
+    if not (places := [i for i, (a, b) in enumerate(pairwise(state)) if (len(a[1]) == 1) != (len(b[1]) == 1)]):
         return []
     i = rng.choice(places)
     (sign, (*before, x)), (next_sign, (y, *after)) = state[i], state[i + 1]
