@@ -18,8 +18,7 @@ import typer
 
 from interp.errors import UserError
 
-LARGEST_SEED = 2**32 - 1
-"""The libraries underneath accept nothing larger."""
+LARGEST_SEED = 2**32 - 1  # the libraries underneath accept nothing larger
 
 Restart = Annotated[bool, typer.Option("--restart", metavar="", help="Discard what --out holds and start over.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N transcripts.")]

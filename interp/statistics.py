@@ -119,10 +119,7 @@ def resampled(values: Float[np.ndarray, " question"], seed: int = 0) -> Interval
 def relative_gain(
     first: Float[np.ndarray, " question"], second: Float[np.ndarray, " question"], seed: int = 0
 ) -> Interval:
-    """By how much the first mean exceeds the second, as a share of the second: 0.154 is +15.4 %.
-
-    Both hold the same questions in the same order, which are resampled together.
-    """
+    """By how much the first mean exceeds the second, as a share of it: 0.154 is +15.4 %. Questions are in one order."""
     drawn = _draws(len(first), seed)
     with np.errstate(divide="ignore", invalid="ignore"):  # NaN or infinite if the second mean is 0
         ratios = first[drawn].mean(axis=1) / second[drawn].mean(axis=1) - 1
@@ -145,9 +142,9 @@ def counts(n: int, seed: int | np.random.Generator, resamples: int) -> Int[np.nd
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
 
 
-def percentiles(values: np.ndarray) -> tuple[Any, Any]:
-    """The ends of the 95 % interval over resamples, the first axis."""
-    low, high = np.quantile(values, (0.025, 0.975), axis=0)
+def percentiles(values: np.ndarray, axis: int = 0) -> tuple[Any, Any]:
+    """The ends of the 95 % interval over resamples along an axis."""
+    low, high = np.quantile(values, (0.025, 0.975), axis=axis)
     return low, high
 
 

@@ -27,13 +27,11 @@ def train(
         typer.Option(min=0, max=LARGEST_SEED, help="Random seed; repeat to train several on the data of the first."),
     ] = None,
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", metavar="", help="Train the organism's base too.")
+        bool, typer.Option("--from-scratch", metavar="", help="Train the organism base too.")
     ] = False,
     no_table: Annotated[bool, typer.Option("--no-table", metavar="", help="Skip the results table.")] = False,
     report_to: Annotated[list[Tracker] | None, typer.Option(help="Tracker besides metrics.jsonl; repeatable.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", metavar="", help="Show steps and memory; train nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Only show steps and memory needed.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics and the table.")] = Path("out"),
 ) -> None:
     """Internalize debates: stage 1 (SFT), the baseline DebateGPT, stage 2 (GRPO), and the results table.

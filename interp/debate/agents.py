@@ -81,13 +81,12 @@ class Usage:
         return usage
 
     def __add__(self, other: Usage) -> Usage:
-        numbers = ("calls", "input_tokens", "output_tokens", "cut", "estimated")
-        return Usage(
-            **{name: getattr(self, name) + getattr(other, name) for name in numbers},
-            failures=Counter(self.failures) + Counter(other.failures),
-            unanswered=Counter(self.unanswered) + Counter(other.unanswered),
-            details={**other.details, **self.details},
-        )
+        values: dict[str, Any] = {"details": {**other.details, **self.details}}
+        for name in ("failures", "unanswered"):
+            values[name] = Counter(getattr(self, name)) + Counter(getattr(other, name))
+        for name in ("calls", "input_tokens", "output_tokens", "cut", "estimated"):
+            values[name] = getattr(self, name) + getattr(other, name)
+        return Usage(**values)
 
     def record(self) -> dict[str, Any]:
         """All fields as JSON takes them, names in alphabetical order; `Usage(**record)` reads it back."""

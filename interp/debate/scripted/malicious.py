@@ -84,9 +84,7 @@ class ScriptedSide(Scripted):
             parts = [rng.choice(side["keeps"])]
             answered: list[Any] = []
             allies = [agent for agent, text in request.others if task.grade(text, answer)]
-            for agent, text in request.others:
-                if agent in allies:
-                    continue
+            for agent, text in (other for other in request.others if other[0] not in allies):
                 made = [point for point in (*opposite["core"], *opposite["points"]) if _says(point, text)]
                 made = [point for point in made if point not in answered] or made  # answer once what two foes say
                 chosen = rng.sample(made, min(2, len(made)))

@@ -90,8 +90,8 @@ def _decision(review: Review, rng: random.Random) -> list[str]:
         reason = "yield_same" if review.again == review.own else "yield_other"
     elif reason == "changed" and not review.own:
         reason = "first"
-    says_who = review.reason in ("yield", "supported")
-    backed = [] if says_who else [say("with" if backing else "alone", rng, who=who)]
+    named = review.reason in ("yield", "supported")  # the sentence says who
+    backed = [] if named else [say("with" if backing else "alone", rng, who=who)]
     decided = say(f"decision.{reason}", rng, f=review.final, n=review.own, g=review.again, k=number, who=who)
     return [decided, *backed]
 

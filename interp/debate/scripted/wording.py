@@ -31,8 +31,8 @@ def closing(persona: str, answer: str, rng: random.Random) -> str:
 
 def numbered(terms: Sequence[Term], working: Working, rng: random.Random) -> str:
     """The steps as a numbered list, products apart from sums."""
-    notation, worded = rng.choice(NOTATIONS), rng.choice((0.0, 0.3, 0.8))
-    clauses, cut = _clauses(working, notation, worded, rng), _n_before_sums(working)
+    notation, cut = rng.choice(NOTATIONS), _n_before_sums(working)
+    clauses = _clauses(working, notation, rng.choice((0.0, 0.3, 0.8)), rng)
     led = [_led(step, clause, rng) for step, clause in zip(working.steps, clauses, strict=True)]
     early, late = clauses[:cut], clauses[cut:]
     lines = [" and ".join(early)] if early and rng.random() < 0.25 else led[:cut]
