@@ -28,9 +28,8 @@ from interp.directions.subspaces import (
 )
 from interp.models.model import Model
 from interp.probing.decoding import Layers, ProbeRow, in_parallel
-from interp.probing.erasure import erased_probe
 from interp.probing.experiments import Found, Setting, Target, Turns, survey
-from interp.probing.fitting import HeldOut, ProbeExamples, at_chosen_layer, held_out, linear
+from interp.probing.fitting import Eraser, HeldOut, ProbeExamples, at_chosen_layer, held_out, linear
 from interp.probing.outcome import Outcome, in_words
 from interp.probing.scores import Resamples
 from interp.statistics import deal
@@ -138,7 +137,7 @@ def _subspaces(
                 if own.dimension and theirs.dimension
             }
             examples = ProbeExamples(levels[name], question, tuple(map(str, np.unique(levels[name]))))
-            left = Resamples(examples, seed).score(erased_probe(linear(False), values, examples, seed))
+            left = Resamples(examples, seed).score(held_out(linear(False), values, examples, seed, front=Eraser.fit))
             outcome.subspaces.append(
                 {
                     "model": model,

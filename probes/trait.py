@@ -82,7 +82,7 @@ def targets(turns: Turns) -> Sequence[Target]:
     ):
         rows = np.flatnonzero(chosen)
         if len(set(labels[rows])) == 2:
-            heard = [before[row] for row in rows] if position == "tag" else None
+            heard = [before[row] for row in rows] if position == "tag" else ()
             found.append(Target(name, turns.examples(rows, labels[rows], heard, position), rows, position))
     return found
 

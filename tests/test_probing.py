@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -234,7 +235,7 @@ def test_false_alarms_at_a_recall() -> None:
 
 def test_a_class_of_one_question_is_predicted_by_what_never_saw_it() -> None:
     values, examples, _ = planted()
-    rare = examples.relabelled((examples.question == 7).astype(int))
+    rare = replace(examples, labels=(examples.question == 7).astype(int))
     held = held_out(linear(False), values, rare)
     assert (held.predicted[examples.question == 7, 1] == 0).all()
 

@@ -16,8 +16,7 @@ from interp.directions.subspaces import (
     spread_subspace,
 )
 from interp.errors import UserError
-from interp.probing.erasure import Eraser, erased_probe
-from interp.probing.fitting import ProbeExamples, held_out, linear
+from interp.probing.fitting import Eraser, ProbeExamples, held_out, linear
 from interp.probing.scores import Resamples
 
 D = 24
@@ -162,6 +161,6 @@ def test_erasure_takes_the_covariance_and_what_a_probe_reads() -> None:
     assert np.allclose(erase(clean), clean)
     assert np.linalg.matrix_rank(erase.left @ erase.right, tol=1e-6) == 2
     before = Resamples(examples).score(held_out(linear(False), values, examples))["auc"]
-    after = Resamples(examples).score(erased_probe(linear(False), values, examples))["auc"]
+    after = Resamples(examples).score(held_out(linear(False), values, examples, front=Eraser.fit))["auc"]
     assert before.low > 0.75
     assert after.mean < 0.57

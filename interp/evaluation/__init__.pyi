@@ -1,9 +1,7 @@
 from .accuracy import compare as compare
 from .accuracy import evaluate as evaluate
-from .accuracy import summarize as summarize
 from .methods import Debates as Debates
 from .methods import Vote as Vote
-from .methods import make_method as make_method
 from .seats import plan as plan
 from .settings import Answering as Answering
 from .texts import PersonaClassifier as PersonaClassifier

@@ -72,9 +72,8 @@ def evaluate(
     """Answer `n_questions` of the task in each of `runs` and grade the answers; `agents(run)` are those of a run.
 
     `out` is a JSONL file with a record per question and run (of a debate, its transcript); a JSON file beside it holds
-    the row and what made it. After a kill the same call resumes and repeats only requests in flight; more questions or
-    runs add to what is there; `retry_failed` repeats what an agent could not answer. Raises `UserError` if `out` holds
-    another evaluation.
+    the row and what made it. The same call resumes after a kill; more questions or runs add to what is there;
+    `retry_failed` repeats what an agent could not answer. Raises `UserError` if `out` holds another evaluation.
 
     >>> agent = interp.debate.ScriptedAgent(interp.debate.PERSONAS["self-critique"], error_rate=0, seed=0)
     >>> method, task = interp.evaluation.Vote(), interp.debate.make_task("arithmetic")
@@ -108,17 +107,11 @@ def evaluate(
         progress(label, n_done, len(questions))
         for stretch in [list(group) for is_left, group in groupby(range(len(questions)), left.__getitem__) if is_left]:
             asked, start = [questions[i] for i in stretch], stretch[0]
-            for found in method(asked, memory.agents(cast, run), task=task, start=start, turns=turns):
-                question, answer = found.question, found.answer
-                record = {
-                    "question": question.text,
-                    "gold_answer": question.gold_answer,
-                    **found.written,
-                    "run": run,
-                    "answer": answer,
-                    "correct": answer is not None and task.grade(answer, question.gold_answer),
-                    "usage": found.usage.record(),
-                }
+            answers = method(asked, memory.agents(cast, run), task=task, start=start, turns=turns)
+            for question, answer, usage, written in answers:
+                correct = answer is not None and task.grade(answer, question.gold_answer)
+                record = {"question": question.text, "gold_answer": question.gold_answer, **written, "run": run}
+                record |= {"answer": answer, "correct": correct, "usage": usage.record()}
                 journal.append(record)
                 kept[run, question.text] = record
                 n_done += 1
@@ -135,12 +128,7 @@ def is_finished(out: str | Path) -> bool:
 
 
 def summarize(records: Records, method: str, task: str) -> EvaluationRow:
-    """The row of these records. Raises `UserError` if runs are not over the same questions.
-
-    >>> records = [{"question": "1+1", "run": 0, "correct": False, "answer": None, "usage": {"calls": 3}}]
-    >>> interp.evaluation.summarize(records, "vote", "arithmetic").undecided
-    1
-    """
+    """The row of these records. Raises `UserError` if runs are not over the same questions."""
     correct = np.stack(list(_graded(records).values()), axis=1)
     usage = reduce(add, (Usage(**record["usage"]) for record in records), Usage())
     rounds = Counter(str(record["rounds"]) for record in records if "rounds" in record)
@@ -176,9 +164,7 @@ class Comparison:
 
 
 def compare(first: str | Path, second: str | Path) -> Comparison:
-    """Compare two files of `interp evaluate` or `interp debate` by a paired test over questions.
-
-    Raises `UserError` for other files, and for different tasks, questions or gold answers.
+    """Compare two files of `interp evaluate` or `interp debate`; `UserError` if they are not about the same questions.
 
     >>> answering, task = interp.evaluation.Answering(model="scripted"), interp.debate.tasks.settings.TaskSettings()
     >>> wanted = [(task, method, tmp_path / f"{method}.jsonl") for method in ("single", "vote")]
@@ -188,19 +174,20 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
     (6, 0, 44)
     """
     (records_a, made_a), (records_b, made_b) = _read(first), _read(second)
-    if made_a["task"] != made_b["task"]:
-        about = f"about {json.dumps(made_a['task'])}, and {second} about {json.dumps(made_b['task'])}"
+    task_a, task_b = made_a["task"], made_b["task"]
+    if task_a != task_b:
+        about = f"about {json.dumps(task_a)}, and {second} about {json.dumps(task_b)}"
         raise UserError(f"{first}: {about}; give two evaluations of one task")
     gold_a, gold_b = ({r["question"]: r["gold_answer"] for r in records} for records in (records_a, records_b))
-    shared = [question for question in gold_a if question in gold_b]
+    shared = dict.fromkeys(question for question in gold_a if question in gold_b)
     if not shared:
         raise UserError(f"{first}: no question in common with {second}; evaluate both with the same seed")
     if differing := [question for question in shared if gold_a[question] != gold_b[question]]:
         raise UserError(f"{first}: different gold answers from {second} to {differing[0][:60]!r}; use one data set")
-    records_a = [record for record in records_a if record["question"] in gold_b]
-    records_b = [record for record in records_b if record["question"] in gold_a]
-    rows = [summarize(r, m["method"], m["task"]["task"]) for r, m in ((records_a, made_a), (records_b, made_b))]
-    return Comparison(rows[0], rows[1], paired(records_a, records_b), len(gold_a.keys() ^ gold_b.keys()))
+    records_a, records_b = ([r for r in records if r["question"] in shared] for records in (records_a, records_b))
+    row_a = summarize(records_a, made_a["method"], task_a["task"])
+    row_b = summarize(records_b, made_b["method"], task_b["task"])
+    return Comparison(row_a, row_b, paired(records_a, records_b), len(gold_a.keys() ^ gold_b.keys()))
 
 
 def paired(first: Records, second: Records) -> PairedTest:

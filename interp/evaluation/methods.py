@@ -12,31 +12,20 @@ from interp.debate.tasks.task import Question, Task
 from interp.errors import UserError
 from interp.options import one_of
 
+METHODS = ("single", "vote", "debate", "model")
+"""`single`: the first agent answers once; `vote`: every agent once, the majority wins; `debate`: explicit debate;
+`model`: an internalized model continues the bare question."""
 Turns = Callable[[int, int], None]
 """Called with the number of texts written so far and the number expected."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A method's answer to a question, None if it came to none, and what it cost."""
-
-    question: Question
-    answer: str | None
-    usage: Usage
-    written: dict[str, Any]
-    """What the agents wrote: `texts`, or the record of a debate."""
+Answered = tuple[Question, str | None, Usage, dict[str, Any]]
+"""A question, the answer if there is one, its cost, and what was written: `texts`, or the record of a debate."""
 
 
 class Method(Protocol):
-    """Answers questions, in order, as they finish; `start` is the number that came before in the same run.
-
-    It works on `chunk` questions at a time, which does not change the answers.
-    """
+    """Answers questions in order, `chunk` at a time, which does not change the answers; `start` came before them."""
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """Its settings, as JSON takes them."""
-        ...
+    def facts(self) -> dict[str, Any]: ...
 
     def __call__(
         self, questions: Sequence[Question], agents: Sequence[Agent], *, task: Task, start: int, turns: Turns
@@ -63,7 +52,7 @@ class Vote:
             for question, answers in zip(asked, zip(*by_agent, strict=True), strict=True):
                 texts = [answer.text for answer in answers]
                 voted = plurality([task.answer(text) for text in texts], task.grade)
-                yield Answered(question, voted, Usage.of(answers), {"texts": texts})
+                yield question, voted, Usage.of(answers), {"texts": texts}
 
 
 @dataclass(frozen=True)
@@ -84,20 +73,11 @@ class Debates:
         how = {**self.facts, "start": start, "chunk": self.chunk, "progress": turns}
         for question, debate in zip(questions, debates(questions, agents, task=task, **how), strict=True):
             written = {**debate.transcript.record(), "rounds": debate.transcript.n_rounds}
-            yield Answered(question, debate.answer, debate.usage, written)
-
-
-METHODS = ("single", "vote", "debate", "model")
-"""`single`: the first agent answers once; `vote`: every agent once, the majority wins; `debate`: explicit debate;
-`model`: an internalized model continues the bare question."""
+            yield question, debate.answer, debate.usage, written
 
 
 def make_method(name: str, *, rounds: int = 2, rotate: bool = False, chunk: int = 16) -> Method:
-    """The method of that name. Raises `UserError` for another name and for chunks smaller than one.
-
-    >>> interp.evaluation.make_method("debate", rounds=3)
-    Debates(rounds=3, rotate=False, chunk=16)
-    """
+    """The method of that name. Raises `UserError` for another name and for chunks smaller than one."""
     one_of("method", name, METHODS)
     if chunk < 1:
         raise UserError(f"chunk {chunk}: give at least 1")

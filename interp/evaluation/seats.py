@@ -28,7 +28,7 @@ Load = Callable[[str], "Model"]
 
 
 def find_persona(name: str) -> Persona:
-    """The persona of that name. Raises `UserError` if there is none."""
+    """The persona of that name; `UserError` if there is none."""
     one_of("persona", name, KNOWN)
     return KNOWN[name]
 
@@ -36,10 +36,9 @@ def find_persona(name: str) -> Persona:
 def seats(answering: Answering, task: str, method: str) -> list[tuple[Persona, str]]:
     """Who sits in each seat and the name of its model; agents are given as `plain` or `self-critique=some/model`.
 
-    By default a single answer comes from the plain persona (from the first persona of scripted agents), a trait's
-    question set has its malicious persona between two guardians, and anything else has the three personas of Latent
-    Agents, section 3. Single answers come from the first agent. Raises `UserError` for an unknown persona, and for
-    agents given with the method `model`, which has none.
+    By default a trait's question set has its malicious persona between two guardians, anything else the three personas
+    of Latent Agents, section 3. Single answers come from the first agent, by default of a model from the plain persona.
+    Raises `UserError` for an unknown persona, and for agents given with the method `model`, which has none.
     """
     given, one = answering.agents, method in ("single", "model")
     if not given and task in TRAIT_PERSONAS and method != "model":
@@ -55,7 +54,7 @@ def seats(answering: Answering, task: str, method: str) -> list[tuple[Persona, s
 
 
 def fill(answering: Answering, task: str, method: str, load: Load, run: int = 0) -> list[Agent]:
-    """An agent for each seat: scripted, behind the server, or a model in this process. Each run has its own seed."""
+    """An agent for each seat: scripted, behind the server, or a model in this process; each run has its own seed."""
     a, sampling = answering, replace(answering.sampling, seed=answering.sampling.seed + run)
 
     def agent(persona: Persona, model: str) -> Agent:
@@ -66,8 +65,7 @@ def fill(answering: Answering, task: str, method: str, load: Load, run: int = 0)
         if model == SCRIPTED:
             return ScriptedAgent(persona, a.error_rate, sampling.seed)
         if a.server is not None:
-            names = ("key_variable", "concurrency", "timeout", "retries")
-            settings = {name: getattr(a, name) for name in names}
+            settings = {name: getattr(a, name) for name in ("key_variable", "concurrency", "timeout", "retries")}
             return ServerAgent(persona, a.server, model, sampling, **settings, options=a.body or {})
         from interp.generation.agents import InternalizedAgent, LocalAgent
 
@@ -88,8 +86,7 @@ def plan(
     """An evaluation for each (task, method, file), to be called with `progress` or with nothing.
 
     `load` loads a model by name, by default as `answering` says; `settings` (runs, restart, retry_failed) are those of
-    `evaluate`. Questions are drawn with the seed of the answers. Raises `UserError` for what can be known to fail: a
-    name, a seat, a setting, a model that cannot be loaded.
+    `evaluate`. Questions are drawn with the answers' seed. What can be known to fail is a `UserError`.
 
     >>> answering, task = interp.evaluation.Answering(model="scripted"), interp.debate.tasks.settings.TaskSettings()
     >>> [run] = interp.evaluation.plan([(task, "vote", tmp_path / "vote.jsonl")], answering, n_questions=50)

@@ -60,8 +60,8 @@ class PersonaClassifier:
         self._pipeline.fit([text for _, text in turns], [label for label, _ in turns])
         self.labels_ = tuple(map(str, self._pipeline.classes_))
         self.questions_ = frozenset(t.question for t in transcripts)
-        sizes = {"questions": len(self.questions_), "turns": len(turns)}
-        self.facts_ = {"by": by, "labels": list(self.labels_), "transcripts": fingerprint(transcripts), **sizes}
+        made = {"by": by, "labels": list(self.labels_), "transcripts": fingerprint(transcripts)}
+        self.facts_ = {**made, "questions": len(self.questions_), "turns": len(turns)}
         return self
 
     def probability(self, texts: Sequence[str], label: str) -> Float[np.ndarray, " text"]:

@@ -1,22 +1,14 @@
-"""One target decoded at every layer, together with all its controls.
+"""One target decoded at every layer (`probe`, `mass-mean`) and at the layer chosen on training questions.
 
-Knows arrays by layer and labels; knows nothing about models or what the labels mean. All rows are scored on the same
-folds and the same resamples:
-
-- `probe` (logistic or ridge) and `mass-mean` at each layer, and `chosen layer`: the layer chosen on the training
-  questions;
-- `shuffled`: the same probe on shuffled labels, which should find nothing;
-- `control task`: the same probe on a random label for each type of example (Hewitt and Liang 2019); the accuracy
-  beyond that is the *selectivity*;
-- `random projection`: the same probe on a few random directions;
-- `bag of words` and `length and position`: what the text gives away without a model;
-- whatever else is given, such as the question's own operands.
+Controls: `shuffled` labels; a `control task`, a random label for each type of example (Hewitt and Liang 2019; accuracy
+beyond it is the *selectivity*); a `random projection` on a few directions; and what is known without a model, by the
+text's `bag of words`, its `length and position`, and whatever else is given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,8 +29,7 @@ Layers = Mapping[int, Float[np.ndarray, "example d_model"]]
 Features = Mapping[str, tuple[Any, np.ndarray]]
 """What is known without activations, by name: a probe and [example, feature]."""
 
-WORTH_PROCESSES = 3e5
-"""Fits on at least this many numbers run in processes of their own; below, starting those takes longer."""
+WORTH_PROCESSES = 3e5  # numbers to fit on; with fewer, starting a process for each core takes longer than it saves
 RANDOM_DIRECTIONS = 8
 
 
@@ -53,8 +44,7 @@ class ProbeRow:
     reliability: Sequence[tuple[float, float, int]] = ()
     """(mean confidence, share right, examples) in ten bins."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What was chosen, by fold: regularisation and layers; for probes also the cosines between their weights and the
-    mass-mean direction, by class."""
+    """What was chosen, by fold: regularisation and layers; for probes also `Probe.cosines`."""
 
 
 @dataclass(frozen=True)
@@ -86,44 +76,32 @@ def decode(
     controls: bool = True,
     seed: int = 0,
     n_jobs: int | None = None,
-    hook_point: str = "blocks.{layer}.hook_resid_post",
 ) -> Decoded:
-    """Decode at every layer with all controls.
+    """Decode at every layer, with all controls or the probe alone; `text` is from `text_baselines`, if models share it.
 
-    `text` is the result of `text_baselines` for these examples and this seed, if several models share it. Without
-    `controls` only the probe runs. `n_jobs` is as for `in_parallel`. Raises `UserError` for fewer than ten questions
-    or a single label.
+    Raises `UserError` for fewer than ten questions or a single label.
 
     >>> values = np.random.default_rng(0).standard_normal((60, 4))
     >>> examples = interp.probing.ProbeExamples((values[:, 0] > 0).astype(int), np.arange(60), ("low", "high"))
-    >>> decoded = interp.probing.decode({1: values}, examples)
-    >>> [(row.kind, row.layer) for row in decoded.rows][:3]
-    [('probe', 1), ('mass-mean', 1), ('random projection', 1)]
-    >>> decoded.row("probe", 1).scores["auc"].low > 0.8
+    >>> interp.probing.decode({1: values}, examples).row("probe", 1).scores["auc"].low > 0.8
     True
     """
     examples.require_usable()
-    resamples = Resamples(examples, seed)
-    wrong = control_labels(examples, seed) if controls else {}
+    resamples, numeric = Resamples(examples, seed), examples.numeric
+    wrong = {kind: Resamples(labelled, seed) for kind, labelled in control_labels(examples, seed).items() if controls}
     if text is None:
         text = text_baselines(examples, seed, n_jobs) if controls else {}
     jobs: dict[tuple[str, int | None], tuple[Any, Any, ProbeExamples]] = {}
     for layer, values in layers.items():
-        jobs["probe", layer] = linear(examples.numeric), values, examples
+        jobs["probe", layer] = linear(numeric), values, examples
         if controls:
-            jobs["mass-mean", layer] = mass_mean(examples.numeric), values, examples
+            jobs["mass-mean", layer] = mass_mean(numeric), values, examples
             projection = GaussianRandomProjection(min(RANDOM_DIRECTIONS, values.shape[1]), random_state=seed)
-            projected = linear(examples.numeric, StandardScaler(), projection)
-            jobs["random projection", layer] = projected, values, examples
-            for kind, changed in wrong.items():
-                jobs[kind, layer] = linear(examples.numeric), values, changed
-    for name, (probe, known) in (features or {}).items():
-        jobs[name, None] = probe, known, examples
+            jobs["random projection", layer] = linear(numeric, StandardScaler(), projection), values, examples
+        jobs |= {(kind, layer): (linear(numeric), values, on.examples) for kind, on in wrong.items()}
+    jobs |= {(name, None): (probe, known, examples) for name, (probe, known) in (features or {}).items()}
     fits = [delayed(held_out)(probe, X, labelled, seed) for probe, X, labelled in jobs.values()]
-    whole = [
-        delayed(Probe.fit)(values, examples, layer=layer, hook_point=hook_point, seed=seed)
-        for layer, values in (layers if controls else {}).items()
-    ]
+    whole = [delayed(Probe.fit)(v, examples, layer=k, seed=seed) for k, v in layers.items() if controls]
     done = in_parallel([*fits, *whole], sum(X.size for _, X, _ in jobs.values()), n_jobs)
     held: dict[tuple[str, int | None], HeldOut] = dict(zip(jobs, done, strict=False))
     probes = {probe.layer: probe for probe in done[len(jobs) :]}
@@ -132,27 +110,24 @@ def decode(
 
     rows = []
     for (kind, at), prediction in held.items():
-        scored = wrong.get(kind, examples)
-        scores = (resamples if scored is examples else Resamples(scored, seed)).score(prediction)
-        selectivity = None
+        scored, selectivity = wrong.get(kind, resamples), None
         if kind == "probe" and "control task" in wrong:
-            on_task = Resamples(wrong["control task"], seed)
-            gap = resamples.difference(prediction, held["control task", at], on_task)
-            selectivity = gap["r2" if examples.numeric else "accuracy"]
+            gap = resamples.difference(prediction, held["control task", at], wrong["control task"])
+            selectivity = gap["r2" if numeric else "accuracy"]
         facts: dict[str, Any] = {"settings": [dict(s) for s in prediction.settings if s]}
         if kind == "probe" and at in probes:
             facts["cosines"] = probes[at].cosines
         if kind == "chosen layer":
             facts["layers"] = [list(layers)[place] for place in places]
-        rows.append(ProbeRow(kind, at, scores, selectivity, reliability(prediction, scored), facts))
+        reliable = reliability(prediction, scored.examples)
+        rows.append(ProbeRow(kind, at, scored.score(prediction), selectivity, reliable, facts))
     return Decoded(tuple(rows), held, resamples, probes)
 
 
 def in_parallel(calls: Sequence[Any], numbers: int, n_jobs: int | None = None) -> list[Any]:
-    """The results of joblib's delayed calls that fit on so many numbers, each on a single thread.
+    """The results of joblib's delayed calls that fit on so many numbers, in `n_jobs` processes of a single thread.
 
-    They run in `n_jobs` processes; by default in one, or on all cores if there are many numbers. With several threads
-    for linear algebra, fits this small wait for one another: on busy cores that took ten times as long.
+    With several threads for linear algebra, fits this small wait for one another: on busy cores ten times as long.
     """
     workers = n_jobs or (cpu_count() if numbers > WORTH_PROCESSES else 1)
     with threadpool_limits(1), parallel_config("loky", inner_max_num_threads=1):
@@ -160,41 +135,26 @@ def in_parallel(calls: Sequence[Any], numbers: int, n_jobs: int | None = None) -
 
 
 def control_labels(examples: ProbeExamples, seed: int) -> dict[str, ProbeExamples]:
-    """The examples with `shuffled` labels and, if they have types, with the labels of a `control task`.
-
-    Labels that are constant within each question are shuffled among questions, others among examples. A control task
-    draws each type's label from the distribution of the labels.
-    """
+    """The examples with `shuffled` labels (by question if constant there) and, if they have types, a `control task`."""
     rng = np.random.default_rng(seed + 1)
     _, first, index = np.unique(examples.question, return_index=True, return_inverse=True)
     of_question = examples.labels[first]
     constant = (of_question[index] == examples.labels).all()
-    shuffled = rng.permutation(of_question)[index] if constant else rng.permutation(examples.labels)
-    found = {"shuffled": examples.relabelled(shuffled)}
+    labels = {"shuffled": rng.permutation(of_question)[index] if constant else rng.permutation(examples.labels)}
     if examples.types is not None:
         _, types = np.unique(examples.types, return_inverse=True)
         task = rng.choice(examples.labels, size=types.max() + 1)[types]
-        if len(np.unique(task)) > 1:
-            found["control task"] = examples.relabelled(task)
-    return found
+        labels |= {"control task": task} if len(np.unique(task)) > 1 else {}
+    return {kind: replace(examples, labels=wrong) for kind, wrong in labels.items()}
 
 
 def text_baselines(examples: ProbeExamples, seed: int = 0, n_jobs: int | None = None) -> dict[str, HeldOut]:
-    """Predictions from the text alone: its words, word pairs and signs; and its length and position.
-
-    Raises `UserError` as `decode`.
-
-    >>> texts = tuple("up" if i % 2 else "down" for i in range(40))
-    >>> examples = interp.probing.ProbeExamples(np.arange(40) % 2, np.arange(40), ("even", "odd"), texts)
-    >>> list(interp.probing.text_baselines(examples))
-    ['bag of words']
-    """
+    """Predictions from the text alone: its words, word pairs and signs; and its length and position."""
     examples.require_usable()
     made: dict[str, tuple[Any, np.ndarray]] = {}
     if any(text.strip() for text in examples.texts):
-        words = TfidfVectorizer(
-            ngram_range=(1, 2), token_pattern=r"[^\W\d]+|\d+|[^\w\s]", sublinear_tf=True, max_features=5000
-        )
+        pattern = r"[^\W\d]+|\d+|[^\w\s]"
+        words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=pattern, sublinear_tf=True, max_features=5000)
         made["bag of words"] = linear(examples.numeric, words, weaker=100.0), np.array(examples.texts, dtype=object)
     if examples.surface is not None:
         made["length and position"] = boosted(examples.numeric), examples.surface

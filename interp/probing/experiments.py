@@ -1,7 +1,4 @@
-"""What all experiments share: models in turn, turns as activations, every target decoded from every model.
-
-Knows nothing about what an experiment asks.
-"""
+"""What all experiments share: models in turn, turns as activations, every target decoded from every model."""
 
 from __future__ import annotations
 
@@ -9,15 +6,15 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from interp.activations.corpus import Corpus, TurnTable
 from interp.activations.store import read_activations
@@ -42,12 +39,7 @@ POSITIONS = ("last", "tag")
 
 @dataclass(frozen=True)
 class Setting(ProbeSettings):
-    """What an experiment runs on: its settings, with the debates read.
-
-    >>> setting = interp.probing.Setting(("organism",), debates=transcripts, untrained=False)
-    >>> [model.n_layers for _, model in setting.each_model()]
-    [4]
-    """
+    """What an experiment runs on: its settings, with the debates read."""
 
     debates: Sequence[Transcript] = ()
     activations: Path | None = None
@@ -99,42 +91,27 @@ class Turns:
     questions: tuple[str, ...]
     task: Task = field(default_factory=Arithmetic)
 
-    @property
+    @cached_property
     def texts(self) -> list[str]:
         return [turn.text for transcript in self.transcripts for turn in transcript.turns]
 
-    def surface(self, rows: Int[np.ndarray, " example"], position: str) -> Float[np.ndarray, "example feature"]:
-        """Round and place in the transcript, in tokens; read at its end, also the turn's length."""
-        t = self.table
-        known = [t.round, t.tag] if position == "tag" else [t.round, t.tag, t.stop - t.start]
-        return np.stack(known, axis=1)[rows].astype(np.float64)
-
-    def last_words(self) -> Int[np.ndarray, " turn"]:
-        """The type of each turn for control tasks: the end of its text, as a number."""
-        ends = [text[-12:] for text in self.texts]
-        return np.unique(ends, return_inverse=True)[1]
-
     def examples(
-        self,
-        rows: np.ndarray,
-        labels: Sequence[str] | np.ndarray,
-        texts: Sequence[str] | None = None,
-        position: str = "last",
+        self, rows: np.ndarray, labels: Sequence[str] | np.ndarray, texts: Sequence[str] = (), position: str = "last"
     ) -> ProbeExamples:
         """Examples of the turns in these rows, with labels as strings or numbers.
 
-        At its tag a turn is not written yet: give the text before it as `texts`.
+        At its tag a turn is not written yet: give the text before it as `texts`. The surface is the round and the place
+        in tokens, and at a turn's end its length; types for control tasks are the ends of turns.
         """
-        own = self.texts
-        values = np.asarray(labels)
-        classes: tuple[str, ...] = ()
+        table, values, classes = self.table, np.asarray(labels), np.array([])
+        own, at_tag = [self.texts[row] for row in rows], position == "tag"
         if values.dtype.kind != "f":
-            names, values = np.unique(values.astype(str), return_inverse=True)
-            classes = tuple(names.tolist())
-        said = [own[row] for row in rows] if texts is None else texts
-        where = self.surface(rows, position)
-        types = self.last_words()[rows] if position == "last" else np.unique(said, return_inverse=True)[1]
-        return ProbeExamples(values, self.table.question[rows], classes, tuple(said), where, types)
+            classes, values = np.unique(values.astype(str), return_inverse=True)
+        known = [table.round, table.tag, *([] if at_tag else [table.stop - table.start])]
+        surface = np.stack(known, axis=1)[rows].astype(np.float64)
+        said = tuple(texts or own)
+        types = np.unique(said if at_tag else [text[-12:] for text in own], return_inverse=True)[1]
+        return ProbeExamples(values, table.question[rows], tuple(classes.tolist()), said, surface, types)
 
 
 def read_turns(setting: Setting, model: Model) -> tuple[Turns, dict[str, Layers]]:
@@ -145,20 +122,11 @@ def read_turns(setting: Setting, model: Model) -> tuple[Turns, dict[str, Layers]
         raise UserError("a turn has no text: leave out debates with empty turns")
     made_by = [model.provenance, fingerprint(setting.debates), setting.layers, package_versions()]
     name = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
-    with ExitStack() as stack:
-        store = read_activations(
-            model,
-            corpus,
-            (setting.activations or Path(stack.enter_context(TemporaryDirectory()))) / f"{name}.safetensors",
-            layers=setting.layers,
-            positions=POSITIONS,
-            batch_tokens=setting.batch_tokens,
-            progress=setting.progress,
-        )
-        values: dict[str, Layers] = {
-            position: {layer: store[layer, position] for layer in store.layers} for position in POSITIONS
-        }
-    return turns, values
+    how: dict[str, Any] = {"layers": setting.layers, "positions": POSITIONS, "batch_tokens": setting.batch_tokens}
+    with TemporaryDirectory() as folder:
+        path = (setting.activations or Path(folder)) / f"{name}.safetensors"
+        store = read_activations(model, corpus, path, **how, progress=setting.progress)
+        return turns, {at: {layer: store[layer, at] for layer in store.layers} for at in POSITIONS}
 
 
 def survey(
@@ -170,9 +138,8 @@ def survey(
 ) -> Found:
     """Decode every target from every model with every seed.
 
-    `read` gives what a model reads (by default turns) and the activations by position; `targets` takes the former.
-    `also` sees each model after its targets were decoded. Each model's probe at the chosen layer is tested against
-    those of the models before it, and against what needs no model.
+    `read` gives what a model reads (by default turns), from which `targets` are made, and the activations by position;
+    `also` sees each model after its targets were decoded.
     """
     read = read or (lambda _, model: read_turns(setting, model))
     found: Found = {}
@@ -185,38 +152,26 @@ def survey(
             chosen = [target for target in targets(material) if target.seed in (None, seed)]
             for i, target in enumerate(chosen):
                 setting.progress(f"decoding from {name}", i, len(chosen))
-                controls = target.controls and name != UNTRAINED
                 first = (target.name, seed) not in without_model
+                known = without_model.setdefault((target.name, seed), {})
+                if first and target.controls:
+                    known |= text_baselines(target.examples, seed, setting.jobs)
+                layers = {layer: v[target.rows] for layer, v in values[target.position].items()}
+                controls = target.controls and name != UNTRAINED
+                features = {**(target.features if first else {}), **(target.own_features if controls else {})}
+                how: dict[str, Any] = {"controls": controls, "seed": seed, "n_jobs": setting.jobs}
+                decoded = decode(layers, target.examples, features=features, text=known, **how)
                 if first:
-                    known = text_baselines(target.examples, seed, setting.jobs) if target.controls else {}
-                    without_model[target.name, seed] = known
-                decoded = decode(
-                    {layer: v[target.rows] for layer, v in values[target.position].items()},
-                    target.examples,
-                    text=without_model[target.name, seed],
-                    features={**(target.features if first else {}), **(target.own_features if controls else {})},
-                    controls=controls,
-                    seed=seed,
-                    n_jobs=setting.jobs,
-                )
-                if first:
-                    without_model[target.name, seed] |= {kind: decoded.held[kind, None] for kind in target.features}
+                    known |= {kind: decoded.held[kind, None] for kind in target.features}
                 outcome.add(name, target.name, target.position, seed, decoded, shared=first)
                 found[name, target.key or target.name, seed] = decoded
                 _compare(outcome, found, name, target.key or target.name, seed, setting.models)
         also(name, model, material, values, found)
         setting.progress(f"decoding from {name}", len(chosen), len(chosen))
-    outcome.made_by = {
-        "models": made,
-        "transcripts": {
-            "source": ", ".join(setting.transcripts) or "memory",
-            "sha256": fingerprint(setting.debates),
-            "n": len(setting.debates),
-        },
-        "seeds": list(setting.seeds),
-        "versions": package_versions(),
-        "created": datetime.now(UTC).isoformat("T", "seconds"),
-    }
+    read_from = ", ".join(setting.transcripts) or "memory"
+    debates = {"source": read_from, "sha256": fingerprint(setting.debates), "n": len(setting.debates)}
+    outcome.made_by = {"models": made, "transcripts": debates, "seeds": list(setting.seeds)}
+    outcome.made_by |= {"versions": package_versions(), "created": datetime.now(UTC).isoformat("T", "seconds")}
     return found
 
 

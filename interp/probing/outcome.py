@@ -1,21 +1,11 @@
-"""What an experiment found, in the layout that figures read: OUT/NAME.json with
-
-    format, experiment, asks      what this is
-    finding                       sentences, null results included
-    rows                          a probe or control each: model, target, position, kind, layer, seed, scores …
-    tests                         paired differences and effects: name, model, target, measure, value, …
-    subspaces                     factors with dimension, p, share of variance, angles (if there are any)
-    made_by                       models, transcripts, seeds, versions
-
-and OUT/NAME/ with each model's and target's probe at its best layer. A value with its 95 % interval over questions
-is {"mean", "low", "high"} everywhere.
-"""
+"""What an experiment found: OUT/NAME.json, which figures read, and OUT/NAME/ with the probes at their best layers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +18,25 @@ from interp.statistics import Interval
 from interp.storage.files import write_json
 
 FORMAT = "interp.probes/1"
+TEXT_BASELINES = ("bag of words", "length and position")
 
 
 @dataclass
 class Outcome:
-    """What an experiment found.
-
-    >>> outcome = interp.probing.Outcome("mine", "Is it there?")
-    >>> outcome.test("gain", interp.statistics.Interval(0.1, 0.02, 0.2), model="organism")
-    >>> interp.probing.in_words(outcome.difference("gain", model="organism"))
-    '0.10 [0.02, 0.20]'
-    >>> outcome.write(tmp_path).name
-    'mine.json'
-    """
+    """What an experiment found; values are {"mean", "low", "high"}, with the 95 % interval over questions."""
 
     experiment: str
     asks: str
     finding: list[str] = field(default_factory=list)
+    """Sentences, null results included."""
     rows: list[dict[str, Any]] = field(default_factory=list)
+    """A probe or control each: model, target, position, kind, layer, seed, scores …"""
     tests: list[dict[str, Any]] = field(default_factory=list)
+    """Paired differences and effects: name, model, target, measure, value …"""
     subspaces: list[dict[str, Any]] = field(default_factory=list)
+    """Factors with dimension, p, share of variance, angles."""
     made_by: dict[str, Any] = field(default_factory=dict)
     probes: dict[str, Probe] = field(default_factory=dict, repr=False)
-    """The probes to keep, by name: for each model and target that of the best layer."""
 
     def add(self, model: str, target: str, position: str, seed: int, found: Decoded, *, shared: bool = True) -> None:
         """Keep all rows of a target; without `shared`, only those that depend on the model."""
@@ -68,23 +54,10 @@ class Outcome:
         self, model: str | None, target: str, position: str, seed: int, examples: ProbeExamples, row: ProbeRow
     ) -> None:
         """Keep one row."""
-        self.rows.append(
-            {
-                "model": model,
-                "target": target,
-                "position": position,
-                "kind": row.kind,
-                "layer": row.layer,
-                "seed": seed,
-                "classes": list(examples.classes),
-                "examples": len(examples),
-                "questions": len(np.unique(examples.question)),
-                "scores": {name: asdict(value) for name, value in row.scores.items()},
-                "selectivity": None if row.selectivity is None else asdict(row.selectivity),
-                "reliability": [list(bin_) for bin_ in row.reliability],
-                **row.facts,
-            }
-        )
+        about = {"model": model, "target": target, "position": position, "kind": row.kind, "layer": row.layer}
+        n = {"examples": len(examples), "questions": len(np.unique(examples.question))}
+        found = {name: value for name, value in asdict(row).items() if name in ("scores", "selectivity", "reliability")}
+        self.rows.append({**about, "seed": seed, "classes": list(examples.classes), **n, **found, **row.facts})
 
     def test(self, name: str, value: Interval, **facts: Any) -> None:
         """Keep a difference or effect with its interval."""
@@ -92,57 +65,43 @@ class Outcome:
 
     def scores(self, kind: str, measure: str, **wanted: Any) -> Interval | None:
         """A measure of the rows of a kind: means over seeds of the values and of their intervals' ends."""
-        return _mean(row["scores"][measure] for row in _matching(self.rows, kind=kind, **wanted))
+        return _mean([row["scores"][measure] for row in matching(self.rows, kind=kind, **wanted)])
 
     def difference(self, name: str, **wanted: Any) -> Interval | None:
         """The same for tests."""
-        return _mean(test["value"] for test in _matching(self.tests, name=name, **wanted))
+        return _mean([test["value"] for test in matching(self.tests, name=name, **wanted)])
 
     def beyond_text(self, models: Sequence[str], targets: Sequence[str]) -> Iterator[tuple[str, str, Interval, str]]:
-        """Models with targets, the probe's AUC, and in words by how much it exceeds what the text gives away.
-
-        The text's words, or its length and position, whichever tell more about this target.
-        """
-        for target in targets:
-            for name in models:
-                own = self.scores("chosen layer", "auc", model=name, target=target)
-                against = {
-                    what: self.difference(f"probe − {what}", model=name, target=target)
-                    for what in ("bag of words", "length and position")
-                }
-                known = {what: value for what, value in against.items() if value is not None}
-                if own is not None and known:
-                    what = min(known, key=lambda what: known[what].mean)
-                    verdict = "more than" if known[what].low > 0 else "not shown to be more than"
-                    yield name, target, own, f"{verdict} its text gives away ({what}: by {in_words(known[what])})"
+        """Models with targets, the probe's AUC, and in words by how much it exceeds the text's better baseline."""
+        for target, name in product(targets, models):
+            own = self.scores("chosen layer", "auc", model=name, target=target)
+            tests = {w: self.difference(f"probe − {w}", model=name, target=target) for w in TEXT_BASELINES}
+            known = [(value.mean, what, value) for what, value in tests.items() if value is not None]
+            if own is not None and known:
+                _, what, value = min(known)
+                verdict = "more than" if value.low > 0 else "not shown to be more than"
+                yield name, target, own, f"{verdict} its text gives away ({what}: by {in_words(value)})"
 
     def write(self, folder: str | Path) -> Path:
         """Write OUT/NAME.json, and the probes in OUT/NAME/."""
         path = Path(folder) / f"{self.experiment}.json"
-        content = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "probes"}
+        content = {name: value for name, value in vars(self).items() if name != "probes"}
         write_json(path, {"format": FORMAT, **content}, indent=None)
         for name, probe in self.probes.items():
             probe.save(path.with_suffix("") / f"{name}.safetensors")
         return path
 
 
-def in_words(value: Interval | None, digits: int = 2) -> str:
-    """A value with its interval, for a sentence.
-
-    >>> interp.probing.in_words(None)
-    'not measured'
-    """
-    if value is None:
-        return "not measured"
-    return f"{value.mean:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+def in_words(value: Interval | None) -> str:
+    """A value with its interval, for a sentence."""
+    return "not measured" if value is None else f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]"
 
 
-def _matching(rows: Sequence[Mapping[str, Any]], **wanted: Any) -> Iterator[Mapping[str, Any]]:
-    return (row for row in rows if all(row.get(name) == value for name, value in wanted.items()))
+def matching(rows: Sequence[Mapping[str, Any]], **wanted: Any) -> list[Mapping[str, Any]]:
+    """The rows or tests with these values."""
+    return [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]
 
 
-def _mean(values: Iterable[Mapping[str, float]]) -> Interval | None:
-    found = list(values)
-    if not found:
-        return None
-    return Interval(*(float(np.mean([value[end] for value in found])) for end in ("mean", "low", "high")))
+def _mean(values: Sequence[Mapping[str, float]]) -> Interval | None:
+    ends = ("mean", "low", "high")
+    return Interval(*(float(np.mean([value[end] for value in values])) for end in ends)) if values else None

@@ -1,7 +1,4 @@
-"""Probes to keep: they score a text token by token, also while a model writes it, and give directions to steer with.
-
-Knows weights at a hook point and models with hooks; knows nothing about folds or controls.
-"""
+"""Probes to keep: they score a text token by token, also while a model writes it, and give directions to steer with."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import softmax
 
 from interp.directions.directions import Direction
 from interp.errors import UserError
@@ -23,6 +21,18 @@ from interp.storage.files import write_json
 if TYPE_CHECKING:
     from interp.generation.sampling import Generated
     from interp.models.model import Model
+
+
+@dataclass(frozen=True)
+class _About:
+    """What the file of a probe says about it."""
+
+    classes: tuple[str, ...]
+    layer: int
+    hook_point: str
+    residual_norm: float
+    facts: dict[str, Any]
+    format: Literal["interp.probe/1"] = "interp.probe/1"
 
 
 @dataclass(frozen=True)
@@ -50,29 +60,18 @@ class Probe:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def fit(
-        values: Float[np.ndarray, "example d_model"],
-        examples: ProbeExamples,
-        *,
-        layer: int,
-        hook_point: str = "blocks.{layer}.hook_resid_post",
-        seed: int = 0,
-    ) -> Probe:
+    def fit(values: Float[np.ndarray, "row d_model"], examples: ProbeExamples, *, layer: int, seed: int = 0) -> Probe:
         """Fit on all examples; the regularisation is chosen on a third of their questions."""
         fitted = fit(linear(examples.numeric), values, examples.labels, examples.question, seed)
-        scaler, model = fitted.best_estimator_.named_steps["standardscaler"], fitted.best_estimator_[-1]
+        scaler, model = fitted.best_estimator_
         weights = np.atleast_2d(model.coef_) / scaler.scale_
         bias = np.atleast_1d(model.intercept_) - weights @ scaler.mean_
-        return Probe(
-            weights=weights.astype(np.float32),
-            bias=bias.astype(np.float32),
-            mass_mean=MassMean().fit(values, examples.labels).directions_.astype(np.float32),
-            classes=tuple(examples.classes[int(c)] for c in model.classes_) if examples.classes else (),
-            layer=layer,
-            hook_point=hook_point.format(layer=layer),
-            residual_norm=float(np.linalg.norm(values, axis=1).mean()),
-            facts={"setting": fitted.best_params_, "examples": len(examples)},
-        )
+        mass_mean = MassMean().fit(values, examples.labels).directions_
+        weights, bias, mass_mean = (array.astype(np.float32) for array in (weights, bias, mass_mean))
+        classes = tuple(examples.classes[int(c)] for c in model.classes_) if examples.classes else ()
+        norm = float(np.linalg.norm(values, axis=1).mean())
+        facts = {"setting": fitted.best_params_, "examples": len(examples)}
+        return Probe(weights, bias, mass_mean, classes, layer, f"blocks.{layer}.hook_resid_post", norm, facts)
 
     def score(self, values: Float[np.ndarray, "*rest d_model"]) -> np.ndarray:
         """Probabilities [*rest, class] of activations, or numbers [*rest]."""
@@ -81,15 +80,10 @@ class Probe:
             return np.asarray(logits[..., 0])
         if len(self.classes) == 2:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
-        odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return np.asarray(odds / odds.sum(axis=-1, keepdims=True))
+        return np.asarray(softmax(logits, axis=-1))
 
-    def direction(self, label: str = "", kind: str = "mass-mean") -> Direction:
-        """The direction that steers toward a class, or toward higher numbers.
-
-        `kind` is `mass-mean`, the raw mean difference, or `logistic`, the probe's own weights. Raises `UserError` for
-        an unknown class.
-        """
+    def direction(self, label: str = "", kind: Literal["mass-mean", "logistic"] = "mass-mean") -> Direction:
+        """The direction toward a class or toward higher numbers: the raw mean difference, or the probe's weights."""
         if self.classes and label not in self.classes:
             raise UserError(f"class {label}: unknown; choose one of {', '.join(self.classes)}")
         rows = self.mass_mean if kind == "mass-mean" else self.weights
@@ -103,55 +97,30 @@ class Probe:
     @property
     def cosines(self) -> dict[str, float]:
         """For each class, the cosine between its mass-mean and its logistic direction; 0 if one is a zero vector."""
-        found = {}
-        for label in self.classes or ("",):
-            first, second = (self.direction(label, kind) for kind in ("mass-mean", "logistic"))
-            found[label or "number"] = round(first.cosine(second), 4) if first.norm and second.norm else 0.0
-        return found
+        pairs = {c: (self.direction(c), self.direction(c, "logistic")) for c in self.classes or ("",)}
+        return {c or "number": round(a.cosine(b), 4) if a.norm and b.norm else 0.0 for c, (a, b) in pairs.items()}
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, and the facts as JSON beside it."""
-        header = asdict(_Header(self.classes, self.layer, self.hook_point, self.residual_norm, dict(self.facts)))
-        write_arrays(path, header, {"weights": self.weights, "bias": self.bias, "mass_mean": self.mass_mean})
-        write_json(Path(path).with_suffix(".json"), {**header, "cosines": self.cosines})
+        about = asdict(_About(self.classes, self.layer, self.hook_point, self.residual_norm, dict(self.facts)))
+        write_arrays(path, about, {name: getattr(self, name) for name in ("weights", "bias", "mass_mean")})
+        write_json(Path(path).with_suffix(".json"), {**about, "cosines": self.cosines})
 
     @staticmethod
     def load(path: str | Path) -> Probe:
         """Read a probe that `save` wrote. Raises `UserError` for any other file."""
-        header, arrays = read_arrays(path, _Header, "a probe", "interp probe")
-        kept: dict[str, Any] = {name: value for name, value in vars(header).items() if name != "format"}
+        about, arrays = read_arrays(path, _About, "a probe", "interp probe")
+        kept: dict[str, Any] = {name: value for name, value in vars(about).items() if name != "format"}
         return Probe(**kept | arrays)
-
-
-@dataclass(frozen=True)
-class _Header:
-    """The header of a file with a probe."""
-
-    classes: tuple[str, ...]
-    layer: int
-    hook_point: str
-    residual_norm: float
-    facts: dict[str, Any]
-    format: Literal["interp.probe/1"] = "interp.probe/1"
 
 
 @contextmanager
 def watching(model: Model, probe: Probe) -> Iterator[list[np.ndarray]]:
-    """Within this context, every forward pass adds its scores [row, token, class] to the list.
-
-    With a KV cache each pass holds only the new tokens, so that the scores of one text, joined along the tokens, are
-    those of the whole text. Raises `UserError` for a probe that does not fit the model.
-
-    >>> with interp.probing.watching(model, probe) as scores:
-    ...     texts = interp.generate(model, [model.tokenizer("1+2")["input_ids"]], max_new_tokens=4)
-    >>> np.concatenate([passed[0] for passed in scores]).shape[1]
-    3
-    """
+    """Within this context every forward pass adds its scores [row, token, class]; with a KV cache, of new tokens."""
     if probe.hook_point not in model.bridge.hook_dict or probe.weights.shape[1] != model.d_model:
-        raise UserError(
-            f"probe at {probe.hook_point}, width {probe.weights.shape[1]}: {model.name} has {model.n_layers} layers of "
-            f"width {model.d_model}; give a probe that was fitted on this model"
-        )
+        what = f"probe at {probe.hook_point}, width {probe.weights.shape[1]}"
+        has = f"{model.name} has {model.n_layers} layers of width {model.d_model}"
+        raise UserError(f"{what}: {has}; give a probe that was fitted on this model")
     scores: list[np.ndarray] = []
 
     def look(value: Any, hook: Any) -> None:
@@ -175,9 +144,7 @@ def read_scores(model: Model, probe: Probe, ids: Sequence[int]) -> np.ndarray:
 
 
 def watch(model: Model, probe: Probe, prompt: Sequence[int], **settings: Any) -> tuple[Generated, np.ndarray]:
-    """Continue a prompt (`settings` as for `generate`) and score each token of prompt and answer: [token, class].
-
-    The last token has no score: the model does not read it any more.
+    """Continue a prompt (`settings` as for `generate`) and score [token, class] all tokens but the last, never read.
 
     >>> prompt = model.tokenizer("1+2")["input_ids"]
     >>> text, scores = interp.probing.watch(model, probe, prompt, max_new_tokens=4, temperature=0)

@@ -12,21 +12,16 @@ from interp.probing.fitting import HeldOut, ProbeExamples
 from interp.statistics import Interval, counts
 
 N_BOOTSTRAP = 500
-N_BINS = 10
 COUPLED = 2**0.5
-"""Factor by which intervals are wider than for given predictions.
-
-Held-out predictions depend on each other: of two questions in different folds, each helps to fit the probe that
-predicts the other. If there is nothing to find, both say the same (each is the inner product of the questions'
-activations, signed by their labels), so half as many things were measured as the bootstrap counts, and the variance
-doubles. If a probe is sure of its direction, the interval is wider than necessary.
-"""
-PAIRS = 10**7
-"""Pairs of examples that are compared at a time."""
+"""Factor by which intervals are wider than for given predictions: of two questions in different folds, each helps to
+fit the probe that predicts the other. If there is nothing to find, both predictions are the same inner product, so half
+as many things were measured as the bootstrap counts, and the variance doubles."""
+PAIRS = 10**7  # of examples that are compared at a time
 
 Scored = dict[str, Interval]
 """Measures by name: accuracy, auc (for several classes, each against the rest, averaged), brier, ece; for numbers r2,
 error (mean absolute) and exact (right when rounded)."""
+Measured = dict[str, Float[np.ndarray, " resample"]]
 
 
 @dataclass(frozen=True)
@@ -58,45 +53,31 @@ class Resamples:
         return {name: over_resamples(values) for name, values in self.measures(held).items()}
 
     def difference(self, first: HeldOut, second: HeldOut, other: Resamples | None = None) -> Scored:
-        """By how much the first predictions' measures exceed the second's, on the same resamples.
-
-        The second may be measured on `other` labels of the same questions.
-        """
+        """By how much the first's measures exceed the second's, which may be on `other` labels of the questions."""
         a, b = self.measures(first), (other or self).measures(second)
         return {name: over_resamples(a[name] - b[name]) for name in a}
 
-    def measures(self, held: HeldOut) -> dict[str, Float[np.ndarray, " resample"]]:
-        """All measures on every resample, first on the sample itself, for sums and differences.
-
-        Resamples are spread by `COUPLED` about the first value, and shares are clipped to [0, 1].
-        """
+    def measures(self, held: HeldOut) -> Measured:
+        """All measures on the sample itself and on every resample, which are spread by `COUPLED` about the first."""
         found = self._numbers(held.predicted) if self.examples.numeric else self._classes(held)
         spread = {name: values[0] + COUPLED * (values - values[0]) for name, values in found.items()}
         return {name: v if name in ("r2", "error") else v.clip(0, 1) for name, v in spread.items()}
 
-    def _numbers(self, predicted: Float[np.ndarray, " example"]) -> dict[str, Float[np.ndarray, " resample"]]:
+    def _numbers(self, predicted: Float[np.ndarray, " example"]) -> Measured:
         labels = self.examples.labels - self.examples.labels.mean()
         error = np.abs(self.examples.labels - predicted)
-        spread = self._mean(labels**2) - self._mean(labels) ** 2
-        return {
-            "r2": 1 - self._mean(error**2) / np.maximum(spread, 1e-12),
-            "error": self._mean(error),
-            "exact": self._mean(error < 0.5),
-        }
+        variance = np.maximum(self._mean(labels**2) - self._mean(labels) ** 2, 1e-12)
+        r2 = 1 - self._mean(error**2) / variance
+        return {"r2": r2, "error": self._mean(error), "exact": self._mean(error < 0.5)}
 
-    def _classes(self, held: HeldOut) -> dict[str, Float[np.ndarray, " resample"]]:
+    def _classes(self, held: HeldOut) -> Measured:
         labels, predicted = self.examples.labels, held.predicted
-        truth = np.eye(len(self.examples.classes))[labels]
-        right = predicted.argmax(axis=1) == labels
-        columns = [1] if truth.shape[1] == 2 else [c for c in range(truth.shape[1]) if truth[:, c].any()]
-        areas = np.stack([self._auc(predicted[:, c], truth[:, c], held.fold) for c in columns])
+        truth, right = np.eye(len(self.examples.classes))[labels], predicted.argmax(axis=1) == labels
+        columns = [1] if truth.shape[1] == 2 else np.flatnonzero(truth.any(axis=0))
+        auc = np.stack([self._auc(predicted[:, c], truth[:, c], held.fold) for c in columns]).mean(axis=0)
         brier = ((predicted - truth) ** 2).sum(axis=1) / 2
-        return {
-            "accuracy": self._mean(right),
-            "auc": areas.mean(axis=0),
-            "brier": self._mean(brier),
-            "ece": self._ece(predicted.max(axis=1), right),
-        }
+        ece = self._ece(predicted.max(axis=1), right)
+        return {"accuracy": self._mean(right), "auc": auc, "brier": self._mean(brier), "ece": ece}
 
     def _sum(self, values: Float[np.ndarray, " example"]) -> Float[np.ndarray, " resample"]:
         return np.asarray(self.weights @ np.bincount(self._place, values, self.weights.shape[1]))
@@ -107,8 +88,7 @@ class Resamples:
     def _auc(self, score: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> Float[np.ndarray, " resample"]:
         """The chance that a positive example scores above a negative one of the same fold, ties half.
 
-        Scores of different folds do not compare: each fold's probe leans to the classes that its own fold has few of,
-        so that a probe without knowledge would fall below one half.
+        Scores of different folds do not compare: each fold's probe leans to the classes that its own fold has few of.
         """
         above, pairs = np.zeros(len(self.weights)), np.zeros(len(self.weights))
         for f in np.unique(fold):
@@ -127,10 +107,9 @@ class Resamples:
 
     def _ece(self, confidence: np.ndarray, right: np.ndarray) -> Float[np.ndarray, " resample"]:
         """Expected calibration error: |confidence − share right| over bins of equal size, weighted by size."""
-        gaps = np.zeros(len(self.weights))
-        for rows in _bins(confidence):
-            gaps += np.abs(self._sum(np.where(np.isin(np.arange(len(right)), rows), confidence - right, 0)))
-        return gaps / self._sum(np.ones(len(right)))
+        gap = confidence - right
+        inside = [np.isin(np.arange(len(right)), rows) for rows in _bins(confidence)]
+        return sum(np.abs(self._sum(np.where(rows, gap, 0))) for rows in inside) / self._sum(np.ones(len(right)))
 
 
 def over_resamples(values: Float[np.ndarray, " resample"]) -> Interval:
@@ -143,11 +122,8 @@ def reliability(held: HeldOut, examples: ProbeExamples) -> list[tuple[float, flo
     """Mean confidence, share right and number of examples in ten bins of equal size; empty for numbers."""
     if examples.numeric:
         return []
-    confidence, right = held.predicted.max(axis=1), held.predicted.argmax(axis=1) == examples.labels
-    return [
-        (round(float(confidence[rows].mean()), 4), round(float(right[rows].mean()), 4), len(rows))
-        for rows in _bins(confidence)
-    ]
+    sure, right = held.predicted.max(axis=1), held.predicted.argmax(axis=1) == examples.labels
+    return [(round(float(sure[r].mean()), 4), round(float(right[r].mean()), 4), len(r)) for r in _bins(sure)]
 
 
 def false_alarms(score: np.ndarray, positive: np.ndarray, recall: float = 0.99) -> tuple[float, float]:
@@ -162,4 +138,4 @@ def false_alarms(score: np.ndarray, positive: np.ndarray, recall: float = 0.99) 
 
 
 def _bins(confidence: np.ndarray) -> list[np.ndarray]:
-    return [rows for rows in np.array_split(np.argsort(confidence, kind="stable"), N_BINS) if len(rows)]
+    return [rows for rows in np.array_split(np.argsort(confidence, kind="stable"), 10) if len(rows)]

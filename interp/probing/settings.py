@@ -11,11 +11,7 @@ from interp.options import LARGEST_SEED, option
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """Which models read which debates, and what is decoded from them.
-
-    >>> interp.probing.ProbeSettings(models=("organism", "organism-imad"), layers=(1, 2)).seeds
-    (0,)
-    """
+    """Which models read which debates, and what is decoded from them."""
 
     models: tuple[str, ...] = option((), name="model", shown="the organism at every stage")
     """Model: a preset, hub id, local folder or GGUF file. Repeat for several, the base first."""
