@@ -87,10 +87,8 @@ def models(found: dict[str, Any]) -> list[str]:
 def caption(found: dict[str, Any]) -> str:
     """What is shown, and n."""
     looks = model_looks(models(found))
-    counts = {row["target"]: (row["examples"], row["questions"]) for row in found["rows"]}
-    n = [
-        f"{examples:,} turns on {questions:,} questions ({target})" for target, (examples, questions) in counts.items()
-    ]
+    last = {row["target"]: row for row in found["rows"]}
+    n = [f"{row['examples']:,} turns on {row['questions']:,} questions ({target})" for target, row in last.items()]
     kinds = {row["kind"] for row in found["rows"]}
     moved = " Open marks: on a seat, persona or round that the probe was not fitted on." * bool(kinds & set(_NEW))
     return (

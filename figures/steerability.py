@@ -94,10 +94,9 @@ def caption(curves: Curves, content: dict[str, Any]) -> str:
         f"Steerability of each agent ({who_is_who(looks)}): {_MEASURED[first['measure']]}, in texts "
         f"{_AFTER[first['context']]} while multiples of a direction are added (units: {settings['units']}; steered "
         f"tokens: {settings['tokens']}). Above: over the coefficient, at the layer where scores rise highest on "
-        "average. "
-        "Below: the normalised area under the curve from coefficient 0 up, at each layer. Solid: along the agent's own "
-        "direction, from each model itself; broken, in the same colours: along the other agents' and along random "
-        f"directions of the same length. Bands are 95 % intervals over questions; n = {count} questions"
+        "average. Below: the normalised area under the curve from coefficient 0 up, at each layer. Solid: along the "
+        "agent's own direction, from each model itself; broken, in the same colours: along the other agents' and along "
+        f"random directions of the same length. Bands are 95 % intervals over questions; n = {count} questions"
         + ("." if hidden else " that no direction was fitted on.")
         + "".join(gained)
     )

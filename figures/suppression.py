@@ -40,10 +40,8 @@ def suppression(content: dict[str, Any], elicit: str, source: str) -> go.Figure:
     """
     chosen = _chosen(content, elicit, source)
     looks = model_looks(models(content))
-    titles = [
-        f"{looks[model].label}, layer{'s' * (',' in choice['layer'])} {choice['layer']}"
-        for model, choice in chosen.items()
-    ]
+    layers = {model: choice["layer"] for model, choice in chosen.items()}
+    titles = [f"{looks[model].label}, layer{'s' * (',' in layer)} {layer}" for model, layer in layers.items()]
     figure = panels(3, len(chosen), x="coefficient", y=list(_ROWS.values()), titles=titles, height=130)
     for column, (model, choice) in enumerate(chosen.items(), start=1):
         own = [row for row in content["rows"] if (row["model"], row["elicit"]) == (model, elicit)]

@@ -27,9 +27,10 @@ def main_findings(facts: Facts) -> list[tuple[str, str]]:
     where = elsewhere = f"At layer {layers[start_layer(facts)]}{best}"
     if chosen["layers"] and len(layers) > 1:
         elsewhere = f"With the layer chosen on other questions ({' or '.join(map(str, chosen['layers']))})"
+    counted = (("transcripts", "debate"), ("questions", "question"), ("turns", "turn"))
+    debates, questions, turns = (f"{facts[key]:,} {noun}{'s' * (facts[key] != 1)}" for key, noun in counted)
     done = (
-        f"{facts['provenance']['model']['name']} read {_count(facts['transcripts'], 'debate')} about "
-        f"{_count(facts['questions'], 'question')}, {_count(facts['turns'], 'turn')} in all; "
+        f"{facts['provenance']['model']['name']} read {debates} about {questions}, {turns} in all; "
         f"for each {by}, at {f'each of {len(layers)} layers' if len(layers) > 1 else 'one layer'}, its direction is "
         f"the mean difference between the model’s {activation_name(facts)} in its own turns and in the other "
         f"{by}s’ turns on the same question in the same round, read {read_at(facts)}."
@@ -104,7 +105,3 @@ def _judged(facts: Facts, quantity: str, chosen: dict[str, Any] | None = None) -
         mean, low, high = (part[layer] for part in over_labels(values)) if values else (None, None, None)
         given += [] if mean is None else [f"{name} give {estimate(mean, low, high, show)}"]
     return _WORDS[quantity][verdict].format(by=facts["by"]), clauses, given
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
