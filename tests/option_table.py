@@ -12,7 +12,24 @@ import typer
 from interp.cli.app import app
 
 _START, _END = "<!-- options -->", "<!-- /options -->"
-DIFFER: dict[str, str] = {}
+DIFFER: dict[str, str] = {
+    "--coefficients": "steer takes one, or one per direction; sweep and suppress try a range around it",
+    "--direction-of": "export-gguf writes one direction; steer starts with agent 1, sweep takes all",
+    "--directions": "steer takes one file; sweep and suppress several; suppress can make its own",
+    "--dtype": "export-model writes weights, in bf16 unless told otherwise; the others compute",
+    "--form": "a sum's shape in debate and evaluate, a prompt's in steer",
+    "--layers": "reading takes all; steer the best; sweep asks, since its cost grows with each",
+    "--max-new-tokens": "debates leave room for a solution; steered texts are compared, and short",
+    "--model": "several models where they are compared; servers and scripts where agents answer",
+    "--operation": "ablation has no coefficient to try; suppress can try both others",
+    "--out": "each verb writes its own kind of file or folder",
+    "--questions": "as many as the verb needs for a useful interval",
+    "--seed": "train and probe take several",
+    "--task": "evaluate takes several; suppress has a trait's; sweep and probe only grade",
+    "--temperature": "agents that debate must differ; steered texts are compared, and greedy",
+    "--tokens": "a trait can show in the first token, which generated leaves unsteered",
+    "--transcripts": "what the debates are for differs; probe takes several",
+}
 """Options whose default or text is not the same in every verb, and why."""
 
 

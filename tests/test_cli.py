@@ -174,7 +174,7 @@ def bad_inputs(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "layer": (["--layers", "0-3"], "has layers 0 to 2"),
         "long": (["--transcripts", str(tmp_path / "long.jsonl")], "--skip-long"),
         "adapter": (["--adapter", str(tmp_path)], "no adapter_config.json"),
-        "out": (["--out", str(tmp_path / "empty.jsonl" / "sub")], "choose another --out"),
+        "out": (["--out", str(tmp_path / "empty.jsonl" / "sub")], "give another --out"),
         "huge": (["--layers", "0-99999999999"], "--layers '0-99999999999': no model has a layer 99999999999"),
         "object": (["--transcripts", str(tmp_path / "object.json")], "give a JSON list, or JSONL"),
         "position": (["--position", "first"], "--position"),

@@ -66,7 +66,7 @@ def test_a_round_can_be_chosen() -> None:
 def test_other_ways_to_generate_say_that_they_cannot() -> None:
     with (
         add(direction(0), 1, tokens=WrittenTurns(Debating(), 1)).on(sharp()),
-        pytest.raises(UserError, match="use interp.generate"),
+        pytest.raises(UserError, match=r"use interp\.generate"),
     ):
         sharp().hf(input_ids=torch.tensor([[5, 6]]))
 

@@ -20,9 +20,9 @@ def debate(
     questions: Questions = 20,
     answering: Answering,
     retry_failed: RetryFailed = False,
-    out: Annotated[Path, typer.Option(help="JSONL file; a JSON file beside it has the settings.")] = Path(
-        "debates.jsonl"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="JSONL file to write; settings and results go in a JSON file beside it.")
+    ] = Path("debates.jsonl"),
     restart: Restart = False,
 ) -> None:
     """Let agents debate questions, and keep the debates as transcripts.

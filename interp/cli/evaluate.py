@@ -13,11 +13,13 @@ import typer
 
 from interp.debate.tasks.settings import PANEL, TaskSettings
 from interp.evaluation.settings import Answering
-from interp.options import Restart, verb
+from interp.options import Restart, documented, verb
 
 Questions = Annotated[int, typer.Option(min=1, help="Number of questions.", rich_help_panel=PANEL)]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", metavar="", help="Repeat requests that failed.")]
-Tasks = typer.Option(help="Task, as in `debate`; repeat for several.", show_default="arithmetic", rich_help_panel=PANEL)
+Tasks = typer.Option(
+    help=f"{documented(TaskSettings)['task']} Repeat for several.", show_default="arithmetic", rich_help_panel=PANEL
+)
 Methods = typer.Option(
     metavar="<single|vote|debate|model>",
     help="The first agent's answer, a majority vote, a debate, or an internalized model's own; repeat for several.",

@@ -14,7 +14,7 @@ from interp.reports.terminal import quiet_libraries
 
 def export_gguf(
     directions: Annotated[Path, typer.Argument(help="A directions.safetensors file.")],
-    direction_of: Annotated[str, typer.Option(help="Agent or label of the direction, such as 2 or 'agent 2'.")],
+    direction_of: Annotated[str, typer.Option(help="Agent, by seat (2) or label, whose direction to use.")],
     out: Annotated[Path, typer.Option(help="GGUF file to write.")],
     model_type: Annotated[
         str | None, typer.Option(help="Architecture that llama.cpp should expect.", show_default="the model's own")

@@ -26,7 +26,10 @@ def steer(
     ] = ["1"],  # noqa: B006 - Typer copies it
     settings: SteeringSettings,
     other_model: Annotated[
-        bool, typer.Option("--other-model", metavar="", help="Allow directions of another model.")
+        bool,
+        typer.Option(
+            "--other-model", metavar="", help="Also steer with directions that were extracted from another model."
+        ),
     ] = False,
     form: Annotated[
         Literal["chat", "problem", "text"],
@@ -34,9 +37,9 @@ def steer(
     ] = "chat",
     model: ModelSettings,
     sampling: Sampling = Sampling(128, 0.0),  # noqa: B008 - frozen
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts to answer at a time.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts to write at a time.")] = 32,
     out: Annotated[
-        Path | None, typer.Option(help="JSONL file for the answers; its settings are kept in a JSON file beside it.")
+        Path | None, typer.Option(help="JSONL file to write; settings and results go in a JSON file beside it.")
     ] = None,
     restart: Restart = False,
 ) -> None:

@@ -25,7 +25,7 @@ def suppress(
         typer.Option(help=f"{TRANSCRIPTS} For --elicit turn; the first are for validation, the next for the test."),
     ] = None,
     fit_classifier_on: Annotated[
-        str | None, typer.Option(help="Debates with personas, to fit the classifier on; scripted ones by default.")
+        str | None, typer.Option(help="Other debates, to fit a classifier of agents on.")
     ] = None,
     directions: Annotated[
         list[str],

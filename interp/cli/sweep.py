@@ -15,12 +15,14 @@ from interp.options import MODELS, TRANSCRIPTS, Limit, Restart, verb
 from interp.reports.terminal import quiet_libraries
 
 OtherModel = Annotated[
-    bool, typer.Option("--other-model", metavar="", help="Steer each model with other models' directions too.")
+    bool,
+    typer.Option(
+        "--other-model", metavar="", help="Also steer with directions that were extracted from another model."
+    ),
 ]
 TextsAtATime = Annotated[int, typer.Option("--batch-size", min=1, help="Texts to write at a time.")]
 TextsOut = Annotated[
-    Path,
-    typer.Option("--out", help="JSONL file for texts and scores; settings and results go in a JSON file beside it."),
+    Path, typer.Option("--out", help="JSONL file to write; settings and results go in a JSON file beside it.")
 ]
 
 

@@ -8,23 +8,21 @@ from typing import Annotated
 
 import typer
 
-from interp.options import LARGEST_SEED
+from interp.options import LARGEST_SEED, TRANSCRIPTS
 
 PRESETS = "organism, smollm2-135m, llama-3.1-8b, qwen2.5-7b, mistral-nemo-12b"
-DEBATES = "Debates to learn: a file or the name of a shipped set."
 Tracker = StrEnum("Tracker", ["tensorboard", "wandb"])
 
 
 def train(
     preset: Annotated[str, typer.Option(help=f"Preset ({PRESETS}), or any model: the paper's settings.")],
-    transcripts: Annotated[str | None, typer.Option(help=DEBATES, show_default="the base's own")] = None,
+    transcripts: Annotated[str | None, typer.Option(help=TRANSCRIPTS, show_default="the base's own")] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, e.g. grpo.learning_rate=1e-5; repeatable."),
     ] = None,
     seed: Annotated[
-        list[int] | None,
-        typer.Option(min=0, max=LARGEST_SEED, help="Random seed; repeat to train several on the data of the first."),
+        list[int] | None, typer.Option(min=0, max=LARGEST_SEED, help="Random seed. Repeat for several.")
     ] = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", metavar="", help="Train the organism base too.")

@@ -51,8 +51,8 @@ class Answering:
     """Further fields of each request to the server, as a JSON object."""
     error_rate: float = option(0.26, min=0, max=1, panel=PANEL)
     """How often scripted agents make a mistake."""
-    batch_size: int = option(16, min=1, panel=PANEL)
-    """Requests that a local model answers at a time."""
+    batch_size: int = option(32, min=1, panel=PANEL)
+    """Texts to write at a time."""
     sampling: Sampling = field(default=Sampling(), metadata={"panel": PANEL})
     rounds: int = option(2, min=1)
     """Most rounds of a debate."""

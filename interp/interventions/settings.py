@@ -50,7 +50,7 @@ class SweepSettings(TriedSettings):
     contexts: tuple[Context, ...] = option(get_args(Context), name="context")
     """Continue a debate from an agent's tag (turn), or from the bare question; repeat for both."""
     direction_of: tuple[str, ...] = ()
-    """Agent, by seat (2) or label, whose direction to use; repeat for several. All if none is given."""
+    """Agent, by seat (2) or label, whose direction to use; repeat for several."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,9 +68,9 @@ class SuppressSettings(TriedSettings):
     """
 
     layers: tuple[int, ...] | None = option(None, parse=parse_layers, shown="all")
-    """Layers to try one by one and all together: all, or numbers and ranges such as 0,10-15."""
+    """Layers: all, or numbers and ranges such as 0,10-15."""
     operations: tuple[Tried, ...] = option(("add",), name="operation")
-    """Add the direction (the paper), or clamp the projection on it to the coefficient; repeat for both."""
+    """Add the direction, or clamp the projection on it to the coefficient; repeat for both."""
     tokens: Tokens = "writing"
     """Tokens to steer: generated ones, those and the last of the prompt (writing), the prompt, everywhere, all
     but the first, or an agent's turns as the model writes them."""
@@ -111,7 +111,7 @@ class TraitSettings:
     judge: str | None = None
     """The server's name for the judge's model."""
     server: str | None = None
-    """Address of an OpenAI-compatible server, for the judge."""
+    """Address of an OpenAI-compatible server."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the server's key."""
     fit_questions: int = option(256, min=1)
@@ -119,7 +119,7 @@ class TraitSettings:
     validation_questions: int = option(50, min=1)
     """Questions on which layer and coefficient are chosen."""
     questions: int = option(200, min=1)
-    """Questions for the test."""
+    """Number of questions."""
 
     def __post_init__(self) -> None:
         for elicit in self.elicit:
