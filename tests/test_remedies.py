@@ -16,8 +16,7 @@ from interp.debate.tasks.rivalry import Rivalry
 from interp.debate.tasks.task import Question
 from interp.errors import UserError
 from interp.interventions.remedies import FineTuned, benign_answers
-from interp.models.lazy import LazyModel
-from interp.models.model import load_model
+from interp.models.model import LazyModel, load_model
 from interp.training.settings import SFT, LoRA
 
 

@@ -20,7 +20,7 @@ from interp.debate.scripted.malicious import malicious_debaters
 from interp.debate.tasks.rivalry import Rivalry
 from interp.debate.transcript import Transcript, write_transcripts
 from interp.directions.directions import Directions, made_on, question_hash, require_made_on
-from interp.directions.system_prompts import prompt_contrast
+from interp.directions.extract import prompt_contrast
 from interp.errors import UserError
 from interp.evaluation.texts import perplexity
 from interp.generation.sampling import generate
@@ -29,8 +29,7 @@ from interp.interventions.prompts import Elicitation
 from interp.interventions.settings import SuppressSettings, TraitSettings
 from interp.interventions.suppression import PROMPTS, suppress
 from interp.interventions.trait import Trait, parts
-from interp.models.lazy import LazyModel
-from interp.models.model import Model, load_model
+from interp.models.model import LazyModel, Model, load_model
 from interp.models.tokens import Encoder
 from interp.steering.steering import add
 

@@ -24,8 +24,7 @@ from interp.evaluation.texts import PersonaClassifier
 from interp.generation.sampling import generate
 from interp.interventions.settings import SweepSettings
 from interp.interventions.sweeps import sweep
-from interp.models.lazy import LazyModel
-from interp.models.model import Model, load_model
+from interp.models.model import LazyModel, Model, load_model
 from interp.steering.steering import add
 
 pytest.importorskip("rouge_score")

@@ -79,7 +79,6 @@ class Corpus:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over what a model reads and where it is read."""
         columns = b"".join(column.astype(np.int64).tobytes() for column in self.turns.columns().values())
         return hashlib.sha256(json.dumps(self.ids).encode() + columns).hexdigest()
 

@@ -57,14 +57,17 @@ def stream(
     >>> [readings.values.shape for readings in interp.activations.stream(model, corpus, layers=[1, 2])]
     [(9, 1, 2, 128)]
     """
-    chosen = model.chosen_layers(layers)
+    names = [model.hook_name(site, layer) for layer in model.chosen_layers(layers)]
     if unknown := set(positions) - POSITIONS.keys():
         raise UserError(f"position {', '.join(unknown)}: unknown; choose one of {', '.join(POSITIONS)}")
-    names = [model.hook_name(site, layer) for layer in chosen]
     ranges = [POSITIONS[p](corpus.turns) for p in positions]
     empty = corpus.turns.start == corpus.turns.stop
+    # the longest first: a batch that does not fit in memory fails at once
+    left = sorted(set(corpus.usable) - set(done), key=lambda t: (-len(corpus.ids[t]), t))
     with model.only_hooks(names), torch.inference_mode():
-        for batch in _batches(corpus, batch_tokens, done):
+        while left:
+            n = max(1, batch_tokens // len(corpus.ids[left[0]]))
+            batch, left = left[:n], left[n:]
             rows = np.concatenate([np.flatnonzero(corpus.turns.transcript == t) for t in batch])
             # what follows the last turn changes nothing that is read
             ends = [corpus.turns.stop[corpus.turns.transcript == t].max() for t in batch]
@@ -75,15 +78,6 @@ def stream(
             read = _forward(model, names, ids, in_batch, rearrange(spans, "p two t -> t p two"))
             read[np.ix_(empty[rows], [position != "tag" for position in positions])] = np.nan
             yield Readings(rows, read, tuple(batch))
-
-
-def _batches(corpus: Corpus, batch_tokens: int, done: Collection[int]) -> Iterator[list[int]]:
-    """Transcripts by length, the longest first: a batch that does not fit in memory fails at once."""
-    left = sorted(set(corpus.usable) - set(done), key=lambda t: (-len(corpus.ids[t]), t))
-    while left:
-        n = max(1, batch_tokens // len(corpus.ids[left[0]]))
-        yield left[:n]
-        left = left[n:]
 
 
 def read_last(
@@ -109,7 +103,7 @@ def _forward(
 ) -> Float[np.ndarray, "turn position layer d_model"]:
     """One pass over a batch: the mean over every span [turn, position, 2] at every hook point, in float32."""
     # padded on the right: no token attends to later ones
-    ids = pad_sequence([torch.tensor(ids, device=model.device) for ids in sequences], batch_first=True)
+    ids = pad_sequence([torch.tensor(ids) for ids in sequences], batch_first=True).to(model.device)
     # spans in the batch as one row of tokens
     flat = rearrange(spans + (in_batch * ids.shape[1])[:, None, None], "t p two -> (t p) two")
     at = torch.tensor(np.concatenate([np.arange(*span) for span in flat]), device=model.device)

@@ -100,8 +100,8 @@ class StoreWriter:
             "personas": corpus.turns.persona,
             "provenance": provenance,
         }
-        identity = json.dumps([facts, corpus.digest])
-        self._fingerprint = facts["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()
+        identity = json.dumps([facts, corpus.digest]).encode()
+        self._fingerprint = facts["fingerprint"] = hashlib.sha256(identity).hexdigest()
         self._names = [hook_point.format(layer=layer) for layer in layers]
         n_turns = len(corpus.turns)
         shapes = {name: ("I64", [n_turns]) for name in COLUMNS}
@@ -163,7 +163,7 @@ class StoreWriter:
             with suppress(OSError):
                 self._part.unlink()
             what = f"{(len(header) + size) / 1e6:,.1f} MB of activations ({error.strerror})"
-            advice = "make room, choose fewer layers, or give another --out"
+            advice = "make room, read fewer layers, or choose another --out"
             raise UserError(f"{self.path}: cannot lay out {what}; {advice}") from error
         self._write_note()
 

@@ -57,7 +57,7 @@ def suppress(
     from interp.interventions.remedies import fine_tuned
     from interp.interventions.suppression import PROMPTS, suppress
     from interp.interventions.trait import make_trait
-    from interp.models.lazy import LazyModel
+    from interp.models.model import LazyModel
     from interp.reports.intervention_tables import count_lines, suppression_lines, suppression_tables
     from interp.reports.terminal import progress_bars
 

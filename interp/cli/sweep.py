@@ -64,7 +64,7 @@ def sweep(
     from interp.directions.directions import Directions
     from interp.evaluation.texts import PersonaClassifier
     from interp.interventions.sweeps import sweep
-    from interp.models.lazy import LazyModel
+    from interp.models.model import LazyModel
     from interp.reports.intervention_tables import count_lines, gains_table, steerability_table
     from interp.reports.terminal import progress_bars
 

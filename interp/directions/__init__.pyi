@@ -4,8 +4,8 @@ from .directions import Direction as Direction
 from .directions import Directions as Directions
 from .directions import made_on as made_on
 from .extract import extract_directions as extract_directions
+from .extract import prompt_contrast as prompt_contrast
 from .settings import ExtractionSettings as ExtractionSettings
 from .subspaces import effects as effects
 from .subspaces import principal_angles as principal_angles
 from .subspaces import span as span
-from .system_prompts import prompt_contrast as prompt_contrast

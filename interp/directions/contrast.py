@@ -31,7 +31,6 @@ class Contrast:
     question: Int[np.ndarray, " group"]
     round: Int[np.ndarray, " group"]
     skipped: tuple[Skip, ...] = ()
-    """Groups that could not be used, each with its reason."""
 
     @staticmethod
     def build(turns: TurnTable, questions: Sequence[str], by: By = "agent", text_needed: bool = True) -> Contrast:

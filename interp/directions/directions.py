@@ -18,8 +18,7 @@ from interp.storage.arrays import read_arrays, write_arrays
 from interp.storage.files import atomic_write
 
 if TYPE_CHECKING:
-    from interp.models.lazy import LazyModel
-    from interp.models.model import Model
+    from interp.models.model import LazyModel, Model
 
 
 def question_hash(question: str) -> str:

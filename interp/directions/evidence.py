@@ -19,7 +19,6 @@ from interp.statistics import counts, deal, percentiles
 
 Differences = Float[np.ndarray, "group label d_model"]
 Sums = Float[np.ndarray, "fold label d_model"]
-
 N_FOLDS = 10
 N_CONTROLS = 20
 N_BOOTSTRAP = 1000
@@ -132,8 +131,7 @@ def chosen_layer(evidence: Sequence[Evidence], design: Design) -> tuple[Estimate
 
 def _separation(wins: Float[np.ndarray, "group label"], design: Design) -> Estimate:
     """Mean of the wins, with an interval from resampling questions."""
-    mean = wins.mean(axis=0)
-    weights = design.question_weights
+    mean, weights = wins.mean(axis=0), design.question_weights
     resampled = (weights @ wins) / np.maximum(weights.sum(axis=1, keepdims=True), 1)
     low, high = percentiles(resampled)
     # Where all groups agree, all resamples do: the bound that this many agreeing questions allow.
@@ -143,8 +141,7 @@ def _separation(wins: Float[np.ndarray, "group label"], design: Design) -> Estim
 
 def _merit(difference: Differences, fold_sums: Sums, design: Design, folds: np.ndarray) -> Float[np.ndarray, " fold"]:
     """Mean separation on all folds but one, by directions fitted without that fold and the scored one."""
-    total = fold_sums.sum(axis=0)
-    merit = np.full(len(folds), np.nan)
+    total, merit = fold_sums.sum(axis=0), np.full(len(folds), np.nan)
     if len(folds) < 3:
         return merit
     for left_out in range(len(folds)):
@@ -187,8 +184,7 @@ def _split_half(fold_sums: Sums) -> Float[np.ndarray, " label"]:
 
 def _jackknife(fold_sums: Sums) -> Estimate:
     """Split-half cosine with an interval from leaving out one fold of questions at a time."""
-    n = len(fold_sums)
-    value = _split_half(fold_sums)
+    n, value = len(fold_sums), _split_half(fold_sums)
     if n < 3:
         return Estimate(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
     without = np.stack([_split_half(np.delete(fold_sums, f, axis=0)) for f in range(n)])

@@ -139,8 +139,7 @@ def spread_subspace(values: Values, question: Levels, *, largest: int = 32, seed
 
     The likelihood is that of probabilistic principal component analysis (Tipping and Bishop 1999).
     """
-    fold = deal(question, N_FOLDS, seed)
-    d_model = values.shape[1]
+    fold, d_model = deal(question, N_FOLDS, seed), values.shape[1]
     most = min(largest, d_model - 1, int((fold != 0).sum()) - 2)
     likelihood = np.zeros(most + 1)
     for f in range(N_FOLDS):
@@ -194,7 +193,7 @@ class Angles:
 
     angles: tuple[float, ...]
     random: tuple[tuple[float, float], ...]
-    """Between the first and random subspaces of the second's dimension, drawn in the span of the activations."""
+    """Between the first and random subspaces in the span of the activations."""
     shuffled: tuple[tuple[float, float], ...]
     """Between the first and the second's counterpart from shuffled levels."""
 

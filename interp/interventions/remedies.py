@@ -15,8 +15,7 @@ from interp.debate.transcript import Transcript, without_tags
 from interp.errors import UserError
 from interp.generation.agents import LocalAgent
 from interp.interventions.trait import Trait
-from interp.models.lazy import LazyModel
-from interp.models.model import Model
+from interp.models.model import LazyModel, Model
 from interp.storage.files import write_json
 from interp.training.examples import consensus_only
 from interp.training.run import Run, require_trainers

@@ -17,8 +17,7 @@ from interp.evaluation.texts import perplexity, repetition
 from interp.generation.sampling import generate
 from interp.interventions.prompts import Prompt, plain, spoken
 from interp.interventions.settings import TriedSettings
-from interp.models.lazy import LazyModel, lazy_models
-from interp.models.model import Model
+from interp.models.model import LazyModel, Model, lazy_models
 from interp.models.tokens import Encoder
 from interp.steering.changes import positions
 from interp.steering.steering import OPERATIONS, Steering

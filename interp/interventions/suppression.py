@@ -11,15 +11,14 @@ import numpy as np
 
 from interp.debate.personas import Persona
 from interp.directions.directions import Direction, Directions, made_on
-from interp.directions.system_prompts import prompt_contrast
+from interp.directions.extract import prompt_contrast
 from interp.errors import Progress, UserError
 from interp.interventions.damage import Choice, Damage, Key, Suppression, choices, damage_rows, summary, suppressions
 from interp.interventions.prompts import PLAIN_QUESTION, Prompt, plain
 from interp.interventions.rows import Intervention, Record, Row, Write, along, held, own_models, run
 from interp.interventions.settings import SuppressSettings
 from interp.interventions.trait import Trait
-from interp.models.lazy import LazyModel, lazy_models
-from interp.models.model import Model
+from interp.models.model import LazyModel, Model, lazy_models
 from interp.steering.changes import positions
 from interp.steering.steering import ablate, random_direction
 

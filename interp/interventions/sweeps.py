@@ -16,8 +16,7 @@ from interp.interventions.curves import Advantage, Gain, Steerability, advantage
 from interp.interventions.prompts import Prompt
 from interp.interventions.rows import Intervention, Record, Row, Write, along, held, own_models, run
 from interp.interventions.settings import SweepSettings
-from interp.models.lazy import LazyModel, lazy_models
-from interp.models.model import Model
+from interp.models.model import LazyModel, Model, lazy_models
 from interp.models.tokens import Encoder
 from interp.steering.steering import random_direction
 

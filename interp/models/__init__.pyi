@@ -1,9 +1,9 @@
 from .layers import SITES as SITES
 from .layers import parse_layers as parse_layers
-from .lazy import LazyModel as LazyModel
 from .lineage import read_lineage as read_lineage
 from .loading import export_merged as export_merged
 from .loading import load_plain as load_plain
+from .model import LazyModel as LazyModel
 from .model import Model as Model
 from .model import load_model as load_model
 from .model import wrap as wrap

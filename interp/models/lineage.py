@@ -43,9 +43,8 @@ class Stage:
     folder: str
     """Path of its weights, relative to the checkpoint."""
     hash: str
-    """SHA-256 over that folder's files."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What made it: settings, data, seed, steps, dtype, versions."""
+    """What made it: settings, data, seed, steps, versions."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,8 @@ class Lineage:
         for what, expected in (("hash", self.base.hash), ("revision", self.base.revision)):
             found = provenance[what]
             if expected and found and expected != found:
-                differs = f"{what} {found[:12]}, but it was trained on {expected[:12]}"
-                raise UserError(
-                    f"checkpoint {self.folder}: its base {self.base.name} has the {differs}; restore that base"
-                )
+                differs = f"its base {self.base.name} has the {what} {found[:12]}, not {expected[:12]} as in training"
+                raise UserError(f"checkpoint {self.folder}: {differs}; restore that base")
 
     def record(self) -> dict[str, Any]:
         return {"format": 1, "base": asdict(self.base), "stages": [asdict(stage) for stage in self.stages]}

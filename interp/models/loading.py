@@ -21,7 +21,6 @@ from interp.storage.provenance import folder_sha256
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DTYPES |= {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}
-
 _WHOLE = "model.safetensors"
 
 
@@ -62,18 +61,13 @@ def load_plain(
         arguments |= {"dtype": number, "use_safetensors": None if checkpoint.gguf_file else True}
         hf, loading = AutoModelForCausalLM.from_pretrained(checkpoint.location, output_loading_info=True, **arguments)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = f"cannot be loaded from {checkpoint.location} ({_first_line(error)})"
-        raise UserError(f"model {base}: {reason}") from error
+        raise UserError(f"model {base}: cannot be loaded from {checkpoint.location} ({_first_line(error)})") from error
     if absent := [*loading["missing_keys"], *loading["mismatched_keys"]]:  # transformers would fill in random numbers
         raise UserError(f"model {base}: {checkpoint.location} lacks {len(absent)} weights, such as {absent[0]}")
     if checkpoint.gguf_file:
         strip_quantization_marks(hf)
-    provenance: dict[str, Any] = {
-        "name": name,
-        "revision": getattr(hf.config, "_commit_hash", None) or checkpoint.revision,
-        "hash": checkpoint.sha256,
-        "adapters": [],
-    }
+    commit = getattr(hf.config, "_commit_hash", None) or checkpoint.revision
+    provenance: dict[str, Any] = {"name": name, "revision": commit, "hash": checkpoint.sha256, "adapters": []}
     if lineage is not None:
         lineage.check_base(provenance)
         provenance["lineage"] = lineage.record()

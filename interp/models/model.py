@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from interp.errors import UserError
+from interp.models.catalog import locate
 from interp.models.layers import SITES, Site
+from interp.models.lineage import read_lineage
 from interp.models.loading import _first_line, load_plain
+from interp.storage.provenance import folder_sha256
 
 # How far logits with hooks may be from the plain model's, relative to the largest: room for another summation order.
 _LOGIT_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
@@ -25,8 +30,6 @@ class Model:
 
     >>> model.n_layers, model.d_model
     (4, 128)
-    >>> model.bridge.to_tokens("1+1").tolist() == [model.tokenizer("1+1").input_ids]
-    True
     """
 
     bridge: Any
@@ -162,6 +165,36 @@ class _Hooked(nn.Module):
             return getattr(super().__getattr__("component"), name)
 
 
+@dataclass(frozen=True)
+class LazyModel:
+    """A model that is not in memory until `load` is called.
+
+    >>> interp.models.LazyModel.named("organism").provenance["dtype"]
+    'auto'
+    """
+
+    name: str
+    provenance: dict[str, Any]
+    """The part of a loaded model's provenance that is known before loading."""
+    load: Callable[[], Model]
+
+    @staticmethod
+    def named(
+        name: str, *, adapters: Sequence[str] = (), revision: str | None = None, dtype: str = "auto", **loading: str
+    ) -> LazyModel:
+        """One for `load_model`, with its arguments; raises `UserError` at once where there is no such model."""
+        lineage = read_lineage(name)
+        if lineage is None:
+            found = locate(name, revision)
+            facts: dict[str, Any] = {"hash": found.sha256, "revision": found.revision}
+        else:
+            facts = {"hash": lineage.base.hash, "lineage": lineage.record()}
+        stages = [{"name": stage.name, "hash": stage.hash} for stage in (lineage.stages if lineage else ())]
+        applied = [{"name": a, "hash": folder_sha256(Path(a)) if Path(a).is_dir() else None} for a in adapters]
+        load = partial(load_model, name, adapters=adapters, revision=revision, dtype=dtype, **loading)
+        return LazyModel(name, {"name": name, **facts, "adapters": [*stages, *applied], "dtype": dtype}, load)
+
+
 def load_model(
     name: str, *, adapters: Sequence[str] = (), revision: str | None = None, dtype: str = "auto", device: str = "auto"
 ) -> Model:
@@ -177,6 +210,11 @@ def load_model(
     return replace(wrap(plain.hf, plain.tokenizer, plain.provenance), source=plain.source)
 
 
+def lazy_models(models: Iterable[Model | LazyModel]) -> list[LazyModel]:
+    """All models as lazy ones; a model in memory stays there."""
+    return [m if isinstance(m, LazyModel) else LazyModel(m.name, m.provenance, lambda m=m: m) for m in models]  # type: ignore[misc]
+
+
 def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> Model:
     """Put hooks on a Hugging Face causal language model, in place.
 
@@ -190,11 +228,10 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module, detect_tokenizer_bos_eos
 
     hf.eval().requires_grad_(False)
-    architecture = type(hf).__name__
-    unknown: dict[str, Any] = {"revision": None, "hash": None, "adapters": [], "name": architecture}
-    first = next(hf.parameters())
-    kind = {"dtype": str(first.dtype).removeprefix("torch."), "device": str(first.device)}
-    provenance = unknown | (provenance or {}) | kind | {"model_type": hf.config.model_type}
+    kind, first = type(hf).__name__, next(hf.parameters())
+    unknown: dict[str, Any] = {"revision": None, "hash": None, "adapters": [], "name": kind}
+    number = {"dtype": str(first.dtype).removeprefix("torch."), "device": str(first.device)}
+    provenance = unknown | (provenance or {}) | number | {"model_type": hf.config.model_type}
     last = hf.get_input_embeddings().weight.shape[0] - 1
     ids = torch.linspace(0, last, 12, device=first.device).long()[None]
     attention = hf.config._attn_implementation
@@ -205,11 +242,9 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
             plain[implementation] = hf(ids, output_hidden_states=True, use_cache=False)
     try:
         # without the tokenizer, which TransformerLens would replace with one that opens every text with a BOS token
-        bridge = build_bridge_from_module(
-            hf, architecture, hf_config=copy.deepcopy(hf.config), model_name=provenance["name"]
-        )
+        bridge = build_bridge_from_module(hf, kind, hf_config=copy.deepcopy(hf.config), model_name=provenance["name"])
     except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        reason = f"TransformerLens cannot wrap {architecture} ({_first_line(error)})"
+        reason = f"TransformerLens cannot wrap {kind} ({_first_line(error)})"
         raise UserError(f"model {provenance['name']}: {reason}") from error
     bridge.tokenizer = tokenizer
     bridge.cfg.tokenizer_prepends_bos, bridge.cfg.tokenizer_appends_eos = detect_tokenizer_bos_eos(tokenizer)
