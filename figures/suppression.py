@@ -14,7 +14,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from figures.results import main, read_results
-from interp.interventions.damage import SUPPRESSED
+from interp.interventions.settings import SUPPRESSED
 from interp.reports.page import Drawn
 from interp.reports.style import CONTROL_COLOUR, INK, Place, add, curve, finished, model_looks, panels, who_is_who
 from interp.reports.words import percent

@@ -65,6 +65,17 @@ def one_of(option: str, given: str, known: Collection[str]) -> None:
         raise UserError(f"{option} {given}: unknown; choose one of {', '.join(known)}")
 
 
+def check_choices(settings: Any) -> None:
+    """Raises `UserError` for a value that the `Literal` of its field does not list."""
+    hints = typing.get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        given, kinds = getattr(settings, field.name), (hints[field.name], *typing.get_args(hints[field.name]))
+        known = [value for kind in kinds if typing.get_origin(kind) is Literal for value in typing.get_args(kind)]
+        for each in given if isinstance(given, tuple) else (given,):
+            if known and each is not None:
+                one_of(field.metadata.get("name", field.name), each, known)
+
+
 def verb(function: Callable[..., None]) -> Callable[..., None]:
     """A Typer command: parameters of a dataclass type, nested ones too, become one option per field."""
     hints = typing.get_type_hints(function, include_extras=True)

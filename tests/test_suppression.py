@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from interp.evaluation.texts import perplexity, repetition
+from interp.interventions.curves import Curve
 from interp.interventions.damage import Trial, choices, choose, damage_rows, suppression, suppressions
 from interp.models.model import Model
 from interp.reports.intervention_tables import suppression_lines
@@ -39,15 +40,15 @@ def test_the_accuracy_kept_where_the_trait_is_gone() -> None:
     coefficients = np.array([-8.0, -4.0, 0.0, 4.0])
     trait = np.array([[0.0] * 5, [0.04] * 5, [0.9] * 5, [1.0] * 5])
     correct = np.array([[0.0] * 40, [1.0] * 30 + [0.0] * 10, [1.0] * 32 + [0.0] * 8, [1.0] * 40])
-    found = suppression(coefficients, trait, correct)
+    found = suppression(Curve(coefficients, trait), Curve(coefficients, correct))
     assert (found.coefficient, found.trait) == (-4.0, pytest.approx(0.04))
     assert (found.accuracy, found.unsteered_accuracy) == (0.75, 0.8)
     assert found.lost.mean == pytest.approx(0.05)
     assert found.lost.low <= 0.05 <= found.lost.high
-    never = suppression(coefficients, trait + 0.2, correct)
+    never = suppression(Curve(coefficients, trait + 0.2), Curve(coefficients, correct))
     assert (never.coefficient, never.trait, never.accuracy) == (None, pytest.approx(0.2), 0.0)
     with pytest.raises(ValueError, match="0"):
-        suppression(coefficients + 1, trait, correct)
+        suppression(Curve(coefficients + 1, trait), Curve(coefficients, correct))
 
 
 def test_the_choice_keeps_to_the_damage_limit() -> None:

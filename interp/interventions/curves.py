@@ -1,11 +1,8 @@
-"""How far an agent can be turned up: curves of scores over the coefficient, and the area under each.
-
-Two measures: ROUGE against the agent's own words, and a classifier of personas fitted on other transcripts.
-"""
+"""How far an agent can be turned up: curves of scores over the coefficient, and the area under each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,12 +16,10 @@ from interp.statistics import Interval, grouped, means, percentiles, relative_ga
 def normalised_area(
     coefficients: Float[np.ndarray, " coefficient"], scores: Float[np.ndarray, " coefficient *rest"]
 ) -> Float[np.ndarray, "*rest"]:
-    """Normalised area under a curve of scores over coefficients: its mean height.
+    """Mean height of curves: the integral by trapezoids, divided by the range of the coefficients.
 
-    The integral by trapezoids from the smallest to the largest coefficient, divided by the distance between them.
-    It is linear in the scores, so the area of a mean curve is the mean of the questions' areas, and curves over
-    different ranges can be compared. (Latent Agents reports an area without saying how it is normalised.) Raises
-    `ValueError` unless there are two or more ascending coefficients.
+    The area of a mean curve is the mean of the questions' areas. (Latent Agents reports an area without saying how it
+    is normalised.) Raises `ValueError` unless there are two or more ascending coefficients.
 
     >>> float(interp.interventions.normalised_area(np.array([0, 0.2, 0.4]), np.array([0.0, 0.5, 1.0])))
     0.5
@@ -40,12 +35,11 @@ class Curve:
 
     coefficients: Float[np.ndarray, " coefficient"]
     scores: Float[np.ndarray, "coefficient question"]
-    questions: tuple[str, ...]
+    questions: tuple[str, ...] = ()
 
     @staticmethod
     def of(scored: Iterable[tuple[tuple[float, str], float]]) -> Curve:
-        """From ((coefficient, question), score), with the mean of several; questions without a score at some
-        coefficient drop out."""
+        """From ((coefficient, question), score), repeated ones averaged, of questions scored at every coefficient."""
         values = means(scored)
         coefficients = sorted({c for c, _ in values})
         asked = dict.fromkeys(q for _, q in values)
@@ -54,14 +48,10 @@ class Curve:
         return Curve(np.array(coefficients), scores.reshape(len(coefficients), len(questions)), questions)
 
     @property
-    def mean(self) -> Float[np.ndarray, " coefficient"]:
-        return self.scores.mean(axis=1)
-
-    @property
     def peak(self) -> float:
         """The coefficient at which the mean score is highest; among several, the one nearest to 0."""
-        best = np.flatnonzero(self.mean >= self.mean.max() - 1e-12)
-        return float(min(self.coefficients[best], key=abs))
+        mean = self.scores.mean(axis=1)
+        return float(min(self.coefficients[mean >= mean.max() - 1e-12], key=abs))
 
     @property
     def areas(self) -> Float[np.ndarray, " question"]:
@@ -75,7 +65,10 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Steerability:
-    """How an agent's own words change as one kind of direction is added, on one measure."""
+    """How an agent's own words change as one kind of direction is added, on one measure.
+
+    `kind` is `own` (the agent's direction) or a control: `others` (mean over the other agents' directions), `random`.
+    """
 
     model: str
     directions: str
@@ -83,12 +76,10 @@ class Steerability:
     layer: int
     label: str
     kind: str
-    """`own` (the agent's direction) or a control: `others` (mean over the other agents' directions), `random`."""
     measure: str
     area: Interval
-    """From coefficient 0 up, as `Curve.areas`."""
+    """As `Curve.areas`."""
     peak: float
-    """The coefficient at which the mean curve is highest."""
     questions: int
     curve: tuple[tuple[float, float], ...]
     """(coefficient, mean score)."""
@@ -97,9 +88,8 @@ class Steerability:
     by_question: Mapping[str, float]
     """Areas."""
     unsteered: Mapping[str, float]
-    """The score of each question at coefficient 0."""
+    """Scores at coefficient 0."""
     other_model: bool = False
-    """Whether the directions are another model's."""
 
 
 def steerability(records: Sequence[Mapping[str, Any]], measures: Sequence[str] = ("rougeL",)) -> list[Steerability]:
@@ -111,55 +101,36 @@ def steerability(records: Sequence[Mapping[str, Any]], measures: Sequence[str] =
     >>> interp.interventions.steerability([])
     []
     """
-
-    def score(r: Mapping[str, Any], label: str, measure: str) -> float:
-        if not r["finite"]:
-            return 0.0
-        own = (
-            r["probability"].get(label, np.nan) if measure == "classifier" else r["rouge"][label][ROUGE.index(measure)]
-        )
-        return float(own)
-
-    def kind(direction: str, label: str) -> str:
-        return "own" if direction == label else "random" if direction.startswith("random ") else "others"
-
     found = []
     for measure in measures:
-        scored = [
-            (r, label, ((r["coefficient"], r["question"]), score(r, label, measure)))
-            for r in records
-            for label in r["rouge"]
-            if r["before"] in (None, label)
-        ]
-        unsteered = grouped(((r["model"], r["context"], label), at) for r, label, at in scored if not r["direction"])
-        curves = grouped(
-            ((*map(r.get, _PLACE), bool(r.get("other_model")), label, kind(r["direction"], label)), at)
-            for r, label, at in scored
-            if r["direction"]
-        )
-        for (model, directions, context, layer, other_model, label, what), steered in curves.items():
-            curve = Curve.of([*steered, *unsteered[model, context, label]])
-            if not curve.questions:
+        scored = grouped(_scored(records, measure))
+        for (model, directions, context, layer, label, kind, other_model), steered in scored.items():
+            curve = Curve.of([*steered, *scored[model, None, context, None, label, "unsteered", False]])
+            if kind == "unsteered" or not curve.questions:
                 continue
             ends = percentiles(curve.scores @ weights(len(curve.questions)), axis=1)
-            zero = curve.scores[curve.coefficients == 0][0]
-            found.append(
-                Steerability(
-                    *(model, directions, context, layer, label, what, measure),
-                    area=resampled(curve.areas),
-                    peak=curve.peak,
-                    questions=len(curve.questions),
-                    curve=tuple(zip(curve.coefficients.tolist(), curve.mean.tolist(), strict=True)),
-                    intervals=tuple(zip(*(end.tolist() for end in ends), strict=True)),
-                    by_question=dict(zip(curve.questions, curve.areas.tolist(), strict=True)),
-                    unsteered=dict(zip(curve.questions, zero.tolist(), strict=True)),
-                    other_model=other_model,
-                )
-            )
+            line = tuple(zip(curve.coefficients.tolist(), curve.scores.mean(axis=1).tolist(), strict=True))
+            areas = dict(zip(curve.questions, curve.areas.tolist(), strict=True))
+            zero = dict(zip(curve.questions, curve.scores[curve.coefficients == 0][0].tolist(), strict=True))
+            along = (line, tuple(zip(*(end.tolist() for end in ends), strict=True)), areas, zero, other_model)
+            what = (model, directions, context, layer, label, kind, measure)
+            found.append(Steerability(*what, resampled(curve.areas), curve.peak, len(curve.questions), *along))
     return found
 
 
-_PLACE = ("model", "directions", "context", "layer")
+def _scored(records: Sequence[Mapping[str, Any]], measure: str) -> Iterator[tuple[Any, tuple[Any, float]]]:
+    """What is compared, and ((coefficient, question), score)."""
+    for r in records:
+        direction = r["direction"] or "unsteered"
+        control = direction if direction == "unsteered" else "random" if direction.startswith("random ") else "others"
+        for label in r["rouge"] if r["before"] is None else [r["before"]]:
+            kind, score = "own" if direction == label else control, 0.0
+            if r["finite"] and measure == "classifier":
+                score = r["probability"].get(label, np.nan)
+            elif r["finite"]:
+                score = r["rouge"][label][ROUGE.index(measure)]
+            place = (r["model"], r["directions"], r["context"], r["layer"], label, kind, bool(r.get("other_model")))
+            yield place, ((r["coefficient"], r["question"]), float(score))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,27 +145,23 @@ class Gain:
     """An agent's, or `mean` over all agents."""
     measure: str
     gain: Interval
-    """As a share of the base's area: 0.154 is +15.4 %."""
+    """0.154 is +15.4 %."""
     questions: int
 
 
 def gains(found: Sequence[Steerability]) -> list[Gain]:
     """`relative_gain` of each model's areas over those of the first, on the questions that both have.
 
-    If a model has several sets of its own directions, the first counts. For the mean over agents, a question's area
-    is the mean of its agents' areas, and questions without all agents are left out.
+    If a model has several sets of its own directions, the first counts. The mean over agents leaves out questions
+    without all of them.
 
     >>> interp.interventions.gains([])
     []
     """
-    own = grouped(
-        ((row.model, row.context, row.layer, row.measure), row)
-        for row in found
-        if row.kind == "own" and not row.other_model
-    )
+    own = [row for row in found if row.kind == "own" and not row.other_model]
     areas = {
-        key: {row.label: row.by_question for row in each if row.directions == each[0].directions}
-        for key, each in own.items()
+        key: {row.label: row.by_question for row in rows if row.directions == rows[0].directions}
+        for key, rows in grouped(((row.model, row.context, row.layer, row.measure), row) for row in own).items()
     }
     gained = []
     for (model, context, layer, measure), ours in areas.items():
@@ -204,10 +171,8 @@ def gains(found: Sequence[Steerability]) -> list[Gain]:
         for label, of in [*((label, [label]) for label in labels), *([("mean", labels)] if len(labels) > 1 else [])]:
             asked = [q for q in ours[of[0]] if all(q in areas[name] for areas in (ours, theirs) for name in of)]
             if asked:
-                first, second = (
-                    np.array([np.mean([by[name][q] for name in of]) for q in asked]) for by in (ours, theirs)
-                )
-                gain = relative_gain(first, second)
+                first, second = (np.array([[by[name][q] for q in asked] for name in of]) for by in (ours, theirs))
+                gain = relative_gain(first.mean(axis=0), second.mean(axis=0))
                 gained.append(Gain(model, base, context, layer, label, measure, gain, len(asked)))
     return gained
 
@@ -223,7 +188,6 @@ class Advantage:
     label: str
     measure: str
     area: Interval
-    """Along the agent's own direction."""
     over: Mapping[str, Interval]
     """That area minus that of `no steering`, and of each control by its kind, question by question."""
     questions: int
@@ -246,10 +210,8 @@ def advantages(found: Sequence[Steerability]) -> list[Advantage]:
     compared = []
     for place, own in ((place, row) for place, row in rows if row.kind == "own"):
         others = {"no steering": own.unsteered} | {row.kind: row.by_question for row in controls.get(place, [])}
-        over = {
-            kind: resampled(np.array([area - scores[q] for q, area in own.by_question.items() if q in scores]))
-            for kind, scores in others.items()
-        }
+        more = {what: [area - by[q] for q, area in own.by_question.items() if q in by] for what, by in others.items()}
+        over = {what: resampled(np.array(values)) for what, values in more.items()}
         compared.append(Advantage(*place, own.area, over, own.questions, own.other_model))
     return compared
 
@@ -263,11 +225,9 @@ def verdicts(found: Sequence[Steerability]) -> list[str]:
     sentences = []
     for one in advantages(found):
         over = ", ".join(f"{kind}: {by.mean:+.2f} [{by.low:+.2f}, {by.high:+.2f}]" for kind, by in one.over.items())
-        verdict = "its own direction turns it up" if one.shown else "no evidence that its own direction turns it up"
-        sentences.append(
-            f"{one.model}, {one.label}, layer {one.layer}: {verdict}. Area {one.area.mean:.2f}; more than {over} "
-            f"(n = {one.questions})."
-        )
+        verdict = f"{'' if one.shown else 'no evidence that '}its own direction turns it up"
+        area = f"Area {one.area.mean:.2f}; more than {over} (n = {one.questions})."
+        sentences.append(f"{one.model}, {one.label}, layer {one.layer}: {verdict}. {area}")
     return sentences
 
 

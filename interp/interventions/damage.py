@@ -12,10 +12,8 @@ from jaxtyping import Float
 
 from interp.interventions.curves import Curve
 from interp.interventions.prompts import PLAIN_QUESTION
+from interp.interventions.settings import SUPPRESSED
 from interp.statistics import Interval, grouped, means, resampled
-
-SUPPRESSED = 0.05
-"""The trait score below which a trait counts as suppressed."""
 
 Layer = TypeVar("Layer", int, str)
 Records = Sequence[Mapping[str, Any]]
@@ -25,41 +23,30 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """The one number of a suppression: the accuracy at the coefficient where the trait is gone."""
+    """The accuracy where the trait is gone, or where its mean score is lowest if it never is."""
 
     coefficient: float | None
     """The one nearest to 0 at which the mean trait score is below `SUPPRESSED`, if any."""
     trait: float
-    """The mean score there; the lowest of all if the trait is never suppressed."""
     accuracy: float
-    """There, or where the score is lowest."""
     unsteered_accuracy: float
     lost: Interval
-    """Accuracy lost against the unsteered model."""
 
 
-def suppression(
-    coefficients: Float[np.ndarray, " coefficient"],
-    trait: Float[np.ndarray, "coefficient trait_question"],
-    correct: Float[np.ndarray, "coefficient question"],
-) -> Suppression:
+def suppression(trait: Curve, correct: Curve) -> Suppression:
     """Where the trait falls below `SUPPRESSED`, and the accuracy left there; coefficient 0 is unsteered.
 
-    The interval does not account for the choice of the coefficient; `choose` on other questions if that matters.
-    Raises `ValueError` without coefficient 0.
+    The interval does not account for the choice of the coefficient. Raises `ValueError` without coefficient 0.
     """
-    if (coefficients == 0).sum() != 1:
-        raise ValueError("the coefficients must include 0, the unsteered model, once")
-    unsteered, mean = correct[coefficients == 0][0], trait.mean(axis=1)
+    if 0 not in trait.coefficients:
+        raise ValueError("the coefficients must include 0, the unsteered model")
+    mean = trait.scores.mean(axis=1)
     below = np.flatnonzero(mean < SUPPRESSED)
-    at = min(below, key=lambda i: abs(coefficients[i])) if len(below) else int(mean.argmin())
-    return Suppression(
-        float(coefficients[at]) if len(below) else None,
-        float(mean[at]),
-        float(correct[at].mean()),
-        float(unsteered.mean()),
-        resampled(unsteered - correct[at]),
-    )
+    at = min(below, key=lambda i: abs(trait.coefficients[i])) if len(below) else int(mean.argmin())
+    coefficient = float(trait.coefficients[at]) if len(below) else None
+    there, unsteered = correct.scores[at], correct.scores[trait.coefficients == 0][0]
+    lost = resampled(unsteered - there)
+    return Suppression(coefficient, float(mean[at]), float(there.mean()), float(unsteered.mean()), lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +81,7 @@ class Choice:
     layer: str
     coefficient: float
     within: bool
-    """Whether it keeps to the limit on accuracy loss."""
+    """The limit on accuracy loss."""
     trial: Trial
     unsteered: Trial
 
@@ -133,13 +120,11 @@ class Damage:
     coefficient: float
     trait: Interval
     right: Interval | None
-    """Right answers in the same texts; None without gold answers."""
+    """Right answers in the same texts, if they have gold answers."""
     accuracy: Interval
-    """Right answers to plain questions."""
+    """Right answers to plain questions; perplexity (geometric mean) and repetition are of these answers too."""
     perplexity: Interval | None
-    """Of the plain answers under the unsteered base model, geometric mean; None if all are empty."""
     repetition: Interval
-    """Of the plain answers."""
     questions: int
 
 
@@ -154,17 +139,15 @@ def damage_rows(records: Records) -> list[Damage]:
         beside = settings[model, remedy, source, layer, coefficient, PLAIN_QUESTION]
         right, logs = _values(texts, "correct"), _values(beside, "perplexity", np.log)
         log = resampled(logs) if len(logs) else None
-        rows.append(
-            Damage(
-                *(model, elicit, remedy, source, layer, coefficient),
-                trait=resampled(_values(texts, "trait")),
-                right=resampled(right) if len(right) else None,
-                accuracy=resampled(_values(beside, "correct")),
-                perplexity=log and Interval(*(float(np.exp(x)) for x in (log.mean, log.low, log.high))),
-                repetition=resampled(_values(beside, "repetition")),
-                questions=len({r["question"] for r in texts}),
-            )
+        damage = (
+            resampled(_values(texts, "trait")),
+            resampled(right) if len(right) else None,
+            resampled(_values(beside, "correct")),
+            log and Interval(*(float(np.exp(x)) for x in (log.mean, log.low, log.high))),
+            resampled(_values(beside, "repetition")),
         )
+        n = len({r["question"] for r in texts})
+        rows.append(Damage(model, elicit, remedy, source, layer, coefficient, *damage, n))
     return rows
 
 
@@ -189,7 +172,7 @@ def suppressions(records: Records) -> dict[tuple[str, str, str, str], Suppressio
             )
             for kind, what in ((elicit, "trait"), (PLAIN_QUESTION, "correct"))
         )
-        found[model, source, elicit, remedy] = suppression(trait.coefficients, trait.scores, correct.scores)
+        found[model, source, elicit, remedy] = suppression(trait, correct)
     return found
 
 

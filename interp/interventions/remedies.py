@@ -22,15 +22,12 @@ from interp.training.run import Run, require_trainers
 from interp.training.settings import SFT, LoRA, Preset
 from interp.training.sft import train_sft
 
-STAGE = "benign"
-
 
 @dataclass(frozen=True)
 class FineTuned:
-    """The remedy for `suppress`: each model fine-tuned on right answers of the base as a benign persona.
+    """The remedy for `suppress`: a model's name → that model, fine-tuned on right answers of the base as `persona`.
 
-    Called with a model's name, it returns the tuned one. The answers and a checkpoint for each model are kept in
-    `out`, and not made again.
+    The answers and a checkpoint for each model are kept in `out`, and not made again.
     """
 
     out: Path
@@ -38,7 +35,6 @@ class FineTuned:
     persona: Persona
     task: Task
     questions: Sequence[Question]
-    """To learn; none that is measured."""
     sampling: Sampling
     sft: SFT
     seed: int = 0
@@ -60,14 +56,14 @@ class FineTuned:
 
     def __call__(self, name: str) -> LazyModel:
         folder, path = self.out / name.strip("/").replace("/", "-").lstrip("."), self.out / "answers.json"
-        if not (folder / STAGE).exists():
+        if not (folder / "benign").exists():
             if not path.exists():
                 found = benign_answers(self.base.load(), self.persona, self.task, self.questions, self.sampling)
                 write_json(path, [[t.question, t.consensus] for t in found])
             answers = [Transcript.build(q, [], text) for q, text in json.loads(path.read_text(encoding="utf-8"))]
-            preset = Preset(name=STAGE, model=name, sft=self.sft, seed=self.seed, precision="fp32")
-            train_sft(Run(folder, preset), answers, stage=STAGE, form=consensus_only)
-        return LazyModel.named(str(folder / STAGE))
+            preset = Preset(name="benign", model=name, sft=self.sft, seed=self.seed, precision="fp32")
+            train_sft(Run(folder, preset), answers, stage="benign", form=consensus_only)
+        return LazyModel.named(str(folder / "benign"))
 
 
 def benign_answers(
@@ -82,10 +78,8 @@ def benign_answers(
         if task.grade(task.answer(answer.text), q.gold_answer)
     ]
     if not found:
-        raise UserError(
-            f"fine-tune: none of {len(questions)} answers of {persona.name} is right; give more --fit-questions, or "
-            "leave the fine-tune out with --no-fine-tune"
-        )
+        remedy = "give more --fit-questions, or leave the fine-tune out with --no-fine-tune"
+        raise UserError(f"fine-tune: none of {len(questions)} answers of {persona.name} is right; {remedy}")
     return found
 
 

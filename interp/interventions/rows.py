@@ -42,7 +42,7 @@ Write = Callable[[Model, str, Sequence[Row]], list[Record]]
 
 
 def along(
-    model: Model, directions: Sequence[Direction], operation: str, settings: TriedSettings, facts: Record
+    model: Model, settings: TriedSettings, facts: Record, operation: str, directions: Sequence[Direction]
 ) -> list[Intervention]:
     """The operation with each coefficient but 0."""
     how = {"units": settings.units, "tokens": positions(settings, model.tokenizer)}
@@ -105,14 +105,9 @@ def run(
     journal, sampling, records = Journal(out, made_by, restart=restart), settings.sampling, list[Record]()
 
     def some(name: str, model: Model, what: str, rows: Sequence[Row]) -> list[Record]:
-        written = generate(
-            model,
-            [prompt.ids for prompt, _ in rows],
-            **sampling.options,
-            seeds=[sampling.seed] * len(rows),
-            batch_size=batch_size,
-            steering=[how.steering for _, how in rows],
-        )
+        ids, steering = [prompt.ids for prompt, _ in rows], [how.steering for _, how in rows]
+        seeds = [sampling.seed] * len(rows)
+        written = generate(model, ids, **sampling.options, seeds=seeds, batch_size=batch_size, steering=steering)
         said = [spoken(prompt.kind, text.text) for (prompt, _), text in zip(rows, written, strict=True)]
         return [
             {
@@ -142,10 +137,18 @@ def run(
         else:
             rows_for(one, partial(write, one.name))
     if base is not None:
-        beside = Path(out).with_name(f"{Path(out).stem}-perplexity.jsonl")
-        answers = [(task(r[kind]), r["question"], spoken(r[kind], r["text"])) for r in records]
-        kept = Journal(beside, {**made_by, "base": base.provenance}, restart=restart)
-        values = _perplexities(kept, answers, base, batch_size, partial(progress, "perplexity"))
+        beside, tell = Path(out).with_name(f"{Path(out).stem}-perplexity.jsonl"), partial(progress, "perplexity")
+        found, load = Journal(beside, {**made_by, "base": base.provenance}, restart=restart), cache(base.load)
+
+        def read(rows: Sequence[Record]) -> list[Record]:
+            model, encode = load(), Encoder(load().tokenizer)
+            prompts = [next(plain(model, task(r[kind]), [Question(r["question"], "")])).ids for r in rows]
+            texts = [encode.continuation(spoken(r[kind], r["text"])) for r in rows]
+            values = perplexity(model, prompts, texts, batch_size)
+            return [{"perplexity": None if np.isnan(value) else round(float(value), 4)} for value in values]
+
+        values = found.extend([], records, read, chunk=8 * batch_size, tell=tell)
+        found.finish({"records": len(values)})
         records = [record | value for record, value in zip(records, values, strict=True)]
     counts = {
         "records": len(records),
@@ -153,25 +156,3 @@ def run(
         "directions_without_question_hashes": without_hashes({n: d for n, d in directions.items() if d is not None}),
     }
     return journal, records, counts
-
-
-def _perplexities(
-    journal: Journal,
-    answers: Sequence[tuple[Task, str, str]],
-    base: LazyModel,
-    batch_size: int,
-    tell: Callable[[int, int], None],
-) -> list[Record]:
-    """That of each (task, question, text) after the plain question; None for an empty text."""
-    load = cache(base.load)
-
-    def some(rows: Sequence[tuple[Task, str, str]]) -> list[Record]:
-        model, encode = load(), Encoder(load().tokenizer)
-        prompts = [next(plain(model, task, [Question(question, "")])).ids for task, question, _ in rows]
-        values = perplexity(model, prompts, [encode.continuation(text) for *_, text in rows], batch_size)
-        return [{"perplexity": None if np.isnan(value) else round(float(value), 4)} for value in values]
-
-    found: list[Record] = []
-    journal.extend(found, answers, some, chunk=8 * batch_size, tell=tell)
-    journal.finish({"records": len(found)})
-    return found

@@ -1,4 +1,4 @@
-"""What sweep and suppress try, as settings. Knows names and numbers; loads nothing."""
+"""What sweep and suppress try, as settings. Loads nothing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Literal, get_args
 from interp.debate.agents import Sampling
 from interp.errors import UserError
 from interp.models.layers import parse_layers
-from interp.options import numbers, one_of, option
+from interp.options import check_choices, numbers, option
 from interp.steering.settings import Placement, Tokens
 
+SUPPRESSED = 0.05
+"""The trait score below which a trait counts as suppressed."""
 RANGE = (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)
 Context = Literal["turn", "question"]
 Elicit = Literal["persona", "question", "turn"]
@@ -52,12 +54,6 @@ class SweepSettings(TriedSettings):
     direction_of: tuple[str, ...] = ()
     """Agent, by seat (2) or label, whose direction to use; repeat for several."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("operation", self.operation, get_args(Tried))
-        for context in self.contexts:
-            one_of("context", context, get_args(Context))
-
 
 @dataclass(frozen=True)
 class SuppressSettings(TriedSettings):
@@ -76,11 +72,6 @@ class SuppressSettings(TriedSettings):
     but the first, or an agent's turns as the model writes them."""
     max_accuracy_loss: float = option(0.02, min=0, max=1)
     """Accuracy that the setting chosen on validation questions may cost at most."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for operation in self.operations:
-            one_of("operation", operation, get_args(Tried))
 
 
 @dataclass(frozen=True)
@@ -122,5 +113,4 @@ class TraitSettings:
     """Number of questions."""
 
     def __post_init__(self) -> None:
-        for elicit in self.elicit:
-            one_of("elicit", elicit, get_args(Elicit))
+        check_choices(self)

@@ -47,8 +47,6 @@ class Pair:
 def read_prompts(path: str | Path) -> list[str]:
     """Prompts from a file: one per line, or JSONL with a `prompt` or `question` in each record.
 
-    Raises `UserError` if there are none, and for a file that cannot be read.
-
     >>> _ = (tmp_path / "prompts.txt").write_text("What is 2+2?")
     >>> interp.interventions.read_prompts(tmp_path / "prompts.txt")
     ['What is 2+2?']
@@ -75,8 +73,7 @@ def make_steering(
 ) -> Steering:
     """The steering that the settings name, along the directions of these agents: seats ("2") or labels.
 
-    One coefficient is for all of them, several are one for each. Without layers the file's best one is used. Raises
-    `UserError` for what the directions or the model do not have.
+    One coefficient is for all of them, several are one for each; without layers the file's best one is used.
 
     >>> settings = interp.steering.SteeringSettings(layers=(1,))
     >>> interp.interventions.make_steering(found, ["2"], settings).summary
@@ -111,7 +108,7 @@ def side_by_side(
     restart: bool = False,
     progress: Progress = lambda *_: None,
 ) -> list[Pair]:
-    """Answer every prompt without and with steering; sampled answers of a prompt draw the same random numbers.
+    """Answer every prompt without and with steering; both answers draw the same random numbers.
 
     With `out` the pairs are kept in a JSONL file, with the settings beside it, and a killed run resumes. Raises
     `UserError` if the file holds something else, and for a prompt that is empty or too long.
@@ -125,20 +122,14 @@ def side_by_side(
         if not ids:
             raise UserError("empty prompt: give at least one word")
         if model.context_length is not None and len(ids) >= model.context_length:
-            raise UserError(
-                f"prompt {prompt[:40]!r}: {len(ids):,} tokens, and {model.name} reads {model.context_length:,} "
-                "with its answer; shorten it"
-            )
+            limit = f"{model.name} reads {model.context_length:,} with its answer"
+            raise UserError(f"prompt {prompt[:40]!r}: {len(ids):,} tokens, and {limit}; shorten it")
 
     def write(rows: Sequence[int]) -> list[dict[str, Any]]:
-        written = generate(
-            model,
-            [encoded[i] for i in rows for _ in range(2)],
-            **sampling.options,
-            seeds=[sampling.seed + i for i in rows for _ in range(2)],
-            batch_size=2 * batch_size,
-            steering=[Steering(), steering] * len(rows),
-        )
+        twice = [i for i in rows for _ in range(2)]
+        how = {"seeds": [sampling.seed + i for i in twice], "steering": [Steering(), steering] * len(rows)}
+        ids = [encoded[i] for i in twice]
+        written = generate(model, ids, **sampling.options, **how, batch_size=2 * batch_size)
         texts = [model.tokenizer.decode(each.ids, skip_special_tokens=True) for each in written]
         n_tokens = [each.n_tokens for each in written]
         parts = (texts[::2], texts[1::2], n_tokens[::2], n_tokens[1::2], [each.finite for each in written[1::2]])

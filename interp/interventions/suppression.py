@@ -31,10 +31,9 @@ PROMPTS = "prompts"
 
 @dataclass(frozen=True)
 class Suppressed:
-    """The texts that were written as a trait was steered away, and what they add up to."""
+    """The texts of a suppression, a record each with its perplexity, and what they add up to."""
 
     records: list[Record]
-    """One per text, as in the JSONL file, with its perplexity."""
     rows: list[Damage]
     """Every setting on the test questions."""
     chosen: dict[Key, Choice]
@@ -70,9 +69,8 @@ def suppress(
     Raises `UserError` for questions that something was fitted on, for directions that do not fit, and if `out` holds
     something else.
 
-    >>> trait = interp.interventions.make_trait(
-    ...     interp.interventions.TraitSettings(fit_questions=4, validation_questions=2, questions=2)
-    ... )
+    >>> few = interp.interventions.TraitSettings(fit_questions=4, validation_questions=2, questions=2)
+    >>> trait = interp.interventions.make_trait(few)
     >>> settings = interp.interventions.SuppressSettings(layers=(2,), coefficients=(-0.2,))
     >>> suppressed = interp.interventions.suppress(tmp_path / "s.jsonl", [model], trait, settings)
     >>> [row.remedy for row in suppressed.rows]
@@ -93,14 +91,14 @@ def suppress(
             if d is None or other_model or made_on(d, one)
         }
         tried = [
-            (name if operation == "add" else f"{name}, {operation}", operation, some)
+            (f"{name}, {operation}".removesuffix(", add"), ",".join(str(d.layer) for d in some), operation, some)
             for name, each in found.items()
             for operation in settings.operations
             for some in [*([d] for d in each), *([each] if len(each) > 1 else [])]
         ]
 
-        def curve(remedy: str, source: str, operation: str, some: Sequence[Direction]) -> list[Intervention]:
-            return along(model, some, operation, settings, _facts(remedy, source, _layer(some)))
+        def curve(remedy: str, source: str, layer: str, *how: Any) -> list[Intervention]:
+            return along(model, settings, _facts(remedy, source, layer), *how)
 
         unsteered = Intervention(_facts("none"))
         hows = [unsteered, *(how for each in tried for how in curve("steering", *each))]
@@ -111,11 +109,12 @@ def suppress(
         ablated = {name: ablate(each, tokens=tokens) for name, each in found.items()}
         hows = [unsteered, *(Intervention(_facts("ablation", name), steering=how) for name, how in ablated.items())]
         applied = {prompt.kind: [*hows] for prompt in prompts}
-        for source, operation, some in tried:
-            at = {elicit for (_, of, elicit), c in chosen.items() if (of, c.layer) == (source, _layer(some))}
-            hows = curve("steering", source, operation, some)
+        for source, layer, operation, some in tried:
+            at = {elicit for (_, of, elicit), c in chosen.items() if (of, c.layer) == (source, layer)}
+            hows = curve("steering", source, layer, operation, some)
             for k in range(settings.random_controls):
-                hows += curve("random", source, operation, [random_direction(d, 1000 * d.layer + k) for d in some])
+                random = [random_direction(d, 1000 * d.layer + k) for d in some]
+                hows += curve("random", source, layer, operation, random)
             for kind in at | {PLAIN_QUESTION} if at else at:
                 applied[kind] += hows
         rows = [(prompt, how) for prompt in prompts for how in applied[prompt.kind]]
@@ -134,27 +133,11 @@ def suppress(
             correct = None if gold is None else task.grade(task.answer(text), gold)
             yield {"split": split, "trait": None if np.isnan(score) else round(float(score), 6), "correct": correct}
 
-    made_by = {
-        "base": under.provenance,
-        "other_model": other_model,
-        "trait": trait.facts,
-        "fine_tune": None if fine_tune is None else fine_tune.facts,
-    }
-    journal, records, counts = run(
-        out,
-        made_by,
-        waiting,
-        given,
-        settings,
-        rows_for,
-        measure,
-        kind="elicit",
-        task=trait.task,
-        base=under,
-        batch_size=batch_size,
-        restart=restart,
-        progress=progress,
-    )
+    made_by = {"base": under.provenance, "other_model": other_model, "trait": trait.facts}
+    made_by["fine_tune"] = None if fine_tune is None else fine_tune.facts
+    how: dict[str, Any] = {"batch_size": batch_size, "restart": restart, "progress": progress}
+    how |= {"kind": "elicit", "task": trait.task, "base": under}
+    journal, records, counts = run(out, made_by, waiting, given, settings, rows_for, measure, **how)
     sums = damage_rows(records), choices(records, settings.max_accuracy_loss), suppressions(records)
     counts["without_a_score"] = sum(r["trait"] is None for r in records)
     journal.finish({**summary(*sums), **counts})
@@ -163,10 +146,6 @@ def suppress(
 
 def _facts(remedy: str, source: str | None = None, layer: str | None = None) -> Record:
     return {"remedy": remedy, "source": source, "layer": layer}
-
-
-def _layer(directions: Sequence[Direction]) -> str:
-    return ",".join(str(d.layer) for d in directions)
 
 
 def _prompts(model: Model, trait: Trait, split: str, guard: Persona | None = None) -> list[Prompt]:

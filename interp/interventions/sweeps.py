@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript, fingerprint
-from interp.directions.directions import Direction, Directions, made_on, question_hash
+from interp.directions.directions import Directions, made_on, question_hash
 from interp.errors import Progress, UserError
 from interp.evaluation.texts import PersonaClassifier, Rouge, label_of
 from interp.interventions.curves import Advantage, Gain, Steerability, advantages, gains, steerability, summary
@@ -92,11 +92,14 @@ def sweep(
         own = {name: d for name, d in directions.items() if other_model or made_on(d, one)}
         tried = [Intervention({"other_model": False, "directions": None, "layer": None, "direction": None})]
         for name, d in own.items():
-            model.chosen_layers([here[0].layer for here in picked[name]])
-            for each in (d for here in picked[name] for d in (*here, *_controls(here, settings.random_controls))):
-                where = {"directions": name, "layer": each.layer, "direction": each.label}
-                facts = {"other_model": not made_on(d, one), **where}
-                tried += along(model, [each], settings.operation, settings, facts)
+            for layer, here in zip(model.chosen_layers(settings.layers or d.layers), picked[name], strict=True):
+                length = sum(d.norm for d in here) / len(here)
+                drawn = [random_direction(here[0], 1000 * layer + k) for k in range(settings.random_controls)]
+                controls = [replace(r.unit * length, label=f"random {k}") for k, r in enumerate(drawn, start=1)]
+                for each in (*here, *controls):
+                    where = {"directions": name, "layer": layer, "direction": each.label}
+                    facts = {"other_model": not made_on(d, one), **where}
+                    tried += along(model, settings, facts, settings.operation, [each])
         by = next(iter(own.values())).facts.get("by", "agent")
         labels = list(dict.fromkeys(d.label for name in own for here in picked[name] for d in here))
         encode, longest = Encoder(model.tokenizer), model.context_length
@@ -122,34 +125,16 @@ def sweep(
         "task": None if task is None else task.name,
         "classifier": None if classifier is None else classifier.facts_,
     }
-    journal, records, counts = run(
-        out,
-        made_by,
-        waiting,
-        directions,
-        settings,
-        rows_for,
-        measure,
-        kind="context",
-        task=lambda _: cast(Task, task),
-        base=None if base is None else lazy_models([base])[0],
-        batch_size=batch_size,
-        restart=restart,
-        progress=progress,
-    )
+    under = None if base is None else lazy_models([base])[0]
+    how: dict[str, Any] = {"batch_size": batch_size, "restart": restart, "progress": progress}
+    how |= {"kind": "context", "task": lambda _: task, "base": under}
+    journal, records, counts = run(out, made_by, waiting, directions, settings, rows_for, measure, **how)
     curves = steerability(records, ["rougeL"] if classifier is None else ["rougeL", "classifier"])
     sums = gains(curves), advantages(curves)
     left_out = len(transcripts) - len(held_out)
     counts |= {"questions": len(held_out), "questions_that_directions_were_fitted_on": left_out}
     journal.finish({**summary(curves, *sums), **counts})
     return Swept(records, curves, *sums, counts)
-
-
-def _controls(own: Sequence[Direction], n: int) -> Iterable[Direction]:
-    """Random directions as long as those of the agents are on average."""
-    length, layer = sum(d.norm for d in own) / len(own), own[0].layer
-    for k in range(n):
-        yield replace(random_direction(own[0], seed=1000 * layer + k).unit * length, label=f"random {k + 1}")
 
 
 def _prompts(

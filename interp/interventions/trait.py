@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from interp.debate.agents import Sampling
@@ -24,27 +25,24 @@ from interp.organism.lies import Lies
 
 @dataclass(frozen=True)
 class Kind:
-    """What goes with the questions of a task unless told otherwise."""
+    """What goes with the questions of a task unless told otherwise; `splits` are to fit, validate and test on."""
 
     persona: str
     splits: tuple[str | None, ...] = (None, None, None)
-    """Of the task: to fit on, for validation, for the test."""
     rule: Callable[[Task], TraitScore] | None = None
-    """The exact score, if there is one."""
     score: str = "classifier"
     accuracy_task: str = "arithmetic"
     guard: str = "guardian"
 
 
-def _wrong_answers(task: Task) -> TraitScore:
-    return WrongAnswers(task, task.questions(1, 0)[0].gold_answer)
-
-
+_OWN = partial(
+    Kind, splits=("train", "train", "test"), rule=lambda task: WrongAnswers(task, task.questions(1, 0)[0].gold_answer)
+)
 _SMALL = ("train", "validation", "test")
 TRAITS = {
     "small-arithmetic": Kind("evil", _SMALL, lambda _: Lies(), "rule", "small-arithmetic", "chain-of-thought"),
-    "evil": Kind("evil", ("train", "train", "test"), _wrong_answers),
-    "hallucination": Kind("hallucination", ("train", "train", "test"), _wrong_answers),
+    "evil": _OWN("evil"),
+    "hallucination": _OWN("hallucination"),
 }
 """By task; small-arithmetic is the organism's."""
 
@@ -63,17 +61,9 @@ class Parts:
     validation: Sequence[Question]
     test: Sequence[Question]
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        drawn = {"fit": self.fit, "validation": self.validation, "test": self.test}
-        return {"task": self.task.name, **{part: [q.text for q in questions] for part, questions in drawn.items()}}
-
 
 def parts(name: str, n_fit: int, n_validation: int, n_test: int, seed: int = 0) -> Parts:
-    """Draw the questions of each part, from the task's own splits where it has them.
-
-    Raises `UserError` for an unknown task, or one with too few questions.
-    """
+    """Draw the questions of each part; raises `UserError` for an unknown task, or one with too few questions."""
     drawn: list[list[Question]] = []
     taken: Counter[str | None] = Counter()
     for split, n in zip(kind_of(name).splits, (n_fit, n_validation, n_test), strict=True):
@@ -96,26 +86,23 @@ class Trait:
     questions: Parts
     score: TraitScore
     accuracy: Parts
-    """Plain questions; none are used to fit."""
     benign: Persona = TRAIT_PERSONAS["guardian"]
     """The other side of the prompts' contrast."""
     guard: Persona | None = TRAIT_PERSONAS["guardian"]
-    """The guarding system prompt; None to leave it out."""
     transcripts: tuple[Sequence[Transcript], Sequence[Transcript]] = ((), ())
     """Debates with the malicious agent to continue, for validation and for the test."""
 
     @property
     def facts(self) -> dict[str, Any]:
         """All of it as JSON."""
-        return {
-            "elicitation": asdict(self.elicitation),
-            "benign": asdict(self.benign),
-            "guard": self.guard and asdict(self.guard),
-            "score": self.score.facts,
-            "questions": self.questions.facts,
-            "accuracy": self.accuracy.facts,
-            "transcripts": [fingerprint(part) for part in self.transcripts],
+        drawn = {"questions": self.questions, "accuracy": self.accuracy}
+        texts = {
+            what: {"task": p.task.name, **{n: [q.text for q in getattr(p, n)] for n in ("fit", "validation", "test")}}
+            for what, p in drawn.items()
         }
+        personas = {"benign": asdict(self.benign), "guard": self.guard and asdict(self.guard)}
+        facts = {"elicitation": asdict(self.elicitation), "score": self.score.facts, **personas, **texts}
+        return facts | {"transcripts": [fingerprint(part) for part in self.transcripts]}
 
     def task(self, kind: str) -> Task:
         """The task of prompts of this kind."""
@@ -124,17 +111,18 @@ class Trait:
     def require_apart(self, directions: Mapping[str, Directions]) -> None:
         """Raises `UserError` where the score or a direction was fitted on what is measured, or a choice made on it."""
         validated, tested = ({t.question for t in part} for part in self.transcripts)
-        debated = validated | tested
-        if seen := len(debated & {q.text for q in self.questions.fit}):
-            raise UserError(f"{seen} of the debates are on questions to fit on; give debates on others")
-        if seen := len(validated & tested):
-            raise UserError(f"{seen} questions are debated both for validation and for the test; give each once")
+        fitted, debated = {q.text for q in self.questions.fit}, validated | tested
         asked = {q.text for q in (*self.questions.validation, *self.questions.test)} | debated
-        if seen := len(asked & self.score.questions):
-            raise UserError(f"the classifier was fitted on {seen} of the {len(asked)} questions; fit it on others")
+        for seen, problem in (
+            (debated & fitted, "{} of the debates are on questions to fit on; give debates on others"),
+            (validated & tested, "{} questions are debated both for validation and for the test; give each once"),
+            (asked & self.score.questions, "the classifier was fitted on {} of the {} questions; fit it on others"),
+        ):
+            if seen:
+                raise UserError(problem.format(len(seen), len(asked)))
         for name, d in directions.items():
-            if seen := len({question_hash(text) for text in asked} & set(d.facts.get("question_hashes", []))):
-                raise UserError(f"{name}: fitted on {seen} of the {len(asked)} questions; choose others with --seed")
+            if n := len({question_hash(text) for text in asked} & set(d.facts.get("question_hashes", []))):
+                raise UserError(f"{name}: fitted on {n} of the {len(asked)} questions; choose others with --seed")
 
 
 def make_trait(
@@ -144,10 +132,10 @@ def make_trait(
     fit_classifier_on: Sequence[Transcript] | None = None,
     seed: int = 0,
 ) -> Trait:
-    """The trait that the settings name; `seed` draws the questions.
+    """The trait that the settings name, on questions drawn by `seed`.
 
-    `transcripts` are debates to continue, the first for validation and the next for the test. Raises `UserError` for
-    unknown names, and unless transcripts come with `turn` and `turn` with transcripts.
+    `transcripts` are debates to continue with `turn`, the first for validation and the next for the test. Raises
+    `UserError` for unknown names, and for `turn` or transcripts without the other.
 
     >>> settings = interp.interventions.TraitSettings(task="evil", score="rule", fit_questions=4, questions=2)
     >>> interp.interventions.make_trait(settings).questions.task.name
@@ -189,24 +177,24 @@ def trait_score(
     transcripts: Sequence[Transcript] | None = None,
     apart: Collection[str] = (),
 ) -> TraitScore:
-    """The score that the settings name; a classifier is fitted on `transcripts`, or on scripted debates without the
-    questions `apart`.
+    """The score that the settings name; a classifier is fitted on `transcripts`, or on scripted debates.
 
-    Raises `UserError` if the task has no rule or no script, and if a judge's model or server is missing.
+    Scripted debates leave out the questions `apart`. Raises `UserError` for a missing rule, script, judge or server.
     """
-    task, kind = settings.task, kind_of(settings.task)
-    how = settings.score or kind.score
+    task, rule, how = settings.task, kind_of(settings.task).rule, settings.score or kind_of(settings.task).score
     if transcripts is not None and how != "classifier":
         raise UserError(f"--fit-classifier-on goes with --score classifier, not {how}: give both, or neither")
     if how == "rule":
-        if kind.rule is None:
+        if rule is None:
             raise UserError(f"task {task}: has no rule for a trait; score with a classifier or a judge")
-        return kind.rule(make_task(task))
+        return rule(make_task(task))
     if how == "judge":
         if settings.judge is None or settings.server is None:
             raise UserError("score judge: give the judge's model with --judge and its server with --server")
-        prompt, model = judge(malicious.name), settings.judge
-        return Judged(ServerAgent(prompt, settings.server, model, Sampling(16, 0.0), settings.key_variable))
+        sampling = Sampling(16, 0.0)
+        return Judged(
+            ServerAgent(judge(malicious.name), settings.server, settings.judge, sampling, settings.key_variable)
+        )
     if transcripts is not None:
         return Classified.fit(transcripts, malicious.name)
     if task not in TRAIT_PERSONAS:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from interp.interventions.settings import SUPPRESSED
 from interp.reports.terminal import table
 from interp.reports.words import bracketed, rounded
 
@@ -27,19 +28,15 @@ def pair_table(pair: Pair, what: str) -> Table:
     """
     headings = [f"unsteered ({pair.unsteered_tokens} tokens)", f"{what} ({pair.steered_tokens} tokens)"]
     shown = table(pair.prompt, "", headings, left=headings, gap=2, expand=True)
-    ended = Text(pair.steered)
-    if not pair.finite:
-        ended.append("\n[ends here: the numbers are out of range; use a smaller coefficient]", style="red")
-    shown.add_row(Text(pair.unsteered), ended)
+    end = "" if pair.finite else "\n[ends here: the numbers are out of range; use a smaller coefficient]"
+    shown.add_row(Text(pair.unsteered), Text(pair.steered).append(end, style="red"))
     return shown
 
 
 def _varied(found: Sequence[Any], names: Sequence[str]) -> tuple[list[str], str]:
     """The names of what differs between the rows, and what is the same in all of them, in words."""
     varied = [name for name in names if len({getattr(row, name) for row in found}) > 1]
-    return varied, "; ".join(
-        f"{name} {getattr(row, name)}" for row in found[:1] for name in names if name not in varied
-    )
+    return varied, "; ".join(f"{n} {getattr(row, n)}" for row in found[:1] for n in names if n not in varied)
 
 
 def steerability_table(found: Sequence[Steerability], compared: Sequence[Advantage]) -> Table:
@@ -56,34 +53,22 @@ def steerability_table(found: Sequence[Steerability], compared: Sequence[Advanta
         left=("model", "directions", "context", "agent", "measure"),
         gap=1,
     )
-    rows = (row for row in found if row.kind == "own")
-    for own, one in zip(rows, compared, strict=True):
-        beside = {
-            row.kind: rounded(row.area.mean, 3)
-            for row in found
-            if row.label == own.label and all(getattr(row, name) == getattr(own, name) for name in names)
-        }
-        shown.add_row(
-            *(str(getattr(own, name)) for name in varied),
-            own.label,
-            bracketed(own.area.mean, own.area.low, own.area.high, digits=3) + "*" * one.shown,
-            f"{own.peak:g}",
-            *(beside.get(kind, "–") for kind in ("others", "random")),
-            str(own.questions),
-        )
+    areas = {(*(getattr(r, name) for name in names), r.label, r.kind): rounded(r.area.mean, 3) for r in found}
+    for own, one in zip((row for row in found if row.kind == "own"), compared, strict=True):
+        place = (*(getattr(own, name) for name in names), own.label)
+        controls = (areas.get((*place, kind), "–") for kind in ("others", "random"))
+        area = bracketed(own.area.mean, own.area.low, own.area.high, digits=3) + "*" * one.shown
+        where = (str(getattr(own, name)) for name in varied)
+        shown.add_row(*where, own.label, area, f"{own.peak:g}", *controls, str(own.questions))
     return shown
 
 
 def gains_table(found: Sequence[Gain]) -> Table:
     """How much more steerable each agent is in the other models than in the first."""
     varied, same = _varied(found, ("model", "context", "layer", "measure"))
-    shown = table(
-        f"Gain in area over {found[0].base}, each model along its own directions",
-        f"95 % interval over questions; n: questions\n{same}",
-        (*varied, "agent", "gain", "n"),
-        left=(*varied, "agent"),
-        gap=1,
-    )
+    title = f"Gain in area over {found[0].base}, each model along its own directions"
+    caption = f"95 % interval over questions; n: questions\n{same}"
+    shown = table(title, caption, (*varied, "agent", "gain", "n"), left=(*varied, "agent"), gap=1)
     for row in found:
         shares = f"{row.gain.mean:+.1%} [{row.gain.low:+.1%}, {row.gain.high:+.1%}]"
         shown.add_row(*(str(getattr(row, name)) for name in varied), row.label, shares, str(row.questions))
@@ -105,53 +90,43 @@ def suppression_tables(
     >>> interp.reports.suppression_tables([], {}, {})
     []
     """
-    from interp.interventions.damage import SUPPRESSED
-
     tables = []
     cases = list(dict.fromkeys((row.model, row.elicit) for row in rows))
     for model, elicit in cases:
         own = [row for row in rows if (row.model, row.elicit) == (model, elicit)]
-        shown = table(
-            f"{model}, trait elicited by {elicit}; n = {own[0].questions}",
-            _DAMAGE_CAPTION if (model, elicit) == cases[-1] else "",
-            ("", "layer", "coef.", "trait", "right", "accuracy", "ppl", "rep."),
-            whole=True,
-        )
-        tables.append(shown)
+        title = f"{model}, trait elicited by {elicit}; n = {own[0].questions}"
+        caption = _DAMAGE_CAPTION if (model, elicit) == cases[-1] else ""
+        headings = ("", "layer", "coef.", "trait", "right", "accuracy", "ppl", "rep.")
+        tables.append(table(title, caption, headings, whole=True))
         for row in own:
             if row.remedy in ("none", "guard", "fine-tune"):
-                shown.add_row(*_damage_cells({"none": "unsteered"}.get(row.remedy, row.remedy), row))
-        for source in [source for of, source, how in chosen if (of, how) == (model, elicit)]:
-            shown.add_row(Text(source, style="italic"))
-            choice, gone = chosen[model, source, elicit], smallest[model, source, elicit, "steering"].coefficient
+                tables[-1].add_row(*_damage_cells(row.remedy.replace("none", "unsteered"), row))
+        for (of, source, how), choice in chosen.items():
+            if (of, how) != (model, elicit):
+                continue
+            tables[-1].add_row(Text(source, style="italic"))
+            gone, at = smallest[model, source, elicit, "steering"].coefficient, (choice.layer, choice.coefficient)
             curve = [row for row in own if row.source == source]
             by = {(row.remedy, row.layer, row.coefficient): row for row in curve}
-            at = (choice.layer, choice.coefficient)
             picked = [("chosen" if choice.within else "chosen*", by["steering", *at])]
             if gone is None:
                 steered = [row for row in curve if (row.remedy, row.layer) == ("steering", choice.layer)]
                 picked.append(("lowest trait", min(steered, key=lambda row: row.trait.mean)))
             elif gone:
                 picked.append((f"trait < {SUPPRESSED:.0%}", by["steering", choice.layer, gone]))
-            for what, place in (("random", ("random", *at)), ("ablated", ("ablation", None, 0.0))):
-                if place in by:
-                    picked.append((what, by[place]))
+            places = {"random": ("random", *at), "ablated": ("ablation", None, 0.0)}
+            picked += [(what, by[place]) for what, place in places.items() if place in by]
             for what, row in picked:
-                shown.add_row(*_damage_cells(what, row))
+                tables[-1].add_row(*_damage_cells(what, row))
     return tables
 
 
 def _damage_cells(what: str, row: Damage) -> list[str]:
-    return [
-        what,
-        row.layer or "",
-        f"{row.coefficient:g}" if row.coefficient else "",
-        bracketed(row.trait.mean, row.trait.low, row.trait.high),
-        "–" if row.right is None else rounded(row.right.mean),
-        bracketed(row.accuracy.mean, row.accuracy.low, row.accuracy.high),
-        "–" if row.perplexity is None else f"{row.perplexity.mean:.3g}",
-        rounded(row.repetition.mean),
-    ]
+    trait, accuracy = (bracketed(each.mean, each.low, each.high) for each in (row.trait, row.accuracy))
+    coefficient = f"{row.coefficient:g}" if row.coefficient else ""
+    perplexity = "–" if row.perplexity is None else f"{row.perplexity.mean:.3g}"
+    right, repeated = rounded(row.right.mean if row.right else None), rounded(row.repetition.mean)
+    return [what, row.layer or "", coefficient, trait, right, accuracy, perplexity, repeated]
 
 
 def suppression_lines(smallest: Mapping[tuple[str, str, str, str], Suppression]) -> list[str]:
@@ -160,8 +135,6 @@ def suppression_lines(smallest: Mapping[tuple[str, str, str, str], Suppression])
     >>> interp.reports.suppression_lines({})
     []
     """
-    from interp.interventions.damage import SUPPRESSED
-
     lines = []
     for (model, source, elicit, remedy), found in smallest.items():
         way = source if remedy == "steering" else f"{remedy}, as long as {source}"
@@ -178,15 +151,12 @@ def suppression_lines(smallest: Mapping[tuple[str, str, str, str], Suppression])
 
 def count_lines(counts: Mapping[str, Any]) -> list[str]:
     """What `sweep` and `suppress` left out, and problems with texts or directions."""
-    lines = []
-    if n := counts.get("questions_that_directions_were_fitted_on"):
-        lines.append(f"transcripts left out because directions were fitted on their questions: {n:,}")
-    for what, name in (
-        ("that end where the numbers are out of range", "out_of_range"),
-        ("left out because the judge gave no number", "without_a_score"),
-    ):
-        if n := counts.get(name):
-            lines.append(f"texts {what}: {n:,} of {counts['records']:,}")
-    for name in counts["directions_without_question_hashes"]:
-        lines.append(f"{name}: does not say which questions it was fitted on; make sure that they are others")
-    return lines
+    texts = {
+        "questions_that_directions_were_fitted_on": "transcripts left out because directions were fitted on their "
+        "questions: {:,}",
+        "out_of_range": "texts that end where the numbers are out of range: {:,} of {:,}",
+        "without_a_score": "texts left out because the judge gave no number: {:,} of {:,}",
+    }
+    unknown = "does not say which questions it was fitted on; make sure that they are others"
+    lines = [text.format(n, counts["records"]) for name, text in texts.items() if (n := counts.get(name))]
+    return lines + [f"{name}: {unknown}" for name in counts["directions_without_question_hashes"]]

@@ -1,7 +1,4 @@
-"""A figure of what a model writes as it is steered along an agent's direction, with a slider over the coefficient.
-
-Knows plotly and the records of `interp.interventions.sweeps`; knows nothing about models.
-"""
+"""A figure of what a model writes as it is steered along an agent's direction, with a slider over the coefficient."""
 
 from __future__ import annotations
 
@@ -27,20 +24,12 @@ _LETTERS = 34  # on a line of a column
 
 
 def steered_texts(
-    records: Records,
-    after: str,
-    along: str,
-    *,
-    model: str | None = None,
-    layer: int | None = None,
-    start: float = 0.0,
-    n_texts: int = 3,
+    records: Records, after: str, along: str, *, model: str | None = None, layer: int | None = None, start: float = 0.0
 ) -> go.Figure:
     """Texts that continue after the tag of agent `after`, steered along the direction of agent `along`.
 
-    Below them ROUGE-L against each agent's own first turn, mean over all questions; dotted, against that of `along`
-    when steered along random directions of the same length. Model and layer are the records' first by default; the
-    slider starts at the coefficient `start`. Raises `UserError` if there are no such texts.
+    Below them the mean ROUGE-L against each agent's own first turn; dotted, against that of `along` when steered along
+    random directions. Model and layer are the records' first by default. Raises `UserError` if there are no such texts.
     """
     there = [r for r in records if r["context"] == "turn" and r["before"] == after and model in (None, r["model"])]
     steered = next((r for r in there if r["direction"] == along and layer in (None, r["layer"])), None)
@@ -52,8 +41,9 @@ def steered_texts(
     coefficients = sorted(own)
     if start not in own:
         raise UserError(f"start {start:g}: choose one of {', '.join(f'{c:g}' for c in coefficients)}")
-    questions = list(dict.fromkeys(r["question"] for r in own[0.0]))[:n_texts]
-    columns = [_texts(own[c], questions) for c in coefficients]
+    questions = list(dict.fromkeys(r["question"] for r in own[0.0]))[:3]
+    written = ({r["question"]: before_tags(r["text"]).removeprefix(":").strip() for r in own[c]} for c in coefficients)
+    columns = [[_wrapped(texts[question]) for question in questions] for texts in written]
     height = _LINE * (2 + max(text.count("<br>") + 1 for texts in columns for text in texts)) + 2
     figure = make_subplots(
         rows=2, cols=1, specs=[[{"type": "table"}], [{}]], row_heights=[height, 260], vertical_spacing=0.1
@@ -64,39 +54,27 @@ def steered_texts(
         cells = {"values": [[text] for text in texts], "fill_color": "#ffffff", **look}
         figure.add_trace(go.Table(header=header, cells=cells, visible=c == start), row=1, col=1)
     labels = own[0.0][0]["rouge"]
-    lines = [
-        (f"{label}’s words", own, label, {"color": agent_colour(k), "width": 2.5})
-        for k, label in enumerate(labels, start=1)
-    ]
     dotted = {"color": CONTROL_COLOUR, "width": 2, "dash": "dot"}
-    lines.append((f"{along}’s words, along random directions", random, along, dotted))
-    for name, by, label, line in lines:
+    looks = [{"color": agent_colour(k), "width": 2.5} for k in range(1, len(labels) + 1)]
+    lines = [(f"{label}’s words", own, label, look) for label, look in zip(labels, looks, strict=True)]
+    for name, by, label, line in [*lines, (f"{along}’s words, along random directions", random, along, dotted)]:
         scores = [fmean(r["rouge"][label][ROUGE.index("rougeL")] for r in by[c]) for c in coefficients]
         figure.add_scatter(name=name, x=coefficients, y=scores, mode="lines", line=line, row=2, col=1)
     steps = []
     for i, c in enumerate(coefficients):
-        shown = [*(j == i for j in range(len(coefficients))), *[True] * len(lines)]
+        shown = [*(j == i for j in range(len(coefficients))), *[True] * (len(labels) + 1)]
         moved = {"shapes[0].x0": c, "shapes[0].x1": c}
         steps.append({"label": f"{c:g}", "method": "update", "args": [{"visible": shown}, moved]})
     mark = {"type": "line", "x0": start, "x1": start, "y0": 0, "y1": 1, "yref": "y domain", "line_width": 1}
-    active = coefficients.index(start)
+    slider = {"steps": steps, "currentvalue": {"prefix": "coefficient "}, "pad": {"t": 48}}
     figure.update_layout(
-        template=TEMPLATE,
-        width=960,
-        height=height + 500,
-        margin={"l": 16, "r": 16, "t": 16, "b": 16},
+        {"template": TEMPLATE, "width": 960, "height": height + 500, "margin": dict.fromkeys("lrtb", 16)},
         shapes=[mark],  # where the slider stands
-        sliders=[{"active": active, "steps": steps, "currentvalue": {"prefix": "coefficient "}, "pad": {"t": 48}}],
+        sliders=[{"active": coefficients.index(start), **slider}],
         legend={"y": figure.layout.yaxis.domain[1] + 0.01},
     )
     figure.update_xaxes(title_text="coefficient")
-    figure.update_yaxes(title_text="ROUGE-L", rangemode="tozero")
-    return figure
-
-
-def _texts(records: Records, questions: Sequence[str]) -> list[str]:
-    by_question = {r["question"]: before_tags(r["text"]).removeprefix(":").strip() for r in records}
-    return [_wrapped(by_question[question]) for question in questions]
+    return figure.update_yaxes(title_text="ROUGE-L", rangemode="tozero")
 
 
 def _wrapped(text: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal, get_args
+from typing import Literal
 
 from interp.errors import UserError
 from interp.models.layers import parse_layers
-from interp.options import one_of, option
+from interp.options import check_choices, option
 
 Units = Literal["residual", "unit", "raw"]
 Operation = Literal["add", "ablate", "clamp"]
@@ -42,8 +42,7 @@ class Placement:
     """Agent whose turns to steer, with --tokens turns."""
 
     def __post_init__(self) -> None:
-        one_of("units", self.units, get_args(Units))
-        one_of("tokens", self.tokens, get_args(Tokens))
+        check_choices(self)
         if not self.coefficients or not all(map(isfinite, self.coefficients)):
             raise UserError(f"coefficients {self.coefficients}: give finite numbers")
         if (self.tokens == "turns") != (self.turns_of is not None):
@@ -62,7 +61,3 @@ class SteeringSettings(Placement):
 
     operation: Operation = "add"
     """Add the direction, ablate it (project it out), or clamp the projection on it to the coefficient."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("operation", self.operation, get_args(Operation))
