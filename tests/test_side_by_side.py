@@ -145,7 +145,7 @@ def test_the_command(interp: Any, model_folder: Path, tmp_path: Path, found: Dir
         ((*common, *prompt, "--coefficients", "1,2"), "2 coefficients for 1 directions"),
         (common, "--prompt"),
         ((*common[:4], tmp_path / "o.st", *prompt), "extracted from other with other weights"),
-        ((*common[:4], tmp_path / "w.st", *prompt, "--other-model"), "width 16"),
+        ((*common[:4], tmp_path / "w.st", *prompt, "--other-model"), "the direction 16"),
         ((*common[:4], tmp_path / "none", *prompt), "no such file"),
         ((*common[:4], out, *prompt), "not a file of directions"),
         ((*common, "--prompt", "another", "--out", out), "started with another"),

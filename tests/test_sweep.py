@@ -192,7 +192,7 @@ def test_what_does_not_fit_is_refused(tiny: Model, debates: list[Transcript], tm
         with pytest.raises(UserError):
             replace(SETTINGS, **wrong)
     narrow = make_model(hidden_size=16)
-    with pytest.raises(UserError, match="width 32"):
+    with pytest.raises(UserError, match="the direction 32"):
         sweep(tmp_path / "w.jsonl", [narrow], {"d": directions()}, some, SETTINGS, other_model=True)
 
 
