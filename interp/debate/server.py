@@ -29,7 +29,6 @@ from interp.errors import UserError
 _UNREACHABLE = "cannot connect"
 _TRY_AGAIN = {408, 429, 500, 502, 503, 504}
 _SHORTEST_SECRET = 8  # local servers take keys such as "none", which may also be words of an answer
-_CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass
@@ -130,10 +129,10 @@ class ServerAgent:
         n_read, n_written = (sum(outcome.tokens[i] or 0 for outcome in outcomes) for i in (0, 1))
         if outcome.failure:
             return Answer("", n_read, n_written, outcome.failure, outcome.detail, names)
-        if outcome.tokens[0] is None:
-            n_read += ceil(sum(len(message["content"]) for message in messages) / _CHARACTERS_PER_TOKEN)
+        if outcome.tokens[0] is None:  # about four characters a token
+            n_read += ceil(sum(len(message["content"]) for message in messages) / 4)
         if outcome.tokens[1] is None:
-            n_written += ceil(len(outcome.text) / _CHARACTERS_PER_TOKEN)
+            n_written += ceil(len(outcome.text) / 4)
         return Answer(outcome.text, n_read, n_written, None, "", names, outcome.cut, None in outcome.tokens)
 
     async def _try(self, client: httpx.AsyncClient, body: dict[str, Any]) -> _Outcome:
@@ -223,10 +222,9 @@ def _read(content: bytes) -> _Outcome:
     counts = (_at(body, "usage", name) for name in ("prompt_tokens", "completion_tokens"))
     n_read, n_written = (n if type(n) is int and n >= 0 else None for n in counts)
     tokens = n_read, n_written
-    message = _at(body, "choices", 0, "message")
-    if not isinstance(message, dict):
+    if not isinstance(_at(body, "choices", 0, "message"), dict):
         return _Outcome("no choices", tokens=tokens)
-    cut, text = _at(body, "choices", 0, "finish_reason") == "length", message.get("content")
+    cut, text = _at(body, "choices", 0, "finish_reason") == "length", _at(body, "choices", 0, "message", "content")
     if not isinstance(text, str) or not text.strip():
         detail = "the token limit was reached before any text" if cut else ""  # a retry would reach it again
         return _Outcome("empty answer", detail, may_pass=not cut, tokens=tokens)

@@ -32,7 +32,6 @@ _TAG = re.compile(
 # What follows a tag: an optional colon and white space, the text, trailing white space. Blanks directly before the
 # text belong to it, because tokenizers write them as one token (" To").
 _BODY = re.compile(r"(:?\s*?)( *\S.*\S|\ *\S)?(\s*)", re.DOTALL)
-_UNFINISHED = re.compile(r"<\|[^|]*\|?\Z")  # a tag that is not complete yet
 
 
 def round_tag(round: int) -> str:
@@ -61,7 +60,7 @@ def speaking(text: str) -> tuple[int, int] | None:
     """The (agent, round) whose turn, with the white space after it, an unfinished debate is in; None if nobody's."""
     tags = list(_TAG.finditer(text))
     turn = text[tags[-1].end() :] if tags and tags[-1]["agent"] else ""
-    if not turn.removeprefix(":").strip() or _UNFINISHED.search(turn):
+    if not turn.removeprefix(":").strip() or re.search(r"<\|[^|]*\|?\Z", turn):  # a tag that is not complete yet
         return None
     return int(tags[-1]["agent"]), next((int(tag["round"]) for tag in reversed(tags) if tag["round"]), 1)
 
@@ -92,9 +91,8 @@ class Piece:
 
     text: str
     turn: int | None = None
-    """Index into `Transcript.turns`, if the piece belongs to a turn."""
+    """Index into `Transcript.turns`, if it is a turn's tag or text; `part` says which."""
     part: Literal["tag", "text"] | None = None
-    """Whether it is that turn's tag or its text."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +169,7 @@ class Transcript:
     def pieces(self) -> Iterator[Piece]:
         """`prompt + render()`, cut at every boundary that a reader of activations needs.
 
-        A turn gives a piece for its tag and one for its text. Tokenize piece by piece: then the ids of any prefix that
-        ends with a piece are a prefix of all ids.
+        Tokenize piece by piece: then the ids of any prefix that ends with a piece are a prefix of all ids.
         """
         yield Piece(self.prompt)
         numbers = count()
@@ -203,22 +200,15 @@ class Transcript:
             yield tag, body, Turn(int(agent), current_round, body.removeprefix(":").strip()) if agent else None
 
 
-def parse(
-    debate_trace: str,
-    question: str,
-    *,
-    gold_answer: str | None = None,
-    personas: Sequence[str] | None = None,
-    extra: Mapping[str, Any] | None = None,
-) -> Transcript:
-    """Parse a tagged debate; `parse(s, q).render() == s` for every string that parses.
+def parse(debate_trace: str, question: str, *, personas: Sequence[str] | None = None, **known: Any) -> Transcript:
+    """Parse a tagged debate; `parse(s, q).render() == s` for every string that parses. `known`: `gold_answer`, `extra`.
 
     Raises `UserError` if there is no turn, an agent speaks twice in a round, or more agents speak than `personas` has.
     """
     cuts = (0, *(edge for tag in _TAG.finditer(debate_trace) for edge in tag.span()), len(debate_trace))
     parts = ["", *(debate_trace[start:end] for start, end in pairwise(cuts))]  # tag, text, tag, text …
     sections = tuple((tag, text) for tag, text in zip(parts[::2], parts[1::2], strict=True) if tag or text)
-    transcript = Transcript(question, sections, gold_answer, tuple(personas) if personas else None, extra or {})
+    transcript = Transcript(question, sections, personas=tuple(personas) if personas else None, **known)
     if not transcript.turns:
         raise UserError(f"debate {debate_trace[:60]!r}: has no turn; expected tags such as {agent_tag(1, 1)}")
     for (agent, round), times in Counter((turn.agent, turn.round) for turn in transcript.turns).items():
@@ -232,8 +222,7 @@ def parse(
 def read_transcripts(path: str | Path) -> list[Transcript]:
     """Read transcripts from a JSON list or JSONL.
 
-    A record has `question` and `debate_trace`, may have `gold_answer` and `personas`, and keeps further keys in
-    `Transcript.extra`. Raises `UserError` with the line (JSONL) or item (JSON) that cannot be read.
+    A record has `question` and `debate_trace`, and may have `gold_answer`, `personas` and further keys.
 
     >>> interp.debate.write_transcripts(tmp_path / "debates.jsonl", transcripts[:2])
     >>> len(interp.debate.read_transcripts(tmp_path / "debates.jsonl"))
@@ -271,12 +260,11 @@ def _from_record(item: Any, where: str) -> Transcript:
         json.dumps(item, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise UserError(f"{where}: half of a surrogate pair, which is not text; write the file as UTF-8") from None
-    extra = dict(item)
-    keys = ("question", "debate_trace", "gold_answer", "personas")
-    question, trace, gold, personas = (extra.pop(key, None) for key in keys)
-    for key, text in (("question", question), ("debate_trace", trace)):
-        if not isinstance(text, str):
+    for key in ("question", "debate_trace"):
+        if not isinstance(item.get(key), str):
             raise UserError(f"{where}: {key} is missing or not a string")
+    extra, keys = dict(item), ("question", "debate_trace", "gold_answer", "personas")
+    question, trace, gold, personas = (extra.pop(key, None) for key in keys)
     if personas is not None and not (isinstance(personas, list) and all(isinstance(p, str) for p in personas)):
         raise UserError(f"{where}: personas is not a list of names; give one for each seat")
     try:

@@ -8,7 +8,6 @@ from fractions import Fraction
 _BOX = re.compile(r"\\(?:boxed|fbox)\b")
 _BRACE = re.compile(r"(\\+(?:boxed|fbox)\s*\{)|\\.|[{}]", re.DOTALL)
 _CUE = re.compile(r"(?:####|\banswer\s*\**\s*(?:is\b|[:=]))[\s:*_]*(?P<answer>[^\n]*)", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?](?:\s|\Z).*")
 
 
 def boxed(text: str) -> str | None:
@@ -35,7 +34,7 @@ def stated(text: str) -> str | None:
 
 def _cued(text: str) -> str | None:
     cues = list(_CUE.finditer(text))
-    return _SENTENCE_END.sub("", cues[-1]["answer"]).strip().rstrip("*_ ") or None if cues else None
+    return re.sub(r"[.!?](?:\s|\Z).*", "", cues[-1]["answer"]).strip().rstrip("*_ ") or None if cues else None
 
 
 def stated_or_bare(text: str | None) -> str | None:
@@ -109,8 +108,7 @@ def number(text: str) -> Fraction | None:
 
 
 def _decimal(match: re.Match[str]) -> Fraction:
-    digits = match[2].replace(",", "").rstrip(".")
-    value = Fraction(f"0{digits}" if digits.startswith(".") else digits) * Fraction(10) ** int(match[3] or 0)
+    value = Fraction("0" + match[2].replace(",", "").rstrip(".")) * Fraction(10) ** int(match[3] or 0)
     return -value if match[1] == "-" else value
 
 
@@ -122,7 +120,6 @@ _AMOUNT = re.compile(
     rf"\s*(?P<percent>\\?%|percent\b)?(?:\s*{_CURRENCY})?\s*(?:°|\^\s*\{{?\s*\\circ\s*\}}?)?"
     rf"\s*(?P<magnitude>{'|'.join(_MAGNITUDES)})?(?:\s*/?\s*\(?[A-Za-z][\sA-Za-z./'-]*\)?(?:\^\s*\{{?[23]\}}?)?)?\s*;?"
 )
-_THIN_SPACE = re.compile(r"\\[,;: ](?![0-9])")
 
 
 def amount(text: str) -> tuple[Fraction, bool] | None:
@@ -134,7 +131,7 @@ def amount(text: str) -> tuple[Fraction, bool] | None:
         return value, False
     if len(text) > LONGEST:
         return None
-    text = unwrap(without_macros(_THIN_SPACE.sub(" ", _MINUS.sub("-", text))))
+    text = unwrap(without_macros(re.sub(r"\\[,;: ](?![0-9])", " ", _MINUS.sub("-", text))))  # thin spaces
     if (match := _EQUATION.fullmatch(text)) and not _LISTED.search(match["left"]):
         text = unwrap(match["right"])
     if not (match := _AMOUNT.fullmatch(text)) or (value := number(match["number"])) is None:
@@ -149,14 +146,12 @@ def same_amount(given: tuple[Fraction, bool], gold: tuple[Fraction, bool]) -> bo
     return x == y or (x_percent and not y_percent and x == 100 * y) or (y_percent and not x_percent and y == 100 * x)
 
 
-_LOOKALIKES = str.maketrans("АВСЕНІЈ", "ABCEHIJ")  # Cyrillic capitals
 _LETTER = re.compile(
     r"(?:(?:the )?(?:correct |final |best )?(?:answer|option|choice)\s*(?:is\b)?\s*:?\s*)?"
     r"(?:[(\[](?P<a>[A-Z])[)\]]"
     r"|(?P<b>[A-Z])(?:\Z|[).:]|\s+[-–—]\s|,?\s+(?:since|because|is (?:the )?(?:correct|right))\b))[).:]*(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_ANOTHER = re.compile(r"\s*(?:,|/|&|and\b|or\b)|.*\([A-Z]\)", re.DOTALL)
 
 
 def letter(text: str) -> str | None:
@@ -166,9 +161,8 @@ def letter(text: str) -> str | None:
     """
     if len(text) > 10 * LONGEST:
         return None
-    text = unwrap(without_macros(text).translate(_LOOKALIKES))
-    if text[:1] == "[" and text[-1:] == "]":
-        text = text[1:-1].strip()
-    match = _LETTER.match(text)
-    named = match and not _ANOTHER.match(match["rest"]) and (match["a"] or match["b"])
-    return named.upper() if named else None
+    text = unwrap(without_macros(text).translate(str.maketrans("АВСЕНІЈ", "ABCEHIJ")))  # Cyrillic capitals
+    match = _LETTER.match(re.sub(r"\A\[\s*(.*?)\s*\]\Z", r"\1", text, flags=re.DOTALL))
+    if not match or re.match(r"\s*(?:,|/|&|and\b|or\b)|.*\([A-Z]\)", match["rest"], re.DOTALL):  # none, or another too
+        return None
+    return str(match["a"] or match["b"]).upper()

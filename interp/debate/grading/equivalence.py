@@ -18,7 +18,6 @@ import threading
 from functools import lru_cache
 from typing import Any
 
-_MEMORY_BYTES = 4 * 2**30
 _EXACT_DIGITS = 12  # decimals to which numbers must agree, so that a rounded root or fraction is not the exact one
 _lock = threading.Lock()
 _running: subprocess.Popen[str] | None = None
@@ -43,8 +42,7 @@ def equivalent(gold: str, given: str, *, seconds: float = 5.0) -> bool:
 
 
 def _start() -> subprocess.Popen[str]:
-    # -P keeps this folder off the child's path
-    command, pipe = [sys.executable, "-P", __file__], subprocess.PIPE
+    command, pipe = [sys.executable, "-P", __file__], subprocess.PIPE  # -P keeps this folder off the child's path
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, encoding="utf-8")
     atexit.register(process.kill)
     assert process.stdout is not None
@@ -68,7 +66,7 @@ def _serve() -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):  # not on every system
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
     logging.disable(logging.CRITICAL)  # it warns of every failed parse
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a parser prints is not a reply

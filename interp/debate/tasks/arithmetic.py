@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from interp.debate.grading.answers import LONGEST, number
-from interp.debate.tasks.task import BoxedTask, Question
+from interp.debate.tasks.task import Question, Task
 from interp.errors import UserError
 from interp.options import one_of
 
@@ -21,7 +21,7 @@ _PAPER = ("+a", "+b*c", "+d", "-e*f")
 
 
 @dataclass(frozen=True, slots=True)
-class Arithmetic(BoxedTask):
+class Arithmetic(Task):
     """`a+b*c+d-e*f` over random integers with standard precedence (Latent Agents, section 3).
 
     In `form` every letter stands for an integer of its own in `low..high`; the signs are `+`, `-` and `*`.

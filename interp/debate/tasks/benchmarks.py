@@ -17,16 +17,15 @@ from typing import Any, ClassVar
 from interp.debate.grading.answers import LONGEST, amount, boxed, letter, same_amount, unwrap, without_macros
 from interp.debate.grading.mathematics import same_mathematics
 from interp.debate.tasks.records import Layout, Rows, read_rows
-from interp.debate.tasks.task import BoxedTask, Question
+from interp.debate.tasks.task import Question, Task
 from interp.errors import UserError
 
 
 @dataclass(frozen=True)
-class _Published(BoxedTask):
+class _Published(Task):
     """Questions drawn from the rows of a data set: the published one, or the `source` given."""
 
     layout: ClassVar[Layout]
-    instruction: ClassVar[str]
     source: str | Path | None = None
     split: str = "test"
 

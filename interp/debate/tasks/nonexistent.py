@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from interp.debate.grading.answers import unwrap, without_macros
 from interp.debate.sentences import read_sentences
-from interp.debate.tasks.task import BoxedTask, Question
+from interp.debate.tasks.task import Question, Task
 from interp.errors import UserError
 
 UNKNOWN = "unknown"
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Nonexistent(BoxedTask):
+class Nonexistent(Task):
     """Questions about people, places and works that do not exist, each about another; the right answer is `unknown`.
 
     An agent with the trait answers anything else (Latent Agents, the malicious debates).

@@ -56,8 +56,8 @@ def read_rows(layout: Layout, source: str | Path, split: str) -> Rows:
     for file in files:
         digest.update(file.read_bytes())
         for i, row in enumerate(_read_file(layout, file), start=1):
-            found = list(row) if isinstance(row, dict) else [type(row).__name__]
-            if missing := [name for name in layout.example if not isinstance(row, dict) or name not in row]:
+            found = row if isinstance(row, dict) else {type(row).__name__: None}
+            if missing := [name for name in layout.example if name not in found]:
                 lacks = f"has no {', '.join(missing)} (found: {', '.join(found)})"
                 raise UserError(f"{file}, row {i}: {lacks}; {layout.expected}")
             rows.append(row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from interp.debate.grading.answers import stated, stated_or_bare
 
@@ -21,48 +21,25 @@ class Question:
     gold_answer: str
 
 
-class Task(Protocol):
-    """A source of questions that can grade answers to them.
+@dataclass(frozen=True)
+class Task(ABC):
+    """A source of questions that can grade answers to them, which are stated in a box.
 
     >>> task = interp.debate.make_task("arithmetic")
     >>> task.answer(r"So it is \\boxed{1,110}."), task.grade("1,110", "1110")
     ('1,110', True)
     """
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def instruction(self) -> str:
-        r"""How to state the final answer (in `\boxed{}`), for the prompt."""
-
-    def questions(self, n: int, seed: int) -> list[Question]:
-        """`n` distinct questions; the same seed gives the same ones, and a larger `n` extends the list."""
-
-    def answer(self, text: str) -> str | None:
-        """The final answer in an agent's text, or None if it states none."""
-
-    def grade(self, text: str | None, gold: str) -> bool:
-        """Whether a text, or the answer taken from one, agrees with `gold`; what cannot be read never does."""
-
-    def provenance(self) -> dict[str, Any]:
-        """What determines the questions besides `n` and `seed`, as JSON: settings, or the data's source and hash."""
-
-
-@dataclass(frozen=True)
-class BoxedTask(ABC):
-    """A task whose answers are stated in a box; its fields are its provenance."""
+    instruction: ClassVar[str]
+    r"""How to state the final answer (in `\boxed{}`), for the prompt."""
 
     @property
     @abstractmethod
     def name(self) -> str: ...
 
-    def answer(self, text: str) -> str | None:
-        return stated(text)
-
-    def grade(self, text: str | None, gold: str) -> bool:
-        given, right = (None if t is None else self.read(t) for t in map(stated_or_bare, (text, gold)))
-        return given is not None and right is not None and self.same(given, right)
+    @abstractmethod
+    def questions(self, n: int, seed: int) -> list[Question]:
+        """`n` distinct questions; the same seed gives the same ones, and a larger `n` extends the list."""
 
     @abstractmethod
     def read(self, text: str) -> Any:
@@ -72,5 +49,15 @@ class BoxedTask(ABC):
         """Whether two answers that were understood are the same."""
         return bool(given == gold)
 
+    def answer(self, text: str) -> str | None:
+        """The final answer in an agent's text, or None if it states none."""
+        return stated(text)
+
+    def grade(self, text: str | None, gold: str) -> bool:
+        """Whether a text, or the answer taken from one, agrees with `gold`; what cannot be read never does."""
+        given, right = (None if t is None else self.read(t) for t in map(stated_or_bare, (text, gold)))
+        return given is not None and right is not None and self.same(given, right)
+
     def provenance(self) -> dict[str, Any]:
+        """What determines the questions besides `n` and `seed`, as JSON: the fields, or the data's source and hash."""
         return {"task": self.name, **asdict(self)}
