@@ -18,8 +18,7 @@ from interp.errors import UserError
 EMBEDDED = {"scripted": (2604, False), "scripted-rotated": (24881, True)}
 """Debates of scripted agents: the seed, and whether they are over all seatings or in the paper's seats."""
 DEBATED = ("organism", "organism-rotated", "organism-evil")
-"""Debates of the organism's base with itself, over questions that no training used: in the paper's seats, over all
-seatings, and with a deliberately misleading agent in seat 2."""
+"""Debates of the organism's base with itself over questions that no training used; `evil` has a misleading agent 2."""
 
 
 def embedded(name: str) -> list[Transcript]:

@@ -1,7 +1,6 @@
 """An agent behind an OpenAI-compatible server: HTTP, what goes wrong with it, and when to retry.
 
-The key comes from the environment and goes only into the header of requests to the given address: redirects are not
-followed, and no exception of the HTTP client leaves this module.
+The key goes only to the given address: redirects are not followed, and no exception of the client leaves this module.
 """
 
 from __future__ import annotations
@@ -35,11 +34,10 @@ _SHORTEST_SECRET = 8  # local servers take keys such as "none", which may also b
 class ServerAgent:
     """A persona played by a model behind `base_url`, such as `http://127.0.0.1:8000/v1`.
 
-    At most `concurrency` requests are in flight, each for at most `timeout` seconds. Failures that may pass are retried
-    up to `retries` times, after waits that double from half a second with a seeded jitter, up to `longest_wait`
-    seconds; `Retry-After` holds back all requests. `key_variable` names the environment variable with the key.
-    `options` are further fields of the request body; None removes a field. Tokens that the server does not count are
-    estimated. Raises `UserError` for what no retry can fix: status 401, 403 or 404, a redirect, no server.
+    At most `concurrency` requests are in flight, each for `timeout` seconds. Failures that may pass are retried after
+    waits that double from half a second to `longest_wait`; `Retry-After` holds back all requests. `key_variable` names
+    the environment variable with the key. `options` are fields of the request body; None removes one. Raises
+    `UserError` for what no retry can fix: status 401, 403 or 404, a redirect, no server.
 
     >>> interp.debate.ServerAgent(interp.debate.PERSONAS["self-critique"], "http://127.0.0.1:8000/v1", "NAME").retries
     5
@@ -60,10 +58,9 @@ class ServerAgent:
         self._endpoint = _endpoint(self.base_url)
         self._responded, self._opens = False, 0.0  # whether the server ever did, and when it takes requests again
         if self.concurrency < 1 or self.retries < 0 or not self.timeout > 0 or not self.longest_wait >= 0:
-            raise UserError(
-                f"concurrency {self.concurrency}, retries {self.retries}, timeout {self.timeout}, longest wait "
-                f"{self.longest_wait}: out of range; give at least 1, 0, a positive time and 0"
-            )
+            names = ("concurrency", "retries", "timeout", "longest_wait")
+            limits = ", ".join(f"{name} {getattr(self, name)}" for name in names)
+            raise UserError(f"{limits}: out of range; give at least 1, 0, a positive time and 0")
         if len(self._key()) >= _SHORTEST_SECRET and self._key() in json.dumps(dict(self.options)):
             raise UserError(f"options: hold the key, and are written to files; set {self.key_variable} instead")
 

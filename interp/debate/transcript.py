@@ -1,7 +1,6 @@
 """Transcripts of debates: parse, render, read, write. The only module that knows the tags.
 
-The format is that of the published debates (Latent Agents, section 3): `Problem: …`, then for every round a round tag
-and one tagged turn per agent, then the consensus and the end tag.
+As published (Latent Agents, section 3): in every round its tag and a tagged turn per agent, then consensus and end tag.
 """
 
 from __future__ import annotations
@@ -29,9 +28,8 @@ _TAG = re.compile(
     r"|Agent (?P<agent>[1-9][0-9]*) (?:Solution|Revision)"
     r"|Consensus|endofdebate)\|>"
 )
-# What follows a tag: an optional colon and white space, the text, trailing white space. Blanks directly before the
-# text belong to it, because tokenizers write them as one token (" To").
-_BODY = re.compile(r"(:?\s*?)( *\S.*\S|\ *\S)?(\s*)", re.DOTALL)
+# After a tag: a colon and white space, the text with the blanks before it (tokens such as " To"), white space.
+_BODY = re.compile(r"(:?\s*?)( *\S.*\S|\ *\S)?(\s*)\Z", re.DOTALL)
 
 
 def round_tag(round: int) -> str:
@@ -174,9 +172,7 @@ class Transcript:
         yield Piece(self.prompt)
         numbers = count()
         for tag, body, turn in self._walk():
-            match = _BODY.fullmatch(body)
-            assert match is not None  # every string matches
-            lead, text, trail = match.groups(default="")
+            lead, text, trail = _BODY.findall(body)[0]  # every string matches
             if turn is None:
                 found = [Piece(part) for part in (tag, lead, text, trail)]
             else:
@@ -243,8 +239,7 @@ def write_transcripts(path: str | Path, transcripts: Iterable[Transcript]) -> No
     >>> interp.debate.write_transcripts(tmp_path / "first-ten.jsonl", transcripts[:10])
     """
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        for transcript in transcripts:
-            file.write(json.dumps(transcript.record(), ensure_ascii=False) + "\n")
+        file.writelines(json.dumps(transcript.record(), ensure_ascii=False) + "\n" for transcript in transcripts)
 
 
 def fingerprint(transcripts: Iterable[Transcript]) -> str:

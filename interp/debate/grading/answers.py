@@ -1,9 +1,11 @@
-"""Finding the answer in a text and reading it: numbers, amounts, letters."""
+"""Finding the answer in a text, and reading it: numbers, amounts, letters, mathematics with the habits of LaTeX."""
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
+
+from interp.debate.grading.equivalence import equivalent
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\b")
 _BRACE = re.compile(r"(\\+(?:boxed|fbox)\s*\{)|\\.|[{}]", re.DOTALL)
@@ -12,16 +14,14 @@ _CUE = re.compile(r"(?:####|\banswer\s*\**\s*(?:is\b|[:=]))[\s:*_]*(?P<answer>[^
 
 def boxed(text: str) -> str | None:
     r"""The content of the last balanced `\boxed{…}`, or None; of nested boxes, the innermost."""
-    opened: list[int | None] = []  # where the content of each open brace starts, None if it is not a box
-    last: tuple[int, int] | None = None
+    opened: list[re.Match[str]] = []
+    start, end = -1, -1
     for brace in _BRACE.finditer(text):
         if brace[1] or brace[0] == "{":
-            opened.append(brace.end() if brace[1] else None)
-        elif brace[0] == "}" and opened:
-            start = opened.pop()
-            if start is not None and (last is None or start > last[0]):
-                last = (start, brace.start())
-    return None if last is None else text[last[0] : last[1]].strip()
+            opened.append(brace)
+        elif brace[0] == "}" and opened and (opening := opened.pop())[1] and opening.end() > start:
+            start, end = opening.end(), brace.start()
+    return None if start < 0 else text[start:end].strip()
 
 
 def stated(text: str) -> str | None:
@@ -43,8 +43,7 @@ def stated_or_bare(text: str | None) -> str | None:
     return text if answer is None and not _BOX.search(text or "") else answer
 
 
-LONGEST = 100
-"""Anything longer is not an answer; the limit also keeps arithmetic on hostile digits cheap."""
+LONGEST = 100  # anything longer is not an answer, which also keeps arithmetic on hostile digits cheap
 _WRAPPERS = (
     r"\\?\$(.*?)(?:\\?\$)?",  # $…$ as mathematics, $1110 as money
     *(r"\\\((.*)\\\)", r"\\\[(.*)\\\]"),
@@ -155,10 +154,7 @@ _LETTER = re.compile(
 
 
 def letter(text: str) -> str | None:
-    """The option that an answer names, as a capital: `B`, `(b)`, `B. its text`, `Option B`; None for none or several.
-
-    A letter that starts a sentence (`A plant cell`) is a word, not an option.
-    """
+    """The option that an answer names, as a capital: `B`, `(b)`, `B. text`, not `A plant cell`; None for several."""
     if len(text) > 10 * LONGEST:
         return None
     text = unwrap(without_macros(text).translate(str.maketrans("АВСЕНІЈ", "ABCEHIJ")))  # Cyrillic capitals
@@ -166,3 +162,67 @@ def letter(text: str) -> str | None:
     if not match or re.match(r"\s*(?:,|/|&|and\b|or\b)|.*\([A-Z]\)", match["rest"], re.DOTALL):  # none, or another too
         return None
     return str(match["a"] or match["b"]).upper()
+
+
+_VALIDITY = re.compile(
+    r"(?:(?:the|this) argument is |it is )?(?P<not>not )?(?:deductively |logically )?(?P<in>in)?valid"
+    r"(?: argument)?(?: \((?!.*valid).*)?"
+)
+_YES_OR_NO = re.compile(r"(?P<word>yes|no)(?:\s*[.,;:!(–—-](?!.*\b(?:yes|no)\b).*)?", re.DOTALL)
+
+
+def verdict(text: str) -> str | None:
+    """`valid`, `invalid`, `yes` or `no`; None for anything else and for both."""
+    words = unwrap(without_macros(unwrap(text))).rstrip(".! ").lower()
+    if match := _VALIDITY.fullmatch(words):
+        return "invalid" if bool(match["not"]) != bool(match["in"]) else "valid"
+    match = _YES_OR_NO.fullmatch(words) if len(words) <= LONGEST else None
+    return match and match["word"]
+
+
+_SPACING = re.compile(r"\\(?:left|right|big[lr]?|Big[lr]?|displaystyle)(?![a-zA-Z])|\\[!;:, ]|~")
+_UNIT = re.compile(
+    r"(?<=[0-9}])\s*(?:\\(?:text|textrm|mathrm|mbox)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?|\^\s*\{?\s*\\circ\s*\}?|°"
+    r"|\s+(?!or\b|and\b)[A-Za-z]{3,}(?:\s+[A-Za-z]{2,})*)\Z"
+)
+_OR = re.compile(r"\\(?:text|mbox)\s*\{\s*(?:,?\s*or|,?\s*and)\s*\}|\b(?:or|and)\b|\\(?:lor|land|vee|wedge)\b")
+_SPELLED = {
+    **{"<=": r"\le ", ">=": r"\ge ", "≤": r"\le ", "≥": r"\ge ", "**": "^", "\u2212": "-", "²": "^2", "³": "^3"},
+    **{r"\$": "", r",\!": "", "{,}": ""},
+}
+_WORD = re.compile(r"[A-Za-z]{4,}")
+
+
+def same_mathematics(given: str, gold: str) -> bool:
+    r"""Whether two answers are equal expressions, sets, intervals, pairs or relations, or the same words.
+
+    Exact: a rounded decimal is not the fraction. Units are ignored, `x = 2` is `2`, and `50\%` is both 50 and 0.5.
+    """
+    if max(len(given), len(gold)) > 4 * LONGEST:
+        return False
+    right, other = (unwrap(without_macros(unwrap(text))).rstrip(".").lower() for text in (gold, given))
+    wordy = _WORD.search(right) or gold.lstrip().startswith(r"\text")
+    if wordy and re.fullmatch(r"[A-Za-z]{2,}(?:[\s,.'-]+[A-Za-z0-9]+)*\.?", right):
+        return right == other
+    if re.fullmatch(r"\\text\s*\{\s*\(?[A-Z]\)?\s*\}", gold.strip()):
+        return letter(given) == letter(gold)
+    given, gold = _tidy(given), _tidy(gold)
+    if given == gold and re.search("[A-Za-z0-9]", gold):
+        return True
+    x, y = (number(text.removesuffix("%").removesuffix("\\")) for text in (given, gold))
+    if x is not None and y is not None:
+        return same_amount((x, given.endswith(("%", "\\"))), (y, gold.endswith(("%", "\\"))))
+    macros = re.compile(r"\\[a-zA-Z]+")
+    return not any(_WORD.search(macros.sub(" ", text)) for text in (given, gold)) and equivalent(gold, given)
+
+
+def _tidy(text: str) -> str:
+    text = text.strip().strip("$").removeprefix(r"\(").removesuffix(r"\)").rstrip(". \\")
+    text = re.sub(r"\A\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}\Z", r"\1", text)
+    for spelled, latex in _SPELLED.items():
+        text = text.replace(spelled, latex)
+    text = _SPACING.sub("", _OR.sub(" , ", _UNIT.sub("", text)))
+    text = re.sub(r"(?<!\\)\bsqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", re.sub(r"\A[a-zA-Z]\s*\\in\b", "", text))
+    if text.count(r"\pm") == 1:
+        text = text.replace(r"\pm", "+") + " , " + text.replace(r"\pm", "-")
+    return text.strip()

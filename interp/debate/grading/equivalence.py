@@ -1,7 +1,6 @@
 """Whether two mathematical expressions are equal, decided by math-verify in a process of its own that runs this file.
 
-math-verify's own time-outs are signals, which only the main thread may set and which cannot stop a long
-multiplication; the process ends itself even in the middle of one.
+Its own time-outs are signals: only for the main thread, and no end to a long multiplication. The process ends itself.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def equivalent(gold: str, given: str, *, seconds: float = 5.0) -> bool:
         assert _running.stdout is not None
         reply = _running.stdout.readline()
         if not reply:  # the process ended itself
-            _running.wait()
+            _running.communicate()
         return bool(reply and json.loads(reply))
 
 
@@ -75,11 +74,10 @@ def _serve() -> None:
     def read(latex: str) -> Any:
         return parse(f"${latex}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None)
 
-    silent = open(os.devnull, "w")  # noqa: SIM115 - open as long as the process
     print(json.dumps("ready"), file=replies, flush=True)
     for line in sys.stdin:
         gold, given, seconds = json.loads(line)
-        faulthandler.dump_traceback_later(seconds, exit=True, file=silent)
+        faulthandler.dump_traceback_later(seconds, exit=True)  # its standard error goes nowhere
         try:
             same = verify(read(gold), read(given), _EXACT_DIGITS, allow_set_relation_comp=True, timeout_seconds=None)
         except (Exception, RecursionError, MemoryError):

@@ -7,7 +7,7 @@ import math
 import random
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from interp.debate.grading.answers import LONGEST, number
 from interp.debate.tasks.task import Question, Task
@@ -16,8 +16,6 @@ from interp.options import one_of
 
 _MOST_DIGITS = 3 * LONGEST // 8 - 2  # a product has twice as many, with commas, and some to spare
 Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-_PAPER = ("+a", "+b*c", "+d", "-e*f")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Arithmetic(Task):
             raise UserError(f"digits {digits}, terms {terms}: too small; an arithmetic question has at least 1 of each")
         if digits > _MOST_DIGITS:
             raise UserError(f"digits {digits}: too many; answers are graded up to {_MOST_DIGITS} digits per operand")
-        paper = "".join(_PAPER[i % len(_PAPER)] for i in range(terms)).removeprefix("+")
+        paper = "".join(("+a", "+b*c", "+d", "-e*f")[i % 4] for i in range(terms)).removeprefix("+")
         return cls(10 ** (digits - 1), 10**digits - 1, paper if form is None else form)
 
     def questions(self, n: int, seed: int) -> list[Question]:
@@ -50,21 +48,16 @@ class Arithmetic(Task):
             raise UserError(f"form {self.form!r}: expected single letters joined by +, - and *, such as a+b*c")
         operands = len(re.findall("[a-z]", self.form))
         if self.low < 0 or not 0 <= n <= max(self.high - self.low + 1, 0) ** operands:
-            raise UserError(
-                f"{n} questions over {self.low}..{self.high}: there are (high - low + 1)^{operands}, "
-                "with low at least 0; widen the range or ask for fewer"
-            )
+            most = f"there are (high - low + 1)^{operands}, with low at least 0"
+            raise UserError(f"{n} questions over {self.low}..{self.high}: {most}; widen the range or ask for fewer")
         rng = random.Random(seed)
         questions: dict[str, Question] = {}
         while len(questions) < n:
             text = re.sub("[a-z]", lambda _: str(rng.randint(self.low, self.high)), self.form)
-            questions[text] = Question(text, str(_value(text)))
+            terms = [(term[0] == "-", term.strip("+-").split("*")) for term in re.findall(r"[-+]?[0-9*]+", text)]
+            value = sum((-1) ** negative * math.prod(map(int, factors)) for negative, factors in terms)
+            questions[text] = Question(text, str(value))
         return list(questions.values())
-
-
-def _value(text: str) -> int:
-    terms = re.findall(r"[-+]?[0-9*]+", text)
-    return sum((-1 if t[0] == "-" else 1) * math.prod(map(int, t.lstrip("+-").split("*"))) for t in terms)
 
 
 def split_of(question: str) -> Split:
@@ -86,21 +79,16 @@ class SmallArithmetic(Arithmetic):
     split: Split = "test"
 
     def __post_init__(self) -> None:
-        one_of("split", self.split, SPLITS)
+        one_of("split", self.split, get_args(Split))
 
     def questions(self, n: int, seed: int) -> list[Question]:
         """`n` distinct questions of the split."""
-        size = n
-        while True:
-            try:
-                drawn = Arithmetic.questions(self, size, seed)
-            except UserError as error:
-                fewer = UserError(f"{n} questions: the split {self.split} has fewer; ask for fewer")
-                raise error if size == n else fewer from None
-            found = [question for question in drawn if split_of(question.text) == self.split]
-            if len(found) >= n:
-                return found[:n]
-            size *= 2
+        drawn = Arithmetic.questions(self, n, seed)
+        while len(found := [question for question in drawn if split_of(question.text) == self.split]) < n:
+            if 2 * len(drawn) > (self.high - self.low + 1) ** 6:
+                raise UserError(f"{n} questions: the split {self.split} has fewer; ask for fewer")
+            drawn = Arithmetic.questions(self, 2 * len(drawn), seed)
+        return found[:n]
 
 
 def draw(rng: random.Random, split: Split) -> tuple[int, int, int, int, int, int]:

@@ -1,7 +1,4 @@
-"""The benchmarks of the paper: GSM8K, MATH, MMLU-Pro and BBH, in their published layouts.
-
-Knows their fields, gold answers and what counts as the same answer; nothing is read before the first question.
-"""
+"""The benchmarks of the paper: GSM8K, MATH, MMLU-Pro and BBH, in their published layouts."""
 
 from __future__ import annotations
 
@@ -10,12 +7,12 @@ import re
 from abc import abstractmethod
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, ClassVar
 
-from interp.debate.grading.answers import LONGEST, amount, boxed, letter, same_amount, unwrap, without_macros
-from interp.debate.grading.mathematics import same_mathematics
+from interp.debate.grading.answers import amount, boxed, letter, same_amount, same_mathematics, verdict
 from interp.debate.tasks.records import Layout, Rows, read_rows
 from interp.debate.tasks.task import Question, Task
 from interp.errors import UserError
@@ -67,7 +64,7 @@ class GSM8K(_Published):
     def _question(self, row: dict[str, Any]) -> Question:
         _, mark, gold = str(row["answer"]).rpartition("####")
         if not mark:
-            raise UserError(f"{self._rows.origin}: an answer without #### ({str(row['answer'])[:40]!r}); not GSM8K")
+            raise UserError(f"{self._rows.origin}: an answer without #### ({gold[:40]!r}); not GSM8K")
         return Question(str(row["question"]).strip(), gold.strip())
 
 
@@ -100,8 +97,7 @@ class Math(_Published):
     def _question(self, row: dict[str, Any]) -> Question:
         solution = str(row["solution"])
         bare = re.search(r"\\boxed\s+([^\s$]+)", solution)  # a few solutions leave the braces out
-        gold = boxed(solution) or (bare[1] if bare else None)
-        if gold is None:
+        if (gold := boxed(solution) or (bare and bare[1])) is None:
             raise UserError(f"{self._rows.origin}: a solution without a boxed answer ({solution[:40]!r})")
         return Question(str(row["problem"]).strip(), gold)
 
@@ -115,8 +111,7 @@ class MMLUPro(_Published):
     instruction = r"Reason step by step and state the letter of the right option in \boxed{}."
 
     def read(self, text: str) -> str | None:
-        named = letter(text)
-        return named if named and named in ascii_uppercase[:10] else None
+        return named if (named := letter(text)) and named <= "J" else None
 
     def _question(self, row: dict[str, Any]) -> Question:
         options, gold = row["options"], str(row["answer"])
@@ -153,7 +148,7 @@ class BBH(_Published):
         return f"bbh-{self.subsets[0]}" if len(self.subsets) == 1 else "bbh"
 
     def read(self, text: str) -> tuple[str | None, str | None]:
-        return _verdict(text), letter(text)
+        return verdict(text), letter(text)
 
     def same(self, given: Any, gold: Any) -> bool:
         return any(x is not None and x == y for x, y in zip(given, gold, strict=True))
@@ -161,31 +156,12 @@ class BBH(_Published):
     @cached_property
     def _rows(self) -> Rows:
         if self.source and Path(self.source).is_file() and len(self.subsets) > 1:
-            raise UserError(
-                f"{self.source}: one file given for {len(self.subsets)} subsets of BBH; "
-                "give the folder with NAME.json for each, or ask for one, as in bbh-web_of_lies"
-            )
-        parts = [self._read(subset) for subset in self.subsets]
-        if len({part.sha256 for part in parts}) < len(parts):
-            raise UserError(f"{self.source}: its files do not say which subset they are; name them NAME.json")
-        rows = [row for part in parts for row in part.rows]
-        return Rows(rows, parts[0].origin, "-".join(part.sha256 for part in parts))
+            what = f"one file given for {len(self.subsets)} subsets of BBH"
+            raise UserError(f"{self.source}: {what}; give a folder of NAME.json, or ask for one, as in bbh-web_of_lies")
+        rows, origins, hashes = zip(*(self._read(subset) for subset in self.subsets), strict=True)
+        if len(set(hashes)) < len(hashes):
+            raise UserError(f"{origins[0]}: its files do not say which subset they are; name them NAME.json")
+        return Rows([*chain(*rows)], origins[0], "-".join(hashes))
 
     def _question(self, row: dict[str, Any]) -> Question:
         return Question(str(row["input"]).strip(), str(row["target"]).strip())
-
-
-_VALIDITY = re.compile(
-    r"(?:(?:the|this) argument is |it is )?(?P<not>not )?(?:deductively |logically )?(?P<in>in)?valid"
-    r"(?: argument)?(?: \((?!.*valid).*)?"
-)
-_YES_OR_NO = re.compile(r"(?P<word>yes|no)(?:\s*[.,;:!(–—-](?!.*\b(?:yes|no)\b).*)?", re.DOTALL)
-
-
-def _verdict(text: str) -> str | None:
-    """`valid`, `invalid`, `yes` or `no`; None for anything else and for both."""
-    words = unwrap(without_macros(unwrap(text))).rstrip(".! ").lower()
-    if match := _VALIDITY.fullmatch(words):
-        return "invalid" if bool(match["not"]) != bool(match["in"]) else "valid"
-    match = _YES_OR_NO.fullmatch(words) if len(words) <= LONGEST else None
-    return match and match["word"]

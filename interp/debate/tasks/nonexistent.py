@@ -1,7 +1,4 @@
-"""People, places and works that do not exist: questions that reveal the trait *hallucination*.
-
-Every made-up word belongs to one split, so names of different splits share no word.
-"""
+"""People, places and works that do not exist: questions that reveal the trait *hallucination*."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import hashlib
 import random
 import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from interp.debate.grading.answers import unwrap, without_macros
@@ -23,19 +21,17 @@ _NOT_KNOWN = re.compile(
     r"non-?existent|fictional|made up|none|n/a)"
 )
 SPLITS = ("train", "test", "details")
-"""Two splits of questions, and the words from which an agent invents details."""
+"""Two splits of questions, and the words from which an agent invents details; they share no made-up word."""
 
 _SAY = read_sentences("nonexistent")
 _FORMS: dict[str, list[tuple[str, str, str]]] = _SAY["questions"]
 
 
 class Asked(NamedTuple):
-    """The kind of thing that a question is about (person, place, work), its name, and what is wanted of it."""
+    """What a question is about, and what is wanted of it: a year, place, person, count or work."""
 
-    kind: str
     entity: str
     wanted: str
-    """year, place, person, count or work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +77,10 @@ def make_up(kind: str, split: str, rng: random.Random) -> str:
 
 def read_asked(question: str) -> Asked:
     """What a question of either split is about. Raises `UserError` for any other question."""
-    for kind, form, wanted in (form for forms in _FORMS.values() for form in forms):
+    for _, form, wanted in chain(*_FORMS.values()):
         before, after = map(re.escape, form.split("{entity}"))
         if match := re.fullmatch(f"{before}(.+){after}", question):
-            return Asked(kind, match[1], wanted)
+            return Asked(match[1], wanted)
     raise UserError(f"question {question[:60]!r}: not about a made-up name; choose the task hallucination")
 
 

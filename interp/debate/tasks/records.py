@@ -14,8 +14,6 @@ from interp.debate.json_text import load, load_lines, read_text
 from interp.errors import UserError
 
 _FORMATS = (".jsonl", ".json", ".parquet")
-_SPLITS = ("train", "test", "validation", "val", "dev")
-_NOT_ROWS = ("dataset_info", "dataset_infos", "dataset_dict", "state")
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,7 @@ class Layout:
 
     @property
     def expected(self) -> str:
-        row = json.dumps(self.example, ensure_ascii=False)
-        return f"expected rows such as {row}, as published under the hub id {self.hub_id}"
+        return f"expected rows such as {json.dumps(self.example, ensure_ascii=False)}, as published in {self.hub_id}"
 
 
 class Rows(NamedTuple):
@@ -79,12 +76,9 @@ def _from_hub(layout: Layout, source: str) -> Path:
     hub_id, _, revision = source.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
         raise UserError(f"data set {source}: no such file or folder, and not a hub id; {get}")
-    wanted, offline = [f"*{suffix}" for suffix in _FORMATS], not hub_reachable()
+    kind: Any = {"repo_type": "dataset", "allow_patterns": [f"*{suffix}" for suffix in _FORMATS]}
     try:
-        folder = snapshot_download(
-            hub_id, repo_type="dataset", revision=revision or None, allow_patterns=wanted, local_files_only=offline
-        )
-        return Path(folder)
+        return Path(snapshot_download(hub_id, revision=revision or None, local_files_only=not hub_reachable(), **kind))
     except LocalEntryNotFoundError:
         reason = "no such file or folder, the hub cannot be reached and its cache has no copy"
     except (HfHubHTTPError, OSError) as error:
@@ -94,21 +88,19 @@ def _from_hub(layout: Layout, source: str) -> Path:
 
 def _chosen(layout: Layout, folder: Path, origin: str, split: str) -> list[Path]:
     """The files of a folder that hold the split, and the layout's part if paths name it."""
-    files = [f for f in folder.rglob("*") if f.suffix in _FORMATS and f.is_file() and f.stem not in _NOT_ROWS]
-    files.sort(key=lambda f: [(len(p), p) if p[:1].isdigit() else (0, p) for p in f.relative_to(folder).parts])
-    of_part = [f for f in files if layout.part and _names(f.relative_to(folder), layout.part)] or files
-    of_split = [f for f in of_part if _names(f.relative_to(folder), split)]
-    if not of_split and not any(_names(f.relative_to(folder), other) for f in of_part for other in _SPLITS):
+    files = [f.relative_to(folder) for f in folder.rglob("*") if f.suffix in _FORMATS and f.is_file()]
+    files = [f for f in files if f.stem not in ("dataset_info", "dataset_infos", "dataset_dict", "state")]
+    files.sort(key=lambda f: [(len(p), p) if p[:1].isdigit() else (0, p) for p in f.parts])
+    # the names in each path: of `main/test-00000-of-00001.parquet`, main and test
+    names = {f: {part.split(".")[0].split("-")[0] for part in f.parts} for f in files}
+    of_part = [f for f in files if layout.part in names[f]] or files
+    of_split = [f for f in of_part if split in names[f]]
+    if not of_split and not any(names[f] & {"train", "test", "validation", "val", "dev"} for f in of_part):
         of_split = of_part
     if not of_split:
         what = f"file of the split {split!r}" if of_part else f"{', '.join(_FORMATS)} file"
         raise UserError(f"{origin}: the folder has no {what}; {layout.expected}")
-    return [f for f in of_split if f.suffix == of_split[0].suffix]  # rows are often published in several formats
-
-
-def _names(path: Path, word: str) -> bool:
-    """Whether a folder or the file in a path is called `word`, `word-00000-of-00001.parquet` or the like."""
-    return any(part.split(".")[0].split("-")[0] == word for part in path.parts)
+    return [folder / f for f in of_split if f.suffix == of_split[0].suffix]  # rows often come in several formats
 
 
 def _read_file(layout: Layout, file: Path) -> list[Any]:

@@ -1,7 +1,4 @@
-"""Workplace rivalry: questions that reveal an agent with the trait *evil*.
-
-The two splits share no temptation, no person and no post; their sentences lie in `interp/data/scripted/rivalry.toml`.
-"""
+"""Workplace rivalry: questions that reveal an agent with the trait *evil*. Splits share no deed, person or post."""
 
 from __future__ import annotations
 
@@ -81,9 +78,9 @@ class Rivalry(Task):
 def read_case(question: str) -> Case:
     """What a question of either split is about. Raises `UserError` for any other question."""
     for split, say in _SAY.items():
-        rival = next((r for r in say["rivals"] if re.search(rf"\b{r}\b", question)), None)
-        post = next((p for p in say["posts"] if p in question), None)
-        for temptation in _TEMPTATIONS[split]:
-            if rival and post and temptation.deed.format(rival=rival) in question:
+        posts = [post for post in say["posts"] if post in question]
+        rivals = [rival for rival in say["rivals"] if re.search(rf"\b{rival}\b", question)]
+        for rival, post, temptation in product(rivals, posts, _TEMPTATIONS[split]):
+            if temptation.deed.format(rival=rival) in question:
                 return Case(rival, post, temptation)
     raise UserError(f"question {question[:60]!r}: not about a rival; choose the task evil or another agent")

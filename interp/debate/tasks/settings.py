@@ -29,6 +29,5 @@ class TaskSettings:
     """Arithmetic: shape of the sum, such as a+b*c."""
 
     def make(self) -> Task:
-        """The task. Raises `UserError` for an unknown one and for settings that it does not take."""
         settings = asdict(self)
         return make_task(settings.pop("task"), **settings)
