@@ -59,6 +59,11 @@ def numbers(text: str) -> tuple[float, ...]:
         raise UserError(f"{text}: expected comma-separated numbers, such as -0.4,-0.2,0.2,0.4") from None
 
 
+def flag(name: str, text: str) -> Any:
+    """A switch without a `--no-` form."""
+    return typer.Option(name, metavar="", help=text)
+
+
 def one_of(option: str, given: str, known: Collection[str]) -> None:
     """Raises `UserError` for a value that is not among those known."""
     if given not in known:

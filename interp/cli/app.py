@@ -33,9 +33,7 @@ VERBS: Mapping[str, Sequence[Callable[..., Any]]] = {
 }
 """By their heading in `interp --help`; probes and figures register theirs as entry points."""
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
-_RESUME = "interrupted; finished work is kept: run the same command again to resume"
 
 
 class _Flags:
@@ -70,26 +68,23 @@ for panel, verbs in VERBS.items():
 
 def main() -> None:
     """Run the command line; errors that a user can fix are one line and exit status 2."""
-    command = typer.main.get_command(app)
     try:
-        code = command.main(sys.argv[1:] or ["--help"], "interp", standalone_mode=False)
-        if code:
-            _fail(_RESUME)  # Typer's way to say that it was interrupted
+        if not typer.main.get_command(app).main(sys.argv[1:] or ["--help"], "interp", standalone_mode=False):
+            return
+        raise KeyboardInterrupt  # a status is Typer's way to say that it was interrupted
     except TyperException as error:  # a usage error
         where = getattr(getattr(error, "ctx", None), "command_path", "interp")
-        _fail(f"{' '.join(error.format_message().split()).rstrip('.')}; see {where} --help")
+        message = f"{' '.join(error.format_message().split()).rstrip('.')}; see {where} --help"
     except UserError as error:
-        _fail(str(error))
+        message = str(error)
     except (KeyboardInterrupt, typer.Abort):
-        _fail(_RESUME)
+        message = "interrupted; finished work is kept: run the same command again to resume"
     except OSError as error:
         if error.errno in _NO_PLACE and error.filename:
-            _fail(f"{error.filename}: {error.strerror}; choose another place")
-        if error.errno not in _DISK_FULL:
+            message = f"{error.filename}: {error.strerror}; choose another place"
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = f"no space left on the device ({error.filename or 'while writing'}); free some and run it again"
+        else:
             raise
-        _fail(f"no space left on the device ({error.filename or 'while writing'}); free some and run it again")
-
-
-def _fail(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)

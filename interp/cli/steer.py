@@ -3,43 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import typer
+from typer import Option
 
+from interp.cli.sweep import OtherModel, TextsAtATime
 from interp.debate.agents import Sampling
 from interp.errors import UserError
 from interp.models.settings import ModelSettings
 from interp.options import Restart, verb
-from interp.reports.terminal import quiet_libraries
+from interp.reports.terminal import progress_bars, quiet_libraries
 from interp.steering.settings import SteeringSettings
 
 
 @verb
 def steer(
     *,
-    directions: Annotated[Path, typer.Option(help="Directions: a directions.safetensors file.")],
-    prompt: Annotated[list[str] | None, typer.Option(help="Prompt to answer; repeat for several.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="File of prompts: one per line, or JSONL.")] = None,
+    directions: Annotated[Path, Option(help="Directions: a directions.safetensors file.")],
+    prompt: Annotated[list[str] | None, Option(help="Prompt to answer; repeat for several.")] = None,
+    prompts: Annotated[Path | None, Option(help="File of prompts: one per line, or JSONL.")] = None,
     direction_of: Annotated[
-        list[str], typer.Option(help="Agent, by seat (2) or label, whose direction to use; repeat for several.")
+        list[str], Option(help="Agent, by seat (2) or label, whose direction to use; repeat for several.")
     ] = ["1"],  # noqa: B006 - Typer copies it
     settings: SteeringSettings,
-    other_model: Annotated[
-        bool,
-        typer.Option(
-            "--other-model", metavar="", help="Also steer with directions that were extracted from another model."
-        ),
-    ] = False,
+    other_model: OtherModel = False,
     form: Annotated[
         Literal["chat", "problem", "text"],
-        typer.Option(help="Give the prompt as a chat message, as the problem of a transcript, or as bare text."),
+        Option(help="Give the prompt as a chat message, as the problem of a transcript, or as bare text."),
     ] = "chat",
     model: ModelSettings,
     sampling: Sampling = Sampling(128, 0.0),  # noqa: B008 - frozen
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts to write at a time.")] = 32,
+    batch_size: TextsAtATime = 32,
     out: Annotated[
-        Path | None, typer.Option(help="JSONL file to write; settings and results go in a JSON file beside it.")
+        Path | None, Option(help="JSONL file to write; settings and results go in a JSON file beside it.")
     ] = None,
     restart: Restart = False,
 ) -> None:
@@ -54,7 +50,6 @@ def steer(
     from interp.interventions.steer import make_steering, read_prompts, side_by_side
     from interp.models.model import load_model
     from interp.reports.intervention_tables import pair_table
-    from interp.reports.terminal import progress_bars
 
     if (prompt is None) == (prompts is None):
         raise UserError("prompts: give them with --prompt, or in a file with --prompts")
@@ -67,16 +62,14 @@ def steer(
     if not other_model:
         require_made_on(found, loaded, directions)
     steering = make_steering(found, direction_of, settings, loaded)
-    how = {"form": form, "sampling": sampling, "batch_size": batch_size, "out": out, "restart": restart}
+    how: dict[str, Any] = {"form": form, "sampling": sampling, "batch_size": batch_size, "out": out}
     with progress_bars() as progress:
-        pairs = side_by_side(loaded, asked, steering, progress=progress, **how)  # type: ignore[arg-type]
+        pairs = side_by_side(loaded, asked, steering, restart=restart, progress=progress, **how)
     for pair in pairs:
         console.print(pair_table(pair, steering.summary))
     if all(pair.steered == pair.unsteered for pair in pairs):
-        console.print(
-            "steering changed nothing: try a larger coefficient, or --layers in the middle of the model (the layer "
-            "that best separates the agents is usually not where steering works best)",
-            soft_wrap=True,
-        )
+        hint = "the layer that best separates the agents is usually not where steering works best"
+        nothing = f"steering changed nothing: try a larger coefficient, or --layers in the middle of the model ({hint})"
+        console.print(nothing, soft_wrap=True)
     if out is not None:
         console.print(f"wrote {out}", markup=False, soft_wrap=True)

@@ -3,41 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import typer
+from typer import Option
 
 from interp.cli.sweep import OtherModel, TextsAtATime, TextsOut
 from interp.debate.embedded import find_transcripts
 from interp.interventions.settings import SuppressSettings, TraitSettings
 from interp.models.settings import Loading
 from interp.options import MODELS, TRANSCRIPTS, Restart, verb
-from interp.reports.terminal import quiet_libraries
+from interp.reports.terminal import progress_bars, quiet_libraries
 
 
 @verb
 def suppress(
     *,
-    model: Annotated[list[str], typer.Option(help=MODELS)] = ["organism", "organism-evil-imad"],  # noqa: B006
+    model: Annotated[list[str], Option(help=MODELS)] = ["organism", "organism-evil-imad"],  # noqa: B006
     trait: TraitSettings,
     transcripts: Annotated[
         str | None,
-        typer.Option(help=f"{TRANSCRIPTS} For --elicit turn; the first are for validation, the next for the test."),
+        Option(help=f"{TRANSCRIPTS} For --elicit turn; the first are for validation, the next for the test."),
     ] = None,
-    fit_classifier_on: Annotated[
-        str | None, typer.Option(help="Other debates, to fit a classifier of agents on.")
-    ] = None,
+    fit_classifier_on: Annotated[str | None, Option(help="Other debates, to fit a classifier of agents on.")] = None,
     directions: Annotated[
         list[str],
-        typer.Option(
+        Option(
             help="Directions: a directions.safetensors file, or prompts (contrast of the two "
             "personas' system prompts); repeat for several."
         ),
     ] = ["prompts"],  # noqa: B006 - Typer copies it
     other_model: OtherModel = False,
     settings: SuppressSettings,
-    fine_tune: Annotated[bool, typer.Option(metavar="", help="Also fine-tune each model on benign answers.")] = True,
-    fine_tune_rate: Annotated[float, typer.Option(help="Learning rate of the fine-tune.")] = 2e-4,
+    fine_tune: Annotated[bool, Option(metavar="", help="Also fine-tune each model on benign answers.")] = True,
+    fine_tune_rate: Annotated[float, Option(help="Learning rate of the fine-tune.")] = 2e-4,
     loading: Loading,
     batch_size: TextsAtATime = 32,
     out: TextsOut = Path("suppress.jsonl"),
@@ -59,31 +57,17 @@ def suppress(
     from interp.interventions.trait import make_trait
     from interp.models.model import LazyModel
     from interp.reports.intervention_tables import count_lines, suppression_lines, suppression_tables
-    from interp.reports.terminal import progress_bars
 
     seed = settings.sampling.seed
-    made = make_trait(
-        trait,
-        transcripts=None if transcripts is None else find_transcripts(transcripts),
-        fit_classifier_on=None if fit_classifier_on is None else find_transcripts(fit_classifier_on),
-        seed=seed,
-    )
+    debates, fit_on = (name if name is None else find_transcripts(name) for name in (transcripts, fit_classifier_on))
+    made = make_trait(trait, transcripts=debates, fit_classifier_on=fit_on, seed=seed)
     quiet_libraries()
     waiting = [LazyModel.named(name, **vars(loading)) for name in model]
     tuned = fine_tuned(out, waiting[0], made, settings.sampling, fine_tune_rate, seed) if fine_tune else None
+    loaded = {name: None if name == PROMPTS else Directions.load(name) for name in directions}
+    how: dict[str, Any] = {"other_model": other_model, "batch_size": batch_size, "restart": restart}
     with progress_bars() as progress:
-        found = suppress(
-            out,
-            waiting,
-            made,
-            settings,
-            directions={name: None if name == PROMPTS else Directions.load(name) for name in directions},
-            other_model=other_model,
-            fine_tune=tuned,
-            batch_size=batch_size,
-            restart=restart,
-            progress=progress,
-        )
+        found = suppress(out, waiting, made, settings, directions=loaded, fine_tune=tuned, progress=progress, **how)
     console = Console(highlight=False)
     for table in suppression_tables(found.rows, found.chosen, found.smallest):
         console.print(table)

@@ -3,48 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import typer
+from typer import Option
 
 from interp.debate.embedded import find_transcripts
 from interp.errors import UserError
 from interp.interventions.settings import SweepSettings
 from interp.models.settings import Loading
-from interp.options import MODELS, TRANSCRIPTS, Limit, Restart, verb
-from interp.reports.terminal import quiet_libraries
+from interp.options import MODELS, TRANSCRIPTS, Limit, Restart, flag, verb
+from interp.reports.terminal import progress_bars, quiet_libraries
 
 OtherModel = Annotated[
-    bool,
-    typer.Option(
-        "--other-model", metavar="", help="Also steer with directions that were extracted from another model."
-    ),
+    bool, flag("--other-model", "Also steer with directions that were extracted from another model.")
 ]
-TextsAtATime = Annotated[int, typer.Option("--batch-size", min=1, help="Texts to write at a time.")]
+TextsAtATime = Annotated[int, Option("--batch-size", min=1, help="Texts to write at a time.")]
 TextsOut = Annotated[
-    Path, typer.Option("--out", help="JSONL file to write; settings and results go in a JSON file beside it.")
+    Path, Option("--out", help="JSONL file to write; settings and results go in a JSON file beside it.")
 ]
 
 
 @verb
 def sweep(
     *,
-    directions: Annotated[
-        list[Path], typer.Option(help="Directions: a directions.safetensors file; repeat for several.")
-    ],
-    transcripts: Annotated[str, typer.Option(help=f"{TRANSCRIPTS} Give held-out questions.")],
+    directions: Annotated[list[Path], Option(help="Directions: a directions.safetensors file; repeat for several.")],
+    transcripts: Annotated[str, Option(help=f"{TRANSCRIPTS} Give held-out questions.")],
     settings: SweepSettings,
     other_model: OtherModel = False,
-    fit_classifier_on: Annotated[
-        str | None, typer.Option(help="Other debates, to fit a classifier of agents on.")
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="Task of the questions, to grade answers and measure perplexity.")
-    ] = None,
+    fit_classifier_on: Annotated[str | None, Option(help="Other debates, to fit a classifier of agents on.")] = None,
+    task: Annotated[str | None, Option(help="Task of the questions, to grade answers and measure perplexity.")] = None,
     limit: Limit = None,
-    model: Annotated[list[str], typer.Option(help=MODELS)] = ["smollm2-135m"],  # noqa: B006 - Typer copies it
+    model: Annotated[list[str], Option(help=MODELS)] = ["smollm2-135m"],  # noqa: B006 - Typer copies it
     adapter: Annotated[
-        list[str] | None, typer.Option(help="LoRA adapter for --model; repeat to apply several in order.")
+        list[str] | None, Option(help="LoRA adapter for --model; repeat to apply several in order.")
     ] = None,
     loading: Loading,
     batch_size: TextsAtATime = 32,
@@ -66,7 +57,6 @@ def sweep(
     from interp.interventions.sweeps import sweep
     from interp.models.model import LazyModel
     from interp.reports.intervention_tables import count_lines, gains_table, steerability_table
-    from interp.reports.terminal import progress_bars
 
     if adapter and len(model) > 1:
         raise UserError(f"adapter {adapter[0]}: needs a single --model, not {len(model)}; give checkpoints instead")
@@ -75,21 +65,10 @@ def sweep(
     classifier = None if fit_classifier_on is None else PersonaClassifier().fit(find_transcripts(fit_classifier_on))
     quiet_libraries()
     waiting = [LazyModel.named(name, adapters=adapter or (), **vars(loading)) for name in model]
+    how: dict[str, Any] = {} if task is None else {"task": make_task(task), "base": waiting[0]}
+    how |= {"other_model": other_model, "classifier": classifier, "batch_size": batch_size, "restart": restart}
     with progress_bars() as progress:
-        swept = sweep(
-            out,
-            waiting,
-            found,
-            debates,
-            settings,
-            other_model=other_model,
-            task=None if task is None else make_task(task),
-            base=None if task is None else waiting[0],
-            classifier=classifier,
-            batch_size=batch_size,
-            restart=restart,
-            progress=progress,
-        )
+        swept = sweep(out, waiting, found, debates, settings, progress=progress, **how)
     console = Console(highlight=False)
     console.print(steerability_table(swept.curves, swept.advantages))
     if swept.gains:

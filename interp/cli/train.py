@@ -6,31 +6,27 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
-from interp.options import LARGEST_SEED, TRANSCRIPTS
+from interp.options import LARGEST_SEED, TRANSCRIPTS, flag
 
 PRESETS = "organism, smollm2-135m, llama-3.1-8b, qwen2.5-7b, mistral-nemo-12b"
 Tracker = StrEnum("Tracker", ["tensorboard", "wandb"])
 
 
 def train(
-    preset: Annotated[str, typer.Option(help=f"Preset ({PRESETS}), or any model: the paper's settings.")],
-    transcripts: Annotated[str | None, typer.Option(help=TRANSCRIPTS, show_default="the base's own")] = None,
+    preset: Annotated[str, Option(help=f"Preset ({PRESETS}), or any model: the paper's settings.")],
+    transcripts: Annotated[str | None, Option(help=TRANSCRIPTS, show_default="the base's own")] = None,
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, e.g. grpo.learning_rate=1e-5; repeatable."),
+        Option("--set", metavar="NAME=VALUE", help="Change a setting, e.g. grpo.learning_rate=1e-5; repeatable."),
     ] = None,
-    seed: Annotated[
-        list[int] | None, typer.Option(min=0, max=LARGEST_SEED, help="Random seed. Repeat for several.")
-    ] = None,
-    from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", metavar="", help="Train the organism base too.")
-    ] = False,
-    no_table: Annotated[bool, typer.Option("--no-table", metavar="", help="Skip the results table.")] = False,
-    report_to: Annotated[list[Tracker] | None, typer.Option(help="Tracker besides metrics.jsonl; repeatable.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Only show steps and memory needed.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics and the table.")] = Path("out"),
+    seed: Annotated[list[int] | None, Option(min=0, max=LARGEST_SEED, help="Random seed. Repeat for several.")] = None,
+    from_scratch: Annotated[bool, flag("--from-scratch", "Train the organism base too.")] = False,
+    no_table: Annotated[bool, flag("--no-table", "Skip the results table.")] = False,
+    report_to: Annotated[list[Tracker] | None, Option(help="Tracker besides metrics.jsonl; repeatable.")] = None,
+    dry_run: Annotated[bool, flag("--dry-run", "Only show steps and memory needed.")] = False,
+    out: Annotated[Path, Option(help="Folder for checkpoints, metrics and the table.")] = Path("out"),
 ) -> None:
     """Internalize debates: stage 1 (SFT), the baseline DebateGPT, stage 2 (GRPO), and the results table.
 
@@ -51,13 +47,12 @@ def train(
     from interp.training.run import Run
 
     changes = {name: value for name, _, value in (pair.partition("=") for pair in change or ())}
-    chosen = presets.preset(preset).override({**changes, **({"seed": str(seed[0])} if seed else {})})
+    chosen = presets.preset(preset).override(changes | ({"seed": str(seed[0])} if seed else {}))
     presets.require_model(chosen)
     console = Console(soft_wrap=True, highlight=False)
     quiet_libraries()
     if dry_run:
-        console.print(memory_table(plan(chosen)))
-        return
+        return console.print(memory_table(plan(chosen)))
     given = None if transcripts is None else find_transcripts(transcripts)
     with training_bars() as progress:
         run = Run(out, chosen, progress, [str(tracker) for tracker in report_to or ()])

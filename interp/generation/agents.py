@@ -1,8 +1,4 @@
-"""An agent that is a model in this process.
-
-Knows how a request becomes the model's tokens and its tokens a text; knows nothing about debates, and
-leaves batches, cache and sampling to `interp.generation`.
-"""
+"""An agent that is a model in this process: requests as the model's tokens, and its tokens as text."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from interp.debate.agents import Answer, Keep, Request, Sampling, chat_messages, ignore
 from interp.debate.personas import Persona
@@ -29,9 +25,8 @@ OVERFLOW = "numbers out of range"
 class LocalAgent:
     """A persona played by a model; several agents may share one.
 
-    `batch_size` requests are answered at a time, which changes how fast and not what. A prompt that
-    leaves no room for an answer in the model's context, an answer without any text, and one in which
-    the steering drives the model's numbers out of range, are failures of that request alone.
+    A prompt that fills the model's context, an answer without any text, and one in which steering drives the model's
+    numbers out of range, are failures of that request alone.
     """
 
     persona: Persona
@@ -39,16 +34,13 @@ class LocalAgent:
     sampling: Sampling = field(default_factory=Sampling)
     batch_size: int = 16
     steering: Steering | None = None
+    kind: ClassVar[str] = "local"
 
     @property
     def facts(self) -> dict[str, Any]:
-        facts = {
-            "kind": "local",
-            "persona": asdict(self.persona),
-            "model": self.model.provenance,
-            "sampling": asdict(self.sampling),
-        }
-        return facts if self.steering is None else {**facts, "steering": self.steering.facts}
+        facts = {"kind": self.kind, "persona": asdict(self.persona), "model": self.model.provenance}
+        steering = {} if self.steering is None else {"steering": self.steering.facts}
+        return {**facts, "sampling": asdict(self.sampling), **steering}
 
     def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
         prompts = [self._prompt(request) for request in requests]
@@ -58,15 +50,9 @@ class LocalAgent:
             answers[index] = self._answer(len(prompts[index]), out)
             keep(index, answers[index])
 
-        generate(
-            self.model,
-            prompts,
-            **self.sampling.options,
-            seeds=[_seed(self.sampling.seed, self.persona, request) for request in requests],
-            batch_size=self.batch_size,
-            steering=self.steering,
-            received=received,
-        )
+        seeds = [_seed(self.sampling.seed, self.persona, request) for request in requests]
+        how = {**self.sampling.options, "batch_size": self.batch_size, "steering": self.steering}
+        generate(self.model, prompts, **how, seeds=seeds, received=received)
         return [answers[i] for i in range(len(requests))]
 
     def _answer(self, n_prompt: int, out: Generated) -> Answer:
@@ -76,7 +62,7 @@ class LocalAgent:
         if not out.n_tokens:
             limit = f"{n_prompt} tokens, and the model reads {self.model.context_length} with its answer"
             return Answer("", 0, 0, TOO_LONG, limit, (TOO_LONG,))
-        text = self._text(out.ids)
+        text = self.model.tokenizer.decode(out.ids, skip_special_tokens=self.kind == "local")
         if not text.strip():
             return Answer("", n_prompt, out.n_tokens, EMPTY, "", (EMPTY,), not out.ended)
         return Answer(text, n_prompt, out.n_tokens, cut=not out.ended)
@@ -84,26 +70,14 @@ class LocalAgent:
     def _prompt(self, request: Request) -> list[int]:
         return prompt_tokens(self.model.tokenizer, chat_messages(self.persona, request))
 
-    def _text(self, ids: Sequence[int]) -> str:
-        return self.model.tokenizer.decode(ids, skip_special_tokens=True)
-
 
 class InternalizedAgent(LocalAgent):
-    """A model that goes on from the bare question, as it was trained to on whole debates.
+    """A model trained on whole debates, which continues the bare question of a transcript and keeps its own tags."""
 
-    Its prompt is that of a transcript, tokenized as transcripts are; there is no persona, no chat and no
-    instruction. The tags that it writes stay in its text.
-    """
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        return {**super().facts, "kind": "internalized"}
+    kind: ClassVar[str] = "internalized"
 
     def _prompt(self, request: Request) -> list[int]:
         return Encoder(self.model.tokenizer).prompt(Transcript(request.question, ()).prompt)
-
-    def _text(self, ids: Sequence[int]) -> str:
-        return self.model.tokenizer.decode(ids)
 
 
 def _seed(seed: int, persona: Persona, request: Request) -> int:

@@ -1,9 +1,4 @@
-"""Prompts → text, in batches, with a KV cache.
-
-Knows a model; knows nothing about agents, chats or what the tokens say. The other prompts in a batch do not
-change what is written after a prompt, up to rounding: positions count from each prompt's own first token,
-and each sampled row has its own random numbers.
-"""
+"""Prompts → text with a KV cache; the other prompts in a batch do not change what is written, up to rounding."""
 
 from __future__ import annotations
 
@@ -40,11 +35,10 @@ class Generated:
     ids: list[int]
     """Without the end token."""
     n_tokens: int
-    """Number of tokens written, including the end token."""
+    """Including the end token."""
     ended: bool
     """False if the limit cut the text off."""
     end: int | None = None
-    """The token that ended the text, if one did."""
     finite: bool = True
     """False if the text stops because the model's numbers overflowed."""
     tokenizer: Any = field(default=None, repr=False, compare=False)
@@ -72,22 +66,14 @@ def generate(  # type: ignore[misc]  # the options are these
     hooks: Sequence[tuple[str, Hook]] = (),
     received: Callable[[int, Generated], None] = lambda *_: None,
 ) -> Generated | list[Generated]:
-    """Continue one text, or a list of texts or of token ids; the results are in the order of the prompts.
+    """Continue one text, or a list of texts or of token ids; a prompt that fills the context gets no tokens.
 
-    A text ends with one of the model's end tokens, after `max_new_tokens`, or when the context is full; a
-    prompt that fills the context gets no tokens. At a temperature above 0, tokens are drawn from the smallest
-    set whose probability reaches `top_p`, with `seeds[i]` (by default i) for prompt i.
+    At a temperature above 0, tokens are drawn from the smallest set whose probability reaches `top_p`, with
+    `seeds[i]` (by default i) for prompt i. `steering` is one for all prompts or one per prompt, on top of what already
+    steers the model; a row that it makes overflow ends there. `hooks` are pairs of a hook point and a function (value,
+    hook) → new value or None. `received` is called with the index and result of each prompt as it ends. Raises
+    `UserError` for an empty prompt.
 
-    `batch_size` prompts are continued at a time; one that ends makes room for the next. What prompts begin with
-    is read once, up to the first steered token.
-
-    `steering` is one for all prompts or one per prompt, on top of what already steers the model. A row that it
-    makes overflow ends there; the others are unaffected. `hooks` are pairs of a hook point and a function
-    (value, hook) → new value or None. `received` is called with the index of each prompt and its result as soon
-    as it has ended. Raises `UserError` for an empty prompt.
-
-    >>> interp.generate(model, "Problem: 3+4*2", max_new_tokens=4).n_tokens
-    4
     >>> steering = interp.add(found[2, 1])
     >>> len(interp.generate(model, ["Problem: 3+4*2", "Problem: 1+1*2"], max_new_tokens=4, steering=steering))
     2
@@ -102,9 +88,8 @@ def generate(  # type: ignore[misc]  # the options are these
     if model.context_length is not None:
         room = [max(0, min(max_new_tokens, model.context_length - len(prompt))) for prompt in ids]
     written = [Generated([], 0, False, tokenizer=model.tokenizer)] * len(ids)
-    # identical prompts side by side, to be read together
-    order = sorted((i for i in range(len(ids)) if room[i]), key=lambda i: (-len(ids[i]), tuple(ids[i])))
-    for i in set(range(len(ids))) - set(order):
+    order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), tuple(ids[i])))  # identical prompts together
+    for i in (i for i in range(len(ids)) if not room[i]):
         received(i, written[i])
     pick = _Pick(model, temperature, top_p, range(len(ids)) if seeds is None else seeds)
     with (
@@ -114,36 +99,27 @@ def generate(  # type: ignore[misc]  # the options are these
         model.only_hooks([name for name, _ in hooks]),
     ):
         reader = _Reader(model, steered, whole=bool(hooks))
-        for row, generated in _continue(reader, ids, order, room, pick, batch_size):
+        for row, generated in _continue(reader, ids, [i for i in order if room[i]], room, pick, batch_size):
             written[row] = generated
             received(row, generated)
     return written[0] if isinstance(prompts, str) else written
 
 
 def end_tokens(model: Model) -> set[int]:
-    """The ids that end a text: the model's, of which there may be several, and the tokenizer's."""
+    """The ids that end a text: the model's and the tokenizer's."""
     of_model = getattr(model.hf.generation_config, "eos_token_id", None)
     ids = of_model if isinstance(of_model, list) else [of_model]
     return {int(i) for i in (*ids, model.tokenizer.eos_token_id) if i is not None}
 
 
 def _continue(
-    reader: _Reader,
-    prompts: Sequence[Ids],
-    order: Sequence[int],
-    room: Sequence[int],
-    pick: Callable[[Tensor, Sequence[int]], Tensor],
-    batch_size: int,
+    reader: _Reader, prompts: Sequence[Ids], order: Sequence[int], room: Sequence[int], pick: _Pick, batch_size: int
 ) -> Iterator[tuple[int, Generated]]:
-    """Continue the prompts in `order`; yields each as it ends, with its index.
-
-    As soon as a quarter of the places are free, further prompts take them, unless the rows must stay as they are.
-    """
+    """Continue the prompts in `order`; yields each with its index as it ends. Others join when a quarter has ended."""
     ends, tokenizer = end_tokens(reader.model), reader.model.tokenizer
     joining = not (reader.whole or reader.windowed)
-    waiting = list(order)
+    waiting, texts = list(order), {i: list[int]() for i in order}
     live: _Rows | None = None
-    texts: dict[int, list[int]] = {i: [] for i in order}
     reader.open(order, prompts)
     while waiting or live is not None:
         if waiting and (live is None or (joining and 4 * len(live.index) <= 3 * batch_size)):
@@ -154,7 +130,8 @@ def _continue(
         assert live is not None
         chosen = pick(live.logits, live.index)
         stay = []
-        finite = reader.finite(live, chosen)
+        likely = live.logits.gather(1, chosen[:, None])[:, 0].isfinite()  # NaN always is what gets chosen
+        finite = (likely & ~reader.steered.overflowed[live.index]).tolist()
         for place, (i, token, sound) in enumerate(zip(live.index, chosen.tolist(), finite, strict=True)):
             text = texts[i]
             if not sound:
@@ -177,17 +154,16 @@ def _continue(
 
 @dataclass
 class _Rows:
-    """Prompts being continued: what the model has read of each, and what it expects next."""
+    """Prompts being continued, by index: what the model has read of each, and what it expects next."""
 
     index: list[int]
-    """Which prompts they are."""
     cache: Any
     mask: Int[Tensor, "row column"]
-    """Which columns of the cache a row has; the others are padding."""
+    """0 for padding."""
     logits: Float[Tensor, "row token"]
 
     def chosen(self, places: list[int], index: list[int]) -> _Rows:
-        """The rows in these places, each as often as given, as those of the prompts `index`."""
+        """The rows in these places, as those of the prompts `index`."""
         if places == list(range(len(self.index))):
             return _Rows(index, self.cache, self.mask, self.logits)
         at = torch.tensor(places, device=self.mask.device)
@@ -214,17 +190,16 @@ class _Reader:
     whole: bool
     """Whether hooks must see whole prompts, batch by batch."""
     opening: _Rows | None = None
-    """What all prompts begin with, read."""
 
     @property
     def windowed(self) -> bool:
         """Whether some layer attends to less than all before; a window counts padding between parts of a prompt."""
         config = self.model.hf.config
-        kinds = getattr(config, "layer_types", None) or ()
-        return getattr(config, "sliding_window", None) is not None or any(kind != "full_attention" for kind in kinds)
+        full = {*(getattr(config, "layer_types", None) or ())} <= {"full_attention"}
+        return not full or getattr(config, "sliding_window", None) is not None
 
     def read(self, index: list[int], texts: Sequence[Ids], before: _Rows | None = None) -> _Rows:
-        """Read tokens of these prompts, after those that were read before; shorter ones are padded on the left."""
+        """Read tokens of these prompts, padded on the left, after those that were read before."""
         width, device = max(map(len, texts)), self.model.device
         mask = torch.tensor([[0] * (width - len(t)) + [1] * len(t) for t in texts], device=device)
         ids = torch.tensor([[0] * (width - len(t)) + list(t) for t in texts], device=device)  # any id, being masked
@@ -243,7 +218,7 @@ class _Reader:
         return _Rows(index, out.past_key_values, mask, out.logits[:, -1].float())
 
     def open(self, index: Sequence[int], prompts: Sequence[Ids]) -> None:
-        """Read the tokens that all these prompts begin with, up to the first steered one; each keeps one of its own."""
+        """Read what all these prompts begin with, up to the first steered token; each keeps one token of its own."""
         if self.whole or self.windowed or len(index) < 2:
             return
         longest = min(min(len(prompts[i]) - 1, self.steered.untouched(i)) for i in index)
@@ -253,7 +228,7 @@ class _Reader:
             self.opening = self.read([index[0]], [first[:n]])
 
     def prompts(self, index: list[int], prompts: Sequence[Ids]) -> _Rows:
-        """Read prompts: after the opening, each different unsteered beginning once, then the rest of each row."""
+        """Read, after the opening, each different unsteered beginning once, then the rest of each row."""
         rows = copy.deepcopy(self.opening)
         n_opening = 0 if rows is None else rows.mask.shape[1]
         places, stops = [0] * len(index), [n_opening] * len(index)
@@ -271,22 +246,15 @@ class _Reader:
         rows = rows and rows.chosen(places, index)
         return self.read(index, rest, rows) if rows is None or any(rest) else rows
 
-    def finite(self, rows: _Rows, chosen: Int[Tensor, " row"]) -> list[bool]:
-        """Which rows the model could compute; NaN always is what gets chosen."""
-        likely = rows.logits.gather(1, chosen[:, None])[:, 0].isfinite()
-        return (likely & ~self.steered.overflowed[rows.index]).tolist()
-
 
 class _Pick:
-    """Chooses the next token of each live row.
+    """Chooses the next token of each live row: a draw is the largest of log-probability plus Gumbel noise.
 
-    A draw is the largest of log-probability plus Gumbel noise. Unlike a search in cumulated
-    probabilities it does not turn on their last digits, which change with the batch.
+    A search in cumulated probabilities would turn on their last digits, which change with the batch.
     """
 
     def __init__(self, model: Model, temperature: float, top_p: float, seeds: Sequence[int]) -> None:
-        self.temperature = temperature
-        self.top_p = top_p
+        self.temperature, self.top_p = temperature, top_p
         self.noise = [torch.Generator(model.device).manual_seed(seed) for seed in seeds]
 
     def __call__(self, logits: Float[Tensor, "row token"], live: Sequence[int]) -> Int[Tensor, " row"]:
@@ -297,7 +265,6 @@ class _Pick:
             ordered, order = logits.softmax(-1).sort(descending=True, stable=True)
             beyond = ordered.cumsum(-1) - ordered >= self.top_p
             logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), -torch.inf)
-        waits = torch.stack(
-            [torch.empty_like(row).exponential_(generator=self.noise[k]) for k, row in zip(live, logits, strict=True)]
-        )
+        each = zip(logits, live, strict=True)
+        waits = torch.stack([torch.empty_like(row).exponential_(generator=self.noise[k]) for row, k in each])
         return (logits - waits.log()).argmax(-1)

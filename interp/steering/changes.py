@@ -1,7 +1,4 @@
-"""What a change to the residual stream is, and at which tokens it is made.
-
-Knows positions and vectors; knows nothing about directions, models or batches.
-"""
+"""A change to the residual stream, and the tokens at which it is made. Knows nothing about models or batches."""
 
 from __future__ import annotations
 
@@ -25,7 +22,6 @@ Positions = Callable[[int], Sequence[tuple[int, int]]]
 """Number of prompt tokens → which tokens of the whole text to steer, as ranges (start, stop)."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-
 TOKENS: dict[str, Positions] = {
     "generated": lambda n_prompt: [(n_prompt, END)],
     "writing": lambda n_prompt: [(n_prompt - 1, END)],
@@ -33,15 +29,9 @@ TOKENS: dict[str, Positions] = {
     "everywhere": lambda n_prompt: [(0, END)],
     "after-first": lambda n_prompt: [(1, END)],
 }
-"""Tokens to steer by name; a token acts on what follows it.
-
-- `generated`: those the model generates (Latent Agents, agent subspaces); the first of them is itself unsteered.
-- `writing`: also the last token of the prompt, so every token from which the model writes.
-- `prompt`, `everywhere`: all of the prompt; all tokens.
-- `after-first`: all but the first. Many models keep an attention sink in the first token, with activations a hundred
-  times as long as elsewhere; ablating or clamping it breaks the model.
-
-For an agent's turns there are `turns` (in the prompt) and `WrittenTurns` (as the model writes them).
+"""Tokens to steer by name. A token acts on what follows it, so with `generated` the first generated token is itself
+unsteered; `writing` adds the prompt's last token. `after-first` spares the attention sink that many models keep in the
+first token, a hundred times as long as other activations: ablating or clamping it breaks the model.
 """
 
 
@@ -60,19 +50,14 @@ class Ranges:
 
 
 def turns(tokenizer: Any, transcript: Transcript, agent: int, round: int | None = None) -> Ranges:
-    """The tokens of an agent's turns in a prompt that begins with this transcript, tokenized by a `Corpus`.
-
-    Raises `UserError` if the agent has no such turn.
+    """The tokens of an agent's turns in a prompt that begins with this transcript; `UserError` if it has no such turn.
 
     >>> len(interp.steering.turns(model.tokenizer, transcripts[0], agent=2).ranges)
     1
     """
     _, places = Encoder(tokenizer).transcript(transcript)
-    ranges = tuple(
-        (start, stop)
-        for turn, (_, start, stop) in zip(transcript.turns, places, strict=True)
-        if turn.agent == agent and round in (None, turn.round)
-    )
+    each = zip(transcript.turns, places, strict=True)
+    ranges = tuple((start, stop) for t, (_, start, stop) in each if t.agent == agent and round in (None, t.round))
     if not ranges:
         where = "" if round is None else f" in round {round}"
         raise UserError(f"agent {agent}: has no turn{where} in this transcript; choose one of {transcript.agents}")
@@ -81,9 +66,7 @@ def turns(tokenizer: Any, transcript: Transcript, agent: int, round: int | None 
 
 @dataclass(frozen=True)
 class WrittenTurns:
-    """The tokens of an agent's turns as the model writes them, from the first word after a tag to the next tag.
-
-    Only `interp.generation` can follow them.
+    """The tokens of an agent's turns as `interp.generation` writes them, from the first word after a tag to the next.
 
     >>> interp.add(found[2, 1], tokens=interp.steering.WrittenTurns(model.tokenizer, 2)).facts[0]["tokens"]
     {'agent': 2, 'round': None}
@@ -92,7 +75,6 @@ class WrittenTurns:
     tokenizer: Any
     agent: int
     round: int | None = None
-    """All rounds if None."""
 
     def __call__(self, n_prompt: int) -> Sequence[tuple[int, int]]:
         return []
@@ -112,8 +94,7 @@ def positions(settings: Placement, tokenizer: Any) -> Positions:
 class Change:
     """x → x − (x·Bᵀ)B + o at one hook point and some tokens; the rows of B are orthonormal.
 
-    With an empty B this adds the vector o; with o = 0 it projects the subspace of B out; with both, it sets
-    the projection on B to that of o.
+    An empty B adds the vector o, o = 0 projects the subspace of B out, and both set the projection on B to that of o.
 
     >>> [change] = interp.clamp(found[2, 1], 0.3).changes
     >>> change.hook_point, change.basis.shape
@@ -128,22 +109,9 @@ class Change:
     """What it does, as JSON."""
 
 
-def tokens_fact(tokens: Positions) -> Any:
-    """Positions as JSON."""
-    if isinstance(tokens, Ranges):
-        return [list(r) for r in tokens.ranges]
-    if isinstance(tokens, WrittenTurns):
-        return {"agent": tokens.agent, "round": tokens.round}
-    return name_of(tokens, TOKENS)
-
-
-def name_of(function: Any, known: Mapping[str, Any]) -> str:
-    return next((name for name, f in known.items() if f is function), str(getattr(function, "__name__", function)))
-
-
-def named(what: str, given: str | Function, known: Mapping[str, Function]) -> Function:
-    """A function given itself or by its name. Raises `UserError` for an unknown name."""
-    if not isinstance(given, str):
-        return given
-    one_of(what, given, known)
-    return known[given]
+def named(what: str, given: str | Function, known: Mapping[str, Function]) -> tuple[Function, str]:
+    """A function given itself or by its name, with its name. Raises `UserError` for an unknown name."""
+    if isinstance(given, str):
+        one_of(what, given, known)
+        return known[given], given
+    return given, next((name for name, f in known.items() if f is given), str(getattr(given, "__name__", given)))

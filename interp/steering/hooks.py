@@ -1,15 +1,11 @@
-"""Changes applied to the rows of a batch, each row with its own.
-
-At each hook point the first change of every row is made at once, then the second, and so on; tokens that are
-not steered keep their values to the bit.
-"""
+"""Changes applied to the rows of a batch, each with its own; tokens not steered keep their values to the bit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
+from itertools import chain, zip_longest
 from typing import Any
 
 import torch
@@ -20,17 +16,8 @@ from interp.errors import UserError
 from interp.models.model import Model
 from interp.steering.changes import END, Change, WrittenTurns
 
-
-@dataclass
-class _Pass:
-    """What a pass over the model holds."""
-
-    rows: Int[Tensor, " row"]
-    """Which row's changes apply."""
-    positions: Int[Tensor, "row token"]
-    """From the first token of each text."""
-    present: Bool[Tensor, "row token"]
-    """False for padding."""
+_Pass = tuple[Int[Tensor, " row"], Int[Tensor, "row token"], Bool[Tensor, "row token"]]
+"""What a pass over the model holds: whose changes apply, positions from each text's first token, False for padding."""
 
 
 class _Step:
@@ -38,55 +25,48 @@ class _Step:
 
     def __init__(self, changes: Sequence[Change | None], d_model: int, device: torch.device) -> None:
         self.changes = changes
-        self.followed = {row for row, c in enumerate(changes) if c is not None and isinstance(c.tokens, WrittenTurns)}
+        given = [(row, change) for row, change in enumerate(changes) if change is not None]
+        self.followed = {row: change.tokens for row, change in given if isinstance(change.tokens, WrittenTurns)}
         self.offset = torch.zeros(len(changes), d_model, device=device)
-        rank = max(len(change.basis) for change in changes if change is not None)
-        self.basis = torch.zeros(len(changes), rank, d_model, device=device) if rank else None
-        for row, change in enumerate(changes):
-            if change is not None:
-                self.offset[row] = torch.from_numpy(change.offset)
-                if self.basis is not None and len(change.basis):
-                    self.basis[row, : len(change.basis)] = torch.from_numpy(change.basis)
+        self.basis = torch.zeros(len(changes), max(len(change.basis) for _, change in given), d_model, device=device)
+        for row, change in given:
+            self.offset[row] = torch.from_numpy(change.offset)
+            self.basis[row, : len(change.basis)] = torch.from_numpy(change.basis)
 
     def place(self, n_prompt: Sequence[int]) -> None:
         """Take the length of each row's prompt."""
         ranges = [list(c.tokens(n)) if c else [] for c, n in zip(self.changes, n_prompt, strict=True)]
         most = max(1, *map(len, ranges))
         filled = [[*r, *[(0, 0)] * (most - len(r))] for r in ranges]
-        table = torch.tensor(filled, device=self.offset.device).clamp(max=END)
-        self.start, self.stop = table[..., 0], table[..., 1]
-
-    def follow(self, row: int, ids: Sequence[int]) -> None:
-        """Take a row's text so far, whose last token is read next."""
-        change, last = self.changes[row], len(ids) - 1
-        assert change is not None and isinstance(change.tokens, WrittenTurns)  # noqa: PT018
-        self.start[row, 0], self.stop[row, 0] = (last, last + 1) if change.tokens.holds(ids) else (0, 0)
+        self.start, self.stop = torch.tensor(filled, device=self.offset.device).clamp(max=END).unbind(-1)
 
     def __call__(self, value: Float[Tensor, "row token d_model"], now: _Pass) -> tuple[Tensor, Tensor]:
         """The changed values, in at least float32, and the tokens where they apply."""
-        at = now.positions[..., None]
-        here = ((at >= self.start[now.rows][:, None]) & (at < self.stop[now.rows][:, None])).any(-1) & now.present
+        rows, positions, present = now
+        at = positions[..., None]
+        here = ((at >= self.start[rows][:, None]) & (at < self.stop[rows][:, None])).any(-1) & present
         changed = value.float()
-        if self.basis is not None:
-            basis = self.basis[now.rows]
+        if self.basis.shape[1]:
+            basis = self.basis[rows]
             changed = changed - (changed @ basis.mT) @ basis
-        return changed + self.offset[now.rows][:, None], here
+        return changed + self.offset[rows][:, None], here
 
 
 class Steered:
-    """Changes at work on a model; made by `steered` and `steered_rows`.
-
-    `overflowed[i]`: whether row i's activations became too long for the model to normalise.
-    """
+    """Changes at work on a model. `overflowed[i]`: whether row i's activations became too long to normalise."""
 
     def __init__(self, model: Model, steerings: Sequence[Sequence[Change]], n_prompt: Sequence[int] | None) -> None:
-        for changes in steerings:
-            _require_fit(changes, model)
-        self.model = model
-        self.steerings = steerings
-        self.paused = False
+        for change in chain(*steerings):
+            name, width = change.hook_point, len(change.offset)
+            if name not in model.bridge.hook_dict:
+                wrong = f"{name}: {model.name} has no such hook point, and layers 0 to {model.n_layers - 1}"
+            elif width != model.d_model:
+                wrong = f"{name}: {model.name} has width {model.d_model}, the direction {width}"
+            else:
+                continue
+            raise UserError(f"{wrong}; steer with directions extracted from this model")
+        self.model, self.steerings, self.paused, self._known = model, steerings, False, n_prompt
         self._now: _Pass | None = None
-        self._known = n_prompt
         self._n_prompt: Sequence[int] | None = None
         self._read: Tensor | None = None
         self._spread(max(len(steerings), len(n_prompt or ())))
@@ -100,22 +80,23 @@ class Steered:
         """Number of tokens in the row's prompt before the first steered one."""
         assert self._n_prompt is not None
         n = self._n_prompt[row]
-        starts = [start for change in self.steerings[row] for start, stop in change.tokens(n) if start < stop]
-        return max(0, min([n, *starts]))
+        return max(0, min([n, *(a for change in self.steerings[row] for a, b in change.tokens(n) if a < b)]))
 
     def wrote(self, row: int, prompt: Sequence[int], text: Sequence[int]) -> None:
         """Take the text written after a row's prompt; its last token is read next."""
+        n = len(prompt) + len(text)
         for step in self._following:
             if row in step.followed:
-                step.follow(row, [*prompt, *text])
+                here = step.followed[row].holds([*prompt, *text])
+                step.start[row, 0], step.stop[row, 0] = (n - 1, n) if here else (0, 0)
 
     @property
     def _following(self) -> list[_Step]:
-        return [step for steps in self._steps.values() for step in steps if step.followed]
+        return [step for step in chain(*self._steps.values()) if step.followed]
 
     def expect(self, rows: Sequence[int], positions: Tensor, present: Tensor) -> None:
         """Announce the rows and tokens of the next pass."""
-        self._now = _Pass(torch.tensor(rows, device=self.model.device), positions, present.bool())
+        self._now = torch.tensor(rows, device=self.model.device), positions, present.bool()
 
     def _act(self, name: str, value: Tensor, hook: Any) -> Tensor | None:
         now = self._now
@@ -123,7 +104,7 @@ class Steered:
             return None
         for step in self._steps[name]:
             changed, here = step(value, now)
-            self.overflowed[now.rows] |= (~changed.square().sum(-1).isfinite() & here).any(-1)
+            self.overflowed[now[0]] |= (~changed.square().sum(-1).isfinite() & here).any(-1)
             value = torch.where(here[..., None], changed.to(value.dtype), value)
         return value
 
@@ -143,27 +124,28 @@ class Steered:
             present = mask[:, -width:].bool()
             positions = mask.long().cumsum(1)[:, -width:] - 1
         else:
-            present = torch.ones(n_rows, width, dtype=torch.bool, device=tokens.device)
+            present = torch.ones_like(tokens, dtype=torch.bool)
             given = kwargs.get("position_ids")
             positions = torch.arange(n_before, n_before + width, device=tokens.device) if given is None else given
             positions = positions.expand(n_rows, width)
         if n_rows != len(self.overflowed):
             self._spread(n_rows)
-        if self._known is None and not n_before and not self._continues(tokens):
+        last = self._read
+        longer = last is not None and last.shape[1] < width and torch.equal(last, tokens[:, : last.shape[1]])
+        if self._known is None and not n_before and not longer:  # without a cache, longer texts keep their prompts
             self._place(present.sum(1).tolist())
         if self._n_prompt is None:
             raise UserError(f"{n_rows} texts continue a cache made elsewhere; give n_prompt, their prompts' lengths")
         self._read = tokens if not n_before else None
-        self._now = _Pass(torch.arange(n_rows, device=tokens.device), positions, present)
-
-    def _continues(self, tokens: Tensor) -> bool:
-        """Without a cache: whether these texts extend those of the last pass."""
-        last = self._read
-        return last is not None and last.shape[1] < tokens.shape[1] and torch.equal(last, tokens[:, : last.shape[1]])
+        self._now = torch.arange(n_rows, device=tokens.device), positions, present
 
     def _spread(self, n_rows: int) -> None:
-        """Divide a batch among the steerings: one for all rows, or one for each, or for as many next to each other."""
-        self._steps = _steps(_repeated(self.steerings, n_rows, "steering"), self.model)
+        """Divide a batch among the steerings, and make steps of every row's first, second, … change at a hook point."""
+        each, model = _repeated(self.steerings, n_rows, "steering"), self.model
+        self._steps: dict[str, list[_Step]] = {}
+        for name in dict.fromkeys(change.hook_point for changes in each for change in changes):
+            by_row = [[change for change in changes if change.hook_point == name] for changes in each]
+            self._steps[name] = [_Step(step, model.d_model, model.device) for step in zip_longest(*by_row)]
         self.overflowed = torch.zeros(n_rows, dtype=torch.bool, device=self.model.device)
         self._n_prompt = None
         if self._known is not None:
@@ -171,16 +153,15 @@ class Steered:
 
     def _place(self, n_prompt: Sequence[int]) -> None:
         self._n_prompt = n_prompt
-        for steps in self._steps.values():
-            for step in steps:
-                step.place(n_prompt)
+        for step in chain(*self._steps.values()):
+            step.place(n_prompt)
 
 
 @contextmanager
 def steered(
     model: Model, steerings: Sequence[Sequence[Change]], *, n_prompt: Sequence[int] | None = None
 ) -> Iterator[Steered]:
-    """Steer everything the model reads and writes, with the changes of all rows or those of each; see `Steering.on`.
+    """Steer a model with the changes of all rows or those of each; see `Steering.on`.
 
     >>> with interp.steering.steered(model, [interp.add(found[2, 1]).changes]) as live:
     ...     [name for name, _ in live.hooks]
@@ -200,23 +181,22 @@ def steered(
 @contextmanager
 def steered_rows(model: Model, steering: Sequence[Sequence[Change]], n_prompt: Sequence[int]) -> Iterator[Steered]:
     """Steer rows that come and go, on top of what already steers the model; `expect` announces each pass."""
-    around = list(model.steered)
+    around = [(live, live.paused) for live in model.steered]
     rows: list[Sequence[Change]] = [()] * len(n_prompt)
-    for given in [*(live.steerings for live in around), steering]:
+    for given in [*(live.steerings for live, _ in around), steering]:
         if len(given) not in (0, 1, len(rows)):
             raise UserError(f"{len(given)} steerings for {len(rows)} prompts; give one, or one per prompt")
         each = given if len(given) == len(rows) else [*given, ()][:1] * len(rows)
         rows = [(*a, *b) for a, b in zip(rows, each, strict=True)]
     live = Steered(model, rows or [()], n_prompt or [1])
-    paused = [other.paused for other in around]
     try:
-        for other in around:
+        for other, _ in around:
             other.paused = True
         with model.only_hooks([name for name, _ in live.hooks]), model.bridge.hooks(fwd_hooks=live.hooks):
             yield live
     finally:
-        for other, before in zip(around, paused, strict=True):
-            other.paused = before
+        for other, paused in around:
+            other.paused = paused
 
 
 def _repeated(given: Sequence[Any], n_rows: int, what: str) -> list[Any]:
@@ -225,26 +205,3 @@ def _repeated(given: Sequence[Any], n_rows: int, what: str) -> list[Any]:
     if odd or not each:
         raise UserError(f"{what}: {len(given)} given for a batch of {n_rows} rows; give one, or one per row")
     return [entry for entry in given for _ in range(each)]
-
-
-def _steps(steerings: Sequence[Sequence[Change]], model: Model) -> dict[str, list[_Step]]:
-    """At each hook point, every row's first change, every row's second, and so on."""
-    steps: dict[str, list[_Step]] = {}
-    for name in dict.fromkeys(change.hook_point for s in steerings for change in s):
-        by_row = [[change for change in s if change.hook_point == name] for s in steerings]
-        steps[name] = [
-            _Step([own[i] if i < len(own) else None for own in by_row], model.d_model, model.device)
-            for i in range(max(map(len, by_row)))
-        ]
-    return steps
-
-
-def _require_fit(changes: Sequence[Change], model: Model) -> None:
-    for change in changes:
-        has, wants = None, f"{change.hook_point}: {model.name}"
-        if change.hook_point not in model.bridge.hook_dict:
-            has = f"has no such hook point, and layers 0 to {model.n_layers - 1}"
-        elif len(change.offset) != model.d_model:
-            has = f"has width {model.d_model}, the direction {len(change.offset)}"
-        if has:
-            raise UserError(f"{wants} {has}; steer with directions extracted from this model")

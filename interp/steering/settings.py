@@ -46,9 +46,8 @@ class Placement:
         if not self.coefficients or not all(map(isfinite, self.coefficients)):
             raise UserError(f"coefficients {self.coefficients}: give finite numbers")
         if (self.tokens == "turns") != (self.turns_of is not None):
-            raise UserError(
-                f"tokens {self.tokens}, turns-of {self.turns_of}: give --tokens turns and --turns-of together"
-            )
+            given = f"tokens {self.tokens}, turns-of {self.turns_of}"
+            raise UserError(f"{given}: give --tokens turns and --turns-of together")
 
 
 @dataclass(frozen=True)

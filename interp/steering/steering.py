@@ -1,14 +1,4 @@
-"""Add, subtract, ablate and clamp directions while a model reads and writes.
-
-Knows directions and what to do with them at which tokens; `interp.steering.hooks` does it to the rows of a batch.
-
-    steering = add(directions["agent 2", 17], 0.2) + ablate(directions["agent 1", 17])
-    with steering.on(model):
-        ...  # any generation: interp.generation's, Hugging Face's, TransformerLens's
-
-Directions act at the hook point that they were read from. Positions count from the text's own first
-token: KV cache, batching and padding change the speed, never the result.
-"""
+"""Add, ablate and clamp directions where they were read from; cache, batching and padding never change the result."""
 
 from __future__ import annotations
 
@@ -23,23 +13,22 @@ from jaxtyping import Float
 
 from interp.directions.directions import Direction
 from interp.errors import UserError
-from interp.steering.changes import TOKENS, Change, Positions, name_of, named, tokens_fact
+from interp.steering.changes import TOKENS, Change, Positions, Ranges, WrittenTurns, named
 
 if TYPE_CHECKING:
     from interp.models.model import Model
     from interp.steering.hooks import Steered
 
+Listed = Direction | Sequence[Direction]
+Units = str | Callable[[Direction], float]
+"""A name in `UNITS`, or a direction → the length of a coefficient of 1, in the space of the activations."""
 
-Units = Callable[[Direction], float]
-"""A direction → the length of a coefficient of 1, in the space of the activations."""
-
-UNITS: dict[str, Units] = {
+UNITS: dict[str, Callable[[Direction], float]] = {
     "residual": lambda direction: direction.residual_norm,
     "unit": lambda direction: 1.0,
     "raw": lambda direction: direction.norm,
 }
-"""Units of coefficients: mean length of the activations read at that layer, `unit` vector (the paper), or the
-`raw` mean difference."""
+"""Mean length of the activations read at that layer, `unit` vector (the paper), or the `raw` mean difference."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +64,8 @@ class Steering:
     def on(self, model: Model, *, n_prompt: Sequence[int] | None = None) -> AbstractContextManager[Steered]:
         """Steer everything that the model reads and writes within this context.
 
-        Contexts nest, and `interp.generation` is steered inside them too. Without `n_prompt`, the number of prompt
-        tokens of each row, a prompt ends where the first pass over a text ends. Raises `UserError` for
-        directions that do not fit the model.
+        Contexts nest. Without `n_prompt`, the number of prompt tokens of each row, a prompt ends where the first pass
+        over a text ends. Raises `UserError` for directions that do not fit the model.
 
         >>> with interp.add(found[2, 1], 0.3).on(model):
         ...     out = model.hf(torch.tensor([[5, 6]]))
@@ -88,11 +76,7 @@ class Steering:
 
 
 def add(
-    directions: Direction | Sequence[Direction],
-    coefficient: float = 0.2,
-    *,
-    units: str | Units = "residual",
-    tokens: str | Positions = "generated",
+    directions: Listed, coefficient: float = 0.2, *, units: Units = "residual", tokens: str | Positions = "generated"
 ) -> Steering:
     """Add `coefficient` units along each direction; a negative coefficient subtracts, a zero direction adds nothing.
 
@@ -101,11 +85,10 @@ def add(
     >>> interp.add(found[2, 1], -0.2, tokens="writing").summary
     'add agent 2 -0.2 residual, layer 1'
     """
-    nonzero = [d for d in _listed(directions) if d.vector.any()]
-    return _along("add", nonzero, coefficient, units, tokens)
+    return _along("add", [d for d in _listed(directions) if d.vector.any()], coefficient, units, tokens)
 
 
-def ablate(directions: Direction | Sequence[Direction], *, tokens: str | Positions = "generated") -> Steering:
+def ablate(directions: Listed, *, tokens: str | Positions = "generated") -> Steering:
     """Project the directions out; those at the same hook point together, as the subspace they span.
 
     >>> interp.ablate([found[1, 1], found[2, 1]], tokens="after-first").summary
@@ -114,17 +97,14 @@ def ablate(directions: Direction | Sequence[Direction], *, tokens: str | Positio
     changes, listed = [], _listed(directions)
     for hook_point in dict.fromkeys(d.hook_point for d in listed):
         here = [d for d in listed if d.hook_point == hook_point]
-        basis = _basis(np.stack([_unit(d) for d in here]))
+        _, sizes, rows = np.linalg.svd(np.stack([_unit(d) for d in here]), full_matrices=False)
+        basis = rows[sizes > 1e-6 * sizes[0]]  # dependent directions add none
         changes.append(_change(here, np.zeros_like(basis[0]), basis, tokens, {"operation": "ablate"}))
     return Steering(tuple(changes))
 
 
 def clamp(
-    directions: Direction | Sequence[Direction],
-    coefficient: float = 0.2,
-    *,
-    units: str | Units = "residual",
-    tokens: str | Positions = "generated",
+    directions: Listed, coefficient: float = 0.2, *, units: Units = "residual", tokens: str | Positions = "generated"
 ) -> Steering:
     """Set the projection on each direction's unit vector to `coefficient` units.
 
@@ -139,7 +119,7 @@ OPERATIONS: dict[str, Callable[..., Steering]] = {
     "ablate": lambda directions, coefficient, *, units, tokens: ablate(directions, tokens=tokens),
     "clamp": clamp,
 }
-"""The three operations by name, all called as `add` is; `ablate` ignores coefficient and units."""
+"""By name, all called as `add` is; `ablate` ignores coefficient and units."""
 
 
 def random_direction(like: Direction, seed: int) -> Direction:
@@ -155,18 +135,17 @@ def random_direction(like: Direction, seed: int) -> Direction:
 
 
 def _along(
-    operation: str, directions: Sequence[Direction], coefficient: float, units: str | Units, tokens: str | Positions
+    operation: str, directions: Sequence[Direction], coefficient: float, units: Units, tokens: str | Positions
 ) -> Steering:
     """A change for each direction, `coefficient` units along it; to clamp takes out what was there."""
-    length_of = named("units", units, UNITS)
-    facts = {"operation": operation, "coefficient": coefficient, "units": name_of(length_of, UNITS)}
+    length_of, name = named("units", units, UNITS)
+    facts = {"operation": operation, "coefficient": coefficient, "units": name}
     changes = []
     for direction in directions:
         unit, length = _unit(direction), length_of(direction)
         if not np.isfinite([coefficient, length]).all():
-            raise UserError(
-                f"coefficient {coefficient} in units of {length}, {direction.label}: both must be finite numbers"
-            )
+            of = f"coefficient {coefficient} in units of {length}, {direction.label}"
+            raise UserError(f"{of}: both must be finite numbers")
         basis = unit[None] if operation == "clamp" else unit[None][:0]
         changes.append(_change([direction], unit * (coefficient * length), basis, tokens, facts))
     return Steering(tuple(changes))
@@ -179,18 +158,16 @@ def _change(
     tokens: str | Positions,
     facts: Mapping[str, Any],
 ) -> Change:
-    where = named("tokens", tokens, TOKENS)
+    where, name = named("tokens", tokens, TOKENS)
     with np.errstate(over="ignore"):  # a vector too long for float32 shows in the rows that it steers
         offset, basis = offset.astype(np.float32), basis.astype(np.float32)
-    digest = hashlib.sha256(offset.tobytes() + np.ascontiguousarray(basis).tobytes())
-    facts = {
-        **facts,
-        "directions": [d.label for d in directions],
-        "hook_point": directions[0].hook_point,
-        "tokens": tokens_fact(where),
-        "sha256": digest.hexdigest(),
-    }
-    return Change(directions[0].hook_point, offset, basis, where, facts)
+    digest = hashlib.sha256(offset.tobytes() + basis.tobytes()).hexdigest()
+    at: Any = [list(r) for r in where.ranges] if isinstance(where, Ranges) else name
+    if isinstance(where, WrittenTurns):
+        at = {"agent": where.agent, "round": where.round}
+    hook_point, labels = directions[0].hook_point, [d.label for d in directions]
+    facts = {**facts, "directions": labels, "hook_point": hook_point, "tokens": at, "sha256": digest}
+    return Change(hook_point, offset, basis, where, facts)
 
 
 def _unit(direction: Direction) -> Float[np.ndarray, " d_model"]:
@@ -201,11 +178,5 @@ def _unit(direction: Direction) -> Float[np.ndarray, " d_model"]:
     return np.asarray(vector / norm)
 
 
-def _basis(vectors: Float[np.ndarray, "n d_model"]) -> Float[np.ndarray, "k d_model"]:
-    """Orthonormal rows with the same span; dependent vectors add none."""
-    _, sizes, rows = np.linalg.svd(vectors, full_matrices=False)
-    return np.asarray(rows[sizes > 1e-6 * sizes[0]])
-
-
-def _listed(directions: Direction | Sequence[Direction]) -> Sequence[Direction]:
+def _listed(directions: Listed) -> Sequence[Direction]:
     return [directions] if isinstance(directions, Direction) else directions
