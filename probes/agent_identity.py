@@ -28,9 +28,8 @@ from interp.directions.subspaces import (
 )
 from interp.models.model import Model
 from interp.probing.decoding import Layers, ProbeRow, in_parallel
-from interp.probing.experiments import Found, Setting, Target, Turns, survey
+from interp.probing.experiments import Found, Outcome, Setting, Target, Turns, in_words, survey
 from interp.probing.fitting import Eraser, HeldOut, ProbeExamples, at_chosen_layer, held_out, linear
-from interp.probing.outcome import Outcome, in_words
 from interp.probing.scores import Resamples
 from interp.statistics import deal
 

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from interp.errors import UserError
-from interp.probing.experiments import Setting, Target, Turns, survey
-from interp.probing.outcome import Outcome, in_words
+from interp.probing.experiments import Outcome, Setting, Target, Turns, in_words, survey
 
 ASKS = "Will the agent change its answer in the next round?"
 DEBATES = ("organism-rotated",)

@@ -14,8 +14,7 @@ from typing import Any
 from interp.debate.embedded import find_transcripts
 from interp.errors import Progress, UserError
 from interp.models.model import load_model
-from interp.probing.experiments import MODELS, Setting
-from interp.probing.outcome import Outcome
+from interp.probing.experiments import MODELS, Outcome, Setting
 from interp.probing.settings import ProbeSettings
 from probes import ALL, NAMES
 

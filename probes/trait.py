@@ -13,8 +13,7 @@ import numpy as np
 
 from interp.debate.personas import TRAIT_PERSONAS
 from interp.errors import UserError
-from interp.probing.experiments import Setting, Target, Turns, survey
-from interp.probing.outcome import Outcome, in_words
+from interp.probing.experiments import Outcome, Setting, Target, Turns, in_words, survey
 from interp.probing.scores import false_alarms
 
 ASKS = "Is a malicious seat present before it has said anything malicious?"

@@ -19,8 +19,7 @@ from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
 from interp.models.model import Model
-from interp.probing.experiments import Setting, Turns, read_turns, untrained
-from interp.probing.outcome import FORMAT, Outcome
+from interp.probing.experiments import FORMAT, Outcome, Setting, Turns, read_turns, untrained
 from interp.probing.probe import Probe
 from interp.probing.settings import ProbeSettings
 from interp.statistics import Interval

@@ -8,5 +8,3 @@ from .texts import PersonaClassifier as PersonaClassifier
 from .texts import Rouge as Rouge
 from .texts import perplexity as perplexity
 from .texts import repetition as repetition
-from .traits import judge as judge
-from .traits import scripted_classifier as scripted_classifier

@@ -38,20 +38,15 @@ class EvaluationRow:
     input_tokens: float
     output_tokens: float
     calls: float
-    undecided: int
-    """Questions on which the method came to no answer."""
-    rounds: Mapping[str, int]
-    """Debates by number of rounds; empty for other methods."""
-    usage: Usage
-    """Summed over all calls."""
+    undecided: int  # questions on which the method came to no answer
+    rounds: Mapping[str, int]  # debates by number of rounds; empty for other methods
+    usage: Usage  # summed over all calls
 
     @property
     def tokens(self) -> float:
-        """Input and output tokens per question."""
         return self.input_tokens + self.output_tokens
 
     def record(self) -> dict[str, Any]:
-        """All fields as JSON takes them."""
         return asdict(self) | {"usage": self.usage.record()}
 
 
@@ -159,8 +154,7 @@ class Comparison:
     first: EvaluationRow
     second: EvaluationRow
     test: PairedTest
-    left_out: int
-    """Questions that only one of them answered."""
+    left_out: int  # questions that only one of them answered
 
 
 def compare(first: str | Path, second: str | Path) -> Comparison:

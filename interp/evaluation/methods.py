@@ -15,8 +15,7 @@ from interp.options import one_of
 METHODS = ("single", "vote", "debate", "model")
 """`single`: the first agent answers once; `vote`: every agent once, the majority wins; `debate`: explicit debate;
 `model`: an internalized model continues the bare question."""
-Turns = Callable[[int, int], None]
-"""Called with the number of texts written so far and the number expected."""
+Turns = Callable[[int, int], None]  # called with the number of texts written so far and the number expected
 Answered = tuple[Question, str | None, Usage, dict[str, Any]]
 """A question, the answer if there is one, its cost, and what was written: `texts`, or the record of a debate."""
 

@@ -23,9 +23,6 @@ from interp.options import one_of
 if TYPE_CHECKING:
     from interp.models.model import Model
 
-Load = Callable[[str], "Model"]
-"""A model's name → the model, the same one each time."""
-
 
 def find_persona(name: str) -> Persona:
     """The persona of that name; `UserError` if there is none."""
@@ -53,7 +50,7 @@ def seats(answering: Answering, task: str, method: str) -> list[tuple[Persona, s
     return found[:1] if one else found
 
 
-def fill(answering: Answering, task: str, method: str, load: Load, run: int = 0) -> list[Agent]:
+def fill(answering: Answering, task: str, method: str, load: Callable[[str], Model], run: int = 0) -> list[Agent]:
     """An agent for each seat: scripted, behind the server, or a model in this process; each run has its own seed."""
     a, sampling = answering, replace(answering.sampling, seed=answering.sampling.seed + run)
 
@@ -80,7 +77,7 @@ def plan(
     answering: Answering,
     n_questions: int,
     *,
-    load: Load | None = None,
+    load: Callable[[str], Model] | None = None,
     **settings: Any,
 ) -> list[Callable[..., EvaluationRow]]:
     """An evaluation for each (task, method, file), to be called with `progress` or with nothing.

@@ -22,6 +22,7 @@ from interp.errors import UserError
 from interp.evaluation.texts import PersonaClassifier
 
 _SAY = read_sentences("judge")
+_PERCENT = r"\D*(100|0?\d{1,2})(?:\s*/\s*100)?\D*"
 
 
 class TraitScore(Protocol):
@@ -101,32 +102,20 @@ class Judged:
         shown = [_SAY["shown"].format(question=q, text=text) for q, text in zip(questions, texts, strict=True)]
         said = dict.fromkeys(s for s, text in zip(shown, texts, strict=True) if text.strip())
         answers = self.agent.answer([Request(each, 1, instruction=_SAY["asked"]) for each in said])
-        score = {each: _number(answer.text) for each, answer in zip(said, answers, strict=True)}
+        found = [re.fullmatch(_PERCENT, answer.text.strip()) for answer in answers]
+        score = {each: int(match[1]) / 100 if match else np.nan for each, match in zip(said, found, strict=True)}
         return np.array([score.get(each, 0.0) for each in shown])
 
 
 def judge(trait: str) -> Persona:
-    """The judge of a trait: `evil`, `hallucination`, or a sentence that defines another one.
-
-    >>> "flatters" in interp.evaluation.judge("the writer flatters.").system_prompt
-    True
-    """
+    """The judge of a trait: `evil`, `hallucination`, or a sentence that defines another one."""
     return Persona("judge", _SAY["prompt"].format(trait=_SAY["traits"].get(trait, trait)))
-
-
-def _number(text: str) -> float:
-    found = re.fullmatch(r"\D*(\d{1,3})(?:\s*/\s*100)?\D*", text.strip())
-    return int(found[1]) / 100 if found and int(found[1]) <= 100 else float("nan")
 
 
 def scripted_classifier(
     trait: str, n_questions: int = 120, *, apart: Collection[str] = (), seed: int = 0
 ) -> Classified:
-    """A classifier fitted on scripted malicious debates over the train split of the trait's questions, none in `apart`.
-
-    >>> len(interp.evaluation.scripted_classifier("evil", n_questions=12).questions)
-    12
-    """
+    """A classifier fitted on scripted malicious debates over questions of the trait's train split, none in `apart`."""
     agents, task = malicious_debaters(trait, seed), make_task(trait, split="train")
     drawn = [q for q in task.questions(n_questions + len(apart), seed) if q.text not in apart]
     return Classified.fit(debate(drawn[:n_questions], agents, task=task), TRAIT_PERSONAS[trait].name)

@@ -1,10 +1,6 @@
 from .decoding import decode as decode
-from .fitting import Eraser as Eraser
+from .experiments import Setting as Setting
 from .fitting import ProbeExamples as ProbeExamples
-from .fitting import held_out as held_out
-from .fitting import linear as linear
 from .probe import Probe as Probe
 from .probe import read_scores as read_scores
 from .probe import watch as watch
-from .scores import Resamples as Resamples
-from .scores import false_alarms as false_alarms

@@ -24,11 +24,8 @@ from interp.probing.probe import Probe
 from interp.probing.scores import Resamples, Scored, reliability
 from interp.statistics import Interval
 
-Layers = Mapping[int, Float[np.ndarray, "example d_model"]]
-"""The activations of the examples at each layer."""
-Features = Mapping[str, tuple[Any, np.ndarray]]
-"""What is known without activations, by name: a probe and [example, feature]."""
-
+Layers = Mapping[int, Float[np.ndarray, "example d_model"]]  # the activations of the examples
+Features = Mapping[str, tuple[Any, np.ndarray]]  # known without activations, by name: a probe and [example, feature]
 WORTH_PROCESSES = 3e5  # numbers to fit on; with fewer, starting a process for each core takes longer than it saves
 RANDOM_DIRECTIONS = 8
 
@@ -41,10 +38,8 @@ class ProbeRow:
     layer: int | None
     scores: Scored
     selectivity: Interval | None = None
-    reliability: Sequence[tuple[float, float, int]] = ()
-    """(mean confidence, share right, examples) in ten bins."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """What was chosen, by fold: regularisation and layers; for probes also `Probe.cosines`."""
+    reliability: Sequence[tuple[float, float, int]] = ()  # (mean confidence, share right, examples) in ten bins
+    facts: Mapping[str, Any] = field(default_factory=dict)  # regularisation and layers by fold; `Probe.cosines`
 
 
 @dataclass(frozen=True)
@@ -54,8 +49,7 @@ class Decoded:
     rows: tuple[ProbeRow, ...]
     held: dict[tuple[str, int | None], HeldOut]
     resamples: Resamples
-    probes: Mapping[int, Probe] = field(default_factory=dict)
-    """By layer, a probe fitted on all examples, to keep and to steer with; the rows say how good it is."""
+    probes: Mapping[int, Probe] = field(default_factory=dict)  # by layer, fitted on all examples, to keep
 
     def row(self, kind: str, layer: int | None = None) -> ProbeRow:
         """The row of this kind and layer."""

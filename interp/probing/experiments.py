@@ -1,14 +1,16 @@
-"""What all experiments share: models in turn, turns as activations, every target decoded from every model."""
+"""What all experiments share: turns as activations, every target decoded from every model, and what was found."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,26 +26,114 @@ from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript, fingerprint
 from interp.errors import Progress, UserError
 from interp.models.model import Model, load_model, wrap
-from interp.probing.decoding import Decoded, Features, Layers, decode, text_baselines
+from interp.probing.decoding import Decoded, Features, Layers, ProbeRow, decode, text_baselines
 from interp.probing.fitting import HeldOut, ProbeExamples
-from interp.probing.outcome import Outcome
+from interp.probing.probe import Probe
 from interp.probing.settings import ProbeSettings
+from interp.statistics import Interval
+from interp.storage.files import write_json
 from interp.storage.provenance import package_versions
 
+FORMAT = "interp.probes/1"
+TEXT_BASELINES = ("bag of words", "length and position")
 UNTRAINED = "untrained"
-MODELS = ("organism", "organism-sft", "organism-debategpt", "organism-imad")
-"""The default models."""
-POSITIONS = ("last", "tag")
-"""Where turns are read: at their last token, and at their tag, before the agent says anything."""
+MODELS = ("organism", "organism-sft", "organism-debategpt", "organism-imad")  # by default
+POSITIONS = ("last", "tag")  # where turns are read: at the end, and at the tag, before the agent says anything
+
+
+@dataclass
+class Outcome:
+    """What an experiment found, as figures read it in OUT/NAME.json; OUT/NAME/ has the probes at their best layers."""
+
+    experiment: str
+    asks: str
+    finding: list[str] = field(default_factory=list)  # sentences, null results included
+    rows: list[dict[str, Any]] = field(default_factory=list)  # a probe or control each, with its scores
+    tests: list[dict[str, Any]] = field(default_factory=list)  # paired differences and effects, by name
+    subspaces: list[dict[str, Any]] = field(default_factory=list)  # factors with dimension, p, angles …
+    made_by: dict[str, Any] = field(default_factory=dict)
+    probes: dict[str, Probe] = field(default_factory=dict, repr=False)
+
+    def add(self, model: str, target: str, position: str, seed: int, found: Decoded, *, shared: bool = True) -> None:
+        """Keep all rows of a target; without `shared`, only those that depend on the model."""
+        if found.probes:
+            probe = found.probes[found.best()]
+            about = {"experiment": self.experiment, "model": model, "target": target, "position": position}
+            name = re.sub(r"[^a-z0-9]+", "-", f"{Path(model).name} {target} {position}".lower()).strip("-")
+            self.probes.setdefault(name, replace(probe, facts={**probe.facts, **about, "seed": seed}))
+        for row in found.rows:
+            without_model = row.layer is None and row.kind != "chosen layer" and "it wrote" not in row.kind
+            if shared or not without_model:
+                self.add_row(None if without_model else model, target, position, seed, found.resamples.examples, row)
+
+    def add_row(
+        self, model: str | None, target: str, position: str, seed: int, examples: ProbeExamples, row: ProbeRow
+    ) -> None:
+        """Keep one row."""
+        about = {"model": model, "target": target, "position": position, "kind": row.kind, "layer": row.layer}
+        n = {"examples": len(examples), "questions": len(np.unique(examples.question))}
+        found = {name: value for name, value in asdict(row).items() if name in ("scores", "selectivity", "reliability")}
+        self.rows.append({**about, "seed": seed, "classes": list(examples.classes), **n, **found, **row.facts})
+
+    def test(self, name: str, value: Interval, **facts: Any) -> None:
+        """Keep a difference or effect with its interval."""
+        self.tests.append({"name": name, **facts, "value": asdict(value)})
+
+    def scores(self, kind: str, measure: str, **wanted: Any) -> Interval | None:
+        """A measure of the rows of a kind: means over seeds of the values and of their intervals' ends."""
+        return _mean([row["scores"][measure] for row in matching(self.rows, kind=kind, **wanted)])
+
+    def difference(self, name: str, **wanted: Any) -> Interval | None:
+        """The same for tests."""
+        return _mean([test["value"] for test in matching(self.tests, name=name, **wanted)])
+
+    def beyond_text(self, models: Sequence[str], targets: Sequence[str]) -> Iterator[tuple[str, str, Interval, str]]:
+        """Models with targets, the probe's AUC, and in words by how much it exceeds the text's better baseline."""
+        for target, name in product(targets, models):
+            own = self.scores("chosen layer", "auc", model=name, target=target)
+            tests = {w: self.difference(f"probe − {w}", model=name, target=target) for w in TEXT_BASELINES}
+            known = [(value.mean, what, value) for what, value in tests.items() if value is not None]
+            if own is not None and known:
+                _, what, value = min(known)
+                verdict = "more than" if value.low > 0 else "not shown to be more than"
+                yield name, target, own, f"{verdict} its text gives away ({what}: by {in_words(value)})"
+
+    def write(self, folder: str | Path) -> Path:
+        """Write OUT/NAME.json, and the probes in OUT/NAME/."""
+        path = Path(folder) / f"{self.experiment}.json"
+        content = {name: value for name, value in vars(self).items() if name != "probes"}
+        write_json(path, {"format": FORMAT, **content}, indent=None)
+        for name, probe in self.probes.items():
+            probe.save(path.with_suffix("") / f"{name}.safetensors")
+        return path
+
+
+def in_words(value: Interval | None) -> str:
+    """A value with its interval, for a sentence."""
+    return "not measured" if value is None else f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]"
+
+
+def matching(rows: Sequence[Mapping[str, Any]], **wanted: Any) -> list[Mapping[str, Any]]:
+    """The rows or tests with these values."""
+    return [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]
+
+
+def _mean(values: Sequence[Mapping[str, float]]) -> Interval | None:
+    ends = ("mean", "low", "high")
+    return Interval(*(float(np.mean([value[end] for value in values])) for end in ends)) if values else None
 
 
 @dataclass(frozen=True)
 class Setting(ProbeSettings):
-    """What an experiment runs on: its settings, with the debates read."""
+    """What an experiment runs on: its settings, with the debates read.
+
+    >>> setting = interp.probing.Setting(("organism",), debates=transcripts, untrained=False)
+    >>> [model.n_layers for _, model in setting.each_model()]
+    [4]
+    """
 
     debates: Sequence[Transcript] = ()
-    activations: Path | None = None
-    """Folder for activations, which later runs on the same turns and model reuse; None keeps nothing."""
+    activations: Path | None = None  # a folder, if later runs on the same turns and model may reuse them
     batch_tokens: int = 4096
     load: Callable[..., Model] = load_model
     progress: Progress = lambda *_: None
@@ -63,23 +153,16 @@ class Target:
 
     name: str
     examples: ProbeExamples
-    rows: Int[np.ndarray, " example"]
-    """The rows of the activations that are the examples."""
+    rows: Int[np.ndarray, " example"]  # of the activations: the examples
     position: str = "last"
-    key: str = ""
-    """What tests call it, if not by its name."""
-    seed: int | None = None
-    """The seed that it is for; None is any."""
-    controls: bool = True
-    """Whether it is decoded with controls and compared with what the text gives away."""
-    features: Features = field(default_factory=dict)
-    """What is known without any model, to be compared with every model."""
-    own_features: Features = field(default_factory=dict)
-    """What is known from this model's text."""
+    key: str = ""  # what tests call it, if not by its name
+    seed: int | None = None  # that it is for; None is any
+    controls: bool = True  # decode with controls, and compare with what the text gives away
+    features: Features = field(default_factory=dict)  # known without any model, to be compared with every model
+    own_features: Features = field(default_factory=dict)  # known from this model's text
 
 
-Found = dict[tuple[str, str, int], Decoded]
-"""By model, target and seed."""
+Found = dict[tuple[str, str, int], Decoded]  # by model, target and seed
 
 
 @dataclass(frozen=True)
@@ -136,7 +219,7 @@ def survey(
     also: Callable[[str, Model, Any, Mapping[str, Layers], Found], None] = lambda *_: None,
     read: Callable[[str, Model], tuple[Any, Mapping[str, Layers]]] | None = None,
 ) -> Found:
-    """Decode every target from every model with every seed.
+    """Decode every target from every model, and test it against the models before and against what needs no model.
 
     `read` gives what a model reads (by default turns), from which `targets` are made, and the activations by position;
     `also` sees each model after its targets were decoded.
@@ -144,7 +227,7 @@ def survey(
     read = read or (lambda _, model: read_turns(setting, model))
     found: Found = {}
     without_model: dict[tuple[str, int], dict[str, HeldOut]] = {}
-    made: dict[str, Any] = {}
+    made, models = dict[str, Any](), setting.models
     for name, model in setting.each_model():
         material, values = read(name, model)
         made[name] = model.provenance
@@ -164,8 +247,15 @@ def survey(
                 if first:
                     known |= {kind: decoded.held[kind, None] for kind in target.features}
                 outcome.add(name, target.name, target.position, seed, decoded, shared=first)
-                found[name, target.key or target.name, seed] = decoded
-                _compare(outcome, found, name, target.key or target.name, seed, setting.models)
+                key = target.key or target.name
+                found[name, key, seed] = decoded
+                rivals = {kind: held for (kind, at), held in decoded.held.items() if at is None}
+                own, measure = rivals.pop("chosen layer"), "r2" if target.examples.numeric else "auc"
+                before = models[: models.index(name)] if name in models else models[:1]
+                rivals |= {other: found[other, key, seed].held["chosen layer", None] for other in before}
+                for other, theirs in rivals.items():
+                    value = decoded.resamples.difference(own, theirs)[measure]
+                    outcome.test(f"probe − {other}", value, model=name, target=key, seed=seed, measure=measure)
         also(name, model, material, values, found)
         setting.progress(f"decoding from {name}", len(chosen), len(chosen))
     read_from = ", ".join(setting.transcripts) or "memory"
@@ -173,19 +263,6 @@ def survey(
     outcome.made_by = {"models": made, "transcripts": debates, "seeds": list(setting.seeds)}
     outcome.made_by |= {"versions": package_versions(), "created": datetime.now(UTC).isoformat("T", "seconds")}
     return found
-
-
-def _compare(outcome: Outcome, found: Found, model: str, target: str, seed: int, models: Sequence[str]) -> None:
-    """Test a model's probe at the chosen layer against those of the models before it, and what needs no model."""
-    decoded = found[model, target, seed]
-    own = decoded.held["chosen layer", None]
-    measure = "r2" if decoded.resamples.examples.numeric else "auc"
-    against = {kind: held for (kind, layer), held in decoded.held.items() if layer is None and kind != "chosen layer"}
-    before = models[: models.index(model)] if model in models else models[:1]
-    against |= {other: found[other, target, seed].held["chosen layer", None] for other in before}
-    for other, theirs in against.items():
-        value = decoded.resamples.difference(own, theirs)[measure]
-        outcome.test(f"probe − {other}", value, model=model, target=target, seed=seed, measure=measure)
 
 
 def untrained(model: Model, seed: int = 0) -> Model:

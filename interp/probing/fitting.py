@@ -25,8 +25,7 @@ from interp.errors import UserError
 from interp.statistics import deal
 
 N_FOLDS = 5
-CHOOSE_ON = 3
-"""The regularisation and the layer are chosen on one in this many training questions."""
+CHOOSE_ON = 3  # one in so many training questions chooses the regularisation and the layer
 STRENGTHS = (1e-3, 1e-2, 1e-1)  # logistic regression's C, the inverse of the regularisation
 TOLERANCE = 1e-3  # its tol; scores agree to three digits with the default's, a third faster
 PENALTIES = (1e1, 1e2, 1e3, 1e4)  # ridge regression's alpha
@@ -133,9 +132,6 @@ def linear(numeric: bool, *front: Any, weaker: float = 1.0) -> Chosen:
     """Logistic regression, or ridge for numbers, behind the given steps (by default: standardise).
 
     Regularisation is `weaker` by a factor, for features smaller than standardised ones.
-
-    >>> interp.probing.linear(numeric=False).values
-    (0.001, 0.01, 0.1)
     """
     front = front or (StandardScaler(),)
     if numeric:
@@ -167,11 +163,9 @@ def fit(probe: Any, X: Any, labels: np.ndarray, question: np.ndarray, seed: int)
 class HeldOut:
     """Predictions for every example by probes that never saw its question."""
 
-    predicted: np.ndarray
-    """Probabilities [example, class], or numbers [example]."""
+    predicted: np.ndarray  # probabilities [example, class], or numbers [example]
     fold: Int[np.ndarray, " example"]
-    merit: Float[np.ndarray, " fold"]
-    """How well each fold's probe did on the training questions that its setting, or the layer, is chosen on."""
+    merit: Float[np.ndarray, " fold"]  # on the training questions that the setting, or the layer, is chosen on
     settings: tuple[Mapping[str, Any], ...]
 
 
@@ -187,11 +181,6 @@ def held_out(
 
     `X` has a row per example: activations, texts or other features. `fitted_on` marks the examples to fit on; all are
     predicted. `front` is fitted on the training part of each fold and returns what then changes the features.
-
-    >>> examples = interp.probing.ProbeExamples(np.arange(40) % 2, np.arange(40), ("even", "odd"))
-    >>> held = interp.probing.held_out(interp.probing.linear(False), np.arange(40)[:, None] % 2, examples)
-    >>> held.predicted.shape, bool((held.predicted.argmax(axis=1) == examples.labels).all())
-    ((40, 2), True)
     """
     fold = deal(examples.question, N_FOLDS, seed)
     predicted = np.zeros(len(examples) if examples.numeric else (len(examples), len(examples.classes)))
@@ -223,12 +212,6 @@ class Eraser:
     """x → x − (x − mean)·P, after which no linear probe fitted on the same examples does better than a constant.
 
     With `held_out(probe, …, front=Eraser.fit)` a probe reads what is left on questions that neither of them saw.
-
-    >>> examples = interp.probing.ProbeExamples(np.arange(40) % 2, np.arange(40), ("even", "odd"))
-    >>> values = np.random.default_rng(0).standard_normal((40, 4)) + examples.labels[:, None]
-    >>> clean = interp.probing.Eraser.fit(values, examples.labels)(values)
-    >>> np.allclose(clean[::2].mean(axis=0), clean[1::2].mean(axis=0))
-    True
     """
 
     left: Float[np.ndarray, "d_model k"]

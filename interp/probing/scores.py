@@ -26,13 +26,7 @@ Measured = dict[str, Float[np.ndarray, " resample"]]
 
 @dataclass(frozen=True)
 class Resamples:
-    """The bootstrap over the questions of some examples, shared by everything that is compared on them.
-
-    >>> examples = interp.probing.ProbeExamples(np.arange(40) % 2, np.arange(40), ("even", "odd"))
-    >>> held = interp.probing.held_out(interp.probing.linear(False), np.arange(40)[:, None] % 2, examples)
-    >>> interp.probing.Resamples(examples).score(held)["auc"]
-    Interval(mean=1.0, low=1.0, high=1.0)
-    """
+    """The bootstrap over the questions of some examples, shared by everything that is compared on them."""
 
     examples: ProbeExamples
     seed: int = 0
@@ -127,11 +121,7 @@ def reliability(held: HeldOut, examples: ProbeExamples) -> list[tuple[float, flo
 
 
 def false_alarms(score: np.ndarray, positive: np.ndarray, recall: float = 0.99) -> tuple[float, float]:
-    """The share of negative examples above the threshold that catches this share of the positive ones, and that.
-
-    >>> interp.probing.false_alarms(np.array([0.1, 0.6, 0.5, 0.9]), np.array([False, False, True, True]))
-    (0.5, 0.5)
-    """
+    """The share of negative examples above the threshold that catches this share of the positive ones, and that."""
     caught = np.sort(score[positive])[::-1]
     threshold = float(caught[min(int(np.ceil(recall * len(caught))), len(caught)) - 1])
     return float((score[~positive] >= threshold).mean()), threshold

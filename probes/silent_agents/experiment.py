@@ -40,9 +40,8 @@ from interp.generation.sampling import Generated, generate
 from interp.models.model import Model
 from interp.models.tokens import Encoder
 from interp.probing.decoding import Features, Layers
-from interp.probing.experiments import UNTRAINED, Found, Setting, Target, survey
+from interp.probing.experiments import UNTRAINED, Found, Outcome, Setting, Target, survey
 from interp.probing.fitting import ProbeExamples, boosted, fit, linear
-from interp.probing.outcome import Outcome
 from interp.probing.scores import over_resamples
 from probes.silent_agents.debated import Debated
 from probes.silent_agents.finding import FICTITIOUS, POSITIONS, TURNED, WROTE, finding

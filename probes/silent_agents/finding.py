@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from interp.probing.outcome import Outcome, in_words
+from interp.probing.experiments import Outcome, in_words
 from interp.statistics import Interval
 from probes.silent_agents.debated import Debated
 from probes.silent_agents.toward import COEFFICIENTS

@@ -9,8 +9,8 @@ from interp.debate.transcript import Transcript
 from interp.generation.sampling import generate
 from interp.models.model import Model
 from interp.models.tokens import Encoder
+from interp.probing.experiments import Outcome
 from interp.probing.fitting import ProbeExamples
-from interp.probing.outcome import Outcome
 from interp.probing.probe import Probe
 from interp.statistics import deal, resampled
 from interp.steering.steering import Steering, add, random_direction
