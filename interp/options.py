@@ -139,8 +139,7 @@ def _parameters(kind: Any, start: Any, panel: str | None = None) -> Iterator[ins
         known = typer.Option(
             *([f"{name}/--no-{name[2:]}" if value else name] if of is bool else [name]),
             help=documented(kind)[field.name],
-            min=how.get("min"),
-            max=how.get("max"),
+            **{bound: how[bound] for bound in ("min", "max") if bound in how},
             metavar="" if of is bool else how.get("metavar"),
             show_default=how.get("shown", True),
             rich_help_panel=panel_here,

@@ -22,7 +22,7 @@ def train(
         Option("--set", metavar="NAME=VALUE", help="Change a setting, e.g. grpo.learning_rate=1e-5; repeatable."),
     ] = None,
     seed: Annotated[list[int] | None, Option(min=0, max=LARGEST_SEED, help="Random seed. Repeat for several.")] = None,
-    from_scratch: Annotated[bool, flag("--from-scratch", "Train the organism base too.")] = False,
+    from_scratch: Annotated[bool, flag("--from-scratch", "Train the organism's base too.")] = False,
     no_table: Annotated[bool, flag("--no-table", "Skip the results table.")] = False,
     report_to: Annotated[list[Tracker] | None, Option(help="Tracker besides metrics.jsonl; repeatable.")] = None,
     dry_run: Annotated[bool, flag("--dry-run", "Only show steps and memory needed.")] = False,

@@ -44,7 +44,6 @@ class Answer:
     error: str | None = None
     """Why there is no answer; the text is then empty."""
     detail: str = ""
-    """More about the error, in one line."""
     failures: tuple[str, ...] = ()
     """Every failed attempt by name, in order."""
     cut: bool = False

@@ -33,9 +33,7 @@ class Consensus:
 
 
 def consensus(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> Consensus | None:
-    """The answer of a strict majority, worded as its first agent did, or None.
-
-    `answers` has one entry per agent, None for no answer; `same` compares two.
+    """The answer of a strict majority, as its first agent worded it, or None; an agent's answer may be None.
 
     >>> interp.debate.consensus(["3", "3", None], lambda a, b: a == b)
     Consensus(answer='3', votes=2, n_agents=3)
@@ -49,10 +47,7 @@ def consensus(answers: Sequence[str | None], same: Callable[[str, str], bool]) -
 
 
 def seatings(n_agents: int) -> list[tuple[int, ...]]:
-    """Orders of `range(n_agents)` in which each agent sits in each seat equally often.
-
-    All permutations for up to four agents, else the rotations; each `n_agents` consecutive ones are balanced.
-    """
+    """All orders of up to four agents, else the rotations; each `n_agents` in a row seat all agents equally often."""
     rest = range(1, n_agents)
     rows = [(0, *base) for base in (permutations(rest) if n_agents <= 4 else [rest])]
     return [(*row[shift:], *row[:shift]) for row in rows for shift in range(n_agents)]

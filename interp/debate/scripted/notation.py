@@ -11,7 +11,8 @@ from itertools import pairwise, starmap
 from interp.debate.scripted.working import Step, Term
 from interp.debate.sentences import read_sentences
 
-_PROSE: dict[str, list[str]] = read_sentences("notation")["prose"]
+_DATA = read_sentences("notation")
+_PROSE: dict[str, list[str]] = _DATA["prose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +35,7 @@ class Notation:
         return self.expression((step.left, step.op, step.right, "=", step.result))
 
 
-NOTATIONS = (
-    Notation("*", " "),
-    Notation("*", ""),
-    Notation("×", " "),
-    Notation("×", ""),
-    Notation(r"\times", " ", r"\(", r"\)"),
-    Notation(r"\times", " ", "$", "$"),
-    Notation(r"\cdot", " ", r"\( ", r" \)"),
-    Notation("*", " ", "`", "`"),
-)
+NOTATIONS = tuple(Notation(**each) for each in _DATA["notations"])
 
 
 def tokens_of(terms: Sequence[Term]) -> list[int | str]:

@@ -1,7 +1,4 @@
-"""What an agent says about the others and its own change of mind; decides nothing.
-
-Quoted steps are written so that `notation.read_steps` does not take them for steps of the writer.
-"""
+"""What an agent says about the others and its change of mind; `read_steps` reads no quoted step as the writer's own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How each persona words a solution of its own: three styles, many phrasings.
-
-`notation.read_steps` reads every step back.
-"""
+"""How each persona words a solution of its own, in many phrasings, all of which `notation.read_steps` reads back."""
 
 from __future__ import annotations
 
