@@ -163,7 +163,7 @@ class StoreWriter:
             with suppress(OSError):
                 self._part.unlink()
             what = f"{(len(header) + size) / 1e6:,.1f} MB of activations ({error.strerror})"
-            advice = "make room, read fewer layers, or choose another --out"
+            advice = "make room, read fewer layers, or give another --out"
             raise UserError(f"{self.path}: cannot lay out {what}; {advice}") from error
         self._write_note()
 
