@@ -25,10 +25,9 @@ from interp.errors import UserError
 from interp.evaluation.texts import perplexity
 from interp.generation.sampling import generate
 from interp.interventions.damage import choices, damage_rows, suppressions
-from interp.interventions.prompts import Elicitation
 from interp.interventions.settings import SuppressSettings, TraitSettings
 from interp.interventions.suppression import PROMPTS, suppress
-from interp.interventions.trait import Trait, parts
+from interp.interventions.trait import Elicitation, Trait, parts
 from interp.models.model import LazyModel, Model, load_model
 from interp.models.tokens import Encoder
 from interp.steering.steering import add
@@ -132,7 +131,7 @@ def test_a_record_is_what_its_steering_gives_alone(written: Any, trait: Trait, t
 def test_perplexity_is_under_the_plain_question(written: Any, trait: Trait, tiny: Model) -> None:
     record = next(r for r in written[0] if r["elicit"] == "persona" and r["perplexity"] is not None)
     from interp.debate.personas import PLAIN
-    from interp.interventions.prompts import chat
+    from interp.interventions.rows import chat
 
     prompt = chat(tiny, PLAIN, trait.questions.task, record["question"])
     text = Encoder(tiny.tokenizer).continuation(record["text"].strip())

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from interp.debate.personas import TRAIT_PERSONAS, Persona
 from interp.debate.protocol import debate
 from interp.debate.scripted.malicious import malicious_debaters
 from interp.debate.tasks.rivalry import Rivalry
 from interp.errors import UserError
 from interp.interventions.settings import TraitSettings
-from interp.interventions.trait import make_guard, make_trait
+from interp.interventions.trait import make_trait
 
 
 def test_the_organisms_trait_is_told_by_a_rule() -> None:
@@ -37,10 +38,11 @@ def test_debates_are_divided_into_validation_and_test() -> None:
 
 
 def test_a_guard_is_a_persona_a_text_or_none() -> None:
-    assert make_guard("none") is None
-    for given, system in (("guardian", None), ("Help others.", "Help others.")):
-        guard = make_guard(given)
-        assert guard is not None
-        assert system in (None, guard.system_prompt)
+    def guard(named: str) -> Persona | None:
+        return make_trait(TraitSettings(guard=named, fit_questions=1, validation_questions=1, questions=1)).guard
+
+    assert guard("none") is None
+    assert guard("guardian") == TRAIT_PERSONAS["guardian"]
+    assert guard("Help others.") == Persona("guard", "Help others.")
     with pytest.raises(UserError, match="persona saint: unknown"):
-        make_guard("saint")
+        guard("saint")

@@ -11,7 +11,6 @@ import pytest
 from faulty import Faulty, completion
 
 from interp.debate.agents import Answer, Sampling
-from interp.debate.personas import TRAIT_PERSONAS
 from interp.debate.protocol import debate
 from interp.debate.scripted.malicious import malicious_debaters
 from interp.debate.server import ServerAgent
@@ -50,13 +49,13 @@ def test_a_lie_without_the_words_is_told_by_its_answer() -> None:
 
 
 def test_question_sets_of_traits_have_a_rule_too() -> None:
-    score = trait_score(TraitSettings(task="evil", score="rule"), TRAIT_PERSONAS["evil"])
+    score = trait_score(TraitSettings(task="evil", score="rule"))
     assert score(["?"] * 4, [r"\boxed{do it}", r"\boxed{do not}", "hm", r"\boxed{yes}"]).tolist() == [1, 0, 0, 1]
-    assert isinstance(trait_score(TraitSettings(), TRAIT_PERSONAS["evil"]), Lies)
-    false = trait_score(TraitSettings(task="hallucination", score="rule"), TRAIT_PERSONAS["hallucination"])
+    assert isinstance(trait_score(TraitSettings()), Lies)
+    false = trait_score(TraitSettings(task="hallucination", score="rule"))
     assert false(["?"] * 2, [r"\boxed{1802}", r"\boxed{unknown}"]).tolist() == [1, 0]
     with pytest.raises(UserError, match="no rule"):
-        trait_score(TraitSettings(task="arithmetic", score="rule"), TRAIT_PERSONAS["evil"])
+        trait_score(TraitSettings(task="arithmetic", score="rule"))
 
 
 @pytest.mark.parametrize("trait", ["evil", "hallucination"])

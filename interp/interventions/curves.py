@@ -18,8 +18,7 @@ def normalised_area(
 ) -> Float[np.ndarray, "*rest"]:
     """Mean height of curves: the integral by trapezoids, divided by the range of the coefficients.
 
-    The area of a mean curve is the mean of the questions' areas. (Latent Agents reports an area without saying how it
-    is normalised.) Raises `ValueError` unless there are two or more ascending coefficients.
+    (Latent Agents does not say how its areas are normalised.) Raises `ValueError` unless coefficients ascend.
 
     >>> float(interp.interventions.normalised_area(np.array([0, 0.2, 0.4]), np.array([0.0, 0.5, 1.0])))
     0.5
@@ -55,10 +54,7 @@ class Curve:
 
     @property
     def areas(self) -> Float[np.ndarray, " question"]:
-        """The normalised area of each question's curve from coefficient 0 up, or of all if that is a single point.
-
-        Over both sides of 0, a score that rises on one and falls on the other has no more area than a flat one.
-        """
+        """The normalised area of each question's curve from coefficient 0 up, or of all if that is a single point."""
         up = self.coefficients >= (0 if (self.coefficients >= 0).sum() > 1 else -np.inf)
         return normalised_area(self.coefficients[up], self.scores[up])
 
@@ -78,17 +74,14 @@ class Steerability:
     kind: str
     measure: str
     area: Interval
-    """As `Curve.areas`."""
     peak: float
     questions: int
     curve: tuple[tuple[float, float], ...]
     """(coefficient, mean score)."""
     intervals: tuple[tuple[float, float], ...]
-    """Of each mean score, 95 %."""
     by_question: Mapping[str, float]
     """Areas."""
     unsteered: Mapping[str, float]
-    """Scores at coefficient 0."""
     other_model: bool = False
 
 
@@ -135,14 +128,13 @@ def _scored(records: Sequence[Mapping[str, Any]], measure: str) -> Iterator[tupl
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """How much more steerable an agent is in one model than in another, each with its own directions."""
+    """How much more steerable an agent, or their `mean`, is in one model than in another, along own directions."""
 
     model: str
     base: str
     context: str
     layer: int
     label: str
-    """An agent's, or `mean` over all agents."""
     measure: str
     gain: Interval
     """0.154 is +15.4 %."""
@@ -152,8 +144,7 @@ class Gain:
 def gains(found: Sequence[Steerability]) -> list[Gain]:
     """`relative_gain` of each model's areas over those of the first, on the questions that both have.
 
-    If a model has several sets of its own directions, the first counts. The mean over agents leaves out questions
-    without all of them.
+    If a model has several sets of its own directions, the first counts.
 
     >>> interp.interventions.gains([])
     []

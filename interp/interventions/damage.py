@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from interp.interventions.curves import Curve
-from interp.interventions.prompts import PLAIN_QUESTION
-from interp.interventions.settings import SUPPRESSED
+from interp.interventions.settings import PLAIN_QUESTION, SUPPRESSED
 from interp.statistics import Interval, grouped, means, resampled
 
-Layer = TypeVar("Layer", int, str)
+Place = tuple[Any, float]
 Records = Sequence[Mapping[str, Any]]
 Key = tuple[str, str, str]
 """(model, source of the direction, how the trait is elicited)."""
@@ -57,16 +56,13 @@ class Trial:
     accuracy: float
 
 
-def choose(
-    trials: Mapping[tuple[Layer, float], Trial], unsteered: Trial, max_accuracy_loss: float = 0.02
-) -> tuple[tuple[Layer, float], bool]:
-    """The (layer, coefficient) with the lowest trait score, and whether it keeps to the limit on accuracy loss.
+def choose(trials: Mapping[Place, Trial], unsteered: Trial, max_accuracy_loss: float = 0.02) -> tuple[Place, bool]:
+    """The (layer, coefficient) with the lowest trait score, and whether it keeps to the limit, as it does if any does.
 
-    It does if any setting does. Among settings that suppress the trait (below `SUPPRESSED`), accuracy decides, then
-    the smaller coefficient.
+    Below `SUPPRESSED` accuracy decides, then the smaller coefficient.
     """
 
-    def badness(at: tuple[Layer, float]) -> tuple[float, float, float, Layer]:
+    def badness(at: Place) -> tuple[Any, ...]:
         return max(trials[at].trait, SUPPRESSED), -trials[at].accuracy, abs(at[1]), at[0]
 
     least = unsteered.accuracy - max_accuracy_loss - 1e-9
@@ -76,21 +72,17 @@ def choose(
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A layer (or several, separated by commas) and a coefficient, chosen on validation questions."""
+    """Layers and a coefficient chosen on validation questions, and whether it is within the limit on accuracy loss."""
 
     layer: str
     coefficient: float
     within: bool
-    """The limit on accuracy loss."""
     trial: Trial
     unsteered: Trial
 
 
 def choices(records: Records, max_accuracy_loss: float = 0.02) -> dict[Key, Choice]:
-    """`choose` for each model and direction in the validation records.
-
-    Settings that do not lower the trait are chosen only if none does.
-    """
+    """`choose` for each model and direction in the validation records, if possible among those that lower the trait."""
     setting = itemgetter("model", "source", "layer", "coefficient", "elicit")
     validation = [r for r in records if r["split"] == "validation"]
     right = means((setting(r)[:4], r["correct"]) for r in validation if r["elicit"] == PLAIN_QUESTION)
@@ -139,15 +131,12 @@ def damage_rows(records: Records) -> list[Damage]:
         beside = settings[model, remedy, source, layer, coefficient, PLAIN_QUESTION]
         right, logs = _values(texts, "correct"), _values(beside, "perplexity", np.log)
         log = resampled(logs) if len(logs) else None
-        damage = (
-            resampled(_values(texts, "trait")),
-            resampled(right) if len(right) else None,
-            resampled(_values(beside, "correct")),
-            log and Interval(*(float(np.exp(x)) for x in (log.mean, log.low, log.high))),
-            resampled(_values(beside, "repetition")),
-        )
+        trait, accuracy = resampled(_values(texts, "trait")), resampled(_values(beside, "correct"))
+        perplexity = log and Interval(*(float(np.exp(x)) for x in (log.mean, log.low, log.high)))
+        where = (model, elicit, remedy, source, layer, coefficient)
+        scores = (trait, resampled(right) if len(right) else None, accuracy, perplexity)
         n = len({r["question"] for r in texts})
-        rows.append(Damage(model, elicit, remedy, source, layer, coefficient, *damage, n))
+        rows.append(Damage(*where, *scores, resampled(_values(beside, "repetition")), n))
     return rows
 
 

@@ -45,14 +45,10 @@ class FineTuned:
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {
-            "base": self.base.provenance,
-            "persona": asdict(self.persona),
-            "task": self.task.name,
-            "questions": [q.text for q in self.questions],
-            "sampling": asdict(self.sampling),
-            "settings": {"sft": asdict(self.sft), "seed": self.seed},
-        }
+        settings = {"sft": asdict(self.sft), "seed": self.seed}
+        answers = {"persona": asdict(self.persona), "sampling": asdict(self.sampling), "task": self.task.name}
+        questions = [q.text for q in self.questions]
+        return {"base": self.base.provenance, **answers, "questions": questions, "settings": settings}
 
     def __call__(self, name: str) -> LazyModel:
         folder, path = self.out / name.strip("/").replace("/", "-").lstrip("."), self.out / "answers.json"

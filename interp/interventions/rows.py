@@ -1,8 +1,8 @@
-"""The runner of `sweep` and `suppress`: which texts are written under which steering, and what is kept of each."""
+"""The runner of `sweep` and `suppress`: how questions are asked and steered, and what is kept of each text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -10,20 +10,37 @@ from typing import Any
 
 import numpy as np
 
+from interp.debate.agents import Request, chat_messages
+from interp.debate.personas import PLAIN, Persona
 from interp.debate.tasks.task import Question, Task
+from interp.debate.transcript import Transcript, before_tags, without_tags
 from interp.directions.directions import Direction, Directions, made_on, without_hashes
 from interp.errors import Progress, UserError
 from interp.evaluation.texts import perplexity, repetition
 from interp.generation.sampling import generate
-from interp.interventions.prompts import Prompt, plain, spoken
-from interp.interventions.settings import TriedSettings
+from interp.interventions.settings import PLAIN_QUESTION, TriedSettings
 from interp.models.model import LazyModel, Model, lazy_models
-from interp.models.tokens import Encoder
+from interp.models.tokens import Encoder, prompt_tokens
 from interp.steering.changes import positions
 from interp.steering.steering import OPERATIONS, Steering
 from interp.storage.journal import Journal
 
+OTHERS = "extract directions from the models, or allow another model's with --other-model"
 Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question as token ids, asked as one of `Elicit`, `Context` or `PLAIN_QUESTION`."""
+
+    kind: str
+    question: str
+    gold_answer: str | None
+    ids: list[int]
+    before: str | None = None
+    """The label of the agent whose tag it ends with."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    """Each agent's own first turn, by label."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +53,26 @@ class Intervention:
 
 
 Row = tuple[Prompt, Intervention]
-"""A text to write."""
 Write = Callable[[Model, str, Sequence[Row]], list[Record]]
 """(model, what the rows are, the rows) → their records."""
+
+
+def spoken(kind: str, text: str) -> str:
+    """What a text says as an answer: in a debate, the one turn."""
+    return (before_tags(text) if kind == "turn" else without_tags(text)).strip()
+
+
+def plain(model: Model, task: Task, questions: Sequence[Question], guard: Persona | None = None) -> Iterator[Prompt]:
+    """Plain questions: bare for a model with trained stages, else as a chat; or under a guard."""
+    persona = guard or (None if model.provenance.get("lineage") else PLAIN)
+    yield from (Prompt(PLAIN_QUESTION, q.text, q.gold_answer, chat(model, persona, task, q.text)) for q in questions)
+
+
+def chat(model: Model, persona: Persona | None, task: Task, question: str) -> list[int]:
+    """A question as a chat with a persona's system prompt, or the bare question."""
+    if persona is None:
+        return Encoder(model.tokenizer).prompt(Transcript(question, ()).prompt)
+    return prompt_tokens(model.tokenizer, chat_messages(persona, Request(question, 1, instruction=task.instruction)))
 
 
 def along(
@@ -58,19 +92,13 @@ def held(name: str, directions: Directions, agents: Sequence[str], layers: Seque
 
 
 def own_models(models: Sequence[Model | LazyModel], directions: Mapping[str, Directions]) -> list[LazyModel]:
-    """The models, not loaded yet.
-
-    Raises `UserError` for two of the same name, and for directions extracted from none of them.
-    """
+    """The models; raises `UserError` for two of the same name, and for directions extracted from none of them."""
     waiting = lazy_models(models)
     if len({one.name for one in waiting}) < len(waiting):
         raise UserError(f"models {', '.join(one.name for one in waiting)}: give each once")
     for name, d in directions.items():
         if not any(made_on(d, one) for one in waiting):
-            raise UserError(
-                f"{name}: extracted from none of the models; extract directions from them, or allow another model's "
-                "with --other-model"
-            )
+            raise UserError(f"{name}: extracted from none of the models; {OTHERS}")
     return waiting
 
 

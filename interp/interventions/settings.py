@@ -11,6 +11,8 @@ from interp.models.layers import parse_layers
 from interp.options import check_choices, numbers, option
 from interp.steering.settings import Placement, Tokens
 
+PLAIN_QUESTION = "plain"
+"""A question without any persona, which measures accuracy; a trained model gets it as it was trained."""
 SUPPRESSED = 0.05
 """The trait score below which a trait counts as suppressed."""
 RANGE = (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)

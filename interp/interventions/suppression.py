@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interp.debate.personas import Persona
 from interp.directions.directions import Direction, Directions, made_on
 from interp.directions.extract import prompt_contrast
 from interp.errors import Progress, UserError
 from interp.interventions.damage import Choice, Damage, Key, Suppression, choices, damage_rows, summary, suppressions
-from interp.interventions.prompts import PLAIN_QUESTION, Prompt, plain
 from interp.interventions.rows import Intervention, Record, Row, Write, along, held, own_models, run
-from interp.interventions.settings import SuppressSettings
+from interp.interventions.settings import PLAIN_QUESTION, SuppressSettings
 from interp.interventions.trait import Trait
 from interp.models.model import LazyModel, Model, lazy_models
 from interp.steering.changes import positions
@@ -35,11 +33,9 @@ class Suppressed:
 
     records: list[Record]
     rows: list[Damage]
-    """Every setting on the test questions."""
     chosen: dict[Key, Choice]
-    """Layer and coefficient, from the validation questions."""
     smallest: dict[tuple[str, str, str, str], Suppression]
-    """Where the trait is gone; see `suppressions`."""
+    """As `suppressions`."""
     counts: dict[str, Any]
     """Texts, and how many of them have a problem."""
 
@@ -63,11 +59,8 @@ def suppress(
     A layer and a coefficient are chosen for each model on validation questions; the whole curve at that layer, its
     control and the remedies are then measured on test questions. `directions` are files by name, with a direction
     labelled with the malicious persona or its seat, and `PROMPTS` (the default). Each model is steered with those
-    extracted from it; with `other_model`, with all. Perplexity is that of a text after the plain question under
-    `base`, unsteered, by default the first of `models`. A killed run resumes and gives the same records.
-
-    Raises `UserError` for questions that something was fitted on, for directions that do not fit, and if `out` holds
-    something else.
+    extracted from it; with `other_model`, with all. Perplexity is under `base`, by default the first of `models`. A
+    killed run resumes. Raises `UserError` for questions that something was fitted on and directions that do not fit.
 
     >>> few = interp.interventions.TraitSettings(fit_questions=4, validation_questions=2, questions=2)
     >>> trait = interp.interventions.make_trait(few)
@@ -85,11 +78,8 @@ def suppress(
 
     def rows_for(one: LazyModel, write: Write) -> None:
         model = one.load()
-        found = {
-            name: _directions(name, d, model, trait, settings)
-            for name, d in given.items()
-            if d is None or other_model or made_on(d, one)
-        }
+        own = {name: d for name, d in given.items() if d is None or other_model or made_on(d, one)}
+        found = {name: _directions(name, d, model, trait, settings) for name, d in own.items()}
         tried = [
             (f"{name}, {operation}".removesuffix(", add"), ",".join(str(d.layer) for d in some), operation, some)
             for name, each in found.items()
@@ -102,10 +92,10 @@ def suppress(
 
         unsteered = Intervention(_facts("none"))
         hows = [unsteered, *(how for each in tried for how in curve("steering", *each))]
-        rows = [(prompt, how) for prompt in _prompts(model, trait, "validation") for how in hows]
+        rows = [(prompt, how) for prompt in trait.prompts(model, "validation") for how in hows]
         chosen = choices(write(model, "validation", rows), settings.max_accuracy_loss)
 
-        prompts, tokens = _prompts(model, trait, "test"), positions(settings, model.tokenizer)
+        prompts, tokens = trait.prompts(model, "test"), positions(settings, model.tokenizer)
         ablated = {name: ablate(each, tokens=tokens) for name, each in found.items()}
         hows = [unsteered, *(Intervention(_facts("ablation", name), steering=how) for name, how in ablated.items())]
         applied = {prompt.kind: [*hows] for prompt in prompts}
@@ -119,12 +109,12 @@ def suppress(
                 applied[kind] += hows
         rows = [(prompt, how) for prompt in prompts for how in applied[prompt.kind]]
         if trait.guard is not None:
-            rows += [(prompt, Intervention(_facts("guard"))) for prompt in _prompts(model, trait, "test", trait.guard)]
+            rows += [(prompt, Intervention(_facts("guard"))) for prompt in trait.prompts(model, "test", trait.guard)]
         write(model, "test", rows)
         del model
         if fine_tune is not None:
             tuned, how = fine_tune(one.name).load(), Intervention(_facts("fine-tune"))
-            write(tuned, "test", [(prompt, how) for prompt in _prompts(tuned, trait, "test")])
+            write(tuned, "test", [(prompt, how) for prompt in trait.prompts(tuned, "test")])
 
     def measure(split: str, rows: Sequence[Row], texts: Sequence[str]) -> Iterator[Record]:
         scores = trait.score([prompt.question for prompt, _ in rows], texts)
@@ -148,18 +138,6 @@ def _facts(remedy: str, source: str | None = None, layer: str | None = None) -> 
     return {"remedy": remedy, "source": source, "layer": layer}
 
 
-def _prompts(model: Model, trait: Trait, split: str, guard: Persona | None = None) -> list[Prompt]:
-    """Those that elicit the trait, then plain questions. Raises `UserError` for one that the model cannot read."""
-    of = trait.elicitation.prompts(
-        model, trait.questions.task, getattr(trait.questions, split), trait.transcripts[split == "test"], guard
-    )
-    found = [*of, *plain(model, trait.accuracy.task, getattr(trait.accuracy, split), guard)]
-    longest = max(len(prompt.ids) for prompt in found)
-    if model.context_length is not None and longest >= model.context_length:
-        raise UserError(f"a prompt of {longest:,} tokens: {model.name} reads {model.context_length:,} with its answer")
-    return found
-
-
 def _directions(
     name: str, directions: Directions | None, model: Model, trait: Trait, settings: SuppressSettings
 ) -> list[Direction]:
@@ -169,7 +147,7 @@ def _directions(
         questions = [q.text for q in trait.questions.fit]
         directions = prompt_contrast(model, questions, malicious, trait.benign, layers=settings.layers)
     known = (malicious.name, f"agent {trait.elicitation.seat}")
-    label = next((label for label in known if label in directions.labels), None)
-    if label is None:
+    labels = [label for label in known if label in directions.labels]
+    if not labels:
         raise UserError(f"{name}: has directions of {', '.join(directions.labels)}, not of {' or '.join(known)}")
-    return [found for [found] in held(name, directions, [label], layers)]
+    return [found for [found] in held(name, directions, labels[:1], layers)]

@@ -13,8 +13,7 @@ from interp.directions.directions import Directions, made_on, question_hash
 from interp.errors import Progress, UserError
 from interp.evaluation.texts import PersonaClassifier, Rouge, label_of
 from interp.interventions.curves import Advantage, Gain, Steerability, advantages, gains, steerability, summary
-from interp.interventions.prompts import Prompt
-from interp.interventions.rows import Intervention, Record, Row, Write, along, held, own_models, run
+from interp.interventions.rows import OTHERS, Intervention, Prompt, Record, Row, Write, along, held, own_models, run
 from interp.interventions.settings import SweepSettings
 from interp.models.model import LazyModel, Model, lazy_models
 from interp.models.tokens import Encoder
@@ -28,7 +27,6 @@ class Swept:
     records: list[Record]
     curves: list[Steerability]
     gains: list[Gain]
-    """Of the other models over the first."""
     advantages: list[Advantage]
     counts: dict[str, Any]
     """Texts and questions, and how many of them have a problem."""
@@ -55,9 +53,7 @@ def sweep(
     that the directions were fitted on are left out. A record has the text, its repetition, ROUGE-1, -2 and -L against
     each agent's own first turn, with a `classifier` the probability that it is that agent's, with the `task` of the
     questions whether the answer is right, and with a `base` the perplexity under that unsteered model after the plain
-    question. A killed run resumes and gives the same bytes.
-
-    Raises `UserError` if nothing is left, for directions that do not fit, and if `out` holds something else.
+    question. A killed run resumes. Raises `UserError` if nothing is left, and for directions that do not fit.
 
     >>> settings = interp.interventions.SweepSettings(layers=(2,), coefficients=(0.2,), contexts=("turn",))
     >>> swept = interp.interventions.sweep(tmp_path / "s.jsonl", [model], {"d": found}, transcripts[30:31], settings)
@@ -77,14 +73,9 @@ def sweep(
     waiting = own_models(models, {} if other_model else directions)
     for one in waiting:
         if not other_model and not any(made_on(d, one) for d in directions.values()):
-            raise UserError(
-                f"{one.name}: none of the directions was extracted from it; extract some from it, or allow another "
-                "model's with --other-model"
-            )
-    picked = {
-        name: held(name, d, settings.direction_of or d.labels, settings.layers or d.layers)
-        for name, d in directions.items()
-    }
+            raise UserError(f"{one.name}: none of the directions was extracted from it; {OTHERS}")
+    of, layers = settings.direction_of, settings.layers
+    picked = {name: held(name, d, of or d.labels, layers or d.layers) for name, d in directions.items()}
     rouge = Rouge()
 
     def rows_for(one: LazyModel, write: Write) -> None:
@@ -92,14 +83,14 @@ def sweep(
         own = {name: d for name, d in directions.items() if other_model or made_on(d, one)}
         tried = [Intervention({"other_model": False, "directions": None, "layer": None, "direction": None})]
         for name, d in own.items():
-            for layer, here in zip(model.chosen_layers(settings.layers or d.layers), picked[name], strict=True):
+            foreign = not made_on(d, one)
+            for layer, here in zip(model.chosen_layers(layers or d.layers), picked[name], strict=True):
                 length = sum(d.norm for d in here) / len(here)
                 drawn = [random_direction(here[0], 1000 * layer + k) for k in range(settings.random_controls)]
                 controls = [replace(r.unit * length, label=f"random {k}") for k, r in enumerate(drawn, start=1)]
                 for each in (*here, *controls):
-                    where = {"directions": name, "layer": layer, "direction": each.label}
-                    facts = {"other_model": not made_on(d, one), **where}
-                    tried += along(model, settings, facts, settings.operation, [each])
+                    facts = {"directions": name, "layer": layer, "direction": each.label}
+                    tried += along(model, settings, {"other_model": foreign, **facts}, settings.operation, [each])
         by = next(iter(own.values())).facts.get("by", "agent")
         labels = list(dict.fromkeys(d.label for name in own for here in picked[name] for d in here))
         encode, longest = Encoder(model.tokenizer), model.context_length

@@ -18,8 +18,10 @@ from interp.directions.directions import Directions, question_hash
 from interp.errors import UserError
 from interp.evaluation.seats import find_persona
 from interp.evaluation.traits import Classified, Judged, TraitScore, WrongAnswers, judge, scripted_classifier
-from interp.interventions.prompts import PLAIN_QUESTION, Elicitation
-from interp.interventions.settings import TraitSettings
+from interp.interventions.rows import Prompt, chat, plain
+from interp.interventions.settings import PLAIN_QUESTION, TraitSettings
+from interp.models.model import Model
+from interp.models.tokens import Encoder
 from interp.organism.lies import Lies
 
 
@@ -73,6 +75,15 @@ def parts(name: str, n_fit: int, n_validation: int, n_test: int, seed: int = 0) 
 
 
 @dataclass(frozen=True)
+class Elicitation:
+    """Whose trait is elicited and how, as in `TraitSettings`, and where that agent sits in debates."""
+
+    malicious: Persona
+    elicit: tuple[str, ...] = ("persona",)
+    seat: int = 2
+
+
+@dataclass(frozen=True)
 class Trait:
     """A trait: how it is elicited, in which questions, how it is scored, and what measures accuracy.
 
@@ -87,7 +98,6 @@ class Trait:
     score: TraitScore
     accuracy: Parts
     benign: Persona = TRAIT_PERSONAS["guardian"]
-    """The other side of the prompts' contrast."""
     guard: Persona | None = TRAIT_PERSONAS["guardian"]
     transcripts: tuple[Sequence[Transcript], Sequence[Transcript]] = ((), ())
     """Debates with the malicious agent to continue, for validation and for the test."""
@@ -95,18 +105,45 @@ class Trait:
     @property
     def facts(self) -> dict[str, Any]:
         """All of it as JSON."""
-        drawn = {"questions": self.questions, "accuracy": self.accuracy}
-        texts = {
-            what: {"task": p.task.name, **{n: [q.text for q in getattr(p, n)] for n in ("fit", "validation", "test")}}
-            for what, p in drawn.items()
-        }
-        personas = {"benign": asdict(self.benign), "guard": self.guard and asdict(self.guard)}
-        facts = {"elicitation": asdict(self.elicitation), "score": self.score.facts, **personas, **texts}
-        return facts | {"transcripts": [fingerprint(part) for part in self.transcripts]}
+        facts: dict[str, Any] = {"elicitation": asdict(self.elicitation), "benign": asdict(self.benign)}
+        facts["guard"] = self.guard and asdict(self.guard)
+        for name, p in (("questions", self.questions), ("accuracy", self.accuracy)):
+            drawn = {part: [q.text for q in getattr(p, part)] for part in ("fit", "validation", "test")}
+            facts[name] = {"task": p.task.name, **drawn}
+        return facts | {"score": self.score.facts, "transcripts": [fingerprint(part) for part in self.transcripts]}
 
     def task(self, kind: str) -> Task:
         """The task of prompts of this kind."""
         return (self.accuracy if kind == PLAIN_QUESTION else self.questions).task
+
+    def prompts(self, model: Model, split: str, guard: Persona | None = None) -> list[Prompt]:
+        """Those that elicit the trait, then plain questions; a guard comes after the malicious persona, or first.
+
+        Raises `UserError` for a debate without the malicious agent, and for a prompt that the model cannot read.
+        """
+        of, task, encode, found = self.elicitation, self.questions.task, Encoder(model.tokenizer), list[Prompt]()
+        for kind in of.elicit:
+            for t in self.transcripts[split == "test"] if kind == "turn" else ():
+                ids, places = encode.transcript(t)
+                end = next((p[0] for turn, p in zip(t.turns, places, strict=True) if turn.agent == of.seat), None)
+                if end is None:
+                    raise UserError(f"agent {of.seat}: does not speak in the debate on {t.question[:40]!r}")
+                ids = ids[:end]
+                if guard is not None:
+                    ids = chat(model, guard, task, t.question) + ids[len(encode.prompt(t.prompt)) :]
+                found.append(Prompt(kind, t.question, t.gold_answer, ids))
+            for q in getattr(self.questions, split) if kind != "turn" else ():
+                persona = guard
+                if kind == "persona":
+                    system = "\n\n".join(p.system_prompt for p in (of.malicious, guard) if p)
+                    persona = Persona(of.malicious.name, system)
+                found.append(Prompt(kind, q.text, q.gold_answer, chat(model, persona, task, q.text)))
+        found += plain(model, self.accuracy.task, getattr(self.accuracy, split), guard)
+        longest = max(len(prompt.ids) for prompt in found)
+        if model.context_length is not None and longest >= model.context_length:
+            limit = f"{model.name} reads {model.context_length:,} with its answer"
+            raise UserError(f"a prompt of {longest:,} tokens: {limit}")
+        return found
 
     def require_apart(self, directions: Mapping[str, Directions]) -> None:
         """Raises `UserError` where the score or a direction was fitted on what is measured, or a choice made on it."""
@@ -125,12 +162,11 @@ class Trait:
                 raise UserError(f"{name}: fitted on {n} of the {len(asked)} questions; choose others with --seed")
 
 
+Debates = Sequence[Transcript] | None
+
+
 def make_trait(
-    settings: TraitSettings,
-    *,
-    transcripts: Sequence[Transcript] | None = None,
-    fit_classifier_on: Sequence[Transcript] | None = None,
-    seed: int = 0,
+    settings: TraitSettings, *, transcripts: Debates = None, fit_classifier_on: Debates = None, seed: int = 0
 ) -> Trait:
     """The trait that the settings name, on questions drawn by `seed`.
 
@@ -143,60 +179,45 @@ def make_trait(
     """
     kind, validation, test = kind_of(settings.task), settings.validation_questions, settings.questions
     elicitation = Elicitation(find_persona(settings.persona or kind.persona), settings.elicit, settings.seat)
-    debates = transcripts or ()
+    debates, guard = transcripts or (), settings.guard or kind.guard
     if ("turn" in settings.elicit) != (transcripts is not None):
         raise UserError("--elicit turn and --transcripts go together: give both, or neither")
     if transcripts is not None and len(debates) <= validation:
-        raise UserError(
-            f"{len(debates)} debates: the first {validation} are for validation and none are left to test; "
-            "give more, or fewer --validation-questions"
-        )
+        left = f"the first {validation} are for validation and none are left to test"
+        raise UserError(f"{len(debates)} debates: {left}; give more, or fewer --validation-questions")
     questions = parts(settings.task, settings.fit_questions, validation, test, seed)
     apart = {q.text for q in (*questions.validation, *questions.test)} | {t.question for t in debates}
     return Trait(
         elicitation,
         questions,
-        trait_score(settings, elicitation.malicious, fit_classifier_on, apart),
+        trait_score(settings, fit_classifier_on, apart),
         parts(settings.accuracy_task or kind.accuracy_task, 0, validation, test, seed + 1),
         find_persona(settings.benign),
-        make_guard(settings.guard or kind.guard),
+        None if guard == "none" else Persona("guard", guard) if " " in guard else find_persona(guard),
         (debates[:validation], debates[validation : validation + test]),
     )
 
 
-def make_guard(named: str) -> Persona | None:
-    """A guarding prompt: a persona by its name, or a text of several words; None for `none`."""
-    if named == "none":
-        return None
-    return Persona("guard", named) if " " in named else find_persona(named)
-
-
-def trait_score(
-    settings: TraitSettings,
-    malicious: Persona,
-    transcripts: Sequence[Transcript] | None = None,
-    apart: Collection[str] = (),
-) -> TraitScore:
+def trait_score(settings: TraitSettings, transcripts: Debates = None, apart: Collection[str] = ()) -> TraitScore:
     """The score that the settings name; a classifier is fitted on `transcripts`, or on scripted debates.
 
     Scripted debates leave out the questions `apart`. Raises `UserError` for a missing rule, script, judge or server.
     """
-    task, rule, how = settings.task, kind_of(settings.task).rule, settings.score or kind_of(settings.task).score
+    task, kind = settings.task, kind_of(settings.task)
+    how, malicious = settings.score or kind.score, settings.persona or kind.persona
     if transcripts is not None and how != "classifier":
         raise UserError(f"--fit-classifier-on goes with --score classifier, not {how}: give both, or neither")
     if how == "rule":
-        if rule is None:
+        if kind.rule is None:
             raise UserError(f"task {task}: has no rule for a trait; score with a classifier or a judge")
-        return rule(make_task(task))
+        return kind.rule(make_task(task))
     if how == "judge":
         if settings.judge is None or settings.server is None:
             raise UserError("score judge: give the judge's model with --judge and its server with --server")
-        sampling = Sampling(16, 0.0)
-        return Judged(
-            ServerAgent(judge(malicious.name), settings.server, settings.judge, sampling, settings.key_variable)
-        )
+        where = (settings.server, settings.judge, Sampling(16, 0.0), settings.key_variable)
+        return Judged(ServerAgent(judge(malicious), *where))
     if transcripts is not None:
-        return Classified.fit(transcripts, malicious.name)
+        return Classified.fit(transcripts, malicious)
     if task not in TRAIT_PERSONAS:
         raise UserError(f"task {task}: has no scripted debates to fit a classifier on; give --fit-classifier-on")
     return scripted_classifier(task, apart=apart)
