@@ -1,4 +1,4 @@
-"""The house stands: a folder imports only from lower floors, nothing goes in a circle, and files stay short."""
+"""A folder imports only from lower floors, nothing goes in a circle, files and the package stay short."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ FLOORS = (
 )
 """From the ground up; rooms on one floor do not know each other."""
 LONGEST_FILE = 400
+LONGEST_PACKAGE = 15_000
 Sources = Mapping[str, str]
 """The text of each module, by its name."""
 
@@ -114,3 +115,8 @@ def test_files_are_short_enough_to_read_in_one_sitting() -> None:
     folders = ("interp", "probes", "figures", "benchmarks", "tests")
     lengths = {path: len(path.read_text().splitlines()) for top in folders for path in (ROOT / top).rglob("*.py")}
     assert {path: n for path, n in lengths.items() if n > LONGEST_FILE} == {}
+
+
+def test_the_package_does_not_grow() -> None:
+    """A feature should leave it hardly larger; look for what it makes superfluous."""
+    assert sum(len(path.read_text().splitlines()) for path in (ROOT / "interp").rglob("*.py")) <= LONGEST_PACKAGE
