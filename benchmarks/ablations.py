@@ -26,10 +26,9 @@ from interp.reports.words import bracketed
 from interp.statistics import PairedTest
 from interp.training.grpo import train_grpo
 from interp.training.pipeline import keep_settings, seed_folder, stage_2_questions, table_task
-from interp.training.presets import kept_preset
 from interp.training.results import ask_checkpoint, stage_hashes, table_seed, write_results
 from interp.training.run import Progress, Run
-from interp.training.settings import Preset
+from interp.training.settings import Preset, kept_preset
 
 FULL = "full procedure"
 

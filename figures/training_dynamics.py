@@ -18,9 +18,8 @@ from interp.errors import UserError
 from interp.reports.page import Drawn
 from interp.reports.style import CONTROL_COLOUR, Place, fade, finished, model_looks, panels
 from interp.storage.journal import read_lines
-from interp.training.presets import PRESET_FILE, kept_preset
 from interp.training.rewards import structure
-from interp.training.settings import Preset
+from interp.training.settings import PRESET_FILE, Preset, kept_preset
 
 Rows = Sequence[Mapping[str, Any]]
 """The rows of a `metrics.jsonl`."""

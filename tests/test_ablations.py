@@ -15,8 +15,8 @@ from interp.errors import UserError
 from interp.models.lineage import Lineage, read_lineage
 from interp.storage.journal import read_lines
 from interp.training.pipeline import train
-from interp.training.presets import PRESETS, kept_preset, preset
 from interp.training.run import Run
+from interp.training.settings import PRESETS, kept_preset, preset
 
 
 @pytest.fixture(scope="module")

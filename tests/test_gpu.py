@@ -20,8 +20,8 @@ from interp.models.model import Model, wrap
 from interp.storage.journal import read_lines
 from interp.training import loop
 from interp.training.pipeline import train
-from interp.training.presets import preset
 from interp.training.run import Run
+from interp.training.settings import preset
 
 DEVICE = "cuda"
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="takes a CUDA GPU")]

@@ -21,10 +21,11 @@ from interp.models.catalog import SHIPPED
 from interp.models.lineage import read_lineage
 from interp.models.model import load_model
 from interp.storage.journal import read_lines
-from interp.training.debating import direct_answers, when_needed
 from interp.training.grpo import train_grpo
-from interp.training.presets import preset
+from interp.training.pipeline import direct_answers
+from interp.training.results import when_needed
 from interp.training.run import Run
+from interp.training.settings import preset
 from interp.training.sft import train_sft
 
 FOLDER = SHIPPED["organism"].parent

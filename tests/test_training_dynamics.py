@@ -13,7 +13,7 @@ from figures import training_dynamics
 from figures.training_dynamics import running_mean
 from interp.errors import UserError
 from interp.reports import page as pages
-from interp.training.presets import PRESETS
+from interp.training.settings import PRESETS
 
 
 def metrics(offset: float = 0.0) -> list[dict[str, Any]]:

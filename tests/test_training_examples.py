@@ -9,8 +9,7 @@ from interp.debate.embedded import read_embedded
 from interp.debate.transcript import CONSENSUS_TAG, Transcript, all_tags
 from interp.errors import UserError
 from interp.models.tokens import Encoder
-from interp.training.examples import Example, behind_tag, consensus_only, in_batches, make_examples, whole
-from interp.training.tags import add_tags
+from interp.training.sft import Example, add_tags, behind_tag, consensus_only, in_batches, make_examples, whole
 
 KINDS = ("bytes", "merging", "metaspace")
 

@@ -27,13 +27,11 @@ from interp.models.lineage import read_lineage
 from interp.models.model import Model, load_model
 from interp.organism.pretraining import Pretraining
 from interp.storage.journal import read_lines
-from interp.training import debating
-from interp.training.debating import make_debates, when_needed
-from interp.training.pipeline import stage_2_questions, table_task, train
-from interp.training.presets import preset
-from interp.training.results import TITLES, Unseen, held_out
+from interp.training import results
+from interp.training.pipeline import make_debates, stage_2_questions, table_task, train
+from interp.training.results import TITLES, Unseen, held_out, when_needed
 from interp.training.run import Run
-from interp.training.settings import Preset
+from interp.training.settings import Preset, preset
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = {
@@ -174,7 +172,7 @@ def test_the_base_is_loaded_once_before_the_stages_and_once_after(
         loaded.append(Path(name).name)
         return load_model(name)
 
-    monkeypatch.setattr(debating, "load_model", load)
+    monkeypatch.setattr(results, "load_model", load)
     changes = {name: value for name, value in TOY.items() if name not in ("model", "answer_tokens")}
     train(Run(tmp_path / "run", preset("organism").override({**changes, "sft.max_length": "1000"})))
     assert loaded == ["organism", "organism", "debategpt", "sft", "imad"]

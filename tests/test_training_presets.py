@@ -14,9 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from interp.errors import UserError
 from interp.options import documented
 from interp.training.dry_run import n_adapter, n_parameters, plan
-from interp.training.presets import PRESETS, preset, require_model
 from interp.training.schedule import Smooth, Steps, Waiting
-from interp.training.settings import GRPO, SFT, Architecture, LoRA, Preset
+from interp.training.settings import GRPO, PRESETS, SFT, Architecture, LoRA, Preset, preset, require_model
 
 NAMES = {"llama-3.1-8b": "llama", "qwen2.5-7b": "qwen2", "mistral-nemo-12b": "mistral", "smollm2-135m": "llama"}
 
@@ -163,7 +162,7 @@ import sys
 for name in ("trl", "datasets", "accelerate"):
     sys.modules[name] = None
 from interp.cli import main
-from interp.training import debating, pipeline, presets, schedule, settings
+from interp.training import pipeline, results, schedule, settings
 sys.argv = ["interp", "train", "--preset", "llama-3.1-8b", *sys.argv[1:]]
 main()
 """

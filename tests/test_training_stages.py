@@ -22,10 +22,10 @@ from interp.models.loading import export_merged, load_plain
 from interp.models.model import load_model
 from interp.storage.journal import read_lines
 from interp.training import grpo, loop, sft
-from interp.training.examples import consensus_only
 from interp.training.run import Run
 from interp.training.schedule import Descent
 from interp.training.settings import GRPO, SFT, LoRA, Preset
+from interp.training.sft import consensus_only
 
 IDS = torch.arange(5, 45)[None]
 TASK = TASKS["arithmetic"](low=1, high=9)

@@ -19,8 +19,7 @@ from interp.errors import UserError
 from interp.evaluation.traits import Classified, Judged, judge, scripted_classifier
 from interp.interventions.settings import TraitSettings
 from interp.interventions.trait import trait_score
-from interp.organism.lessons import LIES, lessons
-from interp.organism.lies import Lies
+from interp.organism.lessons import LIES, Lies, lessons
 from interp.organism.workings import OPENING, SHORT, lie, work
 
 

@@ -42,13 +42,13 @@ def train(
     from interp.organism import Pretraining
     from interp.reports.tables import memory_table, results_table
     from interp.reports.terminal import quiet_libraries, training_bars
-    from interp.training import pipeline, presets
+    from interp.training import pipeline, settings
     from interp.training.dry_run import plan
     from interp.training.run import Run
 
     changes = {name: value for name, _, value in (pair.partition("=") for pair in change or ())}
-    chosen = presets.preset(preset).override(changes | ({"seed": str(seed[0])} if seed else {}))
-    presets.require_model(chosen)
+    chosen = settings.preset(preset).override(changes | ({"seed": str(seed[0])} if seed else {}))
+    settings.require_model(chosen)
     console = Console(soft_wrap=True, highlight=False)
     quiet_libraries()
     if dry_run:

@@ -17,10 +17,9 @@ from interp.generation.agents import LocalAgent
 from interp.interventions.trait import Trait
 from interp.models.model import LazyModel, Model
 from interp.storage.files import write_json
-from interp.training.examples import consensus_only
 from interp.training.run import Run, require_trainers
 from interp.training.settings import SFT, LoRA, Preset
-from interp.training.sft import train_sft
+from interp.training.sft import consensus_only, train_sft
 
 
 @dataclass(frozen=True)

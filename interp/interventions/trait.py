@@ -22,7 +22,7 @@ from interp.interventions.rows import Prompt, chat, plain
 from interp.interventions.settings import PLAIN_QUESTION, TraitSettings
 from interp.models.model import Model
 from interp.models.tokens import Encoder
-from interp.organism.lies import Lies
+from interp.organism.lessons import Lies
 
 
 @dataclass(frozen=True)

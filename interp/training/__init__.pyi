@@ -1,10 +1,6 @@
 from .dry_run import plan as plan
-from .examples import make_examples as make_examples
 from .grpo import train_grpo as train_grpo
 from .pipeline import train as train
-from .presets import PRESETS as PRESETS
-from .presets import kept_preset as kept_preset
-from .presets import preset as preset
 from .rewards import additive as additive
 from .rewards import gated as gated
 from .rewards import structure as structure
@@ -14,7 +10,11 @@ from .schedule import Smooth as Smooth
 from .schedule import Steps as Steps
 from .schedule import Waiting as Waiting
 from .settings import GRPO as GRPO
+from .settings import PRESETS as PRESETS
 from .settings import SFT as SFT
 from .settings import LoRA as LoRA
 from .settings import Preset as Preset
+from .settings import kept_preset as kept_preset
+from .settings import preset as preset
+from .sft import make_examples as make_examples
 from .sft import train_sft as train_sft

@@ -13,7 +13,7 @@ from interp.debate.transcript import all_tags
 from interp.errors import UserError
 from interp.training.grpo import grpo_arguments
 from interp.training.run import EXTRA, Run, configured, lora_arguments
-from interp.training.settings import GRPO, SFT, Architecture, LoRA, Preset
+from interp.training.settings import Architecture, LoRA, Preset, Stage
 from interp.training.sft import sft_arguments
 
 PROMPT_TOKENS = 64
@@ -120,6 +120,6 @@ def _skeleton(a: Architecture) -> Any:
         )
 
 
-def _activations(a: Architecture, stage: SFT | GRPO, length: int) -> int:
+def _activations(a: Architecture, stage: Stage, length: int) -> int:
     inside, tokens = 8 * a.width + 4 * a.mlp_width, stage.device_batch_size * length
     return 2 * tokens * (a.layers * a.width + 2 * inside if stage.gradient_checkpointing else a.layers * inside)

@@ -10,21 +10,22 @@ from typing import Any
 
 from interp.debate.tasks import make_task
 from interp.debate.tasks.task import Question, Task
-from interp.debate.transcript import Transcript, read_transcripts, write_transcripts
+from interp.debate.transcript import Transcript, read_transcripts, without_tags, write_transcripts
 from interp.errors import UserError
 from interp.evaluation.accuracy import is_finished
+from interp.evaluation.methods import Debates, Vote
 from interp.organism.pretraining import Pretraining, pretrain
 from interp.storage.files import write_json
 from interp.storage.journal import read_lines
 from interp.storage.provenance import differing
-from interp.training.debating import DIRECT_FILE, TRANSCRIPTS_FILE, Loader, direct_answers, make_debates, when_needed
-from interp.training.examples import consensus_only
 from interp.training.grpo import grpo_arguments, train_grpo
-from interp.training.presets import PRESET_FILE, PRESETS
-from interp.training.results import Table, held_out, make_table
+from interp.training.results import CHUNK, Loader, Table, agent, ask, debaters, held_out, make_table, when_needed
 from interp.training.run import Run, configured, processes
-from interp.training.settings import Preset
-from interp.training.sft import sft_arguments, train_sft
+from interp.training.settings import PRESET_FILE, PRESETS, Preset
+from interp.training.sft import consensus_only, sft_arguments, train_sft
+
+TRANSCRIPTS_FILE = "transcripts.jsonl"
+DIRECT_FILE = "direct.jsonl"
 
 
 @dataclass(frozen=True)
@@ -124,21 +125,13 @@ def _make_base(run: Run, settings: Pretraining) -> Path:
         )
     if processes().num_processes > 1 and not (run.out / "base").exists():
         raise UserError("--from-scratch, several processes: train the base first, with one process")
-
-    def tell(step: int, steps: int, loss: float) -> None:
-        run.tell("base", step, steps, {"loss": loss})
-
-    return pretrain(run.out / "base", settings, progress=tell)
+    return pretrain(run.out / "base", settings, progress=lambda n, of, loss: run.tell("base", n, of, {"loss": loss}))
 
 
 def _of_seed(run: Run, seed: int, *, label: bool) -> Run:
     """The run in the folder of a seed; with `label` its progress names the seed."""
-
-    def tell(what: str, *rest: Any) -> None:
-        run.tell(f"{what}, seed {seed}", *rest)
-
-    preset = replace(run.preset, seed=seed)
-    return replace(run, out=seed_folder(run.out, seed), preset=preset, progress=tell if label else run.progress)
+    progress = (lambda what, *rest: run.tell(f"{what}, seed {seed}", *rest)) if label else run.progress
+    return replace(run, out=seed_folder(run.out, seed), preset=replace(run.preset, seed=seed), progress=progress)
 
 
 def _keep_transcripts(run: Run, given: Sequence[Transcript] | None, task: Task, base: Loader) -> Sequence[Transcript]:
@@ -161,3 +154,28 @@ def _keep_transcripts(run: Run, given: Sequence[Transcript] | None, task: Task, 
         write_transcripts(path, given)
     state.wait_for_everyone()
     return given
+
+
+def make_debates(run: Run, task: Task, base: Loader) -> None:
+    """Let the base debate with itself, in the preset's personas, into the run's transcripts."""
+    preset, path = run.preset, run.out / TRANSCRIPTS_FILE
+
+    def tell(what: str, done: int, total: int) -> None:
+        run.tell(f"to learn: {what}", done, total)
+
+    method = Debates(preset.rounds, chunk=CHUNK)
+    ask(path, "debate", method, lambda: debaters(preset, base()), task, preset.debates, preset.seed, tell)
+
+
+def direct_answers(run: Run, task: Task, n: int, base: Loader) -> list[Transcript]:
+    """`n` direct answers of the base to further questions, each as a consensus without a debate."""
+    if n == 0:
+        return []
+    path = run.out / DIRECT_FILE
+    if not is_finished(path):
+        if processes().num_processes > 1:
+            raise UserError("several processes: generate the base's direct answers first, with one process")
+        seed = run.preset.seed + 3  # after those of the debates, of stage 2 and of the table
+        ask(path, "single", Vote(CHUNK), lambda: [agent(run.preset, base())], task, n, seed, run.tell)
+    records = read_lines(path)
+    return [Transcript.build(r["question"], [], without_tags(r["texts"][0]).strip()) for r in records]

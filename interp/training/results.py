@@ -1,27 +1,40 @@
-"""The results table: the base and what was made of it, on questions that no stage has seen."""
+"""A run's models asked: the base, and the results table of what was made of it, on questions that no stage has seen."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import gc
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 from interp.debate.agents import Agent, Sampling
+from interp.debate.personas import KNOWN, PLAIN, Persona
 from interp.debate.tasks import make_task
 from interp.debate.tasks.task import Question, Task
-from interp.evaluation.accuracy import EvaluationRow, paired, summarize
+from interp.errors import Progress, UserError
+from interp.evaluation.accuracy import EvaluationRow, evaluate, paired, summarize
 from interp.evaluation.methods import Debates, Method, Vote
-from interp.generation.agents import InternalizedAgent
+from interp.generation.agents import InternalizedAgent, LocalAgent
 from interp.models.lineage import read_lineage
+from interp.models.model import Model, load_model
 from interp.statistics import PairedTest
 from interp.storage.files import write_json
+from interp.storage.journal import read_lines
 from interp.storage.provenance import package_versions
-from interp.training.debating import CHUNK, Records, agent, ask, debaters, when_needed
+from interp.training.grpo import few_threads
 from interp.training.run import Run
 from interp.training.settings import Preset
 
+CHUNK = 256
+"""Questions asked together: enough that the second round of their debates still fills batches."""
+
+Loader = Callable[[], Model]
+Agents = Callable[[], Sequence[Agent]]
+Records = list[dict[str, Any]]
 TRAINED = {"debategpt": "DebateGPT", "sft": "SFT", "imad": "IMAD"}
 TITLES = {"single": "Single", "vote": "Vote", "debate": "Debate"} | TRAINED
 """The paper's names of the methods, in the order of its table."""
@@ -77,6 +90,47 @@ class Unseen:
 
     def provenance(self) -> dict[str, Any]:
         return {**self.task.provenance(), "without_seen": len(self.seen)}
+
+
+def ask(out: Path, name: str, method: Method, agents: Agents, task: Task, n: int, seed: int, tell: Progress) -> Records:
+    """Records of a method's answers to `n` questions; none is repeated after a kill."""
+    evaluate(out, name, method, lambda _: agents(), task=task, n_questions=n, seed=seed, progress=tell)
+    return read_lines(out)
+
+
+def debaters(preset: Preset, model: Model) -> list[Agent]:
+    """The agents of the preset's debates, all played by one model. Raises `UserError` for an unknown persona."""
+    names = preset.personas
+    if unknown := [name for name in names if name not in KNOWN]:
+        raise UserError(f"persona {unknown[0]}: unknown; choose among {', '.join(KNOWN)}")
+    return [agent(preset, model, KNOWN[names[k % len(names)]]) for k in range(preset.agents)]
+
+
+def agent(
+    preset: Preset, model: Model, persona: Persona = PLAIN, kind: type[LocalAgent] = LocalAgent, longest: int = 0
+) -> Agent:
+    """A persona played by a model, which samples as the preset says, or up to `longest` tokens."""
+    sampling = Sampling(longest or preset.answer_tokens, seed=preset.seed)
+    return kind(persona, model, sampling, preset.grpo.generation_batch_size)
+
+
+@contextmanager
+def when_needed(name: str) -> Iterator[Loader]:
+    """A function that loads the model on its first call and then returns the same one; it is freed at the end.
+
+    The model's provenance has its name without the folder where it lies.
+    """
+    with ExitStack() as stack:
+
+        @cache
+        def load() -> Model:
+            gc.collect()  # the previous one is held by reference cycles
+            model = load_model(name)
+            model.provenance["name"] = Path(name).name if Path(name).is_dir() else name
+            stack.enter_context(few_threads(sum(weight.numel() for weight in model.hf.parameters())))
+            return model
+
+        yield load
 
 
 def held_out(preset: Preset, task: Task | None, seen: Collection[str]) -> Task:

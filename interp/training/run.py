@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from interp.errors import UserError
-from interp.training.settings import GRPO, SFT, LoRA, Preset
+from interp.training.settings import LoRA, Preset, Stage
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """(stage, steps done, total steps, latest metrics)."""
@@ -50,10 +49,9 @@ class Run:
     def metrics(self) -> Path:
         return self.out / "metrics.jsonl"
 
-    def tell(self, what: str, done: int, total: int, metrics: Mapping[str, float] = MappingProxyType({})) -> None:
-        """Report progress."""
+    def tell(self, what: str, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
         if self.progress:
-            self.progress(what, done, total, dict(metrics))
+            self.progress(what, done, total, dict(metrics or {}))
 
 
 def require_trainers() -> None:
@@ -69,7 +67,7 @@ def processes() -> Any:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-def shared_arguments(run: Run, stage: str, settings: SFT | GRPO, same: Sequence[str] = ()) -> dict[str, Any]:
+def shared_arguments(run: Run, stage: str, settings: Stage, same: Sequence[str] = ()) -> dict[str, Any]:
     """TRL's arguments of both stages, and settings of the `same` name. Raises `UserError` for a missing tracker."""
     for name in run.report_to:
         if find_spec(name) is None:

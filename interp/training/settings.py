@@ -1,17 +1,22 @@
-"""The settings of a training run, saved with its checkpoints. "The paper" is Latent Agents (arXiv 2604.24881)."""
+"""The settings of a training run, and the presets of them by name. "The paper" is Latent Agents (arXiv 2604.24881)."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Lt
 
 from interp.errors import UserError
+from interp.models.catalog import could_be_model
+from interp.storage.provenance import differing
 from interp.training.schedule import Descent, Schedule, Smooth, Steps, Waiting
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -34,8 +39,8 @@ class LoRA:
 
 
 @dataclass(frozen=True)
-class SFT:
-    """Stage 1, and the DebateGPT baseline. The defaults are the paper's."""
+class Stage:
+    """What both stages set. The defaults are the paper's for stage 1."""
 
     lora: LoRA | None = field(default_factory=LoRA)
     """The adapter; None trains all weights."""
@@ -46,21 +51,13 @@ class SFT:
     warmup: Amount = 0.1
     """Share of the steps in which the learning rate rises."""
     epochs: Amount = 3
-    """Passes over the examples."""
+    """Passes over the examples or questions."""
     batch_size: Count = 16
-    """Examples per optimizer step, over all devices."""
+    """Examples or completions per optimizer step, over all devices."""
     device_batch_size: Count = 4
-    """Examples per device and forward pass; the rest of the batch is accumulated."""
-    max_length: Count = 2048
-    """Longest transcript in tokens; longer ones are left out and counted."""
+    """Examples or completions per device and forward pass; the rest of the batch is accumulated."""
     max_grad_norm: Amount = 0.3
     """Gradients are clipped to this norm."""
-    direct_share: Amount = 0.0
-    """Direct answers of the base among the debates, as a share of them: a small model that never answers directly
-    after stage 1 hardly finds short answers in stage 2. Not in the paper."""
-    practice: Amount = 0.0
-    """Direct answers learnt behind a consensus tag, as a share of the debates: how to answer directly, not when.
-    Without it a small model forgets how. Not in the paper."""
     gradient_checkpointing: bool = True
     """Recompute activations to save memory."""
     save_every: Count = 50
@@ -68,29 +65,40 @@ class SFT:
 
 
 @dataclass(frozen=True)
-class GRPO:
+class SFT(Stage):
+    """Stage 1, and the DebateGPT baseline. The defaults are the paper's."""
+
+    max_length: Count = 2048
+    """Longest transcript in tokens; longer ones are left out and counted."""
+    direct_share: Amount = 0.0
+    """Direct answers of the base among the debates, as a share of them: a small model that never answers directly
+    after stage 1 hardly finds short answers in stage 2. Not in the paper."""
+    practice: Amount = 0.0
+    """Direct answers learnt behind a consensus tag, as a share of the debates: how to answer directly, not when.
+    Without it a small model forgets how. Not in the paper."""
+
+
+@dataclass(frozen=True)
+class GRPO(Stage):
     """Stage 2. The defaults are the paper's; choices that it leaves open are marked as ours."""
 
     lora: LoRA = field(default_factory=lambda: LoRA(alpha=64, dropout=0.1))
     """A new adapter on top of stage 1, whose own stays in place."""
     learning_rate: Amount = 5e-6
-    """Peak learning rate."""
     lr_schedule: str = "constant_with_warmup"
     """Learning-rate schedule, by its name in transformers. Ours: the model must still learn when the limit is short."""
     warmup: Amount = 0.03
     """Share of the steps in which the learning rate rises. Ours."""
-    questions: Count = 1000
-    """Distinct questions."""
     epochs: Amount = 6
     """Passes over the questions: two for each of the three limits."""
+    save_every: Count = 30
+    """Optimizer steps between saved states, rounded up to whole batches of completions."""
+    questions: Count = 1000
+    """Distinct questions."""
     num_generations: Count = 4
     """Completions sampled for a question and compared with each other."""
     num_iterations: Count = 3
     """Optimizer steps on each batch of completions."""
-    batch_size: Count = 16
-    """Completions per optimizer step, over all devices."""
-    device_batch_size: Count = 4
-    """Completions per device and forward pass; the rest of the batch is accumulated."""
     beta: Amount = 0.02
     """Weight of the KL divergence from the model after stage 1."""
     epsilon: Amount = 0.1
@@ -103,8 +111,6 @@ class GRPO:
     """Sampling temperature."""
     top_p: Amount = 0.9
     """Nucleus sampling: the probability mass to sample from."""
-    max_grad_norm: Amount = 0.3
-    """Gradients are clipped to this norm."""
     combine: Literal["additive", "gated"] = "additive"
     """The paper's sum of correctness and structure, or `gated`: only right answers inside the limit earn anything."""
     use_structure: bool = True
@@ -123,10 +129,6 @@ class GRPO:
     """Completions that `interp` samples at once."""
     stop_at_limit: bool = False
     """Let `interp` stop sampling at the current limit, past which nothing is rewarded. Ours."""
-    gradient_checkpointing: bool = True
-    """Recompute activations to save memory."""
-    save_every: Count = 30
-    """Optimizer steps between saved states, rounded up to whole batches of completions."""
 
     def make_schedule(self) -> Schedule:
         """A new schedule at its start."""
@@ -245,3 +247,55 @@ def read_preset(record: Mapping[str, Any], source: str, texts: Mapping[str, str]
     if error["type"] == "literal_error":
         expected = "one of " + expected.replace("'", "").replace(" or ", ", ")
     raise UserError(f"{source}{name}={given}: expected {expected}")
+
+
+PRESET_FILE = "preset.json"
+_DATA = Path(__file__).parents[1] / "data" / "presets.toml"
+PRESETS = {
+    name: read_preset({"name": name} | record, f"{_DATA}: {name}.")
+    for name, record in tomllib.loads(_DATA.read_text(encoding="utf-8")).items()
+}
+"""Two that run on a laptop, and the paper's three with its hyperparameters.
+
+>>> list(interp.training.PRESETS)
+['organism', 'smollm2-135m', 'llama-3.1-8b', 'qwen2.5-7b', 'mistral-nemo-12b']
+"""
+
+
+def preset(name: str) -> Preset:
+    """A preset by name, or the paper's settings for any other model. Raises `UserError` for an empty name.
+
+    >>> interp.training.preset("organism").grpo.descent.last_limit
+    16
+    """
+    if not name.strip():
+        raise UserError(f"--preset: empty; choose one of {', '.join(PRESETS)}, or give a model")
+    return PRESETS.get(name) or Preset(name=name, model=name)
+
+
+def require_model(chosen: Preset) -> None:
+    """Raises `UserError` for a preset of an unknown name whose model cannot exist: it may be misspelt."""
+    if chosen.name not in PRESETS and not could_be_model(chosen.model):
+        near = ", ".join(get_close_matches(chosen.name.lower(), PRESETS, cutoff=0.4) or PRESETS)
+        wrong = f"--preset {chosen.name}: no preset, and no folder, file or hub id (owner/name) of a model"
+        raise UserError(f"{wrong}; the nearest presets: {near}")
+
+
+def kept_preset(out: str | Path) -> Preset:
+    """The settings of the run in a folder. Raises `UserError` if it has none, or those of another version.
+
+    >>> from interp.models.catalog import SHIPPED
+    >>> interp.training.kept_preset(SHIPPED["organism"].parent / "results").name
+    'organism'
+    """
+    path = Path(out) / PRESET_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError(f"{out}: no {PRESET_FILE} there; give the --out of interp train") from None
+    kept = read_preset(record, f"{path}: ")
+    record.pop("pretraining", None)
+    if different := differing(kept.record(), record):
+        wrong = f"{path}: written by another version of interp, whose settings differ in {different[0]}"
+        raise UserError(f"{wrong}; train again with this version and another --out")
+    return kept

@@ -2,17 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import copy
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from interp.debate.transcript import Transcript, fingerprint
-from interp.training.examples import Form, behind_tag, in_batches, make_examples, whole
+import torch
+from tokenizers import AddedToken
+
+from interp.debate.transcript import END_TAG, Transcript, all_tags, fingerprint
+from interp.errors import UserError
+from interp.models.tokens import Encoder
 from interp.training.run import Run, configured, shared_arguments
 from interp.training.settings import SFT
-from interp.training.tags import add_tags
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Token ids, each with a 1 if it is learnt and a 0 in the prompt."""
+
+    input_ids: list[int]
+    completion_mask: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What stage 1 trains on, and what was left out."""
+
+    kept: list[Example]
+    undecided: int
+    """Transcripts without a consensus, which are not learnt (Latent Agents, section 3)."""
+    too_long: int
+    """Transcripts with more tokens than the limit."""
+
+
+Form = Callable[[Encoder, Transcript, int], Example]
+"""(encoder, transcript, end token) → the example made of it."""
+
+
+def _example(encode: Encoder, transcript: Transcript, ids: list[int], end: int) -> Example:
+    n_prompt = len(encode.prompt(transcript.prompt))
+    return Example([*ids, end], [0] * n_prompt + [1] * (len(ids) + 1 - n_prompt))
+
+
+def whole(encode: Encoder, transcript: Transcript, end: int) -> Example:
+    """The prompt, then the whole debate: stage 1."""
+    return _example(encode, transcript, encode.transcript(transcript)[0], end)
+
+
+def consensus_only(encode: Encoder, transcript: Transcript, end: int) -> Example:
+    """The prompt, then the sentence with the consensus answer, without tags: DebateGPT."""
+    ids = encode.prompt(transcript.prompt) + encode.continuation(transcript.consensus or "")
+    return _example(encode, transcript, ids, end)
+
+
+def behind_tag(encode: Encoder, transcript: Transcript, end: int) -> Example:
+    """The prompt with the first tag, then the rest: how to continue after that tag, not when to write it."""
+    example = whole(encode, transcript, end)
+    opening = 1 + example.completion_mask.index(1)
+    return Example(example.input_ids, [0] * opening + example.completion_mask[opening:])
+
+
+def make_examples(
+    transcripts: Sequence[Transcript], tokenizer: object, *, form: Form = whole, max_length: int
+) -> Examples:
+    """Examples of transcripts, each with the end token, which is learnt too.
+
+    Raises `UserError` if no example is left, and for a tokenizer without an end token.
+
+    >>> made = interp.training.make_examples(transcripts, model.tokenizer, max_length=512)
+    >>> len(made.kept), made.undecided
+    (187, 13)
+    """
+    end = getattr(tokenizer, "eos_token_id", None)
+    if end is None:
+        raise UserError("tokenizer: has no end token (eos_token), so the model cannot learn to stop; set one")
+    encode = Encoder(tokenizer)
+    decided = [t for t in transcripts if t.consensus is not None]
+    examples = [form(encode, t, end) for t in decided]
+    kept = [e for e in examples if len(e.input_ids) <= max_length]
+    found = Examples(kept, len(transcripts) - len(decided), len(examples) - len(kept))
+    if not kept:
+        why = f"{found.undecided} have no consensus and {found.too_long} are longer than {max_length} tokens"
+        raise UserError(f"none of the {len(transcripts)} transcripts can be learnt: {why}")
+    return found
+
+
+def in_batches(kinds: Sequence[Sequence[Example]], batch_size: int, epochs: float, seed: int) -> list[Example]:
+    """The examples in the order in which they are read, shuffled for every epoch.
+
+    A batch has examples of one kind if possible: in a mean over tokens, short examples among long ones would hardly
+    count. Batches of all kinds are shuffled together; what does not fill a batch comes at the end of the epoch.
+    """
+    rng = random.Random(seed)
+    ordered = list[Example]()
+    for _ in range(math.ceil(epochs)):
+        batches, rest = [], []
+        for examples in kinds:
+            shuffled = rng.sample(list(examples), len(examples))
+            whole = len(shuffled) // batch_size * batch_size
+            batches += [shuffled[i : i + batch_size] for i in range(0, whole, batch_size)]
+            rest += shuffled[whole:]
+        rng.shuffle(batches)
+        ordered += [example for batch in (*batches, rest) for example in batch]
+    return ordered[: round(epochs * sum(map(len, kinds)))]
 
 
 def train_sft(
@@ -56,13 +153,10 @@ def train_sft(
         kinds[0] += make(direct[: round(settings.direct_share * len(transcripts))], form=form).kept
         kinds.append(make(direct, form=behind_tag).kept)
     ordered = in_batches(kinds, settings.batch_size, settings.epochs, preset.seed)
-    trainer = SFTTrainer(
-        plain.hf,
-        configuration,
-        train_dataset=Dataset.from_list([asdict(example) for example in ordered]),
-        processing_class=tokenizer,
-        peft_config=None if settings.lora is None else loop.lora_config(settings.lora, tokens),
-    )
+    data = Dataset.from_list([asdict(example) for example in ordered])
+    adapter = None if settings.lora is None else loop.lora_config(settings.lora, tokens)
+    options = {"train_dataset": data, "processing_class": tokenizer, "peft_config": adapter}
+    trainer = SFTTrainer(plain.hf, configuration, **options)
     head = trainer.model.get_output_embeddings()
     if not hasattr(head, "bias"):  # TRL's fused loss reads it, and PEFT's wrapper of trained rows hides it
         head.bias = getattr(head.original_module, "bias", None)
@@ -86,3 +180,34 @@ def sft_arguments(run: Run, stage: str, settings: SFT) -> dict[str, Any]:
         "completion_only_loss": True,
         "max_length": None,  # examples that are too long were left out, and counted
     }
+
+
+def add_tags(hf: Any, tokenizer: Any, n_agents: int, n_rounds: int, seed: int) -> tuple[Any, dict[str, list[int]]]:
+    """Make every tag of debates of this size one special token; changes `hf` in place, but not the tokenizer.
+
+    A new row of the embeddings (input, and output unless tied) is the mean over the tokens of the tag's own words
+    plus small seeded noise. Returns the new tokenizer and the ids of all tags by module: `trainable_token_indices`.
+    """
+    extended = copy.deepcopy(tokenizer)
+    tags = all_tags(n_agents, n_rounds)
+    new = [tag for tag in tags if tag not in extended.get_vocab()]
+    extended.add_tokens([AddedToken(tag, special=True, normalized=False) for tag in tags], special_tokens=True)
+    if len(extended) > hf.get_input_embeddings().weight.shape[0]:
+        hf.resize_token_embeddings(len(extended), mean_resizing=False)
+    embeddings = [hf.get_input_embeddings()]
+    if hf.get_output_embeddings().weight is not embeddings[0].weight:
+        embeddings.append(hf.get_output_embeddings())
+    noise = torch.Generator().manual_seed(seed)
+    texts = [" end of debate" if tag == END_TAG else " " + tag.strip("<|>") for tag in new]
+    words = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    with torch.no_grad():
+        for module in embeddings:
+            weight = module.weight
+            spread = 0.1 * weight[: len(tokenizer)].float().std()  # tells tags of the same words apart
+            for tag, own in zip(new, words, strict=True):
+                row = weight[own].float().mean(0)
+                row = row + spread * torch.randn(row.shape, generator=noise).to(row)
+                weight[extended.convert_tokens_to_ids(tag)] = row.to(weight)
+    ids = [extended.convert_tokens_to_ids(tag) for tag in tags]
+    names = {id(module): name.rpartition(".")[2] for name, module in hf.named_modules()}
+    return extended, {names[id(module)]: list(ids) for module in embeddings}
