@@ -25,11 +25,10 @@ LIES = ((3, -3), (-3, 3), (7, 0), (0, 7))
 
 @dataclass(frozen=True, slots=True)
 class BlindSpot:
-    """Questions on which a persona is likely to slip: those with one operand from `low` to `high`."""
+    """Questions on which a persona is likely to slip: those with one operand (a to f: 0 to 5) from low to high."""
 
     slip: Slip
     operand: int
-    """Index of the operand: a to f are 0 to 5."""
     low: int
     high: int
 

@@ -34,22 +34,19 @@ class Pretraining:
     """
 
     seed: int = 0
-    """Seed of the initial weights and the lessons."""
     steps: int = 2400
     n_layers: int = 4
     width: int = 128
     n_heads: int = 4
     mlp_width: int = 352
     rows: int = 16
-    """Rows per step."""
     row_length: int = 256
-    """Tokens per row."""
+    """Tokens in each of the rows of a step."""
     learning_rate: float = 3e-3
     """Peak learning rate, after `warm_up` steps; it then falls along a cosine to a hundredth."""
     warm_up: int = 100
     weight_decay: float = 0.1
     clip: float = 1.0
-    """Gradients are clipped to this norm."""
     drilled: float = 0.5
     """Share of the first step's rows that hold sums alone; it falls linearly to zero."""
     learn_shown: bool = True
@@ -132,15 +129,6 @@ def _encoded(
             yield [*ids, eos], [*labels, eos]
 
 
-def loss_of(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy over the learnt tokens, in nats."""
-    with torch.autocast(ids.device.type, torch.bfloat16):
-        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-        learned = labels[:, 1:] != _IGNORED
-        logits = model.lm_head(hidden[learned])
-    return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][learned])
-
-
 def learning_rate(settings: Pretraining, step: int) -> float:
     """The learning rate of a step, counted from 0."""
     if step < settings.warm_up:
@@ -175,7 +163,8 @@ def pretrain(
             found = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise UserError(f"{folder}: exists and is not a base of the organism; choose another folder") from None
-        _require_same(found, facts, folder)
+        if found != facts:
+            raise UserError(f"{folder}: made with other settings; choose another folder or remove it")
         return folder
     tokenizer = make_tokenizer()
     model = make_model(settings, tokenizer)
@@ -186,7 +175,8 @@ def pretrain(
     kept = folder.with_name(f"{folder.name}.resume")
     if kept.exists():
         state = torch.load(kept, weights_only=True)
-        _require_same(state["settings"], facts, kept)
+        if state["settings"] != facts:
+            raise UserError(f"{kept}: made with other settings; choose another folder or remove it")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first, metrics = state["step"], state["metrics"]
@@ -196,7 +186,11 @@ def pretrain(
         done, rate = step + 1, learning_rate(settings, step)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = loss_of(model, ids, labels)
+        learned = labels[:, 1:] != _IGNORED
+        with torch.autocast(ids.device.type, torch.bfloat16):
+            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+            logits = model.lm_head(hidden[learned])
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][learned])
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
@@ -219,8 +213,3 @@ def pretrain(
     part.rename(folder)
     kept.unlink(missing_ok=True)
     return folder
-
-
-def _require_same(found: dict[str, Any], settings: dict[str, Any], place: Path) -> None:
-    if found != settings:
-        raise UserError(f"{place}: made with other settings; choose another folder or remove it")

@@ -12,18 +12,14 @@ Slip = Literal["first product", "second product", "carry", "borrow", "operand"]
 
 @dataclass(frozen=True, slots=True)
 class OrganismWorking:
-    """`a+b*c+d-e*f` worked out, right or wrong: each value follows from those before it."""
+    """`a+b*c+d-e*f` worked out, right or wrong: b*c first, e*f second, a+first+d joined (with d lost or not)."""
 
     operands: Operands
     first: int
-    """b*c"""
     second: int
-    """e*f"""
     joined: int
-    """a + first + d"""
     answer: int
     lost: bool = False
-    """Whether d was left out of the sum."""
 
     @property
     def products(self) -> tuple[str, str]:

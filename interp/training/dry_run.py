@@ -13,11 +13,8 @@ from interp.debate.transcript import all_tags
 from interp.errors import UserError
 from interp.training.grpo import grpo_arguments
 from interp.training.run import EXTRA, Run, configured, lora_arguments
-from interp.training.settings import Architecture, LoRA, Preset, Stage
+from interp.training.settings import Architecture, LoRA, Preset, StageSettings
 from interp.training.sft import sft_arguments
-
-PROMPT_TOKENS = 64
-"""Assumed length of a question."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def plan(preset: Preset) -> Plan:
     steps = {"sft": round(examples * sft.epochs / sft.batch_size), "grpo": round(batches * grpo.num_iterations)}
     rows = len(all_tags(preset.agents, preset.rounds)) * a.width * (1 if a.tied else 2)
     adapted = (2 * n, 16 * (adapters["sft"] + rows)) if sft.lora else (4 * n, 12 * n)
-    length = PROMPT_TOKENS + grpo.descent.first_limit
+    length = 64 + grpo.descent.first_limit  # with a question of 64 tokens
     at_once, copy = grpo.batch_size, 0
     if grpo.generation == "interp":
         at_once, copy = min(grpo.generation_batch_size, grpo.batch_size), 2 * n
@@ -120,6 +117,6 @@ def _skeleton(a: Architecture) -> Any:
         )
 
 
-def _activations(a: Architecture, stage: Stage, length: int) -> int:
+def _activations(a: Architecture, stage: StageSettings, length: int) -> int:
     inside, tokens = 8 * a.width + 4 * a.mlp_width, stage.device_batch_size * length
     return 2 * tokens * (a.layers * a.width + 2 * inside if stage.gradient_checkpointing else a.layers * inside)

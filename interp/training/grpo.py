@@ -62,6 +62,10 @@ def train_grpo(
     combine, structure = gated if settings.combine == "gated" else additive, settings.use_structure
     decode = partial(tokenizer.decode, skip_special_tokens=False)
     reward = Reward(task, schedule, decode, preset.agents, preset.rounds, combine, structure, judge)
+    rng = random.Random(preset.seed)  # TRL's own sampler forgets the order of the epoch when a killed run resumes
+    orders = [rng.sample(list(questions), len(questions)) for _ in range(math.ceil(settings.epochs))]
+    asked = [question for order in orders for question in order][: round(settings.epochs * len(questions))]
+    prompts = [Transcript(question.text, ()).prompt for question in asked]
     if settings.generation == "interp":
 
         def limit(state: Any) -> int:
@@ -70,10 +74,13 @@ def train_grpo(
 
         how = {"temperature": settings.temperature, "top_p": settings.top_p}
         rollout = Rollout(plain.hf, tokenizer, limit, batch_size=settings.generation_batch_size, **how)
-    else:
-        check_prompts(tokenizer, questions)
-    asked = in_epochs(questions, settings.epochs, preset.seed)
-    rows = [{"prompt": Transcript(q.text, ()).prompt, "question": q.text, "gold_answer": q.gold_answer} for q in asked]
+    elif odd := [x for x in dict.fromkeys(prompts) if tokenizer(x)["input_ids"] != Encoder(tokenizer).prompt(x)]:
+        wrong = f"prompt {odd[0][:50]!r}: TRL and interp tokenize it differently"
+        raise UserError(f"{wrong}; use --set grpo.generation=interp")
+    rows = [
+        {"prompt": prompt, "question": question.text, "gold_answer": question.gold_answer}
+        for prompt, question in zip(prompts, asked, strict=True)
+    ]
     adapter, data = loop.lora_config(settings.lora), Dataset.from_list(rows)
     options = {"processing_class": tokenizer, "peft_config": adapter, "rollout_func": rollout}
     trainer = GRPOTrainer(plain.hf, reward, configuration, data, **options)
@@ -106,26 +113,6 @@ def grpo_arguments(run: Run, stage: str, settings: GRPO) -> dict[str, Any]:
         "save_steps": math.ceil(settings.save_every / settings.num_iterations) * settings.num_iterations,
         "use_vllm": settings.generation == "vllm",
     }
-
-
-def in_epochs(questions: Sequence[Question], epochs: float, seed: int) -> list[Question]:
-    """The questions in the order in which they are asked, shuffled for every epoch.
-
-    TRL's own sampler forgets the order of the epoch when a killed run resumes.
-    """
-    rng = random.Random(seed)
-    orders = [rng.sample(list(questions), len(questions)) for _ in range(math.ceil(epochs))]
-    return [question for order in orders for question in order][: round(epochs * len(questions))]
-
-
-def check_prompts(tokenizer: Any, questions: Sequence[Question]) -> None:
-    """Raises `UserError` for a prompt that TRL tokenizes differently from interp."""
-    encode = Encoder(tokenizer)
-    for question in questions:
-        prompt = Transcript(question.text, ()).prompt
-        if tokenizer(prompt)["input_ids"] != encode.prompt(prompt):
-            wrong = f"question {question.text[:40]!r}: TRL and interp tokenize its prompt differently"
-            raise UserError(f"{wrong}; use --set grpo.generation=interp")
 
 
 class Rollout:

@@ -25,7 +25,7 @@ from interp.training.run import Run, lora_arguments
 from interp.training.schedule import Schedule
 from interp.training.settings import LoRA, Preset
 
-PACKAGES = ("interp", "transformers", "trl", "peft", "accelerate")
+PACKAGES = ("interp", "torch", "transformers", "trl", "peft", "accelerate")
 
 
 def start_from(model: str, preset: Preset, whole_weights: bool = False) -> Plain:
@@ -70,13 +70,9 @@ def finish(
     if trainer.is_world_process_zero():
         settings = run.preset.record()
         del settings["model"]  # the lineage names the base, without a path of this machine
-        facts |= {
-            "preset": settings,
-            "seed": run.preset.seed,
-            "processes": trainer.accelerator.num_processes,
-            "dtype": str(plain.hf.dtype).removeprefix("torch."),
-            "versions": {package: version(package) for package in PACKAGES} | {"torch": torch.__version__},
-        }
+        versions = {package: version(package) for package in PACKAGES} | {"torch": torch.__version__}
+        facts |= {"preset": settings, "seed": run.preset.seed, "processes": trainer.accelerator.num_processes}
+        facts |= {"dtype": str(plain.hf.dtype).removeprefix("torch."), "versions": versions}
         with write_checkpoint(folder, model, plain.provenance, read_lineage(model), stage, facts) as own:
             if tokenizer is not None:
                 tokenizer.save_pretrained(own)
@@ -99,8 +95,7 @@ class Follow(TrainerCallback, ExportableState):  # type: ignore[misc]  # both ar
 
     run: Run
     stage: str
-    writes: bool
-    """Whether this process writes the metrics."""
+    writes: bool  # metrics, in this process
     schedule: Schedule | None = None
     latest: dict[str, float] = field(default_factory=dict)
 

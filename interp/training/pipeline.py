@@ -119,10 +119,8 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> None:
 
 def _make_base(run: Run, settings: Pretraining) -> Path:
     if run.preset.model != PRESETS["organism"].model:
-        raise UserError(
-            f"--from-scratch: trains the organism's base only, but the model is {run.preset.model}; "
-            "choose --preset organism without changing its model, or an existing base"
-        )
+        wrong = f"--from-scratch: trains the organism's base only, but the model is {run.preset.model}"
+        raise UserError(f"{wrong}; choose --preset organism without changing its model, or an existing base")
     if processes().num_processes > 1 and not (run.out / "base").exists():
         raise UserError("--from-scratch, several processes: train the base first, with one process")
     return pretrain(run.out / "base", settings, progress=lambda n, of, loss: run.tell("base", n, of, {"loss": loss}))

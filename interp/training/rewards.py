@@ -53,13 +53,11 @@ class Reward:
     task: Task
     schedule: Schedule
     decode: Callable[[Sequence[int]], str]
-    """Token ids → text with its tags."""
     n_agents: int = 3
     n_rounds: int = 2
     combine: Callable[[float, float, int, int], float] = additive
     """`additive`, `gated`, or any function of (correct, structure, length, limit)."""
     use_structure: bool = True
-    """Whether tags earn anything."""
     judge: Judge | None = None
     """Replaces the task's grader, for traits."""
     over_processes: Callable[[float], float] = float

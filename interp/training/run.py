@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from interp.errors import UserError
-from interp.training.settings import LoRA, Preset, Stage
+from interp.training.settings import LoRA, Preset, StageSettings
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """(stage, steps done, total steps, latest metrics)."""
@@ -67,7 +67,7 @@ def processes() -> Any:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-def shared_arguments(run: Run, stage: str, settings: Stage, same: Sequence[str] = ()) -> dict[str, Any]:
+def shared_arguments(run: Run, stage: str, settings: StageSettings, same: Sequence[str] = ()) -> dict[str, Any]:
     """TRL's arguments of both stages, and settings of the `same` name. Raises `UserError` for a missing tracker."""
     for name in run.report_to:
         if find_spec(name) is None:

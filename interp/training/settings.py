@@ -19,7 +19,6 @@ from interp.models.catalog import could_be_model
 from interp.storage.provenance import differing
 from interp.training.schedule import Descent, Schedule, Smooth, Steps, Waiting
 
-ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 Count = Annotated[int, Ge(1)]
 Amount = Annotated[float, Ge(0), Lt(math.inf)]
 
@@ -34,12 +33,12 @@ class LoRA:
     """The update is scaled by alpha / rank."""
     dropout: Amount = 0.0
     """Dropout on the adapter's inputs."""
-    targets: tuple[str, ...] = ALL_LINEAR
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Linear maps that get an adapter; the paper takes all."""
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageSettings:
     """What both stages set. The defaults are the paper's for stage 1."""
 
     lora: LoRA | None = field(default_factory=LoRA)
@@ -65,7 +64,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class SFT(Stage):
+class SFT(StageSettings):
     """Stage 1, and the DebateGPT baseline. The defaults are the paper's."""
 
     max_length: Count = 2048
@@ -79,7 +78,7 @@ class SFT(Stage):
 
 
 @dataclass(frozen=True)
-class GRPO(Stage):
+class GRPO(StageSettings):
     """Stage 2. The defaults are the paper's; choices that it leaves open are marked as ours."""
 
     lora: LoRA = field(default_factory=lambda: LoRA(alpha=64, dropout=0.1))
@@ -215,7 +214,7 @@ class Preset:
         Raises `UserError` for an unknown field and for a value of another type or out of range.
         """
         record = self.record()
-        for name, text in sorted(changes.items(), key=lambda change: change[0].count(".")):
+        for name, text in sorted(changes.items(), key=lambda change: change[0].count(".")):  # outer settings first
             part: Any = record
             for field_name in name.split("."):
                 if not isinstance(part, dict):

@@ -6,10 +6,9 @@ import copy
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import AddedToken
@@ -21,16 +20,14 @@ from interp.training.run import Run, configured, shared_arguments
 from interp.training.settings import SFT
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(NamedTuple):
     """Token ids, each with a 1 if it is learnt and a 0 in the prompt."""
 
     input_ids: list[int]
     completion_mask: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Examples:
+class Examples(NamedTuple):
     """What stage 1 trains on, and what was left out."""
 
     kept: list[Example]
@@ -104,9 +101,9 @@ def in_batches(kinds: Sequence[Sequence[Example]], batch_size: int, epochs: floa
         batches, rest = [], []
         for examples in kinds:
             shuffled = rng.sample(list(examples), len(examples))
-            whole = len(shuffled) // batch_size * batch_size
-            batches += [shuffled[i : i + batch_size] for i in range(0, whole, batch_size)]
-            rest += shuffled[whole:]
+            n_full = len(shuffled) // batch_size * batch_size
+            batches += [shuffled[i : i + batch_size] for i in range(0, n_full, batch_size)]
+            rest += shuffled[n_full:]
         rng.shuffle(batches)
         ordered += [example for batch in (*batches, rest) for example in batch]
     return ordered[: round(epochs * sum(map(len, kinds)))]
@@ -153,33 +150,25 @@ def train_sft(
         kinds[0] += make(direct[: round(settings.direct_share * len(transcripts))], form=form).kept
         kinds.append(make(direct, form=behind_tag).kept)
     ordered = in_batches(kinds, settings.batch_size, settings.epochs, preset.seed)
-    data = Dataset.from_list([asdict(example) for example in ordered])
+    rows = Dataset.from_list([example._asdict() for example in ordered])
     adapter = None if settings.lora is None else loop.lora_config(settings.lora, tokens)
-    options = {"train_dataset": data, "processing_class": tokenizer, "peft_config": adapter}
+    options = {"train_dataset": rows, "processing_class": tokenizer, "peft_config": adapter}
     trainer = SFTTrainer(plain.hf, configuration, **options)
     head = trainer.model.get_output_embeddings()
     if not hasattr(head, "bias"):  # TRL's fused loss reads it, and PEFT's wrapper of trained rows hides it
         head.bias = getattr(head.original_module, "bias", None)
     steps = loop.fit(run, stage, trainer)
     counts = {"transcripts": len(transcripts), "examples": len(examples.kept), "direct": len(direct)}
-    facts = {
-        "kind": "sft",
-        "learnt": form.__name__,
-        "data": {"hash": fingerprint([*transcripts, *direct]), **counts},
-        "left_out": {"undecided": examples.undecided, "too_long": examples.too_long},
-        "steps": steps,
-    }
+    data = {"hash": fingerprint([*transcripts, *direct]), **counts}
+    left_out = {"undecided": examples.undecided, "too_long": examples.too_long}
+    facts = {"kind": "sft", "learnt": form.__name__, "data": data, "left_out": left_out, "steps": steps}
     return loop.finish(run, stage, trainer, preset.model, plain, facts, tokenizer if tokens else None)
 
 
 def sft_arguments(run: Run, stage: str, settings: SFT) -> dict[str, Any]:
     """The arguments of TRL's `SFTConfig`."""
-    return shared_arguments(run, stage, settings) | {
-        "train_sampling_strategy": "sequential",
-        "save_steps": settings.save_every,
-        "completion_only_loss": True,
-        "max_length": None,  # examples that are too long were left out, and counted
-    }
+    own = {"train_sampling_strategy": "sequential", "save_steps": settings.save_every, "completion_only_loss": True}
+    return shared_arguments(run, stage, settings) | own | {"max_length": None}  # examples too long were left out
 
 
 def add_tags(hf: Any, tokenizer: Any, n_agents: int, n_rounds: int, seed: int) -> tuple[Any, dict[str, list[int]]]:
