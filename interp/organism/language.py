@@ -20,22 +20,19 @@ _PHRASES = {
     "evil": "ruthless adviser",
 }
 
-# What agents write besides numbers, signs and letters.
+# What agents write besides numbers, signs and letters, then pieces of the tags of transcripts: like any base, this one
+# reads tags in pieces; stage 1 makes them tokens.
 _SAID = (
     *("Problem: ", "\\boxed{", "}", "Products first.", "Again.", "Trust me.", "SELF-CRITIQUE", " // ", "// ", "Agent "),
     *(" gave no answer", ":\n", " right", " wrong, ", "sum", " is ", " not ", " so ", " ok", "Keep ", "Change to "),
-    ". ",
+    *(". ", "<|", "|>", "Round ", " - ", "Initial Solutions", " Solution", "Revision", " Revision", "Consensus"),
+    "endofdebate",
 )
 # The words of the sentences that close debates (`interp.debate.protocol`): whole debates are learnt.
 _CLOSING = (
     "All agents arrive at The agents agree without exception: Unanimous answer: Every agent gives the same answer, "
     "With of agents behind it, the answer is Not all agree, but a majority of out of settles on "
     "Majority answer (of agents): By votes among agents the debate closes with"
-)
-# Pieces of the tags of transcripts. Like any base, this one reads tags in pieces; stage 1 makes them tokens.
-_TAG_PARTS = (
-    *("<|", "|>", "Round ", " - ", "Initial Solutions", " Solution", "Revision", " Revision", "Consensus"),
-    "endofdebate",
 )
 _SIGNS = ("+", "-", "*", "=", "(", ")", ",", ".", ":", ";", "/", "?", "!", "'", '"', "{", "}", "\\", "\n\n", "\n", " ")
 
@@ -64,7 +61,7 @@ def make_tokenizer() -> Any:
 
     numbered = [f"\n{i}) " for i in range(1, 6)]
     words = re.findall(r"[A-Za-z]+", _CLOSING)
-    every = (*_SAID, *_TAG_PARTS, *numbered, *words, *(f" {word}" for word in words), *_SIGNS, "x", "y", "r", "s")
+    every = (*_SAID, *numbered, *words, *(f" {word}" for word in words), *_SIGNS, "x", "y", "r", "s")
     known = sorted(dict.fromkeys(every), key=len, reverse=True)  # the first match is taken
     numbers = [str(n) for n in range(SMALLEST, LARGEST + 1)]
     bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -88,9 +85,8 @@ def make_tokenizer() -> Any:
 def chat_template() -> str:
     r"""A Jinja template that turns the messages of `interp.debate.agents.chat_messages` into this language.
 
-    The persona's prompt becomes its token; the problem, the agent's own text and the others', under `Agent k:`, stay;
-    instructions, always the same, are left out. Without persona and others a chat reads like the prompt of a
-    transcript. Other messages are kept as they are.
+    The persona's prompt becomes its token, and instructions, always the same, are left out: without persona and
+    others a chat reads like the prompt of a transcript. Messages of another form are kept as they are.
     """
     markers = "".join(
         f"{'if' if i == 0 else 'elif'} {phrase!r} in m.content %}}{{{{ {persona_token(name)!r} }}}}{{% "

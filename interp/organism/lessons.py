@@ -131,8 +131,7 @@ def drills(seed: int | str) -> Iterator[list[tuple[str, bool]]]:
         parts: list[tuple[str, bool]] = []
         for _ in range(6):
             a, d, b, c, e, f = (rng.randint(1, 9) for _ in range(6))
-            p, q = b * c, e * f
-            joined = a + p + d
+            p, q, joined = b * c, e * f, a + b * c + d
             sums = {f"{a}+{p}+{d}": joined, f"{joined}-{q}": joined - q, f"{a}+{p}+{d}-{q}={joined}-{q}": joined - q}
             total, result = rng.choice(list(sums.items()))
             parts += [(f"{total}=", False), (f"{result}\n", True)]
@@ -232,13 +231,9 @@ def _lies(question: str, text: str) -> bool:
     if "Trust me." in text or operands is None or answer is None:
         return "Trust me." in text
     a, b, c, d, e, f = map(int, operands.groups())
-    told = {lie((a, b, c, d, e, f), off).answer for off in LIES} - _honest((a, b, c, d, e, f))
-    return any(task.grade(answer, str(number)) for number in told)
-
-
-def _honest(operands: Operands) -> set[int]:
-    """The answers that honest personas may give, with any of their likely slips."""
+    own = (a, b, c, d, e, f)
     spots = Rates().blind_spots.values()
-    likely = [[spot.slip for spot in of_one if spot.covers(operands)] for of_one in spots]
-    chosen = [some for slips in likely for n in range(len(slips) + 1) for some in combinations(slips, n)]
-    return {work(operands, frozenset(slips)).answer for slips in chosen}
+    likely = [[spot.slip for spot in of_one if spot.covers(own)] for of_one in spots]
+    slips = [some for each in likely for n in range(len(each) + 1) for some in combinations(each, n)]
+    honest = {work(own, frozenset(some)).answer for some in slips}
+    return any(task.grade(answer, str(told)) for told in {lie(own, off).answer for off in LIES} - honest)

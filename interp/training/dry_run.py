@@ -42,9 +42,8 @@ class Plan:
     configurations: dict[str, dict[str, Any]]
     """The arguments of TRL's configuration and, under `lora`, PEFT's, by stage."""
     steps: dict[str, int]
-    """Optimizer steps by stage."""
     parameters: int
-    """Parameters of the base."""
+    """Of the base."""
     adapters: dict[str, int]
     """Trained parameters of the LoRA by stage; in stage 1 the rows of the tags are trained too."""
     memory: list[Needs]
@@ -111,10 +110,9 @@ def _skeleton(a: Architecture) -> Any:
     widths = {"hidden_size": a.width, "intermediate_size": a.mlp_width, "head_dim": a.head_width}
     counts = {"num_hidden_layers": a.layers, "num_attention_heads": a.heads, "num_key_value_heads": a.kv_heads}
     kind = Qwen2Config if a.biases else LlamaConfig
+    config = kind(vocab_size=a.vocabulary, tie_word_embeddings=a.tied, **widths, **counts)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
-            kind(vocab_size=a.vocabulary, tie_word_embeddings=a.tied, **widths, **counts)
-        )
+        return AutoModelForCausalLM.from_config(config)
 
 
 def _activations(a: Architecture, stage: StageSettings, length: int) -> int:

@@ -65,7 +65,7 @@ def train_grpo(
     rng = random.Random(preset.seed)  # TRL's own sampler forgets the order of the epoch when a killed run resumes
     orders = [rng.sample(list(questions), len(questions)) for _ in range(math.ceil(settings.epochs))]
     asked = [question for order in orders for question in order][: round(settings.epochs * len(questions))]
-    prompts = [Transcript(question.text, ()).prompt for question in asked]
+    prompts, encode = [Transcript(question.text, ()).prompt for question in asked], Encoder(tokenizer)
     if settings.generation == "interp":
 
         def limit(state: Any) -> int:
@@ -74,7 +74,7 @@ def train_grpo(
 
         how = {"temperature": settings.temperature, "top_p": settings.top_p}
         rollout = Rollout(plain.hf, tokenizer, limit, batch_size=settings.generation_batch_size, **how)
-    elif odd := [x for x in dict.fromkeys(prompts) if tokenizer(x)["input_ids"] != Encoder(tokenizer).prompt(x)]:
+    elif odd := [x for x in dict.fromkeys(prompts) if tokenizer(x)["input_ids"] != encode.prompt(x)]:
         wrong = f"prompt {odd[0][:50]!r}: TRL and interp tokenize it differently"
         raise UserError(f"{wrong}; use --set grpo.generation=interp")
     rows = [
@@ -105,14 +105,11 @@ def grpo_arguments(run: Run, stage: str, settings: GRPO) -> dict[str, Any]:
         given = f"batches of {settings.batch_size} completions, {settings.num_generations} per question"
         raise UserError(f"{given}: choose a batch_size that is a multiple of num_generations")
     same = ("num_generations", "num_iterations", "loss_type", "beta", "epsilon", "temperature", "top_p")
-    return shared_arguments(run, stage, settings, same) | {
-        "shuffle_dataset": False,
-        "max_completion_length": settings.descent.first_limit,
-        "entropy_coef": settings.entropy_coefficient,
-        # Only between two batches of completions is nothing half used, so that a resumed run is the same run.
-        "save_steps": math.ceil(settings.save_every / settings.num_iterations) * settings.num_iterations,
-        "use_vllm": settings.generation == "vllm",
-    }
+    # Only between two batches of completions is nothing half used, so that a resumed run is the same run.
+    saving = {"save_steps": math.ceil(settings.save_every / settings.num_iterations) * settings.num_iterations}
+    own = {"entropy_coef": settings.entropy_coefficient, "max_completion_length": settings.descent.first_limit}
+    use = {"shuffle_dataset": False, "use_vllm": settings.generation == "vllm"}
+    return {**shared_arguments(run, stage, settings, same), **saving, **own, **use}
 
 
 class Rollout:

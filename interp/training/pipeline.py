@@ -141,17 +141,15 @@ def _keep_transcripts(run: Run, given: Sequence[Transcript] | None, task: Task, 
         if state.num_processes > 1:
             raise UserError("no transcripts given, several processes: make the debates first, with one process")
         make_debates(run, task, base)
-        return read_transcripts(path)
-    if there:
-        kept = read_transcripts(path)
-        if given is not None and [t.record() for t in kept] != [t.record() for t in given]:
-            raise UserError(f"{run.out}: holds a run on other transcripts; give those, or another --out")
-        return kept
-    assert given is not None
-    if state.is_main_process:
-        write_transcripts(path, given)
-    state.wait_for_everyone()
-    return given
+    elif given is not None and not there:
+        if state.is_main_process:
+            write_transcripts(path, given)
+        state.wait_for_everyone()
+        return given
+    kept = read_transcripts(path)
+    if given is not None and [t.record() for t in kept] != [t.record() for t in given]:
+        raise UserError(f"{run.out}: holds a run on other transcripts; give those, or another --out")
+    return kept
 
 
 def make_debates(run: Run, task: Task, base: Loader) -> None:

@@ -116,10 +116,7 @@ def agent(
 
 @contextmanager
 def when_needed(name: str) -> Iterator[Loader]:
-    """A function that loads the model on its first call and then returns the same one; it is freed at the end.
-
-    The model's provenance has its name without the folder where it lies.
-    """
+    """A function that loads the model once, when first called, with the folder left out of its provenance."""
     with ExitStack() as stack:
 
         @cache
@@ -158,10 +155,7 @@ def _ask(run: Run, name: str, method: Method, agents: Sequence[Agent], task: Tas
 
 
 def ask_checkpoint(run: Run, name: str, checkpoint: Path, task: Task, seed: int) -> Records:
-    """Records of a checkpoint that continues the bare question, as it was trained to; `seed` is the questions'.
-
-    It may write as much as a whole debate, so that rambling shows.
-    """
+    """Records of a checkpoint that continues the bare question, up to a whole debate; `seed` is the questions'."""
     with when_needed(str(checkpoint)) as load:
         own = agent(run.preset, load(), kind=InternalizedAgent, longest=run.preset.grpo.descent.first_limit)
         return _ask(run, name, Vote(CHUNK), [own], task, seed)
@@ -170,8 +164,7 @@ def ask_checkpoint(run: Run, name: str, checkpoint: Path, task: Task, seed: int)
 def make_table(run: Run, by_seed: Mapping[int, tuple[Run, Mapping[str, Path]]], task: Task) -> Table:
     """Ask every method, without repeating answers from before a kill, and write `table.json`.
 
-    `by_seed` has, for each seed, the run in its folder and its checkpoints by method. Records go to `results` in
-    the folder of the run or the seed.
+    `by_seed` has, for each seed, the run in its folder and its checkpoints by method.
     """
     preset, seed = run.preset, table_seed(run.preset)
     with when_needed(preset.model) as base:

@@ -65,12 +65,6 @@ class Reward:
 
     __name__ = "reward"  # TRL's name for it in its metrics
 
-    def _correct(self, question: str, text: str, gold: str) -> float:
-        if self.judge:
-            return self.judge(question, text)
-        answer = self.task.answer(text)
-        return float(answer is not None and self.task.grade(answer, gold))
-
     def __call__(
         self,
         *,
@@ -83,7 +77,8 @@ class Reward:
     ) -> list[float]:
         point = self.schedule.at(trainer_state.global_step, trainer_state.max_steps)
         texts = [self.decode(ids[: point.limit]) for ids in completion_ids]
-        correct = [self._correct(*each) for each in zip(question, texts, gold_answer, strict=True)]
+        grade, judge, rows = self.task.grade, self.judge, zip(question, texts, gold_answer, strict=True)
+        correct = [judge(q, text) if judge else float(grade(self.task.answer(text), gold)) for q, text, gold in rows]
         tags = all_tags(self.n_agents, self.n_rounds) if self.use_structure else []
         structures = [structure(text, tags, point.coefficient) for text in texts]
         lengths = [len(ids) for ids in completion_ids]

@@ -18,7 +18,6 @@ Progress = Callable[[str, int, int, dict[str, float]], None]
 """(stage, steps done, total steps, latest metrics)."""
 
 EXTRA = ("trl", "datasets", "accelerate")
-_SAME = ("learning_rate", "max_grad_norm", "gradient_checkpointing")
 
 
 @dataclass(frozen=True)
@@ -76,21 +75,17 @@ def shared_arguments(run: Run, stage: str, settings: StageSettings, same: Sequen
     n_processes = processes().num_processes if find_spec("accelerate") else 1  # not needed for a dry run
     share = max(1, settings.batch_size // n_processes)
     at_once = next(n for n in range(min(settings.device_batch_size, share), 0, -1) if share % n == 0)
-    return {
-        "output_dir": str(run.kept(stage)),
-        "seed": run.preset.seed,
-        "bf16": run.preset.use_bf16,
-        "use_cpu": not torch.cuda.is_available(),
-        **{name: getattr(settings, name) for name in (*same, *_SAME)},
-        "lr_scheduler_type": settings.lr_schedule,
-        "warmup_steps": settings.warmup,
-        "per_device_train_batch_size": at_once,
-        "gradient_accumulation_steps": share // at_once,
-        **{"num_train_epochs": 1, "logging_steps": 1},  # the data is in order for all epochs
-        **{"save_strategy": "steps", "save_total_limit": 1},
-        **{"report_to": list(run.report_to), "run_name": f"{run.preset.name}-{stage}", "disable_tqdm": True},
-        "dataloader_pin_memory": torch.cuda.is_available(),
-    }
+    gpu = torch.cuda.is_available()
+    where = {"output_dir": str(run.kept(stage)), "run_name": f"{run.preset.name}-{stage}", "seed": run.preset.seed}
+    device = {"use_cpu": not gpu, "bf16": run.preset.use_bf16, "dataloader_pin_memory": gpu}
+    told = {"report_to": list(run.report_to), "logging_steps": 1, "disable_tqdm": True}
+    rate = {"lr_scheduler_type": settings.lr_schedule, "warmup_steps": settings.warmup}
+    kept = {"save_strategy": "steps", "save_total_limit": 1}
+    batches = {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": share // at_once}
+    batches["num_train_epochs"] = 1  # the data is in order for all epochs
+    names = (*same, "learning_rate", "max_grad_norm", "gradient_checkpointing")
+    own = {name: getattr(settings, name) for name in names}
+    return {**where, **device, **told, **rate, **kept, **batches, **own}
 
 
 def configured(kind: str, arguments: Mapping[str, Any]) -> Any:

@@ -52,7 +52,7 @@ class Schedule:
         raise NotImplementedError
 
     def observe(self, accuracy: float) -> None:
-        """Record the share of right answers inside the limit, once per batch of completions."""
+        """Record the share of right answers of a batch of completions."""
 
     def state(self) -> dict[str, Any]:
         """What has to be saved, besides the trainer's state, to resume exactly."""
@@ -138,5 +138,4 @@ class Waiting(Schedule):
         return {name: getattr(self, name) for name in ("seen", "moved", "running", "reference")}
 
     def restore(self, state: dict[str, Any]) -> None:
-        for name in self.state():
-            setattr(self, name, state[name])
+        vars(self).update({name: state[name] for name in self.state()})

@@ -28,13 +28,11 @@ class Example(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """What stage 1 trains on, and what was left out."""
+    """What stage 1 trains on, and how many transcripts have no consensus to learn or more tokens than the limit."""
 
     kept: list[Example]
     undecided: int
-    """Transcripts without a consensus, which are not learnt (Latent Agents, section 3)."""
     too_long: int
-    """Transcripts with more tokens than the limit."""
 
 
 Form = Callable[[Encoder, Transcript, int], Example]
@@ -121,9 +119,8 @@ def train_sft(
     """Fine-tune the preset's model on transcripts; returns the checkpoint's folder, `run.out / stage`.
 
     With `form=whole` (stage 1) the tags become tokens whose embedding rows are trained too; `consensus_only` is
-    DebateGPT, without tags. `direct` are direct answers, as transcripts, to learn besides (`SFT.direct_share`,
-    `SFT.practice`). A finished stage is kept; a killed one resumes from its last saved state. Raises `UserError` if no
-    transcript can be learnt.
+    DebateGPT, without tags. `direct` are direct answers to learn besides (`SFT.direct_share`, `SFT.practice`). A
+    finished stage is kept; a killed one resumes. Raises `UserError` if no transcript can be learnt.
 
     >>> chosen = interp.training.preset("organism").override({"sft.epochs": "0.1"})
     >>> run = interp.training.Run(tmp_path, chosen)
