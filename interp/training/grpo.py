@@ -81,9 +81,9 @@ def train_grpo(
         {"prompt": prompt, "question": question.text, "gold_answer": question.gold_answer}
         for prompt, question in zip(prompts, asked, strict=True)
     ]
-    adapter, data = loop.lora_config(settings.lora), Dataset.from_list(rows)
+    adapter, dataset = loop.lora_config(settings.lora), Dataset.from_list(rows)
     options = {"processing_class": tokenizer, "peft_config": adapter, "rollout_func": rollout}
-    trainer = GRPOTrainer(plain.hf, reward, configuration, data, **options)
+    trainer = GRPOTrainer(plain.hf, reward, configuration, dataset, **options)
 
     def mean_over_processes(value: float) -> float:
         local = torch.tensor([value], device=trainer.accelerator.device)
