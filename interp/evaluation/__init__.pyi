@@ -1,3 +1,4 @@
+from . import accuracy as accuracy
 from .accuracy import compare as compare
 from .accuracy import evaluate as evaluate
 from .methods import Debates as Debates

@@ -85,7 +85,7 @@ def rows_table(
     """Evaluations side by side; tokens also as a multiple of the first row's on the same task.
 
     >>> records = [{"question": "1+1", "run": 0, "correct": True, "answer": "2", "usage": {"calls": 3}}]
-    >>> interp.reports.rows_table([interp.evaluation.summarize(records, "vote", "arithmetic")]).row_count
+    >>> interp.reports.rows_table([interp.evaluation.accuracy.summarize(records, "vote", "arithmetic")]).row_count
     1
     """
     headings = ("task", "method", "accuracy", "in", "out", "×", "calls", "none", "n")
@@ -152,7 +152,7 @@ def comparison_table(found: Comparison) -> Table:
     """Two evaluations and the test between them.
 
     >>> records = [{"question": "1+1", "run": 0, "correct": True, "answer": "2", "usage": {"calls": 3}}]
-    >>> row = interp.evaluation.summarize(records, "vote", "arithmetic")
+    >>> row = interp.evaluation.accuracy.summarize(records, "vote", "arithmetic")
     >>> test = interp.statistics.paired_test(np.ones((1, 4)), np.zeros((1, 4)))
     >>> interp.reports.comparison_table(interp.evaluation.accuracy.Comparison(row, row, test, left_out=0)).row_count
     2
