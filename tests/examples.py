@@ -1,4 +1,4 @@
-"""A pytest plugin: what examples in docstrings find at hand."""
+"""A pytest plugin: the names at hand in docstring examples."""
 
 from __future__ import annotations
 

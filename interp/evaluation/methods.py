@@ -33,7 +33,11 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Vote:
-    """Every agent answers once, alone, and the majority wins; a tie goes to the answer given first."""
+    """Every agent answers once, alone, and the majority wins; a tie goes to the answer given first.
+
+    >>> interp.evaluation.Vote().facts
+    {}
+    """
 
     chunk: int = 16
     facts: ClassVar[dict[str, Any]] = {}
@@ -56,7 +60,11 @@ class Vote:
 
 @dataclass(frozen=True)
 class Debates:
-    """Explicit debate (Latent Agents, section 3): the answer is the consensus, if there is one."""
+    """Explicit debate (Latent Agents, section 3): the answer is the consensus, if there is one.
+
+    >>> interp.evaluation.Debates(rounds=3).facts
+    {'rounds': 3, 'rotate': False}
+    """
 
     rounds: int = 2
     rotate: bool = False

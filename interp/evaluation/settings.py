@@ -28,7 +28,11 @@ def json_object(text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Answering:
-    """Who answers, and how; `interp.evaluation.Answering(model="scripted", agents=("plain", "self-critique"))`."""
+    """Who answers, and how.
+
+    >>> interp.evaluation.Answering(model="scripted", agents=("plain", "self-critique")).rounds
+    2
+    """
 
     model: str = option("smollm2-135m", panel=PANEL)
     """Model: a preset, hub id, local folder or GGUF file; `scripted`; or with --server, its name there."""

@@ -27,6 +27,10 @@ class LocalAgent:
 
     A prompt that fills the model's context, an answer without any text, and one in which steering drives the model's
     numbers out of range, are failures of that request alone.
+
+    >>> persona = interp.debate.personas.PERSONAS["self-critique"]
+    >>> interp.generation.LocalAgent(persona, model).facts["kind"]
+    'local'
     """
 
     persona: Persona
@@ -72,7 +76,11 @@ class LocalAgent:
 
 
 class InternalizedAgent(LocalAgent):
-    """A model trained on whole debates, which continues the bare question of a transcript and keeps its own tags."""
+    """A model trained on whole debates, which continues the bare question of a transcript and keeps its own tags.
+
+    >>> interp.generation.InternalizedAgent(interp.debate.personas.PLAIN, model).facts["kind"]
+    'internalized'
+    """
 
     kind: ClassVar[str] = "internalized"
 

@@ -30,6 +30,10 @@ def steered_texts(
 
     Below them the mean ROUGE-L against each agent's own first turn; dotted, against that of `along` when steered along
     random directions. Model and layer are the records' first by default. Raises `UserError` if there are no such texts.
+
+    >>> interp.reports.steered_texts([], "agent 1", "agent 2")
+    Traceback (most recent call last):
+    interp.errors.UserError: no texts after the tag of agent 1 along the direction of agent 2: give records of a sweep
     """
     there = [r for r in records if r["context"] == "turn" and r["before"] == after and model in (None, r["model"])]
     steered = next((r for r in there if r["direction"] == along and layer in (None, r["layer"])), None)

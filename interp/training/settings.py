@@ -25,7 +25,11 @@ Amount = Annotated[float, Ge(0), Lt(math.inf)]
 
 @dataclass(frozen=True)
 class LoRA:
-    """A low-rank adapter on the linear maps of every layer."""
+    """A low-rank adapter on the linear maps of every layer.
+
+    >>> interp.training.LoRA(rank=8).alpha
+    32
+    """
 
     rank: Count = 32
     """Rank of the update."""
@@ -65,7 +69,11 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class SFT(StageSettings):
-    """Stage 1, and the DebateGPT baseline. The defaults are the paper's."""
+    """Stage 1, and the DebateGPT baseline. The defaults are the paper's.
+
+    >>> interp.training.SFT(epochs=1).max_length
+    2048
+    """
 
     max_length: Count = 2048
     """Longest transcript in tokens; longer ones are left out and counted."""
@@ -79,7 +87,11 @@ class SFT(StageSettings):
 
 @dataclass(frozen=True)
 class GRPO(StageSettings):
-    """Stage 2. The defaults are the paper's; choices that it leaves open are marked as ours."""
+    """Stage 2. The defaults are the paper's; choices that it leaves open are marked as ours.
+
+    >>> interp.training.GRPO(questions=100).learning_rate
+    5e-06
+    """
 
     lora: LoRA = field(default_factory=lambda: LoRA(alpha=64, dropout=0.1))
     """A new adapter on top of stage 1, whose own stays in place."""
@@ -162,7 +174,11 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Preset:
-    """Everything that decides a training run, apart from the transcripts."""
+    """Everything that decides a training run, apart from the transcripts.
+
+    >>> interp.training.Preset("mine", "organism").override({"sft.epochs": "1"}).sft.epochs
+    1.0
+    """
 
     name: str
     """Name of the preset."""

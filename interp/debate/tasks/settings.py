@@ -13,7 +13,11 @@ PANEL = "Questions"
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """A task and what it takes; settings that are None are left to the task."""
+    """A task and what it takes; settings that are None are left to the task.
+
+    >>> len(interp.debate.TaskSettings(digits=1).make().questions(3, seed=0))
+    3
+    """
 
     task: str = option("arithmetic", panel=PANEL)
     """Task: arithmetic, small-arithmetic, gsm8k, math, mmlu-pro, bbh, bbh-SUBSET, evil or hallucination."""
