@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from interp.debate.agents import Agent, Request, Usage
 from interp.debate.protocol import debates, plurality
@@ -16,8 +16,15 @@ METHODS = ("single", "vote", "debate", "model")
 """`single`: the first agent answers once; `vote`: every agent once, the majority wins; `debate`: explicit debate;
 `model`: an internalized model continues the bare question."""
 Turns = Callable[[int, int], None]  # called with the number of texts written so far and the number expected
-Answered = tuple[Question, str | None, Usage, dict[str, Any]]
-"""A question, the answer if there is one, its cost, and what was written: `texts`, or the record of a debate."""
+
+
+class Answered(NamedTuple):
+    """A question, the answer if there is one, its cost, and what was written: `texts`, or the record of a debate."""
+
+    question: Question
+    answer: str | None
+    usage: Usage
+    written: dict[str, Any]
 
 
 class Method(Protocol):
@@ -55,7 +62,7 @@ class Vote:
             for question, answers in zip(asked, zip(*by_agent, strict=True), strict=True):
                 texts = [answer.text for answer in answers]
                 voted = plurality([task.answer(text) for text in texts], task.grade)
-                yield question, voted, Usage.of(answers), {"texts": texts}
+                yield Answered(question, voted, Usage.of(answers), {"texts": texts})
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ class Debates:
         how = {**self.facts, "start": start, "chunk": self.chunk, "progress": turns}
         for question, debate in zip(questions, debates(questions, agents, task=task, **how), strict=True):
             written = {**debate.transcript.record(), "rounds": debate.transcript.n_rounds}
-            yield question, debate.answer, debate.usage, written
+            yield Answered(question, debate.answer, debate.usage, written)
 
 
 def make_method(name: str, *, rounds: int = 2, rotate: bool = False, chunk: int = 16) -> Method:
