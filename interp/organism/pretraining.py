@@ -18,7 +18,8 @@ from torch import Tensor
 from interp.errors import UserError
 from interp.organism.language import BOS, CONTEXT_LENGTH, EOS, LARGEST, PAD, SMALLEST, make_tokenizer
 from interp.organism.lessons import Rates, drills, lessons
-from interp.storage.files import atomic_write, write_json
+from interp.storage.arrays import read_arrays, write_arrays
+from interp.storage.files import write_json
 
 SETTINGS_FILE = "pretraining.json"
 _IGNORED = -100
@@ -174,12 +175,11 @@ def pretrain(
     first, metrics = 0, list[dict[str, Any]]()
     kept = folder.with_name(f"{folder.name}.resume")
     if kept.exists():
-        state = torch.load(kept, weights_only=True)
-        if state["settings"] != facts:
+        header, arrays = read_arrays(kept, _Resume, "a state of pre-training", "interp train --from-scratch")
+        if header.settings != facts:
             raise UserError(f"{kept}: made with other settings; choose another folder or remove it")
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        first, metrics = state["step"], state["metrics"]
+        _restore(model, optimizer, {name: torch.from_numpy(array) for name, array in arrays.items()})
+        first, metrics = header.step, header.metrics
     began = perf_counter() - (metrics[-1]["seconds"] if metrics else 0.0)
     for step in range(first, settings.steps):
         ids, labels = batch(settings, tokenizer, step)
@@ -200,9 +200,10 @@ def pretrain(
             metrics.append(line | {"seconds": round(perf_counter() - began, 1)})
             progress(done, settings.steps, loss.item())
         if done % resume_every == 0 and done < settings.steps:
-            states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            with atomic_write(kept) as temporary:
-                torch.save({"step": done, "settings": facts, "metrics": metrics, **states}, temporary)
+            states = {f"model.{name}": weight for name, weight in model.state_dict().items()}
+            for i, state in optimizer.state_dict()["state"].items():
+                states |= {f"optimizer.{i}.{name}": value for name, value in state.items()}
+            write_arrays(kept, asdict(_Resume(done, facts, metrics)), {name: t.numpy() for name, t in states.items()})
     part = folder.with_name(f".{folder.name}.part")  # all of the folder appears, or nothing
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -213,3 +214,23 @@ def pretrain(
     part.rename(folder)
     kept.unlink(missing_ok=True)
     return folder
+
+
+@dataclass(frozen=True)
+class _Resume:
+    """What a killed run resumes from, besides the weights and the optimizer's state."""
+
+    step: int
+    settings: dict[str, Any]
+    metrics: list[dict[str, Any]]
+
+
+def _restore(model: Any, optimizer: torch.optim.Optimizer, states: dict[str, Tensor]) -> None:
+    """Put saved weights and optimizer state back."""
+    model.load_state_dict({name[6:]: value for name, value in states.items() if name.startswith("model.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in states.items():
+        if name.startswith("optimizer."):
+            _, i, what = name.split(".")
+            state.setdefault(int(i), {})[what] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
