@@ -51,12 +51,17 @@ def documented(kind: type) -> Mapping[str, str]:
     return texts
 
 
-def numbers(text: str) -> tuple[float, ...]:
-    """Comma-separated numbers in ascending order, each once."""
+def listed_numbers(text: str) -> tuple[float, ...]:
+    """Comma-separated numbers in the order given."""
     try:
-        return tuple(sorted({float(number) for number in text.split(",")}))
+        return tuple(float(number) for number in text.split(","))
     except ValueError:
         raise UserError(f"{text}: expected comma-separated numbers, such as -0.4,-0.2,0.2,0.4") from None
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Comma-separated numbers in ascending order, each once."""
+    return tuple(sorted(set(listed_numbers(text))))
 
 
 def flag(name: str, text: str) -> Any:

@@ -14,8 +14,9 @@ from interp.debate.transcript import Transcript
 from interp.directions.directions import Direction, Directions, require_made_on
 from interp.errors import UserError
 from interp.models.model import Model
+from interp.options import listed_numbers
 from interp.steering.changes import TOKENS, Ranges, turns
-from interp.steering.settings import SteeringSettings, read_coefficients
+from interp.steering.settings import SteeringSettings
 from interp.steering.steering import OPERATIONS, UNITS, Steering, ablate, add, clamp, random_direction
 
 HOOK = "blocks.{layer}.hook_resid_post"
@@ -97,9 +98,9 @@ def test_settings_are_checked(wrong: Any, said: str) -> None:
 
 
 def test_coefficients_as_text() -> None:
-    assert read_coefficients("0.2,-0.2") == (0.2, -0.2)
+    assert listed_numbers("0.2,-0.2") == (0.2, -0.2)
     with pytest.raises(UserError, match="expected comma-separated numbers"):
-        read_coefficients("a,b")
+        listed_numbers("a,b")
 
 
 def test_ablation_spans_what_is_at_the_same_hook_point() -> None:

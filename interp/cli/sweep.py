@@ -10,8 +10,8 @@ from typer import Option
 from interp.debate.embedded import find_transcripts
 from interp.errors import UserError
 from interp.interventions.settings import SweepSettings
-from interp.models.settings import Loading
-from interp.options import MODELS, TRANSCRIPTS, Limit, Restart, flag, verb
+from interp.models.settings import Loading, ModelSettings
+from interp.options import MODELS, TRANSCRIPTS, Limit, Restart, documented, flag, verb
 from interp.reports.terminal import progress_bars, quiet_libraries
 
 OtherModel = Annotated[
@@ -34,9 +34,7 @@ def sweep(
     task: Annotated[str | None, Option(help="Task of the questions, to grade answers and measure perplexity.")] = None,
     limit: Limit = None,
     model: Annotated[list[str], Option(help=MODELS)] = ["smollm2-135m"],  # noqa: B006 - Typer copies it
-    adapter: Annotated[
-        list[str] | None, Option(help="LoRA adapter for --model; repeat to apply several in order.")
-    ] = None,
+    adapter: Annotated[list[str] | None, Option(help=documented(ModelSettings)["adapters"])] = None,
     loading: Loading,
     batch_size: TextsAtATime = 32,
     out: TextsOut = Path("sweep.jsonl"),

@@ -8,19 +8,11 @@ from typing import Literal
 
 from interp.errors import UserError
 from interp.models.layers import parse_layers
-from interp.options import check_choices, option
+from interp.options import check_choices, listed_numbers, option
 
 Units = Literal["residual", "unit", "raw"]
 Operation = Literal["add", "ablate", "clamp"]
 Tokens = Literal["generated", "writing", "prompt", "everywhere", "after-first", "turns"]
-
-
-def read_coefficients(text: str) -> tuple[float, ...]:
-    """Comma-separated coefficients in the order given."""
-    try:
-        return tuple(float(number) for number in text.split(","))
-    except ValueError:
-        raise UserError(f"{text}: expected comma-separated numbers, such as 0.2,-0.2") from None
 
 
 @dataclass(frozen=True)
@@ -31,7 +23,7 @@ class Placement:
         (), parse=lambda text: parse_layers(text) if text else (), shown="the best in the file"
     )
     """Layers: all, or numbers and ranges such as 0,10-15."""
-    coefficients: tuple[float, ...] = option((0.2,), parse=read_coefficients)
+    coefficients: tuple[float, ...] = option((0.2,), parse=listed_numbers)
     """Coefficients, separated by commas, one or one per direction; negative ones subtract."""
     units: Units = "residual"
     """Unit of the coefficients: mean length of the activations at the layer, unit vector, or raw mean difference."""
