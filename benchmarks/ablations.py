@@ -14,14 +14,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from interp.debate.tasks import make_task
 from interp.errors import UserError
 from interp.evaluation.accuracy import EvaluationRow, paired, summarize
 from interp.models.lineage import Lineage, read_lineage
-from interp.reports.terminal import table, training_bars
+from interp.reports.terminal import Terminal, table, training_bars
 from interp.reports.words import bracketed
 from interp.statistics import PairedTest
 from interp.training.grpo import train_grpo
@@ -174,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    Console(soft_wrap=True, highlight=False).print(ablation_table(results))
+    Terminal(soft_wrap=True).print(ablation_table(results))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import argparse
 import statistics
 import time
 
-from rich.console import Console
 from rich.table import Table
 
 from interp.debate.agents import Answer, Request, Sampling
@@ -19,6 +18,7 @@ from interp.debate.personas import PERSONAS
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.generation.agents import LocalAgent
 from interp.models.model import load_model
+from interp.reports.terminal import Terminal
 
 
 def times(model_name: str, n_questions: int, batch_size: int, max_new_tokens: int, repeats: int) -> Table:
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=2)
     given = parser.parse_args()
-    console = Console(soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     console.print(times(given.model, given.questions, given.batch, given.max_new_tokens, given.repeats))
 
 

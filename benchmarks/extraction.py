@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from interp.activations.corpus import Corpus
@@ -37,6 +36,7 @@ from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import Transcript, read_transcripts
 from interp.models.catalog import locate
 from interp.models.model import load_model
+from interp.reports.terminal import Terminal
 
 PAPER = "a+b*c+d-e*f"
 
@@ -168,7 +168,7 @@ def main() -> None:
     if given.extract_once:
         extract_once(given.model, given.extract_once, given.form, given.batch_tokens)
         return
-    console = Console(soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     if given.repeats:
         debates = scripted(given.transcripts, given.form, rounds=given.rounds)
         if given.debates:

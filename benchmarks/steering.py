@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from interp.debate.agents import Request, chat_messages
@@ -27,6 +26,7 @@ from interp.directions.directions import Direction
 from interp.generation.sampling import generate
 from interp.models.model import Model, load_model
 from interp.models.tokens import prompt_tokens
+from interp.reports.terminal import Terminal
 from interp.steering.steering import Steering, add
 
 
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     model = load_model(given.model)
-    console = Console(soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     with endless(model):
         console.print(
             measure(model, given.prompts, given.max_new_tokens, given.coefficients, given.slow, given.repeats)

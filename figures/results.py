@@ -14,6 +14,7 @@ from typing import Any
 
 from interp.errors import UserError
 from interp.reports.page import NO_PICTURES, Drawn, write_figures
+from interp.reports.terminal import Terminal
 
 
 def read_results(path: Path, names: Sequence[str], made_by: str) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def main(draw: Callable[[Path], Sequence[Drawn]], about: str | None, arguments: 
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print("\n".join(f"wrote {path}" for path in written))
+    console = Terminal(soft_wrap=True)
+    console.print(*(f"wrote {path}" for path in written), sep="\n")
     if not any(path.suffix == ".png" for path in written):
-        print(NO_PICTURES)
+        console.print(NO_PICTURES)

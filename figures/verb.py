@@ -29,11 +29,13 @@ def figures(
     from figures.page import make
     from interp.models.catalog import SHIPPED_RESULTS
     from interp.reports.page import NO_PICTURES
+    from interp.reports.terminal import Terminal
 
     written, left_out = make(results or SHIPPED_RESULTS, out, pictures=not page_only)
+    console = Terminal(soft_wrap=True)
     for name, why in left_out.items():
-        typer.echo(f"left out: {name}: {why}")
+        console.print(f"left out: {name}: {why}")
     for path in written:
-        typer.echo(f"wrote {path}")
+        console.print(f"wrote {path}")
     if not page_only and not any(path.suffix == ".png" for path in written):
-        typer.echo(NO_PICTURES)
+        console.print(NO_PICTURES)

@@ -24,22 +24,20 @@ def probe(
 
     Example: `interp probe silent_agents --model organism --model organism-imad --transcripts organism`
     """
-    from rich.console import Console
-
     from interp.reports.tables import probe_tables
-    from interp.reports.terminal import progress_bars, quiet_libraries
+    from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
     from probes.start import start
 
     one_of("probe", name, (*NAMES, ALL))
     quiet_libraries()
-    console = Console(soft_wrap=True, highlight=False)
+    console = Terminal(soft_wrap=True)
     with progress_bars() as progress:
         for outcome, path in start(name, settings, out, progress=progress):
             console.print(*probe_tables(outcome.rows), sep="\n")
             for sentence in outcome.finding:
-                console.print(sentence, markup=False)
+                console.print(sentence)
             if path.name:
-                console.print(f"wrote {path}\n", markup=False)
+                console.print(f"wrote {path}\n")
 
 
 def main(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
@@ -21,7 +22,7 @@ from interp.cli.steer import steer
 from interp.cli.suppress import suppress
 from interp.cli.sweep import sweep
 from interp.cli.train import train
-from interp.errors import UserError
+from interp.errors import UserError, plain
 
 VERBS: Mapping[str, Sequence[Callable[..., Any]]] = {
     "Debates": (debate,),
@@ -68,7 +69,10 @@ for panel, verbs in VERBS.items():
 
 def main() -> None:
     """Run the command line; errors that a user can fix are one line and exit status 2."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may not be UTF-8
     try:
+        if given := next((each for each in sys.argv if re.search(r"[\ud800-\udfff]", each)), ""):
+            raise UserError(f"{given}: not UTF-8; type it again, or rename the file")
         if not typer.main.get_command(app).main(sys.argv[1:] or ["--help"], "interp", standalone_mode=False):
             return
         raise KeyboardInterrupt  # a status is Typer's way to say that it was interrupted
@@ -86,5 +90,5 @@ def main() -> None:
             message = f"no space left on the device ({error.filename or 'while writing'}); free some and run it again"
         else:
             raise
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {plain(message)}", file=sys.stderr)
     sys.exit(2)

@@ -56,13 +56,11 @@ def answer(
     wanted: Sequence[tuple[TaskSettings, str, Path]], answering: Answering, questions: int, **settings: Any
 ) -> None:
     """Run the evaluations that `interp.evaluation.plan` makes of these settings, and print a row for each."""
-    from rich.console import Console
-
     from interp.evaluation.seats import load_model, plan
     from interp.reports.tables import failures, rows_table
-    from interp.reports.terminal import progress_bars, quiet_libraries
+    from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = Terminal(soft_wrap=True)
 
     @cache
     def load(name: str) -> Any:
@@ -82,7 +80,7 @@ def answer(
             console.print(rows_table(rows))
     failed = [f"{row.task}, {row.method}: {line}" for row in rows for line in failures(row)]
     for line in (*failed, *(f"wrote {out}" for _, _, out in wanted)):
-        console.print(line, markup=False)
+        console.print(line)
 
 
 def compare(
@@ -93,10 +91,9 @@ def compare(
 
     Example: `interp compare results/arithmetic-debate.jsonl results/arithmetic-single.jsonl`
     """
-    from rich.console import Console
-
     from interp.evaluation.accuracy import compare
     from interp.reports.tables import comparison_table
+    from interp.reports.terminal import Terminal
 
     names, table = f"first: {first}\nsecond: {second}", comparison_table(compare(first, second))
-    Console(soft_wrap=True, highlight=False).print(names, table, sep="\n", markup=False)
+    Terminal(soft_wrap=True).print(names, table, sep="\n")

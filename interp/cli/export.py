@@ -9,7 +9,7 @@ import typer
 
 from interp.errors import UserError
 from interp.models.settings import Dtype
-from interp.reports.terminal import quiet_libraries
+from interp.reports.terminal import Terminal, quiet_libraries
 
 
 def export_gguf(
@@ -32,7 +32,8 @@ def export_gguf(
         raise UserError(f"{directions}: does not say which architecture it was extracted from; give --model-type")
     layers = loaded.export_gguf(out, direction_of, model_type=architecture)
     label = loaded[direction_of, layers[0]].label
-    typer.echo(f"wrote {out}: {label} at layers {layers[0]} to {layers[-1]} (such files have no place for layer 0)")
+    where = f"{label} at layers {layers[0]} to {layers[-1]} (such files have no place for layer 0)"
+    Terminal(soft_wrap=True).print(f"wrote {out}: {where}")
 
 
 def export_model(
@@ -48,4 +49,4 @@ def export_model(
 
     quiet_libraries()
     export_merged(checkpoint, out, dtype)
-    typer.echo(f"wrote {out}")
+    Terminal(soft_wrap=True).print(f"wrote {out}")

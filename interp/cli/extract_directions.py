@@ -11,7 +11,7 @@ from interp.debate.embedded import find_transcripts
 from interp.directions.settings import ExtractionSettings
 from interp.models.settings import ModelSettings
 from interp.options import TRANSCRIPTS, Limit, Restart, verb
-from interp.reports.terminal import quiet_libraries
+from interp.reports.terminal import Terminal, quiet_libraries
 
 
 @verb
@@ -32,8 +32,6 @@ def extract_directions(
 
     Example: `interp extract-directions --transcripts debates.jsonl --layers 10-20 --out found`
     """
-    from rich.console import Console
-
     from interp.directions import extract
     from interp.models.model import load_model
     from interp.reports.page import write_report
@@ -41,7 +39,7 @@ def extract_directions(
     from interp.reports.terminal import progress_bars
 
     debates = find_transcripts(transcripts)[:limit]
-    console = Console(soft_wrap=True, highlight=False)
+    console = Terminal(soft_wrap=True)
     quiet_libraries()
     loaded = load_model(**model.arguments)
     facts = loaded.provenance
@@ -56,8 +54,8 @@ def extract_directions(
     skipped = found.directions.facts["skipped"]
     for skip in skipped[:20]:
         where = f"transcript {skip['transcript']}" + (f", round {skip['round']}" if skip["round"] else "")
-        console.print(f"skipped: {where} ({skip['question'][:40]}): {skip['reason']}", markup=False)
+        console.print(f"skipped: {where} ({skip['question'][:40]}): {skip['reason']}")
     if len(skipped) > 20:
         console.print(f"skipped: {len(skipped) - 20} more, all named in {out / 'directions.json'}")
     for name in ("directions.safetensors", "directions.json", "report.html"):
-        console.print(f"wrote {out / name}", highlight=False)
+        console.print(f"wrote {out / name}")

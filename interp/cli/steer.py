@@ -12,7 +12,7 @@ from interp.debate.agents import Sampling
 from interp.errors import UserError
 from interp.models.settings import ModelSettings
 from interp.options import Restart, verb
-from interp.reports.terminal import progress_bars, quiet_libraries
+from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
 from interp.steering.settings import SteeringSettings
 
 
@@ -44,8 +44,6 @@ def steer(
     Examples: `interp steer --directions found/directions.safetensors --direction-of 2 --layers 12
     --prompt "What is 12*7+5?"`; two agents: `--direction-of 1 --direction-of 3 --coefficients 0.2,-0.2`
     """
-    from rich.console import Console
-
     from interp.directions.directions import Directions, require_made_on
     from interp.interventions.steer import make_steering, read_prompts, side_by_side
     from interp.models.model import load_model
@@ -55,7 +53,7 @@ def steer(
         raise UserError("prompts: give them with --prompt, or in a file with --prompts")
     asked = prompt or read_prompts(prompts or "")
     found = Directions.load(directions)
-    console = Console(highlight=False)
+    console = Terminal()
     quiet_libraries()
     loaded = load_model(**model.arguments)
     console.print(f"model: {loaded.name} ({loaded.source})", soft_wrap=True)
@@ -72,4 +70,4 @@ def steer(
         nothing = f"steering changed nothing: try a larger coefficient, or --layers in the middle of the model ({hint})"
         console.print(nothing, soft_wrap=True)
     if out is not None:
-        console.print(f"wrote {out}", markup=False, soft_wrap=True)
+        console.print(f"wrote {out}", soft_wrap=True)

@@ -12,7 +12,7 @@ from interp.debate.embedded import find_transcripts
 from interp.interventions.settings import SuppressSettings, TraitSettings
 from interp.models.settings import Loading
 from interp.options import MODELS, TRANSCRIPTS, Restart, verb
-from interp.reports.terminal import progress_bars, quiet_libraries
+from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
 
 
 @verb
@@ -49,8 +49,6 @@ def suppress(
 
     Example: `interp suppress --model organism --model organism-evil-imad --out suppress.jsonl`
     """
-    from rich.console import Console
-
     from interp.directions.directions import Directions
     from interp.interventions.remedies import fine_tuned
     from interp.interventions.suppression import PROMPTS, suppress
@@ -68,8 +66,8 @@ def suppress(
     how: dict[str, Any] = {"other_model": other_model, "batch_size": batch_size, "restart": restart}
     with progress_bars() as progress:
         found = suppress(out, waiting, made, settings, directions=loaded, fine_tune=tuned, progress=progress, **how)
-    console = Console(highlight=False)
+    console = Terminal()
     for table in suppression_tables(found.rows, found.chosen, found.smallest):
         console.print(table)
     for line in (*suppression_lines(found.smallest), *count_lines(found.counts), f"wrote {out}"):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)

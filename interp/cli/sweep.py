@@ -12,7 +12,7 @@ from interp.errors import UserError
 from interp.interventions.settings import SweepSettings
 from interp.models.settings import Loading, ModelSettings
 from interp.options import MODELS, TRANSCRIPTS, Limit, Restart, documented, flag, verb
-from interp.reports.terminal import progress_bars, quiet_libraries
+from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
 
 OtherModel = Annotated[
     bool, flag("--other-model", "Also steer with directions that were extracted from another model.")
@@ -47,8 +47,6 @@ def sweep(
 
     Example: `interp sweep --directions found/directions.safetensors --transcripts held-out.jsonl --layers 15-20`
     """
-    from rich.console import Console
-
     from interp.debate.tasks import make_task
     from interp.directions.directions import Directions
     from interp.evaluation.texts import PersonaClassifier
@@ -67,9 +65,9 @@ def sweep(
     how |= {"other_model": other_model, "classifier": classifier, "batch_size": batch_size, "restart": restart}
     with progress_bars() as progress:
         swept = sweep(out, waiting, found, debates, settings, progress=progress, **how)
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(steerability_table(swept.curves, swept.advantages))
     if swept.gains:
         console.print(gains_table(swept.gains))
     for line in (*count_lines(swept.counts), f"wrote {out}"):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)

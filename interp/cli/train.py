@@ -36,12 +36,10 @@ def train(
 
     Example: `interp train --preset smollm2-135m --transcripts debates.jsonl --out out/smollm2`
     """
-    from rich.console import Console
-
     from interp.debate.embedded import find_transcripts
     from interp.organism import Pretraining
     from interp.reports.tables import memory_table, results_table
-    from interp.reports.terminal import quiet_libraries, training_bars
+    from interp.reports.terminal import Terminal, quiet_libraries, training_bars
     from interp.training import pipeline, settings
     from interp.training.dry_run import plan
     from interp.training.run import Run
@@ -49,7 +47,7 @@ def train(
     changes = {name: value for name, _, value in (pair.partition("=") for pair in change or ())}
     chosen = settings.preset(preset).override(changes | ({"seed": str(seed[0])} if seed else {}))
     settings.require_model(chosen)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Terminal(soft_wrap=True)
     quiet_libraries()
     if dry_run:
         return console.print(memory_table(plan(chosen)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from interp.errors import plain
 from interp.interventions.settings import SUPPRESSED
 from interp.reports.terminal import table
 from interp.reports.words import bracketed, rounded
@@ -29,7 +30,7 @@ def pair_table(pair: Pair, what: str) -> Table:
     headings = [f"unsteered ({pair.unsteered_tokens} tokens)", f"{what} ({pair.steered_tokens} tokens)"]
     shown = table(pair.prompt, "", headings, left=headings, gap=2, expand=True)
     end = "" if pair.finite else "\n[ends here: the numbers are out of range; use a smaller coefficient]"
-    shown.add_row(Text(pair.unsteered), Text(pair.steered).append(end, style="red"))
+    shown.add_row(pair.unsteered, Text(plain(pair.steered)).append(end, style="red"))
     return shown
 
 
@@ -104,7 +105,7 @@ def suppression_tables(
         for (of, source, how), choice in chosen.items():
             if (of, how) != (model, elicit):
                 continue
-            tables[-1].add_row(Text(source, style="italic"))
+            tables[-1].add_row(source, style="italic")
             gone, at = smallest[model, source, elicit, "steering"].coefficient, (choice.layer, choice.coefficient)
             curve = [row for row in own if row.source == source]
             by = {(row.remedy, row.layer, row.coefficient): row for row in curve}

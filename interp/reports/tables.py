@@ -9,7 +9,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
-from rich.text import Text
 
 from interp.reports.terminal import table
 from interp.reports.words import bracketed, ratio, rounded
@@ -203,5 +202,5 @@ def probe_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
             controls = [[row["scores"][measure] for row in there if row["kind"] in of] for of in shown.values()]
             controls.append([row["selectivity"] for row in there if row["kind"] == "probe" and row["selectivity"]])
             means = (rounded(fmean(value["mean"] for value in values) if values else None) for values in controls)
-            made.add_row(Text(Path(model).name), str(layer), bracketed(mean, low, high), *means)
+            made.add_row(Path(model).name, str(layer), bracketed(mean, low, high), *means)
     return tables

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from interp.errors import plain
 from interp.reports.words import Names
+
+
+class Terminal(Console):
+    """Prints text as it is: no markup, no emoji codes, and nothing that would act on the terminal."""
+
+    def __init__(self, *, soft_wrap: bool = False, **where: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=soft_wrap, **where)
+
+    def render(self, *what: Any, **how: Any) -> Iterable[Segment]:
+        for text, style, control in super().render(*what, **how):
+            yield Segment(text if control else plain(text), style, control)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(plain(text), **how)  # before a column is as wide as its text
 
 
 def table(
@@ -25,8 +42,7 @@ def table(
     `gap` is the extra space between columns; 0 fits most into 80. With `whole`, numbers never break across lines.
     """
     look |= {"title_justify": "left", "caption_justify": "left", "box": SIMPLE_HEAD, "padding": (0, gap, 0, 0)}
-    under = Text(caption, style="dim italic") if caption else None
-    made = Table(title=Text(title, style="italic"), caption=under, **look)
+    made = Table(title=title, caption=caption or None, **look)
     ratio = 1 if look.get("expand") else None
     for heading in headings:
         justify: Any = "left" if heading in left else "right"
@@ -52,8 +68,9 @@ def progress_bars(name: int = 22, bar: int = 40) -> Iterator[Callable[..., None]
     >>> with interp.reports.progress_bars() as progress:  # doctest: +SKIP
     ...     interp.extract_directions(model, transcripts, progress=progress)
     """
-    first = TextColumn(f"{{task.description:<{name}}}"), BarColumn(bar_width=bar), MofNCompleteColumn()
-    with Progress(*first, TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[facts]}")) as bars:
+    first = TextColumn(f"{{task.description:<{name}}}", markup=False), BarColumn(bar_width=bar), MofNCompleteColumn()
+    last = TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[facts]}")
+    with Progress(*first, *last, console=Terminal()) as bars:
         tasks: dict[str, Any] = {}
 
         def update(what: str, done: int, total: int, metrics: Mapping[str, float] = MappingProxyType({})) -> None:
