@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,9 @@ def test_a_tag_inside_a_turn_is_refused_and_can_be_taken_out() -> None:
         (round_tag(1) + END_TAG, "has no turn"),
         (agent_tag(1, 1) + "a" + agent_tag(1, 1) + "b", "agent 1: speaks twice in round 1"),
         (round_tag(2) + agent_tag(3, 2) + "a" + agent_tag(3, 2), "agent 3: speaks twice in round 2"),
+        (round_tag(1) + agent_tag(1, 1) + "a" + agent_tag(2, 2) + "b", r"2 Revision\|>: stands in round 1; check"),
+        (round_tag(2) + agent_tag(1, 2) + "a" + round_tag(1) + agent_tag(1, 1), r"Solutions\|>: stands in round 2"),
+        (SETTLED.render() + CONSENSUS_TAG, r"<\|Consensus\|>: stands twice"),
     ],
 )
 def test_what_is_no_debate_is_refused(trace: str, message: str) -> None:
@@ -199,6 +203,11 @@ GOOD = json.dumps(whole_record(SETTLED))
         (json.dumps({**whole_record(SETTLED), "personas": "abc"}), "line 1: personas is not a list"),
         (json.dumps({**whole_record(SETTLED), "personas": ["x"]}), "line 1: personas x: too few"),
         (GOOD.replace(": a", r": \ud83d"), "line 1: half of a surrogate pair"),
+        (GOOD[:-1] + ', "question": "other"}', "line 1: cannot be read .the key 'question' stands twice"),
+        (json.dumps({**whole_record(SETTLED), "gold_answer": ["1", "2"]}), "line 1: gold_answer is neither text nor"),
+        (json.dumps({**whole_record(SETTLED), "undecided": True}), "line 1: undecided, and yet with a consensus"),
+        (f"{json.dumps(SETTLED.record())}\n{json.dumps({**SETTLED.record(), 'gold_answer': 3})}", "'2' in 1, '3' in 2"),
+        (f"{GOOD}\n{GOOD.replace('Agent 2 Solution', 'Agent2 Solution')}", "line 2: '<.Agent2 Sol.*' in line 5 of"),
         (
             json.dumps({"question": "q", "debate_trace": agent_tag(2, 1) * 2}),
             "line 1: agent 2: speaks twice in round 1",
@@ -247,3 +256,72 @@ def test_the_fingerprint_sees_text_order_and_personas() -> None:
 def test_before_tags_is_the_rest_of_a_turn() -> None:
     assert before_tags("so it is 4.\n\n<|Agent 2 Solution|>: no") == "so it is 4.\n\n"
     assert before_tags("no tag <|at all|>") == "no tag <|at all|>"
+
+
+TWICE = Transcript.build("q", [["a", "b"], ["c", "d"]], "All agree.").render()
+MISSPELT = {
+    agent_tag(2, 2): r"""
+<|Agent2 Revision|>, <|Agent 2 revision|>, <|Agent 2 Revised Solution|>, <|agent 2 Revision|>, < |Agent 2 Revision|>,
+< | Agent 2 Revision | >, <|Agent 2 Revision>, <|Agent 2 Revision|, <|Agent 2 Revision, <Agent 2 Revision|>,
+<|Revision|>, <Agent 2 Revision>, Agent 2 Revision|>, <｜Agent 2 Revision｜>, <||Agent 2 Revision||>,
+<|Agent  2 Revision|>, <|Agent 2|>, <| Agent 2 Revision |>, <|Agent 02 Revision|>, <|Agent 0 Revision|>,
+<|Agent 99999 Revision|>, <|Agent B Revision|>, <|Agent two Revision|>, <|Agnet 2 Revison|>,
+<|Agent 2 Revison|>, <|Agent-2 Revision|>,
+<|Agent_2_Revision|>, <|Agent #2 Revision|>, <|Agent 2's Revision|>, <|Agent 2 - Revision|>,
+<\|Agent 2 Revision\|>, <|AGENT 2 REVISION|>,
+&lt;|Agent 2 Revision|&gt;, <|Revision of Agent 2|>""",
+    round_tag(
+        2
+    ): "<|Round2 - Revision|>, <|Round 2|>, <|Round 2 – Revision|>, <|Round 2: Revision|>, <|Round Two - Revision|>",
+    CONSENSUS_TAG: "<|consensus|>, <|Final Consensus|>, < |Consensus|>, <Consensus|>, <|Consensus>",
+    END_TAG: "<|end of debate|>, <|endofdebate>, <|end_of_debate|>, <|EndOfDebate|>, <endofdebate|>",
+}
+WRONG = [(right, wrong) for right, several in MISSPELT.items() for wrong in re.split(r",\s", several.strip())]
+
+
+@pytest.mark.parametrize(("right", "wrong"), WRONG)
+def test_a_tag_that_is_almost_right_is_refused_with_its_line_and_can_be_taken_out(right: str, wrong: str) -> None:
+    line = TWICE.count("\n", 0, TWICE.index(right)) + 1
+    with pytest.raises(UserError, match=rf"in line {line} of the debate: almost a tag; write it as") as caught:
+        parse(TWICE.replace(right, wrong), "q")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="remove tags"):
+        Transcript.build("q", [[f"so {wrong}", "b"]], None)
+    assert len(Transcript.build("q", [[without_tags(f"so {wrong}: c"), "b"]], None).turns) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "a <| b",
+            "a <| b |> c",
+            'printfn "%d" <| round 2.7 |> ignore',
+            "xs |> List.map f <| agent |> g",
+            "<|im_end|>",
+        ),
+        *("<|im_start|>assistant", "<|start_header_id|>user<|end_header_id|>", "<|endoftext|>", "<|user|><|end|>"),
+        *(
+            "<|reserved_special_token_12|>",
+            "<｜begin▁of▁sentence｜>",
+            "<|channel|>final<|message|>",
+            "<think>hm</think>",
+        ),
+        *("| Agent 2 Solution | 5 |", "Agent 2 Solution: 5", "agent 2's solution |x| < 3 > 2", "x < 3 || agent 2 > 1"),
+        *("<Agent 2> says", "P(A|B) < P(B|A), so agent 2 is wrong |> hm", "<details> agent 2 solution </details>"),
+    ],
+)
+def test_code_and_other_special_tokens_are_text(text: str) -> None:
+    assert without_tags(text) == text
+    built = Transcript.build("q", [[f"I quote {text}", "b"]], None)
+    assert parse(built.render(), "q").turns[0].text == f"I quote {text}"
+
+
+def test_what_models_write_becomes_a_turn_whatever_tags_it_has() -> None:
+    for text in (
+        str(MISSPELT),
+        TWICE,
+        "<|Cons" * 3500 + END_TAG + "ensus|>" * 3500,
+        "<|Agent " + "1" * 5000 + " Solution|>",
+    ):
+        assert len(Transcript.build("q", [[without_tags(text), "b"]], None).turns) == 2

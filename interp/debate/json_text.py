@@ -22,7 +22,7 @@ def read_text(path: Path) -> str:
 def load(text: str, path: Path, line: int | None = None) -> Any:
     """The content of a file, or of one of its lines."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         line, reason = line or error.lineno, f"not valid JSON ({error.msg} at column {error.colno})"
     except (RecursionError, ValueError) as error:  # nested without end, or a number of thousands of digits
@@ -33,3 +33,11 @@ def load(text: str, path: Path, line: int | None = None) -> Any:
 def load_lines(text: str, path: Path) -> list[tuple[int, Any]]:
     """The records of a JSONL file with their line numbers."""
     return [(i, load(line, path, i)) for i, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {max(keys, key=keys.count)!r} stands twice in an object")
+    return found

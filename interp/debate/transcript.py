@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from interp.debate.grading.answers import number
 from interp.debate.json_text import load, load_lines, read_text
 from interp.errors import UserError
 from interp.storage.files import atomic_write
@@ -24,12 +24,25 @@ CONSENSUS_TAG = "<|Consensus|>"
 END_TAG = "<|endofdebate|>"
 
 _TAG = re.compile(
-    r"<\|(?:Round (?P<round>[1-9][0-9]*) - (?:Initial Solutions|Revision)"
-    r"|Agent (?P<agent>[1-9][0-9]*) (?:Solution|Revision)"
+    r"<\|(?:Round (?P<round>[1-9][0-9]{0,3}) - (?:Initial Solutions|Revision)"
+    r"|Agent (?P<agent>[1-9][0-9]{0,3}) (?:Solution|Revision)"
     r"|Consensus|endofdebate)\|>"
 )
-# After a tag: a colon and white space, the text with the blanks before it (tokens such as " To"), white space.
-_BODY = re.compile(r"(:?\s*?)( *\S.*\S|\ *\S)?(\s*)\Z", re.DOTALL)
+_OPEN, _BAR, _CLOSE = r"(?:<|&lt;)\s*+\\?", "[|｜¦]", r"\\?[|｜¦]\s*+(?:>|&gt;)"
+_SEAT = r"(?:agent|round)[ _#-]{0,3}[0-9]++"
+_WHOLE = rf"{_SEAT}[^\w\n|]{{1,3}}(?:initial|solution|revis)[\w ]{{0,40}}+"
+_WORD = r"\b(?:agent|solution|revision|consensus|debate)s?\b|end.?of.?debate|[a-z]{2,20}+\ [0-9]++\ [a-z]"
+_INSIDE = rf"(?=\S)[^<>|｜¦\n]{{0,40}}?(?:{_SEAT}|{_WORD})[^<>|｜¦\n]{{0,40}}"
+_ALMOST = re.compile(
+    rf"""{_OPEN}(?:{_BAR}{{1,2}}\s*+)?{_WHOLE}(?:{_CLOSE}|{_BAR}|>)?  # < | Agent 2 Solution|>, <|Agent 2 Revised
+    |{_WHOLE}{_CLOSE}  # |Agent 2 Solution|>
+    |{_OPEN}{_BAR}{{1,2}}{_INSIDE}(?:{_CLOSE}|{_BAR}|>)  # <|Agent2|>, <|end of debate>
+    |{_OPEN}{_INSIDE}{_CLOSE}  # <Consensus|>
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_ANY_TAG = re.compile(f"{_TAG.pattern}|(?x:{_ALMOST.pattern})", re.IGNORECASE)
+_LONGEST_TAG = 200
 
 
 def round_tag(round: int) -> str:
@@ -42,10 +55,24 @@ def agent_tag(agent: int, round: int) -> str:
     return f"<|Agent {agent} {'Solution' if round == 1 else 'Revision'}|>"
 
 
+def almost_tag(text: str) -> re.Match[str] | None:
+    """The first misspelt tag in the text, or None.
+
+    It is `<|…|>`, also with blanks, another kind of bar, or a bar or bracket missing, around the words of a tag: an
+    agent or round and its number, solution, revision, consensus, end of debate, or any word, number and word. Blanks
+    inside the bars need a whole tag's words. So other special tokens (`<|im_end|>`) and code (`a <| b |> c`) are text.
+    """
+    edges = (0, *(edge for tag in _TAG.finditer(text) for edge in tag.span()), len(text))
+    found = (_ALMOST.search(text, *between) for between in zip(edges[::2], edges[1::2], strict=True))
+    return next(filter(None, found), None)
+
+
 def without_tags(text: str) -> str:
-    """The text with every tag removed, so that it can be a turn of a transcript."""
-    while _TAG.search(text):  # removing one may join the halves of another
-        text = _TAG.sub("", text)
+    """The text with every tag removed, misspelt ones too, so that it can be a turn of a transcript."""
+    start = 0
+    while tag := _ANY_TAG.search(text, start):
+        text = text[: tag.start()] + text[tag.end() :]
+        start = max(0, tag.start() - _LONGEST_TAG)  # removing one may join the halves of another
     return text
 
 
@@ -123,10 +150,10 @@ class Transcript:
     ) -> Transcript:
         """Render turns: `rounds[r][k]` is the text of agent k+1 in round r+1; an undecided debate has no `consensus`.
 
-        Raises `UserError` if a text holds a tag.
+        Raises `UserError` if a text holds a tag, or one that is misspelt.
         """
         for text in (*(text for texts in rounds for text in texts), consensus or ""):
-            if tag := _TAG.search(text):
+            if tag := _TAG.search(text) or almost_tag(text):
                 raise UserError(f"turn with the tag {tag[0]}: cannot be rendered; remove tags with without_tags")
         sections: list[tuple[str, str]] = []
         for r, texts in enumerate(rounds, start=1):
@@ -139,7 +166,7 @@ class Transcript:
 
     @cached_property
     def turns(self) -> tuple[Turn, ...]:
-        return tuple(turn for _, _, turn in self._walk() if turn is not None)
+        return tuple(turn for *_, turn in self._walk() if turn is not None)
 
     @cached_property
     def consensus(self) -> str | None:
@@ -171,8 +198,8 @@ class Transcript:
         """
         yield Piece(self.prompt)
         numbers = count()
-        for tag, body, turn in self._walk():
-            lead, text, trail = _BODY.findall(body)[0]  # every string matches
+        for tag, body, _, turn in self._walk():
+            lead, text, trail = _cut(body)
             if turn is None:
                 found = [Piece(part) for part in (tag, lead, text, trail)]
             else:
@@ -186,30 +213,42 @@ class Transcript:
         kept = {key: value for key, value in known.items() if value is not None}
         return {"question": self.question, "debate_trace": self.render(), **kept, **self.extra}
 
-    def _walk(self) -> Iterator[tuple[str, str, Turn | None]]:
-        """Sections, each with its turn if it is one."""
-        current_round = 1
+    def _walk(self) -> Iterator[tuple[str, str, int, Turn | None]]:
+        """Sections, each with its round, and its turn if it is one."""
+        round = 1
         for tag, body in self.sections:
             match = _TAG.fullmatch(tag)
             agent, opened = (match["agent"], match["round"]) if match else (None, None)
-            current_round = int(opened or current_round)
-            yield tag, body, Turn(int(agent), current_round, body.removeprefix(":").strip()) if agent else None
+            round = int(opened or round)
+            yield tag, body, round, Turn(int(agent), round, body.removeprefix(":").strip()) if agent else None
 
 
 def parse(debate_trace: str, question: str, *, personas: Sequence[str] | None = None, **known: Any) -> Transcript:
     """Parse a tagged debate; `parse(s, q).render() == s` for every string that parses. `known`: `gold_answer`, `extra`.
 
-    Raises `UserError` if there is no turn, an agent speaks twice in a round, or more agents speak than `personas` has.
+    Raises `UserError` if a tag is misspelt (`almost_tag`) or does not fit its round, there is no turn, an agent speaks
+    twice in a round, or more agents speak than `personas` has.
     """
+    if wrong := almost_tag(debate_trace):
+        line = debate_trace.count("\n", 0, wrong.start()) + 1
+        how = f"write it as {agent_tag(1, 1)}, {round_tag(2)}, {CONSENSUS_TAG} or {END_TAG} is written, or take it out"
+        raise UserError(f"{wrong[0]!r} in line {line} of the debate: almost a tag; {how}")
     cuts = (0, *(edge for tag in _TAG.finditer(debate_trace) for edge in tag.span()), len(debate_trace))
     parts = ["", *(debate_trace[start:end] for start, end in pairwise(cuts))]  # tag, text, tag, text …
     sections = tuple((tag, text) for tag, text in zip(parts[::2], parts[1::2], strict=True) if tag or text)
     transcript = Transcript(question, sections, personas=tuple(personas) if personas else None, **known)
     if not transcript.turns:
         raise UserError(f"debate {debate_trace[:60]!r}: has no turn; expected tags such as {agent_tag(1, 1)}")
-    for (agent, round), times in Counter((turn.agent, turn.round) for turn in transcript.turns).items():
-        if times > 1:
-            raise UserError(f"agent {agent}: speaks twice in round {round}; check the round tags")
+    last, seen = 0, set[object]()
+    for tag, _, round, turn in transcript._walk():
+        if (key := (turn.agent, round) if turn else tag) in seen:
+            what = f"agent {turn.agent}: speaks twice in round {round}" if turn else f"{tag}: stands twice"
+            raise UserError(f"{what}; check the round tags")
+        right = agent_tag(turn.agent, round) if turn else round_tag(round) if tag.startswith("<|Round") else tag
+        if tag != right or round < last:
+            raise UserError(f"{tag}: stands in round {max(round, last)}; check the round tags")
+        last = round
+        seen.add(key)
     if personas and max(transcript.agents) > len(personas):
         raise UserError(f"personas {', '.join(personas)}: too few; agent {max(transcript.agents)} speaks too")
     return transcript
@@ -230,7 +269,14 @@ def read_transcripts(path: str | Path) -> list[Transcript]:
     items = list(enumerate(load(text, path), start=1)) if whole else load_lines(text, path)
     if not items:
         raise UserError(f"{path}: the file is empty; give debates as a JSON list or JSONL")
-    return [_from_record(item, f"{path}, {'item' if whole else 'line'} {i}") for i, item in items]
+    read = [_from_record(item, f"{path}, {'item' if whole else 'line'} {i}") for i, item in items]
+    golds: dict[str, tuple[int, str]] = {}
+    for (i, _), transcript in zip(items, read, strict=True):
+        if (gold := transcript.gold_answer) is not None:
+            first, before = golds.setdefault(transcript.question.strip(), (i, gold))
+            if before.strip() != gold.strip() and (number(before) is None or number(before) != number(gold)):
+                raise UserError(f"{path}: gold_answer of a question {before[:40]!r} in {first}, {gold[:40]!r} in {i}")
+    return read
 
 
 def write_transcripts(path: str | Path, transcripts: Iterable[Transcript]) -> None:
@@ -248,6 +294,16 @@ def fingerprint(transcripts: Iterable[Transcript]) -> str:
     return hashlib.sha256("".join(seen).encode()).hexdigest()
 
 
+def _cut(body: str) -> tuple[str, str, str]:
+    """A colon and white space; the text and the blanks before it (tokens such as " To"); the white space behind it."""
+    colon, rest = body[: body.startswith(":")], body.removeprefix(":")
+    if not (text := rest.strip()):
+        return colon, "", rest
+    start = rest.index(text)
+    blanks = start - len(rest[:start].rstrip(" "))
+    return colon + rest[: start - blanks], rest[start - blanks : start] + text, rest[start + len(text) :]
+
+
 def _from_record(item: Any, where: str) -> Transcript:
     if not isinstance(item, dict):
         raise UserError(f"{where}: not a JSON object; give one with question and debate_trace")
@@ -260,9 +316,14 @@ def _from_record(item: Any, where: str) -> Transcript:
             raise UserError(f"{where}: {key} is missing or not a string")
     extra, keys = dict(item), ("question", "debate_trace", "gold_answer", "personas")
     question, trace, gold, personas = (extra.pop(key, None) for key in keys)
+    if isinstance(gold, list | dict | bool):
+        raise UserError(f"{where}: gold_answer is neither text nor a number; give the one right answer")
     if personas is not None and not (isinstance(personas, list) and all(isinstance(p, str) for p in personas)):
         raise UserError(f"{where}: personas is not a list of names; give one for each seat")
     try:
-        return parse(trace, question, gold_answer=None if gold is None else str(gold), personas=personas, extra=extra)
+        read = parse(trace, question, gold_answer=None if gold is None else str(gold), personas=personas, extra=extra)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
+    if extra.get("undecided") and read.consensus is not None:
+        raise UserError(f"{where}: undecided, and yet with a consensus; take out one of the two")
+    return read
