@@ -287,8 +287,8 @@ def test_damaged_files_of_directions(found: Directions, tmp_path: Path) -> None:
     few = {name: value for name, value in header.items() if name != "labels"}
     for odd, with_arrays, message in (
         (few, arrays, r"not a file of directions \(labels: Field required\)"),
-        (header, {"x": np.zeros(2)}, "a damaged file of directions"),
-        (header, arrays | {"vectors": np.zeros(3)}, "a damaged file of directions"),
+        (header, {"x": np.zeros(2)}, "holds x, not vectors, residual_norm"),
+        (header, arrays | {"vectors": np.zeros(3)}, r"vectors is float64\[3\], not float32\[2, 2, 3, d_model\]"),
     ):
         write_arrays(path, odd, with_arrays)
         with pytest.raises(UserError, match=message):

@@ -24,7 +24,7 @@ from interp.activations.reading import Readings, stream
 from interp.errors import Progress, UserError
 from interp.models.layers import SITES, Site
 from interp.models.model import Model
-from interp.storage.files import checked, read_json, write_json
+from interp.storage.files import checked, write_json
 from interp.storage.provenance import package_versions
 
 
@@ -38,6 +38,12 @@ class _Header:
     personas: tuple[str, ...]
     provenance: dict[str, Any]
     fingerprint: str
+
+
+@dataclass(frozen=True)
+class _Note:
+    fingerprint: str
+    done: set[int]
 
 
 class ActivationStore:
@@ -55,7 +61,7 @@ class ActivationStore:
         self.path = Path(path)
         try:
             with safe_open(str(path), framework="numpy") as file:
-                header = checked(_Header, json.loads((file.metadata() or {}).get("interp", "null")))
+                header = checked(_Header, (file.metadata() or {}).get("interp", "null"))
                 columns = {name: file.get_tensor(name) for name in COLUMNS}
         except (OSError, SafetensorError, ValueError) as error:
             what = f"not a complete store of activations ({error})"
@@ -113,10 +119,10 @@ class StoreWriter:
             held, self.done = ActivationStore(self.path).fingerprint, set(self._transcripts)
         elif self._note.exists() and self._part.exists():
             try:
-                note = read_json(self._note, dict)
-                held, self.done = note["fingerprint"], set(note["done"])
-            except (ValueError, KeyError, TypeError):
+                note = checked(_Note, self._note.read_bytes())
+            except ValueError:
                 raise UserError(f"{self._note}: damaged; start over with --restart") from None
+            held, self.done = note.fingerprint, note.done
         else:
             held = self._fingerprint
             self._start(header, size, corpus)

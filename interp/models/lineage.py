@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from interp.errors import UserError
 from interp.models.catalog import local_path
-from interp.storage.files import checked, read_json, write_json
+from interp.storage.files import EXACT, read_json, write_json
 from interp.storage.provenance import folder_sha256
 
 FILE = "lineage.json"
@@ -51,9 +51,10 @@ class Stage:
 class Lineage:
     """A base and its stages in order; `folder` is the checkpoint's."""
 
+    __pydantic_config__ = EXACT
     base: Base
     stages: tuple[Stage, ...]
-    folder: Path
+    folder: Path = Path()
     format: Literal[1] = 1
 
     @property
@@ -95,10 +96,8 @@ def read_lineage(name: str) -> Lineage | None:
     path = folder / FILE
     if not name.strip() or not path.is_file():
         return None
-    try:
-        return checked(Lineage, read_json(path, dict) | {"folder": folder})
-    except ValueError as error:
-        raise UserError(f"{path}: not a lineage that this version of interp wrote ({error})") from None
+    kept = read_json(path, Lineage, "a lineage that this version of interp reads", "interp train")
+    return replace(kept, folder=folder)
 
 
 @contextmanager

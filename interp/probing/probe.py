@@ -6,33 +6,51 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import AfterValidator, FiniteFloat
 from scipy.special import softmax
 
 from interp.directions.directions import Direction
+from interp.directions.facts import distinct
 from interp.errors import UserError
+from interp.models.layers import SITES
 from interp.probing.fitting import MassMean, ProbeExamples, fit, linear
-from interp.storage.arrays import read_arrays, write_arrays
-from interp.storage.files import write_json
+from interp.storage.arrays import Shape, read_arrays, write_arrays
+from interp.storage.files import EXACT, Whole, write_json
 
 if TYPE_CHECKING:
     from interp.generation.sampling import Generated
     from interp.models.model import Model
 
 
+FORMAT: Final = "interp.probe/1"
+
+
 @dataclass(frozen=True)
 class _About:
     """What the file of a probe says about it."""
 
-    classes: tuple[str, ...]
-    layer: int
+    __pydantic_config__ = EXACT
+    format: Literal["interp.probe/1"]
+    classes: Annotated[tuple[str, ...], AfterValidator(distinct)]
+    layer: Whole
     hook_point: str
-    residual_norm: float
+    residual_norm: FiniteFloat
     facts: dict[str, Any]
-    format: Literal["interp.probe/1"] = "interp.probe/1"
+
+    def __post_init__(self) -> None:
+        if len(self.classes) == 1:
+            raise ValueError("a single class")
+        if self.hook_point != SITES["resid_post"].format(layer=self.layer):
+            raise ValueError(f"{self.hook_point} is not where layer {self.layer} is read")
+
+
+def _shapes(about: _About) -> dict[str, Shape]:
+    n = max(1, len(about.classes) - (len(about.classes) == 2))
+    return {"weights": (n, "d_model"), "bias": (n,), "mass_mean": (n, "d_model")}
 
 
 @dataclass(frozen=True)
@@ -102,14 +120,14 @@ class Probe:
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, and the facts as JSON beside it."""
-        about = asdict(_About(self.classes, self.layer, self.hook_point, self.residual_norm, dict(self.facts)))
+        about = asdict(_About(FORMAT, self.classes, self.layer, self.hook_point, self.residual_norm, dict(self.facts)))
         write_arrays(path, about, {name: getattr(self, name) for name in ("weights", "bias", "mass_mean")})
         write_json(Path(path).with_suffix(".json"), {**about, "cosines": self.cosines})
 
     @staticmethod
     def load(path: str | Path) -> Probe:
         """Read a probe that `save` wrote. Raises `UserError` for any other file."""
-        about, arrays = read_arrays(path, _About, "a probe", "interp probe")
+        about, arrays = read_arrays(path, _About, "a probe", "interp probe", _shapes)
         kept: dict[str, Any] = {name: value for name, value in vars(about).items() if name != "format"}
         return Probe(**kept | arrays)
 

@@ -6,12 +6,19 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
+
+from annotated_types import Ge, Lt
 
 from interp.errors import UserError
 
 Kind = TypeVar("Kind")
+Whole = Annotated[int, Ge(0), Lt(2**53)]
+"""A count, number or size in a file."""
+EXACT: Any = {"extra": "forbid"}
+"""`__pydantic_config__` of what has no other entries; without it, others are passed over."""
 
 
 @contextmanager
@@ -43,17 +50,44 @@ def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
         temporary.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def checked(kind: type[Kind], content: Any) -> Kind:
-    """Parsed JSON as a dataclass, or as any type that pydantic checks; raises `ValueError` with the first fault."""
-    from pydantic import TypeAdapter, ValidationError
+@cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def checked(kind: type[Kind], text: str | bytes) -> Kind:
+    """JSON as a dataclass, or as any type that pydantic checks; raises `ValueError` with the first fault.
+
+    Nothing is converted, NaN and half of a surrogate pair are refused, and so is nesting without end.
+    """
+    from pydantic import ValidationError
+    from pydantic_core import from_json
 
     try:
-        return TypeAdapter(kind).validate_python(content)
+        from_json(text, allow_inf_nan=False)
+        found: Kind = _adapter(cast(Any, kind)).validate_json(text, strict=True)
+        return found
     except ValidationError as error:
         fault = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, fault['loc'])) or 'content'}: {fault['msg']}") from None
+        where = ".".join(map(str, fault["loc"]))[-80:] or "content"
+        raise ValueError(f"{where}: {fault['msg'].removeprefix('Value error, ')[:300]}") from None
 
 
-def read_json(path: str | Path, kind: type[Kind]) -> Kind:
-    """A JSON file as `checked` content; raises `OSError` or `ValueError`."""
-    return checked(kind, json.loads(Path(path).read_text(encoding="utf-8")))
+@contextmanager
+def reading(path: str | Path, what: str, by: str) -> Iterator[None]:
+    """What cannot be read as a file of `what`, which `by` writes, is a `UserError`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; make it with {by}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: not {what} ({reason}); give one that {by} wrote") from None
+
+
+def read_json(path: str | Path, kind: type[Kind], what: str, by: str) -> Kind:
+    """A JSON file, `checked`. For anything else, `UserError`: not `what`, as `by` writes."""
+    with reading(path, what, by):
+        return checked(kind, Path(path).read_bytes())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from interp.errors import UserError
-from interp.storage.files import atomic_write, read_json, write_json
+from interp.storage.files import atomic_write, checked, write_json
 from interp.storage.provenance import differing, package_versions
 
 Row = TypeVar("Row")
@@ -141,7 +141,7 @@ class Journal(Lines):
     def _resume(self, path: Path, over: str) -> None:
         """Take over the records of an existing journal if the same things made them."""
         try:
-            before = read_json(self._facts_path, _Facts)
+            before = checked(_Facts, self._facts_path.read_bytes())
         except (OSError, ValueError):
             what = f"{self._facts_path.name} does not say how it was made; give another --out"
             raise UserError(f"{path}: {what}; to start over, {over}") from None
