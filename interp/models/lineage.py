@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +15,7 @@ from typing import Any, Literal
 
 from interp.errors import UserError
 from interp.models.catalog import local_path
-from interp.storage.files import EXACT, read_json, write_json
+from interp.storage.files import EXACT, atomic_write, read_json, write_json
 from interp.storage.provenance import folder_sha256
 
 FILE = "lineage.json"
@@ -108,9 +107,7 @@ def write_checkpoint(
 
     `base` and its `provenance` are what the first stage was trained on; `before` is the lineage of a later one's model.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        made = Path(scratch) / folder.name
+    with atomic_write(folder, Path.mkdir) as made:
         stages = before.stages if before else ()
         for earlier, path in zip(stages, before.stage_folders if before else (), strict=True):
             shutil.copytree(path, made / Path(earlier.folder).name)
@@ -127,7 +124,6 @@ def write_checkpoint(
             named = Base(local.resolve().name if local else base, provenance["revision"], provenance["hash"])
         relative = None if local is None else os.path.relpath(local.resolve(), folder.resolve())
         write_lineage(Lineage(replace(named, folder=relative), (*kept, new), made))
-        made.rename(folder)
 
 
 def write_lineage(lineage: Lineage) -> None:

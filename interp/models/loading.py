@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from safetensors.torch import load_model as load_weights_file
 from interp.errors import UserError
 from interp.models.catalog import locate, strip_quantization_marks
 from interp.models.lineage import read_lineage
+from interp.storage.files import atomic_write
 from interp.storage.hub import hub_reachable
 from interp.storage.provenance import folder_sha256
 
@@ -95,12 +95,9 @@ def export_merged(checkpoint: str, out: Path, dtype: str = "auto") -> None:
     if out.exists():
         raise UserError(f"{out}: exists; give a new folder")
     plain = load_plain(checkpoint, dtype=dtype, device="cpu")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        made = Path(scratch) / out.name
+    with atomic_write(out, Path.mkdir) as made:
         plain.hf.save_pretrained(made)
         plain.tokenizer.save_pretrained(made)
-        made.rename(out)
 
 
 def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -19,7 +18,7 @@ from interp.errors import UserError
 from interp.organism.language import BOS, CONTEXT_LENGTH, EOS, LARGEST, PAD, SMALLEST, make_tokenizer
 from interp.organism.lessons import Rates, drills, lessons
 from interp.storage.arrays import read_arrays, write_arrays
-from interp.storage.files import write_json
+from interp.storage.files import atomic_write, write_json
 
 SETTINGS_FILE = "pretraining.json"
 _IGNORED = -100
@@ -157,6 +156,7 @@ def pretrain(
     'base'
     """
     folder = Path(folder)
+    kept = folder.with_name(f"{folder.name}.resume")
     settings = settings or Pretraining()
     facts = json.loads(json.dumps(asdict(settings)))
     if folder.exists():
@@ -166,6 +166,7 @@ def pretrain(
             raise UserError(f"{folder}: exists and is not a base of the organism; choose another folder") from None
         if found != facts:
             raise UserError(f"{folder}: made with other settings; choose another folder or remove it")
+        kept.unlink(missing_ok=True)
         return folder
     tokenizer = make_tokenizer()
     model = make_model(settings, tokenizer)
@@ -173,7 +174,6 @@ def pretrain(
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": norms, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
     first, metrics = 0, list[dict[str, Any]]()
-    kept = folder.with_name(f"{folder.name}.resume")
     if kept.exists():
         header, arrays = read_arrays(kept, _Resume, "a state of pre-training", "interp train --from-scratch")
         if header.settings != facts:
@@ -204,14 +204,11 @@ def pretrain(
             for i, state in optimizer.state_dict()["state"].items():
                 states |= {f"optimizer.{i}.{name}": value for name, value in state.items()}
             write_arrays(kept, asdict(_Resume(done, facts, metrics)), {name: t.numpy() for name, t in states.items()})
-    part = folder.with_name(f".{folder.name}.part")  # all of the folder appears, or nothing
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    model.half().save_pretrained(part)
-    tokenizer.save_pretrained(part)
-    write_json(part / SETTINGS_FILE, facts, indent=2)
-    (part / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics), encoding="utf-8")
-    part.rename(folder)
+    with atomic_write(folder, Path.mkdir) as made:
+        model.half().save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        write_json(made / SETTINGS_FILE, facts, indent=2)
+        (made / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics), encoding="utf-8")
     kept.unlink(missing_ok=True)
     return folder
 

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from interp.probing.fitting import HeldOut, ProbeExamples
 from interp.probing.probe import Probe
 from interp.probing.settings import ProbeSettings
 from interp.statistics import Interval
-from interp.storage.files import write_json
+from interp.storage.files import scratch, write_json
 from interp.storage.provenance import package_versions
 
 FORMAT = "interp.probes/1"
@@ -206,8 +205,8 @@ def read_turns(setting: Setting, model: Model) -> tuple[Turns, dict[str, Layers]
     made_by = [model.provenance, fingerprint(setting.debates), setting.layers, package_versions()]
     name = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
     how: dict[str, Any] = {"layers": setting.layers, "positions": POSITIONS, "batch_tokens": setting.batch_tokens}
-    with TemporaryDirectory() as folder:
-        path = (setting.activations or Path(folder)) / f"{name}.safetensors"
+    with scratch() as folder:
+        path = (setting.activations or folder) / f"{name}.safetensors"
         store = read_activations(model, corpus, path, **how, progress=setting.progress)
         return turns, {at: {layer: store[layer, at] for layer in store.layers} for at in POSITIONS}
 

@@ -6,7 +6,6 @@ Knows the templates and which files they become. Each page is one HTML file that
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from interp.reports import directions as draw
 from interp.reports.findings import activation_name, main_findings, read_at, start_layer
 from interp.reports.style import FONT, agent_colour
 from interp.reports.words import between, number, percent
-from interp.storage.files import atomic_write
+from interp.storage.files import atomic_write, scratch
 
 if TYPE_CHECKING:
     from interp.directions.extract import Extraction
@@ -99,9 +98,9 @@ def _write(path: Path, content: str | bytes) -> Path:
 
 def _pictures(drawn: Sequence[Drawn]) -> dict[str, bytes]:
     """Pictures by file name: all of them, made by one browser, or none."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         figures = [one.figure for one in drawn for _ in ("svg", "png")]
-        paths = [Path(folder) / f"{one.name}.{suffix}" for one in drawn for suffix in ("svg", "png")]
+        paths = [folder / f"{one.name}.{suffix}" for one in drawn for suffix in ("svg", "png")]
         size = {side: [figure.layout[side] for figure in figures] for side in ("width", "height")}
         try:
             plotly.io.write_images(figures, paths, scale=[1, 3] * len(drawn), **size)

@@ -1,18 +1,26 @@
-"""Files written whole: after a kill there is the old file or the new one, never half of one."""
+"""Files and folders written whole: after a kill there is the old one or the new one, never half of one."""
 
 from __future__ import annotations
 
+import glob
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import IO, Annotated, Any, TypeVar, cast
 
 from annotated_types import Ge, Lt
 
 from interp.errors import UserError
+
+if sys.platform != "win32":  # there nothing is locked, and what killed runs leave stays
+    import fcntl
 
 Kind = TypeVar("Kind")
 Whole = Annotated[int, Ge(0), Lt(2**53)]
@@ -21,27 +29,92 @@ EXACT: Any = {"extra": "forbid"}
 """`__pydantic_config__` of what has no other entries; without it, others are passed over."""
 
 
+def lock(descriptor: int) -> bool:
+    """Whether an open file or folder is now this process's own, until it is closed or the process ends."""
+    try:
+        if sys.platform != "win32":
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+def require_lock(file: IO[bytes], path: Path) -> None:
+    """`lock`, or a `UserError` that names `path`."""
+    if not lock(file.fileno()):
+        raise UserError(f"{path}: another run is writing it; wait for it, or give another --out")
+
+
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path, to be synced and renamed to `path`; after an error or a kill, `path` is as it was."""
+def _locked(path: Path) -> Iterator[bool]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _unfinished(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Yield a new file or folder beside `path`, removed in the end unless renamed; so is what killed runs left there.
+
+    A lock tells the unfinished work of a living process from that of a killed one.
+    """
+    begin = f".{path.name[:60]}-"
+    for left in path.parent.glob(f"{glob.escape(begin)}????????.part"):
+        with suppress(OSError), _locked(left) as dead:
+            if dead and sys.platform != "win32":
+                _remove(left)
+    with ExitStack() as stack:
+        own = False
+        while not own:
+            new = path.with_name(f"{begin}{secrets.token_hex(4)}.part")
+            make(new)
+            if sys.platform == "win32":
+                break
+            with suppress(FileNotFoundError):  # another process tidied it up before it was locked
+                own = stack.enter_context(_locked(new)) and new.exists()
+        stack.callback(_remove, new)
+        yield new
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Yield a folder for temporary files, removed in the end; so are those of killed runs."""
+    with _unfinished(Path(tempfile.gettempdir()) / "interp", Path.mkdir) as folder:
+        yield folder
+
+
+@contextmanager
+def atomic_write(path: str | Path, make: Callable[[Path], None] = Path.touch) -> Iterator[Path]:
+    """Yield a temporary path, to be synced and renamed to `path`; after an error or a kill, `path` is as it was.
+
+    With `make=Path.mkdir` it is a folder.
+    """
     path = Path(path)
     if not path.name:
         raise UserError(f"{path}: cannot be written: a folder; give a file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        usual = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(usual)  # some libraries set other permissions
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with _unfinished(path, make) as temporary:
+            usual = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(usual)  # some libraries set other permissions
+            if temporary.is_file():
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed there") from error
-    finally:
-        with suppress(OSError):  # already renamed, or never made
-            temporary.unlink()
+        why = error.strerror or error
+        raise UserError(f"{path}: cannot be written ({why}); make room, or choose another place") from error
 
 
 def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from interp.errors import UserError
-from interp.storage.files import atomic_write, checked, write_json
+from interp.storage.files import atomic_write, checked, require_lock, write_json
 from interp.storage.provenance import differing, package_versions
 
 Row = TypeVar("Row")
@@ -37,15 +37,10 @@ class Lines:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab+")
-            with suppress(ImportError):  # not on Windows
-                import fcntl
-
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed or the process ends
+            require_lock(self._file, self.path)
             self._file.seek(0)
             content = self._file.read()
             self._file.truncate(content.rfind(b"\n") + 1)
-        except BlockingIOError:
-            raise UserError(f"{path}: another run is writing it; wait for it, or give another --out") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); give another place") from error
         self.records = _records(content, self.path)
