@@ -120,9 +120,7 @@ def test_a_record_is_what_its_steering_gives_alone(written: Any, trait: Trait, t
         if (r["elicit"], r["layer"], r["coefficient"], r["remedy"]) == ("turn", at, 2.0, "steering")
     )
     [transcript] = [t for part in trait.transcripts for t in part if t.question == record["question"]]
-    encode = Encoder(tiny.tokenizer)
-    ids, places = encode.transcript(transcript)
-    prompt = ids[: places[1][0]]
+    prompt = Encoder(tiny.tokenizer).up_to_tag(transcript, 1)
     steering = add([found["evil", int(n)] for n in at.split(",")], 2.0, tokens="writing")
     [alone] = generate(tiny, [prompt], max_new_tokens=5, steering=steering)
     assert record["text"] == tiny.tokenizer.decode(alone.ids)

@@ -1,13 +1,14 @@
 """Transcripts as tokens: which token belongs to which agent's turn. Knows a tokenizer, nothing about models.
 
-Transcripts are tokenized piece by piece, so no token crosses the boundary of a turn, and reading a turn in the full
-transcript is the same as reading it at the end of its prefix.
+The ids are the tokenizer's own for the whole text. A turn ends with the token that holds its last character, so reading
+it in the full transcript is the same as reading it at the end of the same ids up to there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from jaxtyping import Int
 
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
-from interp.models.tokens import Encoder
+from interp.models.tokens import Encoder, Way
 
 COLUMNS = ("transcript", "question", "agent", "round", "tag", "start", "stop")
 
@@ -36,8 +37,8 @@ class Skip:
 class TurnTable:
     """One row per turn: whose it is, and where it is in its transcript's tokens.
 
-    `transcript` and `question` count from 0, `agent` and `round` from 1. The tag ends before token `tag`; the text is
-    the tokens `start` to `stop` (empty when equal).
+    `transcript` and `question` count from 0, `agent` and `round` from 1. The tag, with its colon, ends before token
+    `tag`; the text is the tokens `start` to `stop` (empty when equal).
     """
 
     transcript: Int[np.ndarray, " turn"]
@@ -58,6 +59,34 @@ class TurnTable:
 
 
 @dataclass(frozen=True)
+class Tokenization:
+    """How transcripts became tokens, and what is not as one would expect."""
+
+    way: Way = "text"
+    """As the tokenizer takes the whole text, or piece by piece, as the checkpoint was trained."""
+    tokens: int = 0
+    foreign: int = 0
+    """Tokens that the tokenizer's own ids do not have."""
+    merged: int = 0
+    """Turns whose last token also holds the beginning of what follows."""
+    changed: int = 0
+    """Transcripts that the ids do not spell."""
+    change: str = ""
+    """The first change."""
+
+    @property
+    def lines(self) -> list[str]:
+        """What a user should know."""
+        why = ", because the checkpoint was trained on transcripts cut into pieces" if self.foreign else ""
+        found = [f"tokens: {self.tokens:,}, of which {self.foreign:,} differ from the tokenizer's own{why}"]
+        if self.merged:
+            found.append(f"turns that end in a token with the beginning of what follows: {self.merged:,}")
+        if self.changed:
+            found.append(f"transcripts that the tokenizer changes: {self.changed:,} ({self.change}); it reads them so")
+        return found
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Tokenized transcripts with the table of their turns.
 
@@ -71,6 +100,7 @@ class Corpus:
     turns: TurnTable
     questions: tuple[str, ...]
     skipped: tuple[Skip, ...] = ()
+    tokenization: Tokenization = Tokenization()
 
     @property
     def usable(self) -> tuple[int, ...]:
@@ -87,14 +117,15 @@ class Corpus:
         transcripts: Sequence[Transcript], tokenizer: Any, context_length: int | None = None, *, skip_long: bool = False
     ) -> Corpus:
         """Tokenize transcripts; one of more than `context_length` tokens is a `UserError`, or skipped (`skip_long`)."""
-        encode = Encoder(tokenizer)
+        encode, counts, change = Encoder(tokenizer), Counter[str](), ""
         questions: dict[str, int] = {}
         all_ids: list[tuple[int, ...]] = []
         rows: list[tuple[int, ...]] = []
         personas: list[str] = []
         skipped: list[Skip] = []
         for number, transcript in enumerate(transcripts, start=1):
-            ids, places = encode.transcript(transcript)
+            encoded = encode.transcript(transcript)
+            ids = encoded.ids
             if context_length is not None and len(ids) > context_length:
                 reason = f"{len(ids):,} tokens, more than the {context_length:,} that the model reads"
                 if not skip_long:
@@ -105,13 +136,17 @@ class Corpus:
                 continue
             question = questions.setdefault(transcript.question, len(questions))
             seats = [(turn.agent, turn.round) for turn in transcript.turns]
-            rows += [(len(all_ids), question, *seat, *place) for seat, place in zip(seats, places, strict=True)]
+            rows += [(len(all_ids), question, *seat, *place) for seat, place in zip(seats, encoded.places, strict=True)]
             personas += [transcript.personas[agent - 1] if transcript.personas else "" for agent, _ in seats]
             all_ids.append(tuple(ids))
+            changed = encoded.change != ""
+            counts.update(tokens=len(ids), foreign=encoded.foreign, merged=encoded.merged, changed=changed)
+            change = change or encoded.change
         if not transcripts:
             raise UserError("no transcripts given")
         if not rows:
             raise UserError(f"none of the {len(transcripts)} transcripts can be used: {skipped[0].reason}")
         columns = dict(zip(COLUMNS, np.array(rows, dtype=np.int64).T, strict=True))
         table = TurnTable(**columns, persona=tuple(personas))
-        return Corpus(tuple(all_ids), table, tuple(questions), tuple(skipped))
+        tokenization = Tokenization(encode.way, **counts, change=change)
+        return Corpus(tuple(all_ids), table, tuple(questions), tuple(skipped), tokenization)

@@ -32,6 +32,7 @@ def extract_directions(
 
     Example: `interp extract-directions --transcripts debates.jsonl --layers 10-20 --out found`
     """
+    from interp.activations.corpus import Tokenization
     from interp.directions import extract
     from interp.models.model import load_model
     from interp.reports.page import write_report
@@ -51,6 +52,8 @@ def extract_directions(
         )
     write_report(found, out)
     console.print(best_layers_table(found.directions))
+    for line in Tokenization(**found.directions.facts["tokenization"]).lines:
+        console.print(line)
     skipped = found.directions.facts["skipped"]
     for skip in skipped[:20]:
         where = f"transcript {skip['transcript']}" + (f", round {skip['round']}" if skip["round"] else "")

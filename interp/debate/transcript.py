@@ -112,7 +112,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of a rendered transcript whose edges no token may cross."""
+    """A stretch of a rendered transcript: a prompt, a tag, a text, or what is between them."""
 
     text: str
     turn: int | None = None
@@ -192,10 +192,7 @@ class Transcript:
         return "".join(tag + body for tag, body in self.sections)
 
     def pieces(self) -> Iterator[Piece]:
-        """`prompt + render()`, cut at every boundary that a reader of activations needs.
-
-        Tokenize piece by piece: then the ids of any prefix that ends with a piece are a prefix of all ids.
-        """
+        """`prompt + render()`, cut at every boundary that a reader of activations needs."""
         yield Piece(self.prompt)
         numbers = count()
         for tag, body, _, turn in self._walk():

@@ -102,6 +102,8 @@ def extract_directions(
         store = read_activations(model, corpus, activations, **reading)
         contrast = replace(contrast, skipped=(*corpus.skipped, *contrast.skipped))
         found = measure(store, contrast, settings, progress=progress)
+        facts = {**found.directions.facts, "tokenization": asdict(corpus.tokenization)}
+        found = replace(found, directions=replace(found.directions, facts=facts))
         if out:
             found.directions.save(folder / DIRECTIONS_FILE)
             write_json(folder / "directions.json", found.directions.facts)

@@ -17,6 +17,7 @@ from interp.interventions.rows import OTHERS, Intervention, Prompt, Record, Row,
 from interp.interventions.settings import SweepSettings
 from interp.models.model import LazyModel, Model, lazy_models
 from interp.models.tokens import Encoder
+from interp.statistics import means
 from interp.steering.steering import random_direction
 
 
@@ -124,6 +125,8 @@ def sweep(
     sums = gains(curves), advantages(curves)
     left_out = len(transcripts) - len(held_out)
     counts |= {"questions": len(held_out), "questions_that_directions_were_fitted_on": left_out}
+    unsteered = means((c.model, score) for c in curves if c.measure == "rougeL" for score in c.unsteered.values())
+    counts["unsteered_at_0"] = [name for name, score in unsteered.items() if score == 0]
     journal.finish({**summary(curves, *sums), **counts})
     return Swept(records, curves, *sums, counts)
 
@@ -138,8 +141,7 @@ def _prompts(
     if "question" in settings.contexts:
         yield Prompt("question", *asked, encode.prompt(transcript.prompt), None, references)
     if "turn" in settings.contexts:
-        ids, places = encode.transcript(transcript)
         for label in references:
             if settings.turns_of in (None, first[label].agent):
-                tag_end = places[transcript.turns.index(first[label])][0]
-                yield Prompt("turn", *asked, ids[:tag_end], label, references)
+                ids = encode.up_to_tag(transcript, transcript.turns.index(first[label]))
+                yield Prompt("turn", *asked, ids, label, references)

@@ -124,13 +124,12 @@ class Trait:
         of, task, encode, found = self.elicitation, self.questions.task, Encoder(model.tokenizer), list[Prompt]()
         for kind in of.elicit:
             for t in self.transcripts[split == "test"] if kind == "turn" else ():
-                ids, places = encode.transcript(t)
-                end = next((p[0] for turn, p in zip(t.turns, places, strict=True) if turn.agent == of.seat), None)
-                if end is None:
+                first = next((i for i, turn in enumerate(t.turns) if turn.agent == of.seat), None)
+                if first is None:
                     raise UserError(f"agent {of.seat}: does not speak in the debate on {t.question[:40]!r}")
-                ids = ids[:end]
+                ids = encode.up_to_tag(t, first)
                 if guard is not None:
-                    ids = chat(model, guard, task, t.question) + ids[len(encode.prompt(t.prompt)) :]
+                    ids = chat(model, guard, task, t.question) + ids[encode.transcript(t).n_prompt :]
                 found.append(Prompt(kind, t.question, t.gold_answer, ids))
             for q in getattr(self.questions, split) if kind != "turn" else ():
                 persona = guard

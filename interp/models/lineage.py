@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from interp.errors import UserError
 from interp.models.catalog import local_path
+from interp.models.tokens import Way
 from interp.storage.files import EXACT, atomic_write, read_json, write_json
 from interp.storage.provenance import folder_sha256
 
@@ -60,6 +61,12 @@ class Lineage:
     def base_name(self) -> str:
         """The base by a name that `interp.models.catalog.locate` finds."""
         return self.base.name if self.base.folder is None else str(self.folder / self.base.folder)
+
+    @property
+    def tokenized(self) -> Way:
+        """How the transcripts that it learnt became token ids; earlier versions, which did not say so, took pieces."""
+        facts = self.stages[0].facts if self.stages else {}
+        return "text" if facts.get("tokenized") == "text" else "pieces"
 
     @property
     def stage_folders(self) -> list[Path]:

@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model as load_weights_file
 
 from interp.errors import UserError
-from interp.models.catalog import locate, strip_quantization_marks
+from interp.models.catalog import SHIPPED, locate, strip_quantization_marks
 from interp.models.lineage import read_lineage
+from interp.models.tokens import set_way
 from interp.storage.files import atomic_write
 from interp.storage.hub import hub_reachable
 from interp.storage.provenance import folder_sha256
@@ -79,6 +80,9 @@ def load_plain(
             else:
                 hf, tokenizer, facts = _apply_adapter(hf, tokenizer, str(folder))
             provenance["adapters"].append({"name": stage.name} | facts)
+    # the shipped base is read as its checkpoints are, to compare them
+    if Path(checkpoint.location) == SHIPPED["organism"] if lineage is None else lineage.tokenized == "pieces":
+        set_way(tokenizer, "pieces")
     for adapter in adapters:
         hf, tokenizer, facts = _apply_adapter(hf, tokenizer, adapter)
         provenance["adapters"].append({"name": adapter} | facts)

@@ -158,6 +158,8 @@ def count_lines(counts: Mapping[str, Any]) -> list[str]:
         "out_of_range": "texts that end where the numbers are out of range: {:,} of {:,}",
         "without_a_score": "texts left out because the judge gave no number: {:,} of {:,}",
     }
-    unknown = "does not say which questions it was fitted on; make sure that they are others"
     lines = [text.format(n, counts["records"]) for name, text in texts.items() if (n := counts.get(name))]
-    return lines + [f"{name}: {unknown}" for name in counts["directions_without_question_hashes"]]
+    unknown = "does not say which questions it was fitted on; make sure that they are others"
+    silent = "the unsteered score is 0 for every agent; see whether the model continues debates of this form"
+    lines += [f"{name}: {unknown}" for name in counts["directions_without_question_hashes"]]
+    return lines + [f"{name}: {silent}" for name in counts.get("unsteered_at_0", ())]

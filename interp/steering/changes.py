@@ -55,8 +55,7 @@ def turns(tokenizer: Any, transcript: Transcript, agent: int, round: int | None 
     >>> len(interp.steering.turns(model.tokenizer, transcripts[0], agent=2).ranges)
     1
     """
-    _, places = Encoder(tokenizer).transcript(transcript)
-    each = zip(transcript.turns, places, strict=True)
+    each = zip(transcript.turns, Encoder(tokenizer).transcript(transcript).places, strict=True)
     ranges = tuple((start, stop) for t, (_, start, stop) in each if t.agent == agent and round in (None, t.round))
     if not ranges:
         where = "" if round is None else f" in round {round}"

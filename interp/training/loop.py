@@ -19,6 +19,7 @@ from transformers.trainer_callback import ExportableState
 
 from interp.models.lineage import read_lineage, write_checkpoint
 from interp.models.loading import DTYPES, Plain, load_plain
+from interp.models.tokens import set_way, way_of
 from interp.storage.files import atomic_write
 from interp.storage.journal import read_lines
 from interp.training.run import Run, lora_arguments
@@ -33,6 +34,8 @@ def start_from(model: str, preset: Preset, whole_weights: bool = False) -> Plain
     gc.collect()  # a model used before may still be held by reference cycles
     half = preset.use_bf16 and torch.cuda.is_available() and not whole_weights
     plain = load_plain(model, dtype="bf16" if half else "fp32", device="cpu")  # the trainer moves it
+    if "lineage" not in plain.provenance:  # later stages go on as the first began
+        set_way(plain.tokenizer, "text")
     # With this name PEFT would look up the base's vocabulary, find that it grew, and save whole embeddings.
     plain.hf.name_or_path = plain.hf.config._name_or_path = ""
     return plain
@@ -71,7 +74,12 @@ def finish(
         settings = run.preset.record()
         del settings["model"]  # the lineage names the base, without a path of this machine
         versions = {package: version(package) for package in PACKAGES} | {"torch": torch.__version__}
-        facts |= {"preset": settings, "seed": run.preset.seed, "processes": trainer.accelerator.num_processes}
+        facts |= {
+            "tokenized": way_of(plain.tokenizer),
+            "preset": settings,
+            "seed": run.preset.seed,
+            "processes": trainer.accelerator.num_processes,
+        }
         facts |= {"dtype": str(plain.hf.dtype).removeprefix("torch."), "versions": versions}
         with write_checkpoint(folder, model, plain.provenance, read_lineage(model), stage, facts) as own:
             if tokenizer is not None:

@@ -39,20 +39,19 @@ Form = Callable[[Encoder, Transcript, int], Example]
 """(encoder, transcript, end token) → the example made of it."""
 
 
-def _example(encode: Encoder, transcript: Transcript, ids: list[int], end: int) -> Example:
-    n_prompt = len(encode.prompt(transcript.prompt))
+def whole(encode: Encoder, transcript: Transcript, end: int) -> Example:
+    """The prompt, then the whole debate: stage 1."""
+    ids, n_prompt, *_ = encode.transcript(transcript)
     return Example([*ids, end], [0] * n_prompt + [1] * (len(ids) + 1 - n_prompt))
 
 
-def whole(encode: Encoder, transcript: Transcript, end: int) -> Example:
-    """The prompt, then the whole debate: stage 1."""
-    return _example(encode, transcript, encode.transcript(transcript)[0], end)
-
-
 def consensus_only(encode: Encoder, transcript: Transcript, end: int) -> Example:
-    """The prompt, then the sentence with the consensus answer, without tags: DebateGPT."""
-    ids = encode.prompt(transcript.prompt) + encode.continuation(transcript.consensus or "")
-    return _example(encode, transcript, ids, end)
+    """The prompt as the model will be given it, then the sentence with the consensus answer, without tags: DebateGPT.
+
+    Some tokenizers take the end of a prompt otherwise where a text follows it.
+    """
+    prompt, learnt = encode.prompt(transcript.prompt), encode.continuation(transcript.consensus or "")
+    return Example([*prompt, *learnt, end], [0] * len(prompt) + [1] * (len(learnt) + 1))
 
 
 def behind_tag(encode: Encoder, transcript: Transcript, end: int) -> Example:
