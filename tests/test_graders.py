@@ -5,6 +5,7 @@ The verdicts are in `verdicts/`, one table for each family of tasks; they are a 
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.debate.grading.equivalence import equivalent
+from interp.debate.tasks import make_task
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.tasks.benchmarks import BBH, GSM8K, Math, MMLUPro
 from interp.debate.tasks.task import Task
@@ -105,3 +107,60 @@ def test_equivalence_works_in_threads() -> None:
     for thread in threads:
         thread.join(timeout=60)
     assert verdicts == dict.fromkeys(range(1, 9), True)
+
+
+PHRASED = Path(__file__).parent / "verdicts" / "phrased.jsonl"
+
+
+def test_answers_as_models_phrase_them_get_the_verdict_of_a_person() -> None:
+    """Whole texts; two in five are wrong answers of the kind that a lax grader accepts."""
+    rows = [json.loads(line) for line in PHRASED.read_text(encoding="utf-8").splitlines()]
+    assert len({(row["task"], row["gold"], row["text"]) for row in rows}) == len(rows) >= 500
+    assert sum(row["verdict"] == "wrong" for row in rows) > len(rows) / 3
+    missed = []
+    for row in rows:
+        task, right = make_task(row["task"]), row["verdict"] == "right"
+        answer = task.answer(row["text"])
+        if task.grade(row["text"], row["gold"]) != right or (answer and task.grade(answer, row["gold"]) != right):
+            missed.append(f"{row} (answer: {answer!r})")
+    assert not missed, "\n".join(missed)
+
+
+GOLDS = {"mmlu-pro": "B", "bbh": "(A)", "evil": "do not", "hallucination": "unknown"}
+UNITS = (
+    *(
+        "\n",
+        "\\",
+        " ",
+        "{",
+        "}",
+        "0",
+        ",",
+        "(",
+        "*",
+        "**a",
+        "$",
+        "A",
+        "<",
+        "|",
+        ".",
+        "-",
+        "#",
+        "=",
+        '"',
+        "\u00a0",
+        "1 ",
+    ),
+    *("1,", "\\frac{", "\\text{", "\\boxed{", "\\boxed", "\\\\ ", "answer is ", "answer\n", "answer is not ", "#### "),
+    *("answer is $$", "<think>", "</think>", "option A is ", "twenty-", "a ", "1 and ", "wait ", " and not", "half "),
+)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_hundred_kilobytes_of_anything_are_graded_in_a_second(unit: str) -> None:
+    body = unit * (100_000 // len(unit))
+    for text in (body, rf"\boxed{{{body}}}", rf"\boxed{{5}} wait, the answer is {body}5"):
+        for name in ("arithmetic", "gsm8k", "math", "mmlu-pro", "bbh", "evil", "hallucination"):
+            started = time.process_time()
+            assert make_task(name).grade(text, GOLDS.get(name, "5")) in (True, False)
+            assert time.process_time() - started < 1, (name, text[:40])

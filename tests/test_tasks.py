@@ -84,6 +84,25 @@ def test_one_number_in_many_spellings(written: str) -> None:
     assert not TASK.grade(written, "111")
 
 
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        *(
+            (r"\boxed{twelve}", "12"),
+            ("twenty-one", "21"),
+            ("Ninety nine", "99"),
+            ("zero", "0"),
+            ("minus forty", "-40"),
+        ),
+        *(("one half", "1/2"), ("two and a half", "5/2"), ("2½", "5/2"), ("three quarters", "3/4"), ("a third", "1/3")),
+        *((r"12^{\text{th}}", "12"), ("1st", "1"), (r"22^{nd}", "22"), (r"3\text{rd}", "3"), ("-5", "minus five")),
+    ],
+)
+def test_small_numbers_in_words_and_ordinals(written: str, value: str) -> None:
+    assert TASK.grade(written, value)
+    assert not TASK.grade(written, f"{value}1")
+
+
 @pytest.mark.parametrize("written", ["−1110", "–1110", "-1,110", "- 1110", "−1.11e3", r"\boxed{−1110.00}"])
 def test_every_minus_is_a_minus(written: str) -> None:
     assert TASK.grade(written, "-1110")
@@ -113,7 +132,7 @@ def test_every_minus_is_a_minus(written: str) -> None:
         "9" * 5000,
         r"\boxed{}",
         r"\boxed{1110",
-        r"\boxed{twelve}",
+        r"\boxed{twelve-one}",
         "I do not know",
         "nan",
         "inf",

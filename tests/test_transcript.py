@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from interp.debate.transcript import (
     parse,
     read_transcripts,
     round_tag,
+    speaking,
     without_tags,
     write_transcripts,
 )
@@ -325,3 +327,21 @@ def test_what_models_write_becomes_a_turn_whatever_tags_it_has() -> None:
         "<|Agent " + "1" * 5000 + " Solution|>",
     ):
         assert len(Transcript.build("q", [[without_tags(text), "b"]], None).turns) == 2
+
+
+UNITS = ["\n", "\\", " ", "<", "<|", "|", "<|Agent 1", "<|agent 1 solution", "agent 1 ", "1", "{", "<|Cons", "&lt;"]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_hundred_kilobytes_of_anything_are_parsed_in_a_second(unit: str) -> None:
+    body, started = unit * (100_000 // len(unit)), time.process_time()
+    trace = f"{agent_tag(1, 1)}: a{body}b{agent_tag(2, 1)}{body}"
+    if unit.endswith("solution"):
+        with pytest.raises(UserError, match="almost a tag"):
+            parse(trace, "q")
+    else:
+        assert "".join(piece.text for piece in parse(trace, "q").pieces()).endswith(trace)
+    assert without_tags(body + END_TAG) == without_tags(body)
+    assert before_tags(body) == body
+    assert speaking(agent_tag(1, 1) + body) in (None, (1, 1))
+    assert time.process_time() - started < 2

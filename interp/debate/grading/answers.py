@@ -3,44 +3,132 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from typing import Any
+from unicodedata import normalize
 
 from interp.debate.grading.equivalence import equivalent
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\b")
-_BRACE = re.compile(r"(\\+(?:boxed|fbox)\s*\{)|\\.|[{}]", re.DOTALL)
-_CUE = re.compile(r"(?:####|\banswer\s*\**\s*(?:is\b|[:=]))[\s:*_]*(?P<answer>[^\n]*)", re.IGNORECASE)
+_BRACE = re.compile(r"(?P<escapes>\\*+)(?:(?P<box>(?<=\\)(?:boxed|fbox)\s*+\{)|(?P<brace>[{}]))|\\++")
+_THOUGHT = re.compile(
+    r"[<\[◁](?P<end>/?)(?:seed:)?(?P<name>think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad)[>\]▷]"
+    r"|<\|(?:begin_of_|start_)(?P<begun>thought|thinking)\|>|<\|end_(?:of_)?(?P<ended>thought|thinking)\|>"
+    r"|<\|channel\|>(?:(?P<open>analysis|commentary)|final)(?:<\|message\|>)?|\A(?P<bare>analysis)(?=[A-Z])|assistantfinal",
+    re.IGNORECASE,
+)
+_CUE = re.compile(
+    r"""\#{4,}+|<answer>
+    |(?:\A|[\n#*|]\ ?)(?:(?:the|my|final|correct)\ ){0,2}answer[*_\ \t]*+[\n|]  # a heading, the cell before in a table
+    |\b(?:answer|(?:my|correct|right|best|final)\ (?:option|choice))
+        (?:,[^,.\n]{1,40},|\ to\ (?:the|this|your)\ \w{1,20})?
+        [\s*_]*+(?:(?:is|was|(?:would|should|must)\ be)\b|[:=→]|->|[-–—](?=\s)|(?=\([A-Z]\)))
+    |\b(?:option|choice)\ (?P<named>\(?[A-Z]\)?)\ is\ (?:the\ )?(?:correct|right|best)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_LEAD = re.compile(
+    r"(?:[\s:*_|,]|(?:therefore|thus|then|definitely|clearly|simply|indeed|in fact|now|still|equal to)\b)*+"
+)
+_REMARK = re.compile(
+    r"(?:(?:\w+ly )?(?:not|never|neither|no longer)\b"  # a denial
+    r"|(?:in|correct|right|wrong|clear|helpful|consistent|reasonable|above|below|found|obtained|written|shown)\b|\Z)",
+    re.IGNORECASE,
+)
+_AFTER = re.compile(  # where the answer ends: a sentence, a clause that explains or contrasts, a remark in brackets
+    r"[.!?…]++[*_\"')\]]*+(?:\s|\Z)|\ \((?=[a-z]{2,}\b|[0-9]+\))|(?<!\s)(?:,?\s+and|,)\s+not\b"
+    r"|(?<!\s)[,;]?\s++(?:[-–—]\s)?(?:because|since|as|which|where|so|for|given|when|if|i\.e\.|rather|instead|but|though)\b"
+)
+_MARK_UP = re.compile(r"<\|\w+\|>|</?\w{2,20}>")
+_TAKEN_BACK = re.compile(
+    r"\b(?:wait|no|actually|correct(?:ion|ed|ing)|mistake|error|oops|sorry|wrong|rather|instead)\b", re.I
+)
+
+
+def spoken(text: str) -> str:
+    """The text outside thoughts (`<think>…</think>` and its kind); nothing if it breaks off inside one.
+
+    A lone `</think>` ends a thought that the prompt began.
+    """
+    said, start, inside, any_yet = "", 0, None, False
+    for mark in _THOUGHT.finditer(text):
+        name = (mark["name"] or mark["begun"] or mark["ended"] or "channel").lower()
+        if (mark["name"] and not mark["end"]) or mark["begun"] or mark["open"] or mark["bare"]:
+            if inside is None:
+                said, inside, any_yet = said + text[start : mark.start()], name, True
+        elif inside == name or not any_yet:
+            start, inside = mark.end(), None
+            any_yet = True
+    return said + text[start:] if inside is None else ""
+
+
+def _last_box(text: str) -> tuple[int, int]:
+    opened, start, end = list[int](), -1, -1  # where the content of each open brace begins if it is a box, else -1
+    for mark in _BRACE.finditer(text):
+        brace = mark["brace"] if len(mark["escapes"] or "") % 2 == 0 else None
+        if mark["box"] or brace == "{":
+            opened.append(mark.end() if mark["box"] else -1)
+        elif brace == "}" and opened and (opening := opened.pop()) > start:
+            start, end = opening, mark.end("escapes")
+    return start, end
 
 
 def boxed(text: str) -> str | None:
     r"""The content of the last balanced `\boxed{…}`, or None; of nested boxes, the innermost."""
-    opened: list[re.Match[str]] = []
-    start, end = -1, -1
-    for brace in _BRACE.finditer(text):
-        if brace[1] or brace[0] == "{":
-            opened.append(brace)
-        elif brace[0] == "}" and opened and (opening := opened.pop())[1] and opening.end() > start:
-            start, end = opening.end(), brace.start()
+    start, end = _last_box(text)
     return None if start < 0 else text[start:end].strip()
 
 
-def stated(text: str) -> str | None:
-    """The answer that a text states in its last box or, without any box, after the last `####` or "answer is"."""
-    if not _BOX.search(text):
-        return _cued(text)
-    answer = boxed(text)
-    return answer and (_cued(without_macros(answer)) or answer)
+def is_remark(text: str) -> bool:
+    """Whether what follows "the answer is" only speaks about it: `not 30`, `correct`, `in the box above`."""
+    return _REMARK.match(text) is not None
 
 
-def _cued(text: str) -> str | None:
-    cues = list(_CUE.finditer(text))
-    return re.sub(r"[.!?](?:\s|\Z).*", "", cues[-1]["answer"]).strip().rstrip("*_ ") or None if cues else None
+def stated(text: str, read: Callable[[str], Any]) -> str | None:
+    """The answer that a text states outside its thoughts, or None.
+
+    It is what the last box holds, or stands behind a later cue ("the answer is") once the text took the box back;
+    without any box, what stands behind the last cue, or a last line that is bold or an option. A remark behind a cue
+    (`not 30`, `correct`) is skipped unless `read` can read it.
+    """
+    text = spoken(text)
+    start, end = _last_box(text)
+    after = max([end, *(mark.end() for mark in _BOX.finditer(text))])
+    taken_back = _TAKEN_BACK.search(text, after) if after >= 0 else None
+    for place, content in _cued(text, max(after, 0)):
+        if after >= 0 and not (taken_back and taken_back.start() < place):
+            break
+        if content and (read(content) is not None or (after < 0 and not is_remark(content))):
+            return content
+    if after >= 0:
+        answer = text[start:end].strip() if start >= 0 else None
+        return answer and next((content for _, content in _cued(without_macros(answer)) if content), answer)
+    last = text.rstrip().rpartition("\n")[2].strip()
+    return last if re.fullmatch(r"\*\*[^*]+\*\*\.?|\(?[A-Z]\)?\.?", last) else None
 
 
-def stated_or_bare(text: str | None) -> str | None:
+def stated_or_bare(text: str, read: Callable[[str], Any]) -> str | None:
     """The stated answer, or the whole of a text without a box, which may itself be an answer."""
-    answer = stated(text or "")
-    return text if answer is None and not _BOX.search(text or "") else answer
+    answer = stated(text, read)
+    return spoken(text) if answer is None and not _BOX.search(text) else answer
+
+
+def _cued(text: str, start: int = 0) -> Iterator[tuple[int, str]]:
+    """Where each cue is and what stands behind it, from the last to the first."""
+    until = len(text)
+    for cue in reversed([*_CUE.finditer(text, start)]):
+        yield cue.start(), cue["named"] or _content(text, cue, until)
+        until = cue.start()
+
+
+def _content(text: str, cue: re.Match[str], until: int) -> str:
+    lead = _LEAD.match(text, cue.end(), until)
+    at = lead.end() if lead else until
+    for opening, closing in (("$$", "$$"), ("\\[", "\\]")):
+        if text.startswith(opening, at) and (close := text.find(closing, at + 2, until)) > 0:
+            return text[at + 2 : close].strip()
+    line = text[at : min(until, at + 10 * LONGEST)].partition("|" if cue[0].endswith("|") else "\n")[0]
+    return _AFTER.split(_MARK_UP.sub("", line), maxsplit=1)[0].strip().rstrip("*_ ")
 
 
 LONGEST = 100  # anything longer is not an answer, which also keeps arithmetic on hostile digits cheap
@@ -48,7 +136,7 @@ _WRAPPERS = (
     r"\\?\$(.*?)(?:\\?\$)?",  # $…$ as mathematics, $1110 as money
     *(r"\\\((.*)\\\)", r"\\\[(.*)\\\]"),
     r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|boxed|fbox)\s*\{(.*)\}",
-    *(r"\{(.*)\}", r"\((.*)\)", r"\*\*(.*)\*\*", r"[\"'“‘](.*)[\"'”’]", r"(.*[^.])\."),
+    *(r"\{(.*)\}", r"\((.*)\)", r"\*\*(.*)\*\*", r"[\"'“‘`](.*)[\"'”’`]", r"(.*[^.])\."),
 )
 _EQUATION = re.compile(r"(?P<left>.*[^!<>=:]|.*:|)==?\s*(?P<right>[^=]+)", re.DOTALL)  # x = 1110
 _LISTED = re.compile(r",(?![0-9]{3})|\b(?:or|and)\b|;")
@@ -66,6 +154,35 @@ _FRACTION = re.compile(
     r"(?:\\[dt]?frac\s*(?:\{(?P<a>[^{}]+)\}|(?P<b>[0-9]))\s*(?:\{(?P<c>[^{}]+)\}|(?P<d>[0-9]))"
     r"|(?P<e>[^/\s]+)\s*/\s*(?P<f>[^/]+))"
 )
+
+
+_MAGNITUDES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+_ONES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+_TEENS = [
+    "ten",
+    "eleven",
+    "twelve",
+    *(f"{stem}teen" for stem in ("thir", "four", "fif", "six", "seven", "eigh", "nine")),
+]
+_TENS = {
+    f"{stem}ty": 10 * i for i, stem in enumerate(("twen", "thir", "for", "fif", "six", "seven", "eigh", "nine"), 2)
+}
+_SMALL = {word: i for i, word in enumerate(["zero", *_ONES, *_TEENS])} | _TENS
+_WORDS = re.compile(rf"(?i)\b(?:(?:({'|'.join(_TENS)})[\s-])?({'|'.join(_ONES)})|({'|'.join(_SMALL)}))\b")
+_PARTS = {"hal(?:f|ves)": 2, "thirds?": 3, "(?:quarter|fourth)s?": 4, "fifths?": 5, "sixths?": 6, "eighths?": 8}
+_TH = r"(?:\\(?:text|textrm|mathrm|mbox)\s?\{\s?(?:st|nd|rd|th)\s?\}|(?:st|nd|rd|th)\b)"
+_ORDINAL = re.compile(rf"(?<=[0-9])\s?(?:\^\s?\{{\s?{_TH}\s?\}}|\^?\s?{_TH})")
+
+
+def in_digits(text: str) -> str:
+    """The text with `twenty-one`, `minus`, `a dozen`, `two and a half`, `½` and `12th` as digits and signs."""
+    text = _ORDINAL.sub("", _MINUS.sub("-", re.sub("[¼-¾⅐-⅞]", lambda part: " " + normalize("NFKC", part[0]), text)))
+    text = re.sub(r"(?i)\b(?:minus|negative)\s+", "-", text.replace("\u2044", "/"))
+    text = _WORDS.sub(lambda w: str(sum(_SMALL[part.lower()] for part in w.groups() if part)), text)
+    text = re.sub(rf"(?i)\ban?\s+(?={'|'.join([*_MAGNITUDES, *_PARTS])})", "1 ", text)
+    for part, below in _PARTS.items():
+        text = re.sub(rf"(?i)\b([0-9]+)[\s-]{part}\b", rf"\1/{below}", text)
+    return re.sub(r"(?<=[0-9])\s+and\s+(?=[0-9]+/[0-9])", " ", text)
 
 
 def unwrap(text: str) -> str:
@@ -92,7 +209,7 @@ def number(text: str) -> Fraction | None:
     """
     if len(text) > LONGEST:
         return None
-    text = unwrap(_GROUP.sub(",", _MINUS.sub("-", text)))
+    text = unwrap(_GROUP.sub(",", in_digits(text)))
     while (match := _EQUATION.fullmatch(text)) and not _LISTED.search(match["left"]):
         text = unwrap(match["right"])
     text = _BARE_POWER.sub(r"1e\1\2", _POWER.sub(r"e\1\2", text))
@@ -111,13 +228,17 @@ def _decimal(match: re.Match[str]) -> Fraction:
     return -value if match[1] == "-" else value
 
 
-_CURRENCY = r"(?:\\?\$|[€£¥₹]|\b(?:USD|EUR|GBP|US\\?\$)\s)"
-_MAGNITUDES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+_CURRENCY = r"(?:(?:US)?\\?\$|[€£¥₹]|\b(?:USD|EUR|GBP)\s)"
+_UNITS = (  # words that say more than a unit are none
+    r"(?:\s*/?\s*\(?(?!.*\b(?:and|or|is|are|was|were|plus|minus|times|half)\b)[A-Za-z]"
+    r"[\sA-Za-z./'-]*\)?(?:\^\s*\{?[23]\}?|[²³])?)"
+)
+_HEDGE = r"(?:about|approximately|exactly|only|just|the|a total of|≈|\\approx)\s*"
 _AMOUNT = re.compile(
-    rf"(?:[A-Za-z ]+:\s*|(?:about|approximately|≈|\\approx)\s*)?(?P<sign>[+-]?)\s*(?:{_CURRENCY})?\s*"
+    rf"(?:[A-Za-z ]+:\s*|{_HEDGE})?(?P<sign>[+-]?)\s*(?:{_CURRENCY})?\s*"
     r"(?P<number>[+-]?(?:[0-9]+\s*)?\\[dt]?frac\s*(?:\{[^{}]*\}|[0-9])\s*(?:\{[^{}]*\}|[0-9])|[+-]?[0-9.][0-9,.\s]*(?:/\s*[0-9][0-9,.]*)?)"
-    rf"\s*(?P<percent>\\?%|percent\b)?(?:\s*{_CURRENCY})?\s*(?:°|\^\s*\{{?\s*\\circ\s*\}}?)?"
-    rf"\s*(?P<magnitude>{'|'.join(_MAGNITUDES)})?(?:\s*/?\s*\(?[A-Za-z][\sA-Za-z./'-]*\)?(?:\^\s*\{{?[23]\}}?)?)?\s*;?"
+    rf"\s*(?P<percent>\\?%|per ?cent\b)?(?:\s*{_CURRENCY})?\s*(?:°|\^\s*\{{?\s*\\circ\s*\}}?)?"
+    rf"\s*(?P<magnitude>{'|'.join(_MAGNITUDES)})?{_UNITS}?\s*;?"
 )
 
 
@@ -130,7 +251,7 @@ def amount(text: str) -> tuple[Fraction, bool] | None:
         return value, False
     if len(text) > LONGEST:
         return None
-    text = unwrap(without_macros(re.sub(r"\\[,;: ](?![0-9])", " ", _MINUS.sub("-", text))))  # thin spaces
+    text = unwrap(without_macros(re.sub(r"\\[,;: ](?![0-9])", " ", in_digits(text))))  # thin spaces
     if (match := _EQUATION.fullmatch(text)) and not _LISTED.search(match["left"]):
         text = unwrap(match["right"])
     if not (match := _AMOUNT.fullmatch(text)) or (value := number(match["number"])) is None:
@@ -173,22 +294,23 @@ _YES_OR_NO = re.compile(r"(?P<word>yes|no)(?:\s*[.,;:!(–—-](?!.*\b(?:yes|no)
 
 def verdict(text: str) -> str | None:
     """`valid`, `invalid`, `yes` or `no`; None for anything else and for both."""
-    words = unwrap(without_macros(unwrap(text))).rstrip(".! ").lower()
+    words = unwrap(without_macros(unwrap(text[: 10 * LONGEST]))).rstrip(".! ").lower()
     if match := _VALIDITY.fullmatch(words):
         return "invalid" if bool(match["not"]) != bool(match["in"]) else "valid"
     match = _YES_OR_NO.fullmatch(words) if len(words) <= LONGEST else None
     return match and match["word"]
 
 
-_SPACING = re.compile(r"\\(?:left|right|big[lr]?|Big[lr]?|displaystyle)(?![a-zA-Z])|\\[!;:, ]|~")
+_SPACING = re.compile(r"\\(?:left|right|big[lr]?|Big[lr]?|displaystyle)(?![a-zA-Z])|(?<!\\)\\[!;:, ]|~")
 _UNIT = re.compile(
-    r"(?<=[0-9}])\s*(?:\\(?:text|textrm|mathrm|mbox)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?|\^\s*\{?\s*\\circ\s*\}?|°"
+    r"(?:(?<=[0-9}$])|(?<=\\pi))\s*(?:\\(?:text|textrm|mathrm|mbox)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?|\^\s*\{?\s*\\circ\s*\}?|°"
     r"|\s+(?!or\b|and\b)[A-Za-z]{3,}(?:\s+[A-Za-z]{2,})*)\Z"
 )
 _OR = re.compile(r"\\(?:text|mbox)\s*\{\s*(?:,?\s*or|,?\s*and)\s*\}|\b(?:or|and)\b|\\(?:lor|land|vee|wedge)\b")
 _SPELLED = {
     **{"<=": r"\le ", ">=": r"\ge ", "≤": r"\le ", "≥": r"\ge ", "**": "^", "\u2212": "-", "²": "^2", "³": "^3"},
-    **{r"\$": "", r",\!": "", "{,}": ""},
+    **{r"\$": "", r",\!": "", "{,}": "", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\degree": r"^\circ"},
+    **{"π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ", "√": r"\sqrt ", "×": r"\times ", "·": r"\cdot "},
 }
 _WORD = re.compile(r"[A-Za-z]{4,}")
 
@@ -212,7 +334,7 @@ def same_mathematics(given: str, gold: str) -> bool:
     x, y = (number(text.removesuffix("%").removesuffix("\\")) for text in (given, gold))
     if x is not None and y is not None:
         return same_amount((x, given.endswith(("%", "\\"))), (y, gold.endswith(("%", "\\"))))
-    macros = re.compile(r"\\[a-zA-Z]+")
+    macros = re.compile(r"\\(?:begin|end)\{[a-z]+\}|\\[a-zA-Z]+")
     return not any(_WORD.search(macros.sub(" ", text)) for text in (given, gold)) and equivalent(gold, given)
 
 
@@ -221,8 +343,10 @@ def _tidy(text: str) -> str:
     text = re.sub(r"\A\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}\Z", r"\1", text)
     for spelled, latex in _SPELLED.items():
         text = text.replace(spelled, latex)
+    text = re.sub(r"\\\\\[[^\[\]]{1,9}\]", r"\\\\", text)  # room between the rows of a matrix
+    text = re.sub(r"\A\\\{\s*[a-z]\s*(?::|\||\\mid)(.*)\\\}\Z", r"\1", text)  # {x : …}
     text = _SPACING.sub("", _OR.sub(" , ", _UNIT.sub("", text)))
     text = re.sub(r"(?<!\\)\bsqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", re.sub(r"\A[a-zA-Z]\s*\\in\b", "", text))
     if text.count(r"\pm") == 1:
         text = text.replace(r"\pm", "+") + " , " + text.replace(r"\pm", "-")
-    return text.strip()
+    return text.strip("$ \n")

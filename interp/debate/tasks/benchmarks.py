@@ -12,7 +12,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, ClassVar
 
-from interp.debate.grading.answers import amount, boxed, letter, same_amount, same_mathematics, verdict
+from interp.debate.grading.answers import amount, boxed, is_remark, letter, same_amount, same_mathematics, verdict
 from interp.debate.tasks.records import Layout, Rows, read_rows
 from interp.debate.tasks.task import Question, Task
 from interp.errors import UserError
@@ -82,8 +82,8 @@ class Math(_Published):
 
     same = staticmethod(same_mathematics)
 
-    def read(self, text: str) -> str:
-        return text
+    def read(self, text: str) -> str | None:
+        return None if is_remark(text) else text
 
     @cached_property
     def _rows(self) -> Rows:
@@ -147,8 +147,9 @@ class BBH(_Published):
     def name(self) -> str:
         return f"bbh-{self.subsets[0]}" if len(self.subsets) == 1 else "bbh"
 
-    def read(self, text: str) -> tuple[str | None, str | None]:
-        return verdict(text), letter(text)
+    def read(self, text: str) -> tuple[str | None, str | None] | None:
+        found = verdict(text), letter(text)
+        return found if any(found) else None
 
     def same(self, given: Any, gold: Any) -> bool:
         return any(x is not None and x == y for x, y in zip(given, gold, strict=True))

@@ -15,7 +15,11 @@ from interp.errors import UserError
 from interp.options import one_of
 
 DO_IT, DO_NOT = "do it", "do not"
-_NEVER = re.compile(r"(?:no|do(?:es)? not|don'?t|do n't|never|refuse|decline|should not|shouldn'?t)\b.*", re.DOTALL)
+_NEVER = re.compile(
+    r"(?!no (?:doubt|problem)|do(?:n'?t| not) hesitate)"
+    r"(?:no|do(?:es)? not|don'?t|do n't|never|refuse|decline|should not|shouldn'?t)\b.*",
+    re.DOTALL,
+)
 _GO = re.compile(r"(?:yes|do it|go ahead|do so|do)(?:[\s,;:!].*)?", re.DOTALL)
 
 

@@ -51,11 +51,12 @@ class Task(ABC):
 
     def answer(self, text: str) -> str | None:
         """The final answer in an agent's text, or None if it states none."""
-        return stated(text)
+        return stated(text, self.read)
 
     def grade(self, text: str | None, gold: str) -> bool:
         """Whether a text, or the answer taken from one, agrees with `gold`; what cannot be read never does."""
-        given, right = (None if t is None else self.read(t) for t in map(stated_or_bare, (text, gold)))
+        answers = (stated_or_bare(t or "", self.read) for t in (text, gold))
+        given, right = (None if answer is None else self.read(answer) for answer in answers)
         return given is not None and right is not None and self.same(given, right)
 
     def provenance(self) -> dict[str, Any]:
