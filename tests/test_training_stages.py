@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +80,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_base(tmp_path_factory.mktemp("base"), tie_word_embeddings=True)
 
 
+@pytest.fixture(scope="module")
+def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that was not killed."""
+    run = Run(tmp_path_factory.mktemp("whole"), toy(base))
+    sft.train_sft(run, TRANSCRIPTS)
+    stage_two(run)
+    return run
+
+
 @pytest.fixture
 def trainers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The trainers at the end of each stage."""
@@ -101,6 +112,12 @@ def logits(model: Any) -> torch.Tensor:
 def stage_two(run: Run, **settings: Any) -> Path:
     changed = replace(run.preset.grpo, **settings)
     return grpo.train_grpo(run, str(run.checkpoint("sft")), TASK.questions(4, seed=0), TASK, settings=changed)
+
+
+def untimed(run: Run) -> list[dict[str, Any]]:
+    """A run's metrics without those of time."""
+    timed = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second")
+    return [{name: row[name] for name in row if name not in timed} for row in read_lines(run.metrics)]
 
 
 def killed_at(step: int) -> Callable[..., None]:
@@ -207,11 +224,8 @@ def test_the_same_seed_gives_the_same_bytes(base: Path, tmp_path: Path) -> None:
     assert weights[0] != weights[2]
 
 
-def test_a_killed_stage_goes_on_and_a_finished_one_is_left(base: Path, tmp_path: Path) -> None:
-    whole = Run(tmp_path / "whole", toy(base))
-    sft.train_sft(whole, TRANSCRIPTS)
-    stage_two(whole)
-    run = Run(tmp_path / "killed", toy(base))
+def test_a_killed_stage_goes_on_and_a_finished_one_is_left(base: Path, whole: Run, tmp_path: Path) -> None:
+    run = Run(tmp_path, toy(base))
     with pytest.raises(Killed):
         sft.train_sft(replace(run, progress=killed_at(3)), TRANSCRIPTS)
     assert not run.checkpoint("sft").exists()
@@ -230,8 +244,8 @@ def test_a_killed_stage_goes_on_and_a_finished_one_is_left(base: Path, tmp_path:
         name = "adapter_model.safetensors"
         resumed, through = ((r.checkpoint("imad") / stage / name).read_bytes() for r in (run, whole))
         assert resumed == through
-    taken = [(row["stage"], row["step"]) for row in read_lines(run.metrics)]
-    assert taken == [(row["stage"], row["step"]) for row in read_lines(whole.metrics)]
+    assert untimed(run) == untimed(whole)
+    assert len(untimed(run)) == 4 + 1 + 8 + 1  # every step of both stages, and what each adds up to
     schedules = []
     for r in (run, whole):
         lineage = read_lineage(str(r.checkpoint("imad")))
@@ -245,7 +259,7 @@ def test_a_killed_stage_goes_on_and_a_finished_one_is_left(base: Path, tmp_path:
     assert steps == []
 
 
-def test_what_a_kill_left_of_a_kept_state_is_passed_over(base: Path, tmp_path: Path) -> None:
+def test_what_a_kill_left_of_a_kept_state_is_passed_over(base: Path, whole: Run, tmp_path: Path) -> None:
     run = Run(tmp_path, toy(base))
     with pytest.raises(Killed):
         sft.train_sft(replace(run, progress=killed_at(3)), TRANSCRIPTS)
@@ -253,8 +267,40 @@ def test_what_a_kill_left_of_a_kept_state_is_passed_over(base: Path, tmp_path: P
     with run.metrics.open("a") as file:
         file.write('{"stage": "sft", "st')
     sft.train_sft(run, TRANSCRIPTS)
-    steps = [row["step"] for row in read_lines(run.metrics) if "loss" in row]
+    assert untimed(run) == untimed(whole)[: 4 + 1]
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "trainer_state.json", "sha256.json"])
+def test_a_damaged_state_is_not_resumed_from(file: str, base: Path, whole: Run, tmp_path: Path) -> None:
+    run = Run(tmp_path, toy(base))
+    with pytest.raises(Killed):
+        sft.train_sft(replace(run, progress=killed_at(3)), TRANSCRIPTS)
+    path = run.kept("sft") / "checkpoint-2" / file
+    os.truncate(path, path.stat().st_size - 9)
+    steps: list[int] = []
+    sft.train_sft(replace(run, progress=lambda stage, done, *_: steps.append(done)), TRANSCRIPTS)
     assert steps == [1, 2, 3, 4]
+    assert untimed(run) == untimed(whole)[: 4 + 1]
+
+
+def killed(*_: Any, **__: Any) -> None:
+    raise Killed
+
+
+def test_a_kill_between_the_last_step_and_the_checkpoint(
+    base: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path, toy(base))
+    for module, name in ((loop, "write_checkpoint"), (shutil, "rmtree")):
+        monkeypatch.setattr(module, name, killed)
+        with pytest.raises(Killed):
+            sft.train_sft(run, TRANSCRIPTS)
+        monkeypatch.undo()
+        assert run.kept("sft").exists()
+    assert run.checkpoint("sft").exists()
+    sft.train_sft(run, TRANSCRIPTS)
+    assert {path.name for path in run.out.iterdir()} == {"sft", "metrics.jsonl"}
+    assert untimed(run) == untimed(whole)[: 4 + 1]
 
 
 def test_debategpt_learns_the_consensus_only_and_gets_no_tags(base: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def train_grpo(
     >>> interp.training.train_grpo(run, "organism-sft", task.questions(8, 0), task).name  # doctest: +SKIP
     'imad'
     """
-    if run.checkpoint(stage).exists():
+    if run.finished(stage):
         return run.checkpoint(stage)
     preset, settings = run.preset, settings or run.preset.grpo
     configuration = configured("GRPOConfig", grpo_arguments(run, stage, settings))

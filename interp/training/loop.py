@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -20,12 +20,16 @@ from transformers.trainer_callback import ExportableState
 from interp.models.lineage import read_lineage, write_checkpoint
 from interp.models.loading import DTYPES, Plain, load_plain
 from interp.models.tokens import set_way, way_of
-from interp.storage.files import atomic_write
+from interp.storage.files import atomic_write, checked, write_json
 from interp.storage.journal import read_lines
+from interp.storage.provenance import file_sha256
 from interp.training.run import Run, lora_arguments
 from interp.training.schedule import Schedule
 from interp.training.settings import LoRA, Preset
 
+SUMS_FILE = "sha256.json"
+SUMS = ("_total_loss_scalar", "_total_train_tokens")
+"""What trainers sum up over a run, and begin again with a resumed one."""
 PACKAGES = ("interp", "torch", "transformers", "trl", "peft", "accelerate")
 
 
@@ -49,18 +53,25 @@ def lora_config(lora: LoRA, tokens: dict[str, list[int]] | None = None) -> LoraC
 def fit(run: Run, stage: str, trainer: Any, schedule: Schedule | None = None) -> int:
     """Train, from the last saved state if there is one; returns the total number of optimizer steps."""
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Follow(run, stage, trainer.is_world_process_zero(), schedule))
+    trainer.add_callback(Follow(run, stage, trainer, schedule))
     trainer.train(resume_from_checkpoint=last_kept(run.kept(stage)))
     return int(trainer.state.global_step)
 
 
 def last_kept(folder: Path) -> str | None:
-    """The latest complete state in a resume folder; a kill may have left an incomplete one."""
+    """The latest state in a resume folder that is whole; a kill may have left an incomplete one."""
     for state in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2])):
-        with suppress(OSError, json.JSONDecodeError):
-            json.loads((state / "trainer_state.json").read_text())  # the last file that a trainer writes
-            return str(state)
+        with suppress(OSError, ValueError):
+            checked(dict[str, Any], (state / "trainer_state.json").read_bytes())  # the last file that a trainer writes
+            sums = state / SUMS_FILE
+            if not sums.exists() or checked(dict[str, str], sums.read_bytes()) == _sums(state):
+                return str(state)
     return None
+
+
+def _sums(state: Path) -> dict[str, str]:
+    """The checksum of each file of a state."""
+    return {path.name: file_sha256(path) for path in sorted(state.iterdir()) if path.name != SUMS_FILE}
 
 
 def finish(
@@ -92,39 +103,56 @@ def finish(
             for path in weights.glob("*.safetensors"):
                 rounded = {name: tensor.to(dtype).contiguous() for name, tensor in load_file(path).items()}
                 save_file(rounded, own / path.name, {"format": "pt"})
-        shutil.rmtree(run.kept(stage))
+        run.finished(stage)
     trainer.accelerator.wait_for_everyone()
     return folder
 
 
 @dataclass
 class Follow(TrainerCallback, ExportableState):  # type: ignore[misc]  # both are Any to mypy
-    """Writes metrics, reports progress, and saves the schedule's state with the trainer's."""
+    """Writes metrics, reports progress, and saves with the trainer's state what it forgets: schedule, sums and time."""
 
     run: Run
     stage: str
-    writes: bool  # metrics, in this process
+    trainer: Any
     schedule: Schedule | None = None
     latest: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=perf_counter)
 
     def state(self) -> dict[str, Any]:
-        return {"args": {}, "attributes": self.schedule.state() if self.schedule else {}}
+        sums = {name: getattr(self.trainer, name, 0) for name in SUMS}
+        schedule = self.schedule.state() if self.schedule else {}
+        return {"args": {}, "attributes": {"sums": sums, "seconds": perf_counter() - self.began, "schedule": schedule}}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         saved = state.stateful_callbacks.get(type(self).__name__)
-        if self.schedule and saved and state.global_step:
-            self.schedule.restore(saved["attributes"])
-        if self.writes:  # forget steps that are repeated, and a half-written line
+        if saved and state.global_step:
+            kept = saved["attributes"]
+            vars(self.trainer).update(kept["sums"], _initial_global_step=0)
+            self.began -= kept["seconds"]
+            if self.schedule:
+                self.schedule.restore(kept["schedule"])
+        if self.trainer.is_world_process_zero():  # forget steps that are repeated, and a half-written line
             rows = read_lines(self.run.metrics) if self.run.metrics.exists() else []
-            kept = [row for row in rows if row["stage"] != self.stage or row["step"] <= state.global_step]
+            done = [r for r in rows if r["stage"] != self.stage or (r["step"] <= state.global_step and "loss" in r)]
             with atomic_write(self.run.metrics) as temporary:
-                temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in done), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        if self.writes and logs:
+        if logs and "train_runtime" in logs:  # over all of a run that was killed and resumed
+            seconds = perf_counter() - self.began
+            rates = {name: value for name, value in logs.items() if name.endswith("_per_second")}
+            logs |= {name: round(rate * logs["train_runtime"] / seconds, 3) for name, rate in rates.items()}
+            logs["train_runtime"] = round(seconds, 4)
+        if logs and self.trainer.is_world_process_zero():
             self.latest |= logs
             with self.run.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"stage": self.stage, "step": state.global_step, **logs}) + "\n")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.run.tell(self.stage, state.global_step, state.max_steps, self.latest)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.trainer.accelerator.num_processes == 1:  # else another process may still be writing
+            folder = self.run.kept(self.stage) / f"checkpoint-{state.global_step}"
+            write_json(folder / SUMS_FILE, _sums(folder))

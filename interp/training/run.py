@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -43,6 +44,12 @@ class Run:
     def kept(self, stage: str) -> Path:
         """Folder of the states that a killed stage resumes from; removed when the stage is finished."""
         return self.out / f".{stage}.resume"
+
+    def finished(self, stage: str) -> bool:
+        """Whether a stage has its checkpoint; then it is not resumed any more."""
+        if there := self.checkpoint(stage).exists():
+            shutil.rmtree(self.kept(stage), ignore_errors=True)
+        return there
 
     @property
     def metrics(self) -> Path:

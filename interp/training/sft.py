@@ -126,7 +126,7 @@ def train_sft(
     >>> interp.training.train_sft(run, transcripts[:16]).name  # doctest: +SKIP
     'sft'
     """
-    if run.checkpoint(stage).exists():
+    if run.finished(stage):
         return run.checkpoint(stage)
     preset, settings = run.preset, settings or run.preset.sft
     configuration = configured("SFTConfig", sft_arguments(run, stage, settings))
