@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from interp.debate.personas import Persona
 from interp.errors import UserError
 from interp.options import option
+from interp.storage.files import EXACT, Whole
 
 BOXED = r"Give your final answer in \boxed{} at the end."
 
@@ -56,16 +57,17 @@ class Answer:
 class Usage:
     """The cost of a number of answers (see `Answer`); usages can be added."""
 
-    calls: int = 0
+    __pydantic_config__ = EXACT
+    calls: Whole = 0
     """Requests, each counted once however often it was tried."""
-    input_tokens: int = 0
-    output_tokens: int = 0
-    failures: Mapping[str, int] = field(default_factory=dict)
+    input_tokens: Whole = 0
+    output_tokens: Whole = 0
+    failures: Mapping[str, Whole] = field(default_factory=dict)
     """Failed attempts by name."""
-    unanswered: Mapping[str, int] = field(default_factory=dict)
+    unanswered: Mapping[str, Whole] = field(default_factory=dict)
     """Calls without an answer, by error."""
-    cut: int = 0
-    estimated: int = 0
+    cut: Whole = 0
+    estimated: Whole = 0
     details: Mapping[str, str] = field(default_factory=dict)
     """The first detail of each error in `unanswered`, if any."""
 

@@ -10,7 +10,11 @@ from typing import Any
 
 from interp.debate.agents import Agent, Answer, Keep, Request, ignore
 from interp.debate.personas import Persona
+from interp.storage.files import entries
 from interp.storage.journal import Lines
+
+REMEMBERED = entries(key=str, answer=Answer)
+"""A line of a memory."""
 
 
 class Memory:

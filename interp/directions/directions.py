@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 import numpy as np
 from einops import rearrange
 from jaxtyping import Float
 
-from interp.directions.facts import Facts, HookPoint, Layers, Names
+from interp.directions.facts import FACTS, HookPoint, Layers, Names, require_fitting
 from interp.errors import UserError
 from interp.storage.arrays import Shape, read_arrays, write_arrays
-from interp.storage.files import EXACT, atomic_write
+from interp.storage.files import EXACT, atomic_write, entries
 
 if TYPE_CHECKING:
     from interp.models.model import LazyModel, Model
@@ -159,7 +159,7 @@ class Directions:
 
     def save(self, path: str | Path) -> None:
         """Write everything into one safetensors file; a kill leaves the old file or the new one."""
-        header = _Header(FORMAT, self.labels, self.layers, self.rounds, self.hook_point, cast(Facts, self.facts))
+        header = _Header(FORMAT, self.labels, self.layers, self.rounds, self.hook_point, dict(self.facts))
         arrays = {"vectors": self.vectors, "residual_norm": self.residual_norm}
         write_arrays(path, asdict(header), {name: array.astype(np.float32) for name, array in arrays.items()})
 
@@ -206,7 +206,10 @@ class _Header:
     layers: Layers
     rounds: Names
     hook_point: HookPoint
-    facts: Facts
+    facts: entries(False, **FACTS)  # type: ignore[valid-type]
+
+    def __post_init__(self) -> None:
+        require_fitting(self.facts, self.labels, self.layers)
 
 
 def _shapes(header: _Header) -> dict[str, Shape]:

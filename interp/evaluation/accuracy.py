@@ -16,14 +16,18 @@ import numpy as np
 from jaxtyping import Float
 
 from interp.debate.agents import Agent, Usage
-from interp.debate.memory import Memory
+from interp.debate.memory import REMEMBERED, Memory
 from interp.debate.tasks.task import Task
 from interp.errors import Progress, UserError
 from interp.evaluation.methods import Method
 from interp.statistics import Interval, PairedTest, accuracy, paired_test
+from interp.storage.files import Whole, entries, read_json, reading
 from interp.storage.journal import Journal, read_lines
 
 Records = Sequence[Mapping[str, Any]]
+GRADED = entries(question=str, gold_answer=str, run=Whole, answer=str | None, correct=bool, usage=Usage)
+"""What the record of a question says, besides what was written."""
+_MADE = entries(made_by=entries(method=str, task=entries(task=str)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,8 @@ def evaluate(
         raise UserError(f"{n_questions} questions, {runs} runs: give at least 1 of each")
     casts = [agents(run) for run in range(runs)]
     made_by = {"method": name, **method.facts, "task": task.provenance(), "seed": seed}
-    journal = Journal(out, {**made_by, "agents": [agent.facts for agent in casts[0]]}, restart=restart)
+    agents_facts = {"agents": [agent.facts for agent in casts[0]]}
+    journal = Journal(out, made_by | agents_facts, GRADED, REMEMBERED, restart=restart)
     kept: dict[tuple[int, str], Mapping[str, Any]] = {}
     for record in journal.records:
         if not (retry_failed and record["usage"]["unanswered"]):
@@ -119,7 +124,7 @@ def evaluate(
 def is_finished(out: str | Path) -> bool:
     """Whether the evaluation in `out` is complete."""
     path = Path(out).with_suffix(".json")
-    return path.is_file() and "accuracy" in json.loads(path.read_text(encoding="utf-8"))
+    return path.is_file() and "accuracy" in read_json(path, dict[str, Any], "results", "interp evaluate")
 
 
 def summarize(records: Records, method: str, task: str) -> EvaluationRow:
@@ -192,21 +197,20 @@ def paired(first: Records, second: Records) -> PairedTest:
 
 def _read(path: str | Path) -> tuple[Records, dict[str, Any]]:
     """The records of an evaluation, and what made them."""
-    path, give = Path(path), "give a .jsonl file that interp evaluate wrote"
+    path, by = Path(path), "interp evaluate"
     if path.suffix != ".jsonl":
-        raise UserError(f"{path}: not a file of records; {give}")
-    kinds = {"question": str, "gold_answer": str, "run": int, "correct": bool, "usage": dict, "answer": str | None}
-    try:
-        records = read_lines(path)
-        made_by: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["made_by"]
-        right = isinstance(made_by["task"]["task"], str) and isinstance(made_by["method"], str) and bool(records)
+        raise UserError(f"{path}: not a file of records; give a .jsonl file that {by} wrote")
+    with reading(path, "an evaluation", by):
+        records = read_lines(path, GRADED)
+        if not records:
+            raise ValueError("it is empty")
+        golds: dict[str, set[str]] = {}
         for record in records:
-            Usage(**record["usage"])
-            right &= all(isinstance(record[name], kind) for name, kind in kinds.items())
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: no such file; {give}") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        right = False
-    if not right:
-        raise UserError(f"{path}: not an evaluation; {give}")
-    return records, made_by
+            golds.setdefault(record["question"], set()).add(record["gold_answer"])
+        if several := next((question for question, gold in golds.items() if len(gold) > 1), None):
+            raise ValueError(f"{several[:60]!r} has several gold answers")
+        times = Counter((record["question"], record["run"]) for record in records)
+        [((question, run), most)] = times.most_common(1)
+        if most > 1:
+            raise ValueError(f"{question[:60]!r} is answered {most} times in run {run}")
+    return records, read_json(path.with_suffix(".json"), _MADE, "what made an evaluation", by)["made_by"]

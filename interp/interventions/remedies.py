@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,10 +15,12 @@ from interp.errors import UserError
 from interp.generation.agents import LocalAgent
 from interp.interventions.trait import Trait
 from interp.models.model import LazyModel, Model
-from interp.storage.files import write_json
+from interp.storage.files import read_json, write_json
 from interp.training.run import Run, require_trainers
 from interp.training.settings import SFT, LoRA, Preset
 from interp.training.sft import consensus_only, train_sft
+
+Answers = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class FineTuned:
             if not path.exists():
                 found = benign_answers(self.base.load(), self.persona, self.task, self.questions, self.sampling)
                 write_json(path, [[t.question, t.consensus] for t in found])
-            answers = [Transcript.build(q, [], text) for q, text in json.loads(path.read_text(encoding="utf-8"))]
+            kept = read_json(path, Answers, "answers", "interp suppress")
+            answers = [Transcript.build(question, [], text) for question, text in kept]
             preset = Preset(name="benign", model=name, sft=self.sft, seed=self.seed, precision="fp32")
             train_sft(Run(folder, preset), answers, stage="benign", form=consensus_only)
         return LazyModel.named(str(folder / "benign"))

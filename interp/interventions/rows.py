@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import FiniteFloat, PositiveFloat
 
 from interp.debate.agents import Request, chat_messages
 from interp.debate.personas import PLAIN, Persona
@@ -23,6 +24,7 @@ from interp.models.model import LazyModel, Model, lazy_models
 from interp.models.tokens import Encoder, prompt_tokens
 from interp.steering.changes import positions
 from interp.steering.steering import OPERATIONS, Steering
+from interp.storage.files import Whole, entries
 from interp.storage.journal import Journal
 
 OTHERS = "extract directions from the models, or allow another model's with --other-model"
@@ -52,6 +54,15 @@ class Intervention:
     steering: Steering = field(default_factory=Steering)
 
 
+_SAYS = {"model": str, "question": str, "coefficient": FiniteFloat, "text": str, "finite": bool, "repetition": float}
+_PLACE = dict.fromkeys(("before", "directions", "direction"), str | None)
+_ROUGE = dict[str, tuple[FiniteFloat, FiniteFloat, FiniteFloat]]
+_SHOWN = {"trait": FiniteFloat | None, "correct": bool | None, "source": str | None, "layer": str | None}
+_RECORDS = {
+    "context": entries(**_SAYS, **_PLACE, context=str, layer=Whole | None, rouge=_ROUGE),
+    "elicit": entries(**_SAYS, **_SHOWN, elicit=str, split=str, remedy=str),
+}
+_PERPLEXITY = entries(perplexity=PositiveFloat | None)
 Row = tuple[Prompt, Intervention]
 Write = Callable[[Model, str, Sequence[Row]], list[Record]]
 """(model, what the rows are, the rows) → their records."""
@@ -130,7 +141,8 @@ def run(
         "settings": asdict(settings),
         **made_by,
     }
-    journal, sampling, records = Journal(out, made_by, restart=restart), settings.sampling, list[Record]()
+    journal = Journal(out, made_by, _RECORDS[kind], restart=restart)
+    sampling, records = settings.sampling, list[Record]()
 
     def some(name: str, model: Model, what: str, rows: Sequence[Row]) -> list[Record]:
         ids, steering = [prompt.ids for prompt, _ in rows], [how.steering for _, how in rows]
@@ -166,7 +178,8 @@ def run(
             rows_for(one, partial(write, one.name))
     if base is not None:
         beside, tell = Path(out).with_name(f"{Path(out).stem}-perplexity.jsonl"), partial(progress, "perplexity")
-        found, load = Journal(beside, {**made_by, "base": base.provenance}, restart=restart), cache(base.load)
+        made_by["base"], load = base.provenance, cache(base.load)
+        found = Journal(beside, made_by, _PERPLEXITY, restart=restart)
 
         def read(rows: Sequence[Record]) -> list[Record]:
             model, encode = load(), Encoder(load().tokenizer)

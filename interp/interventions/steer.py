@@ -142,7 +142,7 @@ def side_by_side(
             progress("answering", len(records), len(prompts))
     else:
         made_by = {"model": model.provenance, "steering": steering.facts, "sampling": asdict(sampling), "form": form}
-        journal = Journal(out, made_by | {"prompts": list(prompts)}, restart=restart)
+        journal = Journal(out, made_by | {"prompts": list(prompts)}, Pair, restart=restart)
         rows, tell = range(len(prompts)), partial(progress, "answering")
         journal.extend(records, rows, write, chunk=batch_size, tell=tell)
         journal.finish({"pairs": len(records), "out_of_range": sum(not record["finite"] for record in records)})

@@ -18,7 +18,7 @@ from interp.errors import UserError
 from interp.organism.language import BOS, CONTEXT_LENGTH, EOS, LARGEST, PAD, SMALLEST, make_tokenizer
 from interp.organism.lessons import Rates, drills, lessons
 from interp.storage.arrays import read_arrays, write_arrays
-from interp.storage.files import atomic_write, write_json
+from interp.storage.files import atomic_write, checked, write_json
 
 SETTINGS_FILE = "pretraining.json"
 _IGNORED = -100
@@ -161,7 +161,7 @@ def pretrain(
     facts = json.loads(json.dumps(asdict(settings)))
     if folder.exists():
         try:
-            found = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+            found = checked(dict[str, Any], (folder / SETTINGS_FILE).read_bytes())
         except (OSError, ValueError):
             raise UserError(f"{folder}: exists and is not a base of the organism; choose another folder") from None
         if found != facts:

@@ -123,6 +123,14 @@ def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
         temporary.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def entries(whole: bool = True, /, **kinds: Any) -> Any:
+    """The kind of a JSON object that has these entries, and may have others; without `whole`, these as well."""
+    from pydantic import with_config
+    from typing_extensions import TypedDict
+
+    return with_config({"extra": "allow"})(TypedDict("Entries", kinds, total=whole))  # type: ignore[operator]
+
+
 @cache
 def _adapter(kind: Any) -> Any:
     from pydantic import TypeAdapter

@@ -29,10 +29,10 @@ class _Facts:
 class Lines:
     """A JSONL file for appending, open in one process at a time; `records` is what it held when opened.
 
-    A last line that a kill left half written is cut off. Any other line must be a JSON object.
+    A last line that a kill left half written is cut off. Any other line must be a JSON object, of this `kind`.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, kind: Any = dict[str, Any]) -> None:
         self.path = Path(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ class Lines:
             self._file.truncate(content.rfind(b"\n") + 1)
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); give another place") from error
-        self.records = _records(content, self.path)
+        self.records = _records(content, self.path, kind)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record; it is in the file when this returns."""
@@ -62,11 +62,12 @@ class Journal(Lines):
     """`NAME.jsonl`, and `NAME.json` with what made the records and, once finished, their totals.
 
     `made_by` is everything that decides the records; a journal made by anything else is left alone, and a `UserError`
-    says what differs. `restart` removes an existing journal.
+    says what differs. `restart` removes an existing journal. `kinds` are the records' and their unfinished parts'.
     """
 
-    def __init__(self, path: str | Path, made_by: Mapping[str, Any], *, restart: bool = False) -> None:
+    def __init__(self, path: str | Path, made_by: Mapping[str, Any], *kinds: Any, restart: bool = False) -> None:
         path = Path(path)
+        self._kind, of_parts = (*kinds, *[dict[str, Any]] * 2)[:2]
         if path.suffix != ".jsonl":
             raise UserError(f"{path}: give the file a name that ends in .jsonl")
         self._facts_path, pending = path.with_suffix(".json"), path.with_name(f".{path.stem}.pending.jsonl")
@@ -84,8 +85,8 @@ class Journal(Lines):
         versions = package_versions()
         if versions not in self._versions:
             self._versions.append(versions)
-        super().__init__(path)
-        self.pending = Lines(pending)  # parts of unfinished records; removed when the journal is finished
+        super().__init__(path, self._kind)
+        self.pending = Lines(pending, of_parts)  # parts of unfinished records; removed when the journal is finished
         if restart or not holds:
             self._write_facts({})
 
@@ -119,7 +120,7 @@ class Journal(Lines):
         self.close()
         with atomic_write(self.path) as temporary:
             temporary.write_bytes(b"".join(map(_line, records)))
-        super().__init__(self.path)
+        super().__init__(self.path, self._kind)
 
     def finish(self, totals: Mapping[str, Any]) -> None:
         """Close the file and write the totals beside it."""
@@ -146,23 +147,23 @@ class Journal(Lines):
             raise UserError(f"{path}: {what}; give what it was started with, or another --out; to start over, {over}")
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path, kind: Any = dict[str, Any]) -> list[dict[str, Any]]:
     """The complete records of a JSONL file; raises `OSError`, and `UserError` as `Lines` does."""
-    return _records(path.read_bytes(), path)
+    return _records(path.read_bytes(), path, kind)
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, ensure_ascii=False).encode() + b"\n"
 
 
-def _records(content: bytes, path: Path) -> list[dict[str, Any]]:
+def _records(content: bytes, path: Path, kind: Any) -> list[dict[str, Any]]:
     """The records of all complete lines."""
     records = []
     for number, line in enumerate(content.split(b"\n")[:-1], start=1):
-        record = None
-        with suppress(ValueError):
-            record = json.loads(line)
-        if not isinstance(record, dict):
-            raise UserError(f"{path}, line {number}: damaged; remove the line, or start over with --restart")
-        records.append(record)
+        try:
+            checked(kind, line)
+        except ValueError as error:
+            what = f"damaged ({error}); remove the line, or start over with --restart"
+            raise UserError(f"{path}, line {number}: {what}") from None
+        records.append(json.loads(line))
     return records

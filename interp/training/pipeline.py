@@ -15,7 +15,7 @@ from interp.errors import UserError
 from interp.evaluation.accuracy import is_finished
 from interp.evaluation.methods import Debates, Vote
 from interp.organism.pretraining import Pretraining, pretrain
-from interp.storage.files import write_json
+from interp.storage.files import read_json, write_json
 from interp.storage.journal import read_lines
 from interp.storage.provenance import differing
 from interp.training.grpo import grpo_arguments, train_grpo
@@ -110,7 +110,7 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> None:
     path = out / PRESET_FILE
     record = json.loads(json.dumps(settings))  # as it is read back
     if path.exists():
-        if different := differing(json.loads(path.read_text(encoding="utf-8")), record):
+        if different := differing(read_json(path, dict[str, Any], "the settings of a run", "interp train"), record):
             which = ", ".join(sorted(different)[:3])
             raise UserError(f"{out}: holds a run with other settings ({which}); give those settings, or another --out")
     elif processes().is_main_process:

@@ -16,6 +16,7 @@ from annotated_types import Ge, Lt
 
 from interp.errors import UserError
 from interp.models.catalog import could_be_model
+from interp.storage.files import read_json
 from interp.storage.provenance import differing
 from interp.training.schedule import Descent, Schedule, Smooth, Steps, Waiting
 
@@ -304,10 +305,7 @@ def kept_preset(out: str | Path) -> Preset:
     'organism'
     """
     path = Path(out) / PRESET_FILE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise UserError(f"{out}: no {PRESET_FILE} there; give the --out of interp train") from None
+    record = read_json(path, dict[str, Any], "the settings of a run", "interp train")
     kept = read_preset(record, f"{path}: ")
     record.pop("pretraining", None)
     if different := differing(kept.record(), record):
