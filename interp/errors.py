@@ -28,3 +28,8 @@ def plain(text: str) -> str:
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says first, for a line that says more."""
+    return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), type(error).__name__)

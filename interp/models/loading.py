@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model as load_weights_file
 
-from interp.errors import UserError
+from interp.errors import UserError, first_line
+from interp.models.adapters import RAISED, fit_vocabulary, merge_adapter, weight_shapes
 from interp.models.catalog import SHIPPED, locate, strip_quantization_marks
 from interp.models.lineage import read_lineage
 from interp.models.tokens import set_way
 from interp.storage.files import atomic_write
-from interp.storage.hub import hub_reachable
 from interp.storage.provenance import folder_sha256
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DTYPES |= {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}
 _WHOLE = "model.safetensors"
+_ADVICE = {
+    "custom code": "; give a model that transformers knows: no code from a model's folder is run",
+    "not recognize this architecture": "; try a newer transformers",
+    "FlashAttention": "; install flash-attn, or let its config.json ask for sdpa",
+    "No module named": "; install it with pip",
+}
 
 
 @dataclass
@@ -59,12 +64,18 @@ def load_plain(
     arguments = checkpoint.hub_arguments
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **arguments)
-        arguments |= {"dtype": number, "use_safetensors": None if checkpoint.gguf_file else True}
-        hf, loading = AutoModelForCausalLM.from_pretrained(checkpoint.location, output_loading_info=True, **arguments)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"model {base}: cannot be loaded from {checkpoint.location} ({_first_line(error)})") from error
-    if absent := [*loading["missing_keys"], *loading["mismatched_keys"]]:  # transformers would fill in random numbers
-        raise UserError(f"model {base}: {checkpoint.location} lacks {len(absent)} weights, such as {absent[0]}")
+        if checkpoint.gguf_file is None:
+            arguments |= {"use_safetensors": True} | _demanded(checkpoint.location, arguments, place)
+        # mismatched sizes are reported below
+        arguments |= {"dtype": number, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        hf, loading = AutoModelForCausalLM.from_pretrained(checkpoint.location, **arguments)
+    except RAISED as error:
+        reason, advice = first_line(error), next((advice for sign, advice in _ADVICE.items() if sign in str(error)), "")
+        raise UserError(f"model {base}: cannot be loaded from {checkpoint.location} ({reason}){advice}") from error
+    # transformers would fill in random numbers
+    if absent := sorted([*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])]):
+        lacks = f"{checkpoint.location} lacks {len(absent)} weights of the sizes in its config.json"
+        raise UserError(f"model {base}: {lacks}, such as {absent[0]}")
     if checkpoint.gguf_file:
         strip_quantization_marks(hf)
     commit = getattr(hf.config, "_commit_hash", None) or checkpoint.revision
@@ -74,19 +85,22 @@ def load_plain(
         provenance["lineage"] = lineage.record()
         for stage, folder in zip(lineage.stages, lineage.stage_folders, strict=True):
             if (folder / _WHOLE).exists():  # it trained all weights
-                tokenizer = _apply_tokenizer(hf, tokenizer, folder)
+                tokenizer, _ = fit_vocabulary(hf, tokenizer, folder, weight_shapes(folder / _WHOLE))
                 load_weights_file(hf, folder / _WHOLE)
                 facts = {"hash": folder_sha256(folder)}
             else:
-                hf, tokenizer, facts = _apply_adapter(hf, tokenizer, str(folder))
+                hf, tokenizer, facts = merge_adapter(hf, tokenizer, str(folder))
             provenance["adapters"].append({"name": stage.name} | facts)
     # the shipped base is read as its checkpoints are, to compare them
     if Path(checkpoint.location) == SHIPPED["organism"] if lineage is None else lineage.tokenized == "pieces":
         set_way(tokenizer, "pieces")
     for adapter in adapters:
-        hf, tokenizer, facts = _apply_adapter(hf, tokenizer, adapter)
+        hf, tokenizer, facts = merge_adapter(hf, tokenizer, adapter)
         provenance["adapters"].append({"name": adapter} | facts)
-    return Plain(hf.to(place), tokenizer, provenance, checkpoint.decided)
+    rows = hf.get_input_embeddings().weight.shape[0]
+    if max(tokenizer.get_vocab().values()) >= rows:
+        hf.get_input_embeddings().register_forward_pre_hook(partial(_require_rows, tokenizer, name, rows))
+    return Plain(hf if "device_map" in arguments else hf.to(place), tokenizer, provenance, checkpoint.decided)
 
 
 def export_merged(checkpoint: str, out: Path, dtype: str = "auto") -> None:
@@ -104,57 +118,28 @@ def export_merged(checkpoint: str, out: Path, dtype: str = "auto") -> None:
         plain.tokenizer.save_pretrained(made)
 
 
-def _apply_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dict[str, Any]]:
-    """Merge one LoRA adapter, with the tokenizer in its folder if there is one."""
-    from peft import PeftModel, get_peft_model_state_dict
-
-    folder = _adapter_folder(adapter)
-    try:
-        tokenizer = _apply_tokenizer(hf, tokenizer, folder)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # checked below
-            adapted = PeftModel.from_pretrained(hf, str(folder), use_safetensors=True)
-        # save_embedding_layers=False: PEFT would else look up the base on the hub
-        own = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-        with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-            unmatched = (set(file.keys()) ^ own.keys()) - adapted.state_dict().keys()
-        if unmatched:
-            raise ValueError(f"{len(unmatched)} weights have no counterpart, such as {min(unmatched)}")
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise UserError(f"adapter {adapter}: does not fit the model ({_first_line(error)})") from error
-    trained_on = adapted.peft_config["default"].base_model_name_or_path
-    return adapted.merge_and_unload(), tokenizer, {"hash": folder_sha256(folder), "trained_on": trained_on}
+def _require_rows(tokenizer: Any, name: str, rows: int, _: Any, given: tuple[Any, ...]) -> None:
+    """Before the embedding of a model that has fewer rows than its tokenizer has tokens."""
+    if (last := int(given[0].max())) >= rows:
+        token = tokenizer.convert_ids_to_tokens(last)
+        raise UserError(f"model {name}: has no embedding for {token!r} of its tokenizer; leave it out of the texts")
 
 
-def _apply_tokenizer(hf: Any, tokenizer: Any, folder: Path) -> Any:
-    """The tokenizer in the folder, if there is one; the model gets as many embedding rows as it needs."""
-    from transformers import AutoTokenizer
+def _demanded(location: str, arguments: dict[str, Any], place: torch.device) -> dict[str, Any]:
+    """How a model has to be loaded by its configuration; raises `ValueError` for what transformers would pass over."""
+    from transformers import PreTrainedConfig
+    from transformers.quantizers import AutoHfQuantizer
 
-    if not (folder / "tokenizer_config.json").exists():
-        return tokenizer
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    if len(tokenizer) > hf.get_input_embeddings().weight.shape[0]:
-        hf.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    return tokenizer
-
-
-def _adapter_folder(adapter: str) -> Path:
-    """The adapter's folder, fetched from the hub where it is not local."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    folder = Path(adapter).expanduser()
-    if not adapter.strip() or not folder.is_dir():
-        if not hub_reachable():
-            raise UserError(f"adapter {adapter}: no such folder, and the hub cannot be reached")
-        try:
-            folder = Path(snapshot_download(adapter, allow_patterns=["*.json", "*.safetensors", "*.jinja"]))
-        except (HFValidationError, HfHubHTTPError, OSError) as error:
-            raise UserError(f"adapter {adapter}: neither a folder nor on the hub ({_first_line(error)})") from error
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (folder / name).exists():
-            raise UserError(f"adapter {adapter}: has no {name}; give a LoRA adapter that PEFT saved as safetensors")
-    return folder
+    config, _ = PreTrainedConfig.get_config_dict(location, **arguments)
+    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
+    for part in parts:
+        attention = str(part.get("attn_implementation") or part.get("_attn_implementation"))
+        if "/" in attention:
+            raise ValueError(f"its attention {attention} is code from the hub, which is not run")
+    quantized = [part["quantization_config"] for part in parts if part.get("quantization_config")]
+    if unknown := [how for how in quantized if not AutoHfQuantizer.supports_quant_method(how)]:
+        raise ValueError(f"transformers does not know how its weights are quantized: {unknown[0]['quant_method']}")
+    return {"device_map": {"": str(place)}} if quantized else {}  # they cannot be moved later
 
 
 def _device(name: str) -> torch.device:
@@ -164,9 +149,5 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"device {name}: cannot be used here ({_first_line(error)}); try --device cpu") from None
+        raise UserError(f"device {name}: cannot be used here ({first_line(error)}); try --device cpu") from None
     return device
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interp.errors import UserError
+from interp.errors import UserError, first_line
 from interp.models.catalog import locate
 from interp.models.layers import SITES, Site
 from interp.models.lineage import read_lineage
-from interp.models.loading import _first_line, load_plain
+from interp.models.loading import load_plain
 from interp.storage.provenance import folder_sha256
 
 # How far logits with hooks may be from the plain model's, relative to the largest: room for another summation order.
@@ -244,7 +244,7 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
         # without the tokenizer, which TransformerLens would replace with one that opens every text with a BOS token
         bridge = build_bridge_from_module(hf, kind, hf_config=copy.deepcopy(hf.config), model_name=provenance["name"])
     except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        reason = f"TransformerLens cannot wrap {kind} ({_first_line(error)})"
+        reason = f"TransformerLens cannot wrap {kind} ({first_line(error)})"
         raise UserError(f"model {provenance['name']}: {reason}") from error
     bridge.tokenizer = tokenizer
     bridge.cfg.tokenizer_prepends_bos, bridge.cfg.tokenizer_appends_eos = detect_tokenizer_bos_eos(tokenizer)
