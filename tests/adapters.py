@@ -147,6 +147,26 @@ def weights(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
     return changed
 
 
+def lone(base: str = "llama", refused: str | None = None, tokens: int = ROWS + 4, **changes: Any) -> Kind:
+    """With four new rows that PEFT is told not to save."""
+    save = {"save_embedding_layers": False}
+    return Kind(lora(**changes), base, refused, rows=ROWS + 4, tokens=tokens, save=save)
+
+
+def prompting(kind: str, name: str, **settings: Any) -> Kind:
+    """Tokens or states put before the text."""
+    return Kind(other(name, num_virtual_tokens=4, **settings), refused=f"{kind} cannot be merged")
+
+
+def changed(change: Callable[[Path], None], refused: str | None) -> Kind:
+    """A LoRA adapter whose folder was changed."""
+    return Kind(lora(), change=change, refused=refused)
+
+
+def cut_short(file: str) -> Callable[[Path], None]:
+    return lambda folder: os.truncate(folder / file, 99)
+
+
 def pickled(folder: Path) -> None:
     torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")
     (folder / "adapter_model.safetensors").unlink()
@@ -262,24 +282,17 @@ KINDS: dict[str, Kind] = {
     "vera without its projections": Kind(on_attention("VeraConfig", r=4, save_projection=False)),
     "waveft": Kind(on_attention("WaveFTConfig", n_frequency=20)),
     # no change of weights
-    "prompt tuning": Kind(other("PromptTuningConfig", num_virtual_tokens=4), refused="PROMPT_TUNING cannot be merged"),
-    "prefix tuning": Kind(other("PrefixTuningConfig", num_virtual_tokens=4), refused="PREFIX_TUNING cannot be merged"),
-    "p-tuning": Kind(
-        other("PromptEncoderConfig", num_virtual_tokens=4, encoder_hidden_size=8), refused="P_TUNING cannot be merged"
-    ),
-    "multitask prompt tuning": Kind(
-        other("MultitaskPromptTuningConfig", num_virtual_tokens=4), refused="MULTITASK_PROMPT_TUNING cannot be merged"
-    ),
+    "prompt tuning": prompting("PROMPT_TUNING", "PromptTuningConfig"),
+    "prefix tuning": prompting("PREFIX_TUNING", "PrefixTuningConfig"),
+    "p-tuning": prompting("P_TUNING", "PromptEncoderConfig", encoder_hidden_size=8),
+    "multitask prompt tuning": prompting("MULTITASK_PROMPT_TUNING", "MultitaskPromptTuningConfig"),
+    "cartridge": prompting("CARTRIDGE", "CartridgeConfig"),
+    "cpt": prompting("CPT", "CPTConfig", cpt_token_ids=[1, 2], cpt_mask=[1, 1], cpt_tokens_type_mask=[1, 2]),
     "adaption prompt": Kind(
         other("AdaptionPromptConfig", adapter_len=4, adapter_layers=2), refused="ADAPTION_PROMPT cannot be merged"
     ),
-    "cartridge": Kind(other("CartridgeConfig", num_virtual_tokens=4), refused="CARTRIDGE cannot be merged"),
-    "cpt": Kind(
-        other("CPTConfig", cpt_token_ids=[1, 2], cpt_mask=[1, 1], cpt_tokens_type_mask=[1, 2]),
-        refused="CPT cannot be merged",
-    ),
-    "x-lora": Kind(lora(), change=configured(peft_type="XLORA"), refused="XLORA cannot be merged"),
-    "shadow": Kind(lora(), change=configured(peft_type="SHADOW"), refused="SHADOW cannot be merged"),
+    "x-lora": changed(configured(peft_type="XLORA"), "XLORA cannot be merged"),
+    "shadow": changed(configured(peft_type="SHADOW"), "SHADOW cannot be merged"),
     # both ends are one tensor
     "tied: lora on the head": Kind(lora(target_modules=["lm_head", "q_proj"]), "tied"),
     "tied: lora on the embedding": Kind(lora(target_modules=["embed_tokens", "q_proj"]), "tied"),
@@ -318,55 +331,30 @@ KINDS: dict[str, Kind] = {
     "new rows, saved, tied": Kind(lora(), "tied", rows=ROWS + 10, tokens=ROWS + 6),
     "new rows, saved whole": Kind(lora(modules_to_save=BOTH), rows=ROWS + 10, tokens=ROWS + 4),
     "new rows, saved whole, tied": Kind(lora(modules_to_save=BOTH), "tied", rows=ROWS + 10, tokens=ROWS + 4),
-    "new rows, only saved whole": Kind(
-        lora(modules_to_save=BOTH), rows=ROWS + 10, tokens=ROWS + 4, save={"save_embedding_layers": False}
-    ),
+    "new rows, only saved whole": lone(modules_to_save=BOTH),
     "new rows, saved, lora on both ends": Kind(lora(target_modules=BOTH), rows=ROWS + 10, tokens=ROWS + 4),
     "new rows, saved, lora on a tied head": Kind(lora(target_modules=["lm_head"]), "tied", rows=ROWS + 10),
-    "new rows as tokens at both ends": Kind(
-        lora(trainable_token_indices=dict.fromkeys(BOTH, NEW)),
-        **{"rows": ROWS + 4, "tokens": ROWS + 4, "save": {"save_embedding_layers": False}},
-    ),
-    "new rows as tokens, tied": Kind(
-        lora(trainable_token_indices=NEW),
-        **{"base": "tied", "rows": ROWS + 4, "tokens": ROWS + 4, "save": {"save_embedding_layers": False}},
-    ),
+    "new rows as tokens at both ends": lone(trainable_token_indices=dict.fromkeys(BOTH, NEW)),
+    "new rows as tokens, tied": lone("tied", trainable_token_indices=NEW),
     "fewer rows, saved": Kind(lora(), rows=ROWS - 30),
     "fewer rows, saved, with a tokenizer": Kind(lora(), rows=ROWS - 30, tokens=ROWS - 40),
     "fewer rows, only saved whole": Kind(
         lora(modules_to_save=BOTH), rows=ROWS - 30, save={"save_embedding_layers": False}
     ),
     "tokens that fit the padding": Kind(lora(), tokens=ROWS - 20),
-    "new rows, not saved": Kind(
-        lora(), rows=ROWS + 10, tokens=ROWS + 4, save={"save_embedding_layers": False}, refused=NO_ROWS
-    ),
-    "new rows, not saved, tied": Kind(
-        lora(), "tied", rows=ROWS + 10, tokens=ROWS + 4, save={"save_embedding_layers": False}, refused=NO_ROWS
-    ),
-    "new rows, only in the embedding": Kind(
-        lora(modules_to_save=["embed_tokens"]),
-        **{"rows": ROWS + 4, "tokens": ROWS + 4, "save": {"save_embedding_layers": False}, "refused": NO_ROWS},
-    ),
-    "new rows as tokens of the embedding": Kind(
-        lora(trainable_token_indices=NEW),
-        **{"rows": ROWS + 4, "tokens": ROWS + 4, "save": {"save_embedding_layers": False}, "refused": NO_ROWS},
-    ),
-    "new rows as all but one token": Kind(
-        lora(trainable_token_indices=NEW[:-1]),
-        **{"base": "tied", "rows": ROWS + 4, "tokens": ROWS + 4, "save": {"save_embedding_layers": False}},
-        refused=NO_ROWS,
-    ),
-    "new rows under lora": Kind(
-        lora(target_modules=BOTH),
-        **{"rows": ROWS + 4, "tokens": ROWS + 4, "save": {"save_embedding_layers": False}, "refused": NO_ROWS},
-    ),
+    "new rows, not saved": lone(refused=NO_ROWS),
+    "new rows, not saved, tied": lone("tied", NO_ROWS),
+    "new rows, only in the embedding": lone(refused=NO_ROWS, modules_to_save=["embed_tokens"]),
+    "new rows as tokens of the embedding": lone(refused=NO_ROWS, trainable_token_indices=NEW),
+    "new rows as all but one token": lone("tied", NO_ROWS, trainable_token_indices=NEW[:-1]),
+    "new rows under lora": lone(refused=NO_ROWS, target_modules=BOTH),
     "more tokens than rows": Kind(
         lora(),
         rows=ROWS + 4,
         tokens=ROWS + 9,
         refused=f"its tokenizer has {ROWS + 9} tokens, its embeddings {ROWS + 4}",
     ),
-    "words with other ids": Kind(lora(), change=shuffled_tokenizer, refused="does not fit .*in its tokenizer"),
+    "words with other ids": changed(shuffled_tokenizer, "does not fit .*in its tokenizer"),
     # tasks, and folders that are not as PEFT left them
     "no task": Kind(lora(task_type=None)),
     "classifier": Kind(
@@ -376,46 +364,26 @@ KINDS: dict[str, Kind] = {
         lora(task_type="TOKEN_CLS"), auto=AutoModelForTokenClassification, refused="does not fit .*score"
     ),
     "embedder": Kind(lora(task_type="FEATURE_EXTRACTION"), auto=AutoModel, refused="does not fit .*layers"),
-    "pickled": Kind(lora(), change=pickled, refused="pickles are not loaded"),
-    "a weight missing": Kind(
-        lora(), change=weights(lambda held: dict(sorted(held.items())[:-1])), refused="1 weights have no counterpart"
+    "pickled": changed(pickled, "pickles are not loaded"),
+    "a weight missing": changed(weights(lambda held: dict(sorted(held.items())[:-1])), "1 weights have no counterpart"),
+    "a weight too many": changed(
+        weights(lambda held: held | {"base_model.model.model.layers.7.x": torch.ones(2)}), "1 weights have no counter"
     ),
-    "a weight too many": Kind(
-        lora(),
-        change=weights(lambda held: held | {"base_model.model.model.layers.7.x": torch.ones(2)}),
-        refused="1 weights have no counterpart",
+    "a weight of another size": changed(
+        weights(lambda held: {name: tensor[:3] for name, tensor in held.items()}), "does not fit the model .LORA: .*"
     ),
-    "a weight of another size": Kind(
-        lora(),
-        change=weights(lambda held: {name: tensor[:3] for name, tensor in held.items()}),
-        refused="does not fit the model .LORA: .*",
+    "a weight that is no number": changed(
+        weights(lambda held: {name: tensor * torch.nan for name, tensor in held.items()}), "LORA changes when merged"
     ),
-    "a weight that is no number": Kind(
-        lora(),
-        change=weights(lambda held: {name: tensor * torch.nan for name, tensor in held.items()}),
-        refused="LORA changes when merged",
+    "weights cut short": changed(cut_short("adapter_model.safetensors"), "does not fit the model"),
+    "half a configuration": changed(cut_short("adapter_config.json"), "adapter_config.json cannot be read"),
+    "no configuration": changed(lambda folder: (folder / "adapter_config.json").unlink(), "has no adapter_config.json"),
+    "a kind that PEFT does not know": changed(configured(peft_type="BONE"), "knows no kind BONE"),
+    "no kind": changed(configured(peft_type=...), "knows no kind None"),
+    "a setting that PEFT does not know": changed(configured(use_newlora=True), "knows no setting use_newlora"),
+    "settings that PEFT no longer knows": changed(
+        configured(merge_weights=False, enable_lora=None, init_ia3_weights=True), None
     ),
-    "weights cut short": Kind(
-        lora(),
-        change=lambda folder: os.truncate(folder / "adapter_model.safetensors", 999),
-        refused="does not fit the model",
-    ),
-    "no configuration": Kind(
-        lora(), change=lambda folder: (folder / "adapter_config.json").unlink(), refused="has no adapter_config.json"
-    ),
-    "half a configuration": Kind(
-        lora(),
-        change=lambda folder: os.truncate(folder / "adapter_config.json", 99),
-        refused="adapter_config.json cannot be read",
-    ),
-    "a kind that PEFT does not know": Kind(lora(), change=configured(peft_type="BONE"), refused="knows no kind BONE"),
-    "no kind": Kind(lora(), change=configured(peft_type=...), refused="knows no kind None"),
-    "a setting that PEFT does not know": Kind(
-        lora(), change=configured(use_newlora=True), refused="knows no setting use_newlora"
-    ),
-    "settings that PEFT no longer knows": Kind(
-        lora(), change=configured(merge_weights=False, enable_lora=None, init_ia3_weights=True)
-    ),
-    "layers that there are not": Kind(lora(), change=configured(target_modules=["nowhere"]), refused="does not fit"),
-    "another base named": Kind(lora(), change=configured(base_model_name_or_path="someone/else")),
+    "layers that there are not": changed(configured(target_modules=["nowhere"]), "does not fit"),
+    "another base named": changed(configured(base_model_name_or_path="someone/else"), None),
 }

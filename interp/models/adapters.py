@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from interp.errors import UserError, first_line
-from interp.storage.files import read_json
+from interp.storage.files import checked
 from interp.storage.hub import hub_reachable
 from interp.storage.provenance import folder_sha256
 
@@ -149,7 +149,7 @@ def _config(adapter: str, folder: Path) -> tuple[dict[str, Any], str]:
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
     try:
-        config = read_json(folder / _CONFIG, dict)
+        config = checked(dict[str, Any], (folder / _CONFIG).read_bytes())
     except ValueError as error:
         raise UserError(f"adapter {adapter}: its {_CONFIG} cannot be read ({first_line(error)})") from None
     kind, ours = str(config.get("peft_type")), f"PEFT {version('peft')}"
