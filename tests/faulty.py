@@ -15,12 +15,15 @@ class Handler(BaseHTTPRequestHandler):
     """Does with the n-th request for a question what the n-th entry of its script says."""
 
     server: Faulty
+    body: dict[str, Any]
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
         faulty = self.server
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        question = next(m["content"] for m in body["messages"] if m["role"] == "user").split("\n")[0]
+        asked = next(m["content"] for m in body["messages"] if m["role"] == "user")
+        question = asked[max(asked.find("Problem: "), 0) :].split("\n")[0]  # a persona may come before it
+        self.body = body
         with faulty.lock:
             faulty.in_flight += 1
             faulty.most_in_flight = max(faulty.most_in_flight, faulty.in_flight)

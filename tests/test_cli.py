@@ -177,7 +177,7 @@ def bad_inputs(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "adapter": (["--adapter", str(tmp_path)], "no adapter_config.json"),
         "out": (["--out", str(tmp_path / "empty.jsonl" / "sub")], "give another --out"),
         "huge": (["--layers", "0-99999999999"], "--layers '0-99999999999': no model has a layer 99999999999"),
-        "object": (["--transcripts", str(tmp_path / "object.json")], "give a JSON list, or JSONL"),
+        "object": (["--transcripts", str(tmp_path / "object.json")], "item 1: debate '': has no turn"),
         "position": (["--position", "first"], "--position"),
         "site": (["--site", "resid"], "--site"),
         "by": (["--by", "seat"], "--by"),

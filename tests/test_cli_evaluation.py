@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import COMMAND, KEY, hear_interrupts
-from faulty import FAULTS, Faulty, right, slow
+from faulty import FAULTS, Faulty, right, says, slow
 
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.transcript import read_transcripts
@@ -215,3 +215,67 @@ def test_ctrl_c_and_a_full_disk_keep_what_is_finished(interp: Any, tmp_path: Pat
     assert interp(*DEBATE, "--out", out)[0] == 0
     interp(*DEBATE, "--out", tmp_path / "whole.jsonl")
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("verb", ["debate", "evaluate"])
+def test_a_run_in_which_nothing_was_answered_ends_with_1_and_leaves_nothing(
+    interp: Any, faulty: Faulty, tmp_path: Path, verb: str
+) -> None:
+    faulty.default = [says(b'{"error": "seed is not known"}', 400)]
+    shared = (verb, "--server", faulty.url, "--model", "m", "--questions", 2, "--retries", 0)
+    out = tmp_path / "d.jsonl" if verb == "debate" else tmp_path
+    code, said, error = interp(*shared, "--out", out)
+    assert code == 1
+    assert error.count("\n") == 1
+    assert "no call got an answer: " in error
+    assert "status 400 (the first: seed is not known)" in error
+    assert "accuracy" not in said
+    assert not list(tmp_path.iterdir())
+    faulty.default = [right]
+    assert interp(*shared, "--out", out)[0] == 0
+
+
+def test_an_unanswered_run_leaves_the_answers_of_earlier_ones(interp: Any, faulty: Faulty, tmp_path: Path) -> None:
+    out = tmp_path / "d.jsonl"
+    shared = ("debate", "--server", faulty.url, "--model", "m", "--retries", 0, "--out", out)
+    assert interp(*shared, "--questions", 2)[0] == 0
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    faulty.default = [says(b"later", 503)]
+    assert interp(*shared, "--questions", 4)[0] == 1
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert interp(*shared, "--questions", 2)[0] == 0
+    assert interp(*shared, "--questions", 2, "--retry-failed")[0] == 0
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_server_that_refuses_access_leaves_nothing(interp: Any, faulty: Faulty, tmp_path: Path, status: int) -> None:
+    faulty.default = [says(b"no", status)]
+    out = tmp_path / "d.jsonl"
+    code, _, error = interp("debate", "--server", faulty.url, "--model", "m", "--questions", 2, "--out", out)
+    assert (code, error.count("\n")) == (2, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_answered_before_access_was_refused_is_kept(interp: Any, faulty: Faulty, tmp_path: Path) -> None:
+    command = ("debate", "--server", faulty.url, "--model", "m", "--questions", 2, "--out", tmp_path / "d.jsonl")
+    faulty.scripts[Arithmetic().questions(2, 0)[0].text] = [right, says(b"no", 401), right]
+    assert interp(*command)[0] == 2
+    n_before = sum(faulty.n_seen.values())
+    assert interp(*command)[0] == 0
+    n_turns = sum(len(transcript.turns) for transcript in read_transcripts(tmp_path / "d.jsonl"))
+    assert n_turns == 6
+    assert sum(faulty.n_seen.values()) - n_before <= n_turns - 2, "what was answered is not asked again"
+
+
+def test_a_secret_in_the_servers_address_goes_nowhere(interp: Any, faulty: Faulty, tmp_path: Path) -> None:
+    secret = "hush-hush-nobody-may-know"
+    url = faulty.url.replace("//", f"//me:{secret}@") + f"?api-key={secret}"
+    body = json.dumps({"api_key": secret})
+    shared = ("--server", url, "--body", body, "--questions", 2, "--retries", 0, "--out", tmp_path / "d.jsonl")
+    faulty.scripts[Arithmetic().questions(2, 0)[0].text] = [says(f"You sent {secret}".encode(), 400)]
+    runs = [interp("debate", "--model", "m", *shared), interp("debate", "--model", "scripted", *shared)]
+    runs += [interp("debate", "--model", "m", *shared[:3], body[:-1], *shared[4:])]
+    assert [code for code, *_ in runs] == [0, 2, 2]
+    written = [path.read_text() for path in tmp_path.iterdir()]
+    assert len(written) == 2
+    assert not [text for text in (*written, *(text for _, *texts in runs for text in texts)) if secret in text]

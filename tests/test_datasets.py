@@ -184,14 +184,14 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         (GSM8K(tmp_path / "nowhere.jsonl"), "no such file or folder, and not a hub id"),
         (
             GSM8K(broken(tmp_path / "a.jsonl", '{"question": 1}\n')),
-            r"a.jsonl, row 1: has no answer \(found: question\)",
+            r"a.jsonl, line 1: has no answer \(found: question\)",
         ),
         (
             GSM8K(broken(tmp_path / "b.jsonl", '{"question": "", "answer": "#### 1"}\n{')),
             r"b.jsonl, line 2: not valid JSON",
         ),
         (GSM8K(broken(tmp_path / "c.json", "[]")), "the data set has no rows"),
-        (GSM8K(broken(tmp_path / "d.json", "[7]")), "d.json, row 1"),
+        (GSM8K(broken(tmp_path / "d.json", "[7]")), "d.json, item 1"),
         (GSM8K(broken(tmp_path / "e.csv", "a,b")), "not a .jsonl, .json, .parquet file"),
         (GSM8K(broken(tmp_path / "f.parquet", "PAR")), "f.parquet: not a Parquet file"),
         (GSM8K(jsonl(tmp_path / "g.jsonl", [{"question": "?", "answer": "18"}])), "an answer without ####"),

@@ -257,20 +257,11 @@ def test_a_server_that_hangs_up_later_fails_that_request_only(faulty: Faulty) ->
     assert ask(asked, "2+2")[0].error == "connection lost"
 
 
-@pytest.mark.parametrize(
-    "address", ["", "localhost:8000", "ftp://x/v1", "http://", "http://me:pw@x/v1", "http://x/v1?key=pw", 3]
-)
+@pytest.mark.parametrize("address", ["", "localhost:8000", "ftp://me:pw@x/v1", "http://", "http://me:pw@x\n/v1", 3])
 def test_addresses_that_are_none_are_refused(address: str) -> None:
     with pytest.raises(UserError, match="server address") as raised:
         ServerAgent(PERSONA, address, "m")
     assert "pw" not in str(raised.value)
-
-
-@pytest.mark.parametrize("tail", ["", "/", "/v1", "/v1/"])
-def test_addresses_may_end_in_several_ways(faulty: Faulty, tail: str) -> None:
-    address = faulty.url.removesuffix("/v1") + tail
-    assert ask(ServerAgent(PERSONA, address, "m"), "1+2")[0].error is None
-    assert faulty.seen["Problem: 1+2"][0][1] == "/v1/chat/completions"
 
 
 @pytest.mark.parametrize("change", [{"concurrency": 0}, {"retries": -1}, {"timeout": 0.0}, {"longest_wait": -1.0}])

@@ -37,7 +37,7 @@ def test_prompts_come_one_a_line_or_as_records(tmp_path: Path) -> None:
     assert read_prompts(tmp_path / "p.jsonl") == ["a", "b"]
     (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\n[1]\n')
     (tmp_path / "empty.txt").write_text("\n")
-    for name, said in (("bad.jsonl", "line 2"), ("empty.txt", "no prompt"), ("none", "cannot be read")):
+    for name, said in (("bad.jsonl", "line 2"), ("empty.txt", "no prompt"), ("none", "no such file")):
         with pytest.raises(UserError, match=said):
             read_prompts(tmp_path / name)
 

@@ -12,7 +12,7 @@ from interp.evaluation.texts import perplexity, repetition
 from interp.interventions.curves import Curve
 from interp.interventions.damage import Trial, choices, choose, damage_rows, suppression, suppressions
 from interp.models.model import Model
-from interp.reports.intervention_tables import suppression_lines
+from interp.reports.intervention_tables import suppression_lines, suppression_tables
 
 
 def test_repetition() -> None:
@@ -114,6 +114,30 @@ def test_what_was_not_scored_is_left_out(records: list[dict[str, Any]]) -> None:
     rows = {row.coefficient: row for row in damage_rows(records)}
     assert rows[-1.0].trait.mean == pytest.approx(3 / 7)
     assert suppressions(records)["m", "prompts", "persona", "steering"].coefficient == -2.0
+
+
+@pytest.mark.parametrize(
+    ("unscored", "n_rows", "coefficient"),
+    [((-2.0,), 3, None), ((-1.0, 1.0), 2, -2.0), ((0.0,), 3, 0.0), ((-2.0, -1.0, 0.0, 1.0), 0, 0.0)],
+)
+def test_a_judge_may_score_no_text_of_a_setting(
+    records: list[dict[str, Any]], unscored: tuple[float, ...], n_rows: int, coefficient: float | None
+) -> None:
+    for r in records:
+        if r["split"] == "test" and r["coefficient"] in unscored:
+            r["trait"] = None
+    rows, found = damage_rows(records), suppressions(records)
+    assert len(rows) == n_rows
+    if 0.0 in unscored:
+        assert not found
+    else:
+        [one] = found.values()
+        assert (one.coefficient, one.accuracy) == (coefficient, 0.75 if coefficient is None else 0.5)
+        [shown] = suppression_tables(rows, choices(records), found)
+        assert shown.row_count >= 3
+    assert choices([{**r, "trait": None} for r in records]) == {}
+    without = [{**r, "trait": None if r["coefficient"] == 0 else r["trait"]} for r in records]
+    assert choices(without) == {}
 
 
 def test_the_one_number_as_a_line(records: list[dict[str, Any]]) -> None:

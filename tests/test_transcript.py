@@ -208,7 +208,10 @@ GOOD = json.dumps(whole_record(SETTLED))
         (GOOD[:-1] + ', "question": "other"}', "line 1: cannot be read .the key 'question' stands twice"),
         (json.dumps({**whole_record(SETTLED), "gold_answer": ["1", "2"]}), "line 1: gold_answer is neither text nor"),
         (json.dumps({**whole_record(SETTLED), "undecided": True}), "line 1: undecided, and yet with a consensus"),
-        (f"{json.dumps(SETTLED.record())}\n{json.dumps({**SETTLED.record(), 'gold_answer': 3})}", "'2' in 1, '3' in 2"),
+        (
+            f"{json.dumps(SETTLED.record())}\n{json.dumps({**SETTLED.record(), 'gold_answer': 3})}",
+            "'2' in line 1, '3' in line 2",
+        ),
         (f"{GOOD}\n{GOOD.replace('Agent 2 Solution', 'Agent2 Solution')}", "line 2: '<.Agent2 Sol.*' in line 5 of"),
         (
             json.dumps({"question": "q", "debate_trace": agent_tag(2, 1) * 2}),

@@ -69,6 +69,7 @@ for panel, verbs in VERBS.items():
 
 def main() -> None:
     """Run the command line; errors that a user can fix are one line and exit status 2."""
+    status = 2
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may not be UTF-8
     try:
         if given := next((each for each in sys.argv if re.search(r"[\ud800-\udfff]", each)), ""):
@@ -80,7 +81,7 @@ def main() -> None:
         where = getattr(getattr(error, "ctx", None), "command_path", "interp")
         message = f"{' '.join(error.format_message().split()).rstrip('.')}; see {where} --help"
     except UserError as error:
-        message = str(error)
+        message, status = str(error), error.status
     except (KeyboardInterrupt, typer.Abort):
         message = "interrupted; finished work is kept: run the same command again to resume"
     except OSError as error:
@@ -91,4 +92,4 @@ def main() -> None:
         else:
             raise
     print(f"error: {plain(message)}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)

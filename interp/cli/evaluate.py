@@ -78,9 +78,10 @@ def answer(
     finally:
         if rows:
             console.print(rows_table(rows))
-    failed = [f"{row.task}, {row.method}: {line}" for row in rows for line in failures(row)]
-    for line in (*failed, *(f"wrote {out}" for _, _, out in wanted)):
-        console.print(line)
+        for line in [f"{row.task}, {row.method}: {line}" for row in rows for line in failures(row)]:
+            console.print(line)
+        for _, _, out in wanted[: len(rows)]:
+            console.print(f"wrote {out}")
 
 
 def compare(

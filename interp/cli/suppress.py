@@ -61,7 +61,7 @@ def suppress(
     made = make_trait(trait, transcripts=debates, fit_classifier_on=fit_on, seed=seed)
     quiet_libraries()
     waiting = [LazyModel.named(name, **vars(loading)) for name in model]
-    tuned = fine_tuned(out, waiting[0], made, settings.sampling, fine_tune_rate, seed) if fine_tune else None
+    tuned = fine_tuned(out, waiting[0], made, settings.sampling, fine_tune_rate) if fine_tune else None
     loaded = {name: None if name == PROMPTS else Directions.load(name) for name in directions}
     how: dict[str, Any] = {"other_model": other_model, "batch_size": batch_size, "restart": restart}
     with progress_bars() as progress:

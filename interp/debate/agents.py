@@ -89,6 +89,11 @@ class Usage:
             values[name] = getattr(self, name) + getattr(other, name)
         return Usage(**values)
 
+    def losses(self) -> list[str]:
+        """How many calls were left without an answer, and why; one text for each error."""
+        said = {name: f" (the first: {detail})" for name, detail in self.details.items()}
+        return [f"{n:,} of {self.calls:,}, {name}{said.get(name, '')}" for name, n in self.unanswered.items()]
+
     def record(self) -> dict[str, Any]:
         """All fields as JSON takes them, names in alphabetical order; `Usage(**record)` reads it back."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -173,3 +178,20 @@ def chat_messages(persona: Persona, request: Request) -> list[dict[str, str]]:
     if not request.own:
         return [*system, message("user", problem, *others, review)]
     return [*system, first, message("assistant", request.own), message("user", *others, review)]
+
+
+def without_system(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The messages with the system's, if they open with one, at the beginning of the user's that follows."""
+    if len(messages) < 2 or [m["role"] for m in messages[:2]] != ["system", "user"]:
+        return list(messages)
+    system, user, *rest = messages
+    return [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *rest]
+
+
+def content_text(content: Any) -> str | None:
+    """The text of a message's content, which may come in parts, of which thoughts are left out; None if it has none."""
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else None
+    parts = [part for part in content if isinstance(part, dict)]
+    texts = [part.get("text") for part in parts if part.get("type", "text") in ("text", "output_text")]
+    return "".join(text for text in texts if isinstance(text, str))

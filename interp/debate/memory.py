@@ -25,6 +25,10 @@ class Memory:
         known = {r["key"]: Answer(**{**r["answer"], "failures": tuple(r["answer"]["failures"])}) for r in lines.records}
         self.known = {key: answer for key, answer in known.items() if not (retry and answer.error)}
 
+    @property
+    def all_failed(self) -> bool:
+        return all(answer.error for answer in self.known.values())
+
     def agents(self, agents: Sequence[Agent], run: int = 0) -> list[Agent]:
         """The agents, answering from memory what they answered before."""
         return [_Remembering(a, self, f"{run}/{index}", a.persona, a.facts) for index, a in enumerate(agents)]
@@ -48,7 +52,7 @@ class _Remembering:
 
         def received(index: int, answer: Answer) -> None:
             if left[index] not in answers:
-                answers[left[index]] = answer
+                answers[left[index]] = self.memory.known[keys[left[index]]] = answer
                 self.memory.lines.append({"key": keys[left[index]], "answer": asdict(answer)})
 
         if left:

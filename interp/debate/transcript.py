@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from interp.debate.grading.answers import number
-from interp.debate.json_text import load, load_lines, read_text
 from interp.errors import UserError
 from interp.storage.files import atomic_write
+from interp.storage.text import read_records
 
 CONSENSUS_TAG = "<|Consensus|>"
 END_TAG = "<|endofdebate|>"
@@ -252,7 +252,7 @@ def parse(debate_trace: str, question: str, *, personas: Sequence[str] | None = 
 
 
 def read_transcripts(path: str | Path) -> list[Transcript]:
-    """Read transcripts from a JSON list or JSONL.
+    """Read transcripts from a JSON list or JSONL, compressed or not.
 
     A record has `question` and `debate_trace`, and may have `gold_answer`, `personas` and further keys.
 
@@ -260,19 +260,18 @@ def read_transcripts(path: str | Path) -> list[Transcript]:
     >>> len(interp.debate.read_transcripts(tmp_path / "debates.jsonl"))
     2
     """
-    path = Path(path)
-    text = read_text(path)
-    whole = text.lstrip().startswith("[")
-    items = list(enumerate(load(text, path), start=1)) if whole else load_lines(text, path)
+    items = read_records(path)
     if not items:
         raise UserError(f"{path}: the file is empty; give debates as a JSON list or JSONL")
-    read = [_from_record(item, f"{path}, {'item' if whole else 'line'} {i}") for i, item in items]
-    golds: dict[str, tuple[int, str]] = {}
-    for (i, _), transcript in zip(items, read, strict=True):
+    read = [_from_record(item, f"{path}, {place}") for place, item in items]
+    golds: dict[str, tuple[str, str]] = {}
+    for (place, _), transcript in zip(items, read, strict=True):
         if (gold := transcript.gold_answer) is not None:
-            first, before = golds.setdefault(transcript.question.strip(), (i, gold))
+            first, before = golds.setdefault(transcript.question.strip(), (place, gold))
             if before.strip() != gold.strip() and (number(before) is None or number(before) != number(gold)):
-                raise UserError(f"{path}: gold_answer of a question {before[:40]!r} in {first}, {gold[:40]!r} in {i}")
+                raise UserError(
+                    f"{path}: gold_answer of a question {before[:40]!r} in {first}, {gold[:40]!r} in {place}"
+                )
     return read
 
 
@@ -304,10 +303,6 @@ def _cut(body: str) -> tuple[str, str, str]:
 def _from_record(item: Any, where: str) -> Transcript:
     if not isinstance(item, dict):
         raise UserError(f"{where}: not a JSON object; give one with question and debate_trace")
-    try:
-        json.dumps(item, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{where}: half of a surrogate pair, which is not text; write the file as UTF-8") from None
     for key in ("question", "debate_trace"):
         if not isinstance(item.get(key), str):
             raise UserError(f"{where}: {key} is missing or not a string")

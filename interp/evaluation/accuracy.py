@@ -18,11 +18,12 @@ from jaxtyping import Float
 from interp.debate.agents import Agent, Usage
 from interp.debate.memory import REMEMBERED, Memory
 from interp.debate.tasks.task import Task
-from interp.errors import Progress, UserError
+from interp.errors import Progress, UnansweredError, UserError
 from interp.evaluation.methods import Method
 from interp.statistics import Interval, PairedTest, accuracy, paired_test
-from interp.storage.files import Whole, entries, read_json, reading
-from interp.storage.journal import Journal, read_lines
+from interp.storage.files import Whole, checked, entries, read_json, reading
+from interp.storage.journal import Journal
+from interp.storage.text import read_records, suffix
 
 Records = Sequence[Mapping[str, Any]]
 GRADED = entries(question=str, gold_answer=str, run=Whole, answer=str | None, correct=bool, usage=Usage)
@@ -72,7 +73,8 @@ def evaluate(
 
     `out` is a JSONL file with a record per question and run (of a debate, its transcript); a JSON file beside it holds
     the row and what made it. The same call resumes after a kill; more questions or runs add to what is there;
-    `retry_failed` repeats what an agent could not answer. Raises `UserError` if `out` holds another evaluation.
+    `retry_failed` repeats what an agent could not answer. Raises `UserError` if `out` holds another evaluation, and
+    `UnansweredError` if no agent answered anything; then the files are as they were before.
 
     >>> agent = interp.debate.ScriptedAgent(interp.debate.PERSONAS["self-critique"], error_rate=0, seed=0)
     >>> method, task = interp.evaluation.Vote(), interp.debate.make_task("arithmetic")
@@ -87,7 +89,7 @@ def evaluate(
     made_by = {"method": name, **method.facts, "task": task.provenance(), "seed": seed}
     agents_facts = {"agents": [agent.facts for agent in casts[0]]}
     journal = Journal(out, made_by | agents_facts, GRADED, REMEMBERED, restart=restart)
-    kept: dict[tuple[int, str], Mapping[str, Any]] = {}
+    before, kept = journal.records, dict[tuple[int, str], Mapping[str, Any]]()
     for record in journal.records:
         if not (retry_failed and record["usage"]["unanswered"]):
             kept.setdefault((record["run"], record["question"]), record)
@@ -100,22 +102,30 @@ def evaluate(
         journal.rewrite(list(kept.values()))
     memory = Memory(journal.pending, retry=retry_failed)
     turns = partial(progress, "texts, of those left")
-    for run, cast in enumerate(casts):
-        label = f"{task.name}, {name}" + (f", run {run + 1}" if runs > 1 else "")
-        left = [(run, question.text) not in kept for question in questions]
-        n_done = left.count(False)
-        progress(label, n_done, len(questions))
-        for stretch in [list(group) for is_left, group in groupby(range(len(questions)), left.__getitem__) if is_left]:
-            asked, start = [questions[i] for i in stretch], stretch[0]
-            answers = method(asked, memory.agents(cast, run), task=task, start=start, turns=turns)
-            for question, answer, usage, written in answers:
-                correct = answer is not None and task.grade(answer, question.gold_answer)
-                record = {"question": question.text, "gold_answer": question.gold_answer, **written, "run": run}
-                record |= {"answer": answer, "correct": correct, "usage": usage.record()}
-                journal.append(record)
-                kept[run, question.text] = record
-                n_done += 1
-                progress(label, n_done, len(questions))
+    try:
+        for run, cast in enumerate(casts):
+            label = f"{task.name}, {name}" + (f", run {run + 1}" if runs > 1 else "")
+            left = [(run, question.text) not in kept for question in questions]
+            n_done = left.count(False)
+            progress(label, n_done, len(questions))
+            for stretch in [list(g) for is_left, g in groupby(range(len(questions)), left.__getitem__) if is_left]:
+                asked, start = [questions[i] for i in stretch], stretch[0]
+                answers = method(asked, memory.agents(cast, run), task=task, start=start, turns=turns)
+                for question, answer, usage, written in answers:
+                    correct = answer is not None and task.grade(answer, question.gold_answer)
+                    record = {"question": question.text, "gold_answer": question.gold_answer, **written, "run": run}
+                    record |= {"answer": answer, "correct": correct, "usage": usage.record()}
+                    journal.append(record)
+                    kept[run, question.text] = record
+                    n_done += 1
+                    progress(label, n_done, len(questions))
+        if memory.known and memory.all_failed:
+            why = "; ".join(Usage.of(memory.known.values()).losses())
+            raise UnansweredError(f"{out}: no call got an answer: {why}; nothing was kept")
+    except UserError:
+        if memory.all_failed:
+            journal.undo(before)
+        raise
     row = summarize(list(kept.values()), name, task.name)
     journal.finish(row.record())
     return row
@@ -198,10 +208,14 @@ def paired(first: Records, second: Records) -> PairedTest:
 def _read(path: str | Path) -> tuple[Records, dict[str, Any]]:
     """The records of an evaluation, and what made them."""
     path, by = Path(path), "interp evaluate"
-    if path.suffix != ".jsonl":
+    if suffix(path) != ".jsonl":
         raise UserError(f"{path}: not a file of records; give a .jsonl file that {by} wrote")
+    records: list[dict[str, Any]] = []
+    for place, record in read_records(path):
+        with reading(f"{path}, {place}", "a record of an evaluation", by):
+            checked(GRADED, json.dumps(record))
+        records.append(record)
     with reading(path, "an evaluation", by):
-        records = read_lines(path, GRADED)
         if not records:
             raise ValueError("it is empty")
         golds: dict[str, set[str]] = {}
@@ -213,4 +227,5 @@ def _read(path: str | Path) -> tuple[Records, dict[str, Any]]:
         [((question, run), most)] = times.most_common(1)
         if most > 1:
             raise ValueError(f"{question[:60]!r} is answered {most} times in run {run}")
-    return records, read_json(path.with_suffix(".json"), _MADE, "what made an evaluation", by)["made_by"]
+    facts = path.with_name(f"{path.name.partition('.jsonl')[0]}.json")
+    return records, read_json(facts, _MADE, "what made an evaluation", by)["made_by"]

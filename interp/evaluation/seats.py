@@ -93,7 +93,7 @@ def plan(
     a, load, seed = answering, load or cache(partial(load_model, answering)), answering.sampling.seed
     played = {model for task, method, _ in wanted for _, model in seats(a, task.task, method)} - {SCRIPTED}
     if a.server is not None and not played:
-        raise UserError(f"server {a.server}: all agents are scripted; give --model the server's name for its model")
+        raise UserError("server: all agents are scripted; give --model the server's name for its model")
     if a.adapters and (a.server is not None or a.model not in played):
         where = "the models are a server's" if a.server is not None else f"no agent is played by {a.model}"
         raise UserError(f"adapter {a.adapters[0]}: {where}; adapters need a --model in this process")

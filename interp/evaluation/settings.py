@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from interp.debate.agents import Sampling
 from interp.errors import UserError
 from interp.models.settings import Loading
 from interp.options import option
+from interp.storage.text import load
 
 PANEL = "Who answers"
 SCRIPTED = "scripted"
@@ -19,11 +19,11 @@ SCRIPTED = "scripted"
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """A JSON object from a command line."""
-    with suppress(ValueError):
-        if isinstance(value := json.loads(text), dict):
+    """A JSON object from a command line; errors do not repeat it, as it may hold a key."""
+    with suppress(UserError):
+        if isinstance(value := load(text, ""), dict):
             return value
-    raise UserError(f'{text}: not a JSON object; give one such as {{"reasoning_effort": "low"}}')
+    raise UserError('value: not a JSON object of text and finite numbers, such as {"reasoning_effort": "low"}')
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from .curves import verdicts as verdicts
 from .settings import SuppressSettings as SuppressSettings
 from .settings import SweepSettings as SweepSettings
 from .settings import TraitSettings as TraitSettings
+from .steer import Chat as Chat
 from .steer import make_steering as make_steering
 from .steer import read_prompts as read_prompts
 from .steer import side_by_side as side_by_side

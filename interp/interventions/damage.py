@@ -91,7 +91,8 @@ def choices(records: Records, max_accuracy_loss: float = 0.02) -> dict[Key, Choi
     found = {}
     steered = grouped(((model, source, elicit), (layer, c)) for model, source, layer, c, elicit in trials if source)
     for (model, source, elicit), places in steered.items():
-        unsteered = trials[model, None, None, 0.0, elicit]
+        if (unsteered := trials.get((model, None, None, 0.0, elicit))) is None:
+            continue
         by = {at: trials[model, source, *at, elicit] for at in places}
         falling = {at: trial for at, trial in by.items() if trial.trait < unsteered.trait} or by
         at, within = choose(falling, unsteered, max_accuracy_loss)
@@ -121,17 +122,17 @@ class Damage:
 
 
 def damage_rows(records: Records) -> list[Damage]:
-    """Every setting in the test records of a suppression; several random directions are pooled."""
+    """Every setting with a score in the test records of a suppression; several random directions are pooled."""
     setting = itemgetter("model", "remedy", "source", "layer", "coefficient")
     settings = grouped(((*setting(r), r["elicit"]), r) for r in records if r["split"] == "test")
     rows = []
     for (model, remedy, source, layer, coefficient, elicit), texts in settings.items():
-        if elicit == PLAIN_QUESTION:
+        if elicit == PLAIN_QUESTION or not len(shown := _values(texts, "trait")):  # a judge may score none of them
             continue
         beside = settings[model, remedy, source, layer, coefficient, PLAIN_QUESTION]
         right, logs = _values(texts, "correct"), _values(beside, "perplexity", np.log)
         log = resampled(logs) if len(logs) else None
-        trait, accuracy = resampled(_values(texts, "trait")), resampled(_values(beside, "correct"))
+        trait, accuracy = resampled(shown), resampled(_values(beside, "correct"))
         perplexity = log and Interval(*(float(np.exp(x)) for x in (log.mean, log.low, log.high)))
         where = (model, elicit, remedy, source, layer, coefficient)
         scores = (trait, resampled(right) if len(right) else None, accuracy, perplexity)
@@ -146,22 +147,28 @@ def _values(records: Records, name: str, scale: Callable[[float], float] = float
 
 
 def suppressions(records: Records) -> dict[tuple[str, str, str, str], Suppression]:
-    """`suppression` of each (model, source, how the trait is elicited, `steering` or `random`) in test records."""
+    """`suppression` of each (model, source, how the trait is elicited, `steering` or `random`) in test records.
+
+    Coefficients without a score are left out, and so is what has none at coefficient 0.
+    """
     setting = itemgetter("model", "remedy", "source", "layer")
     test = [r for r in records if r["split"] == "test"]
     steered = [(*setting(r), r["elicit"]) for r in test if r["layer"] is not None and r["elicit"] != PLAIN_QUESTION]
     found = {}
     for model, remedy, source, layer, elicit in dict.fromkeys(steered):
         along = ((model, remedy, source, layer), (model, "none", None, None))
+        own = [r for r in test if setting(r) in along]
+        scored = {r["coefficient"] for r in own if r["elicit"] == elicit and r["trait"] is not None}
         trait, correct = (
             Curve.of(
                 ((r["coefficient"], r["question"]), float(r[what]))
-                for r in test
-                if setting(r) in along and r["elicit"] == kind and r[what] is not None
+                for r in own
+                if r["elicit"] == kind and r[what] is not None and r["coefficient"] in scored
             )
             for kind, what in ((elicit, "trait"), (PLAIN_QUESTION, "correct"))
         )
-        found[model, source, elicit, remedy] = suppression(trait, correct)
+        if 0 in scored and trait.questions:
+            found[model, source, elicit, remedy] = suppression(trait, correct)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,9 @@ from interp.models.tokens import Encoder, prompt_tokens
 from interp.steering.changes import positions
 from interp.steering.settings import SteeringSettings
 from interp.steering.steering import OPERATIONS, Steering, ablate
+from interp.storage.files import checked
 from interp.storage.journal import Journal
+from interp.storage.text import read_records, read_text, suffix
 
 Form = Literal["chat", "problem", "text"]
 FORMS: dict[str, Callable[[Any, str], list[int]]] = {
@@ -29,6 +31,38 @@ FORMS: dict[str, Callable[[Any, str], list[int]]] = {
 }
 """What a model gets: a user's message, a question as transcripts open with it (what internalized models know), or
 the bare text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A prompt of several chat messages.
+
+    >>> str(interp.interventions.Chat((("system", "Be brief."), ("user", "What is 2+2?"))))
+    'system: Be brief.\\n\\nuser: What is 2+2?'
+    """
+
+    messages: tuple[tuple[str, str], ...]
+    """The role and the text of each."""
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"{role}: {text}" for role, text in self.messages)
+
+
+Prompt = str | Chat
+
+
+@dataclass(frozen=True)
+class _Part:
+    type: Literal["text", "input_text"]
+    text: str
+
+
+@dataclass(frozen=True)
+class _Message:
+    """A message as trainers and servers take it."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[_Part]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +78,51 @@ class Pair:
     """False if steering made the numbers overflow; the steered text ends there."""
 
 
-def read_prompts(path: str | Path) -> list[str]:
-    """Prompts from a file: one per line, or JSONL with a `prompt` or `question` in each record.
+def read_prompts(path: str | Path) -> list[Prompt]:
+    """Prompts from a file: one per line, or JSON or JSONL with a `prompt`, `question` or `messages` in each record.
+
+    Each is a text, or chat messages (`role` and `content`) that end with the user's; a single one is its text.
 
     >>> _ = (tmp_path / "prompts.txt").write_text("What is 2+2?")
     >>> interp.interventions.read_prompts(tmp_path / "prompts.txt")
     ['What is 2+2?']
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"{path}: cannot be read ({reason}); give prompts, one per line, or JSONL") from None
-    prompts = {number: line for number, line in enumerate(lines, start=1) if line.strip()}
+    if suffix(path) in (".json", ".jsonl"):
+        prompts = [_prompt(record, f"{path}, {place}") for place, record in read_records(path)]
+    else:
+        prompts = [line for line in read_text(path).split("\n") if line.strip()]
     if not prompts:
         raise UserError(f"{path}: has no prompts; give one per line, or JSONL with a prompt or question in each record")
-    for number, line in prompts.items() if str(path).endswith(".jsonl") else ():
-        try:
-            record = json.loads(line)
-            prompts[number] = str(record.get("prompt") or record["question"])
-        except (ValueError, KeyError, AttributeError):
-            raise UserError(f"{path}, line {number}: not a JSON object with a prompt or a question") from None
-    return list(prompts.values())
+    return prompts
+
+
+def _prompt(record: Any, where: str) -> Prompt:
+    """The prompt of a record."""
+    names = ("prompt", "messages", "question")
+    asked = next((record[name] for name in names if record.get(name)), None) if isinstance(record, dict) else record
+    if isinstance(asked, str) and asked.strip():
+        return asked
+    if not isinstance(asked, list) or not asked:
+        raise UserError(f"{where}: not a JSON object with a prompt or a question; give it a text, or chat messages")
+    try:
+        read = checked(list[_Message], json.dumps(asked))
+    except ValueError as error:
+        raise UserError(f"{where}: not chat messages ({error}); give each a role, and a text as its content") from None
+    if read[-1].role != "user":
+        raise UserError(f"{where}: ends with a message by the {read[-1].role}; take it out, so that the user's is last")
+    texts = (m.content if isinstance(m.content, str) else "\n".join(part.text for part in m.content) for m in read)
+    roles = ("system" if message.role == "developer" else message.role for message in read)
+    chat = Chat(tuple(zip(roles, texts, strict=True)))
+    return chat if len(read) > 1 else chat.messages[0][1]
+
+
+def _encoded(tokenizer: Any, prompt: Prompt, form: Form) -> list[int]:
+    if isinstance(prompt, str):
+        return FORMS[form](tokenizer, prompt)
+    if form != "chat":
+        what = f"chat messages, not a text for the form {form}"
+        raise UserError(f"prompt {str(prompt)[:40]!r}: {what}; give texts, or the form chat")
+    return prompt_tokens(tokenizer, [{"role": role, "content": text} for role, text in prompt.messages])
 
 
 def make_steering(
@@ -98,7 +155,7 @@ def make_steering(
 
 def side_by_side(
     model: Model,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt | Sequence[Mapping[str, Any]]],
     steering: Steering,
     *,
     form: Form = "chat",
@@ -110,15 +167,17 @@ def side_by_side(
 ) -> list[Pair]:
     """Answer every prompt without and with steering; both answers draw the same random numbers.
 
-    With `out` the pairs are kept in a JSONL file, with the settings beside it, and a killed run resumes. Raises
-    `UserError` if the file holds something else, and for a prompt that is empty or too long.
+    A prompt is a text or a list of chat messages. With `out` the pairs are kept in a JSONL file, with the settings
+    beside it, and a killed run resumes. Raises `UserError` if the file holds something else, and for a prompt that is
+    empty or too long.
 
     >>> [pair] = interp.interventions.side_by_side(model, ["3+4*2"], interp.add(found[2, 2]), form="problem")
     >>> pair.finite
     True
     """
-    encoded = [FORMS[form](model.tokenizer, prompt) for prompt in prompts]
-    for prompt, ids in zip(prompts, encoded, strict=True):
+    asked = [p if isinstance(p, str | Chat) else _prompt(p, f"prompt {i}") for i, p in enumerate(prompts, start=1)]
+    encoded, shown = [_encoded(model.tokenizer, prompt, form) for prompt in asked], [str(prompt) for prompt in asked]
+    for prompt, ids in zip(shown, encoded, strict=True):
         if not ids:
             raise UserError("empty prompt: give at least one word")
         if model.context_length is not None and len(ids) >= model.context_length:
@@ -133,7 +192,7 @@ def side_by_side(
         texts = [model.tokenizer.decode(each.ids, skip_special_tokens=True) for each in written]
         n_tokens = [each.n_tokens for each in written]
         parts = (texts[::2], texts[1::2], n_tokens[::2], n_tokens[1::2], [each.finite for each in written[1::2]])
-        return [asdict(Pair(prompts[i], *each)) for i, *each in zip(rows, *parts, strict=True)]
+        return [asdict(Pair(shown[i], *each)) for i, *each in zip(rows, *parts, strict=True)]
 
     records: list[dict[str, Any]] = []
     if out is None:
@@ -142,7 +201,8 @@ def side_by_side(
             progress("answering", len(records), len(prompts))
     else:
         made_by = {"model": model.provenance, "steering": steering.facts, "sampling": asdict(sampling), "form": form}
-        journal = Journal(out, made_by | {"prompts": list(prompts)}, Pair, restart=restart)
+        given = [prompt if isinstance(prompt, str) else prompt.messages for prompt in asked]
+        journal = Journal(out, made_by | {"prompts": given}, Pair, restart=restart)
         rows, tell = range(len(prompts)), partial(progress, "answering")
         journal.extend(records, rows, write, chunk=batch_size, tell=tell)
         journal.finish({"pairs": len(records), "out_of_range": sum(not record["finite"] for record in records)})

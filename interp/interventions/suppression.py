@@ -128,7 +128,11 @@ def suppress(
     how: dict[str, Any] = {"batch_size": batch_size, "restart": restart, "progress": progress}
     how |= {"kind": "elicit", "task": trait.task, "base": under}
     journal, records, counts = run(out, made_by, waiting, given, settings, rows_for, measure, **how)
-    sums = damage_rows(records), choices(records, settings.max_accuracy_loss), suppressions(records)
+    smallest = suppressions(records)
+    chosen = {
+        key: at for key, at in choices(records, settings.max_accuracy_loss).items() if (*key, "steering") in smallest
+    }
+    sums = damage_rows(records), chosen, smallest
     counts["without_a_score"] = sum(r["trait"] is None for r in records)
     journal.finish({**summary(*sums), **counts})
     return Suppressed(records, *sums, counts)

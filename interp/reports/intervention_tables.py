@@ -109,14 +109,14 @@ def suppression_tables(
             gone, at = smallest[model, source, elicit, "steering"].coefficient, (choice.layer, choice.coefficient)
             curve = [row for row in own if row.source == source]
             by = {(row.remedy, row.layer, row.coefficient): row for row in curve}
-            picked = [("chosen" if choice.within else "chosen*", by["steering", *at])]
+            places: dict[str, tuple[Any, ...]] = {"chosen" if choice.within else "chosen*": ("steering", *at)}
             if gone is None:
-                steered = [row for row in curve if (row.remedy, row.layer) == ("steering", choice.layer)]
-                picked.append(("lowest trait", min(steered, key=lambda row: row.trait.mean)))
+                steered = {place: row for place, row in by.items() if place[:2] == ("steering", choice.layer)}
+                places["lowest trait"] = min(steered, key=lambda place: steered[place].trait.mean, default=())
             elif gone:
-                picked.append((f"trait < {SUPPRESSED:.0%}", by["steering", choice.layer, gone]))
-            places = {"random": ("random", *at), "ablated": ("ablation", None, 0.0)}
-            picked += [(what, by[place]) for what, place in places.items() if place in by]
+                places[f"trait < {SUPPRESSED:.0%}"] = ("steering", choice.layer, gone)
+            places |= {"random": ("random", *at), "ablated": ("ablation", None, 0.0)}
+            picked = [(what, by[place]) for what, place in places.items() if place in by]
             for what, row in picked:
                 tables[-1].add_row(*_damage_cells(what, row))
     return tables

@@ -137,9 +137,7 @@ def failures(row: EvaluationRow) -> list[str]:
     usage = row.usage
     recovered = "" if usage.unanswered else ", all recovered by another attempt"
     lines = [f"failed attempts: {n:,} × {name}{recovered}" for name, n in usage.failures.items()]
-    for name, n in usage.unanswered.items():
-        detail = f" (the first: {usage.details[name]})" if name in usage.details else ""
-        lines.append(f"calls left without an answer: {n:,} of {usage.calls:,}, {name}{detail}")
+    lines += [f"calls left without an answer: {loss}" for loss in usage.losses()]
     if usage.unanswered:
         lines.append("to repeat these calls, run the same command with --retry-failed")
     counts = {"answers cut off at the length limit": usage.cut}

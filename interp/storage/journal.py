@@ -121,6 +121,14 @@ class Journal(Lines):
             temporary.write_bytes(b"".join(map(_line, records)))
         super().__init__(self.path, self._kind)
 
+    def undo(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Close the file with these records, those before this run; without any, leave nothing."""
+        self.rewrite(records)
+        for lines in (self, self.pending):
+            lines.close()
+        for path in (self.pending.path, *(() if records else (self.path, self._facts_path))):
+            path.unlink()
+
     def finish(self, totals: Mapping[str, Any]) -> None:
         """Close the file and write the totals beside it."""
         self._write_facts(totals)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from interp.debate.json_text import load, load_lines, read_text
 from interp.errors import UserError
+from interp.storage.text import read_bytes, read_records, suffix
 
 _FORMATS = (".jsonl", ".json", ".parquet")
 
@@ -30,7 +30,7 @@ class Layout:
 
 
 class Rows(NamedTuple):
-    """Rows in the order of the files, where they came from, and the SHA-256 over the files."""
+    """Rows in the order of the files, where they came from, and the SHA-256 over the files, unpacked."""
 
     rows: list[dict[str, Any]]
     origin: str
@@ -48,15 +48,17 @@ def read_rows(layout: Layout, source: str | Path, split: str) -> Rows:
     if not path.exists():
         path = _from_hub(layout, origin)
         origin = f"{origin.partition('@')[0]}@{path.name}"
-    files = [path] if path.is_file() else _chosen(layout, path, origin, split)
+    files = _chosen(layout, path, origin, split) if path.is_dir() else [path]
     digest, rows = hashlib.sha256(), list[dict[str, Any]]()
     for file in files:
-        digest.update(file.read_bytes())
-        for i, row in enumerate(_read_file(layout, file), start=1):
+        if suffix(file) not in _FORMATS:
+            raise UserError(f"{file}: not a {', '.join(_FORMATS)} file; {layout.expected}")
+        digest.update(content := read_bytes(file))
+        for place, row in _read_file(file, content):
             found = row if isinstance(row, dict) else {type(row).__name__: None}
             if missing := [name for name in layout.example if name not in found]:
                 lacks = f"has no {', '.join(missing)} (found: {', '.join(found)})"
-                raise UserError(f"{file}, row {i}: {lacks}; {layout.expected}")
+                raise UserError(f"{file}, {place}: {lacks}; {layout.expected}")
             rows.append(row)
     if not rows:
         raise UserError(f"{origin}: the data set has no rows; {layout.expected}")
@@ -76,7 +78,10 @@ def _from_hub(layout: Layout, source: str) -> Path:
     hub_id, _, revision = source.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
         raise UserError(f"data set {source}: no such file or folder, and not a hub id; {get}")
-    kind: Any = {"repo_type": "dataset", "allow_patterns": [f"*{suffix}" for suffix in _FORMATS]}
+    kind: Any = {
+        "repo_type": "dataset",
+        "allow_patterns": [f"*{end}{packed}" for end in _FORMATS for packed in ("", ".gz")],
+    }
     try:
         return Path(snapshot_download(hub_id, revision=revision or None, local_files_only=not hub_reachable(), **kind))
     except LocalEntryNotFoundError:
@@ -88,7 +93,7 @@ def _from_hub(layout: Layout, source: str) -> Path:
 
 def _chosen(layout: Layout, folder: Path, origin: str, split: str) -> list[Path]:
     """The files of a folder that hold the split, and the layout's part if paths name it."""
-    files = [f.relative_to(folder) for f in folder.rglob("*") if f.suffix in _FORMATS and f.is_file()]
+    files = [f.relative_to(folder) for f in folder.rglob("*") if suffix(f) in _FORMATS and f.is_file()]
     files = [f for f in files if f.stem not in ("dataset_info", "dataset_infos", "dataset_dict", "state")]
     files.sort(key=lambda f: [(len(p), p) if p[:1].isdigit() else (0, p) for p in f.parts])
     # the names in each path: of `main/test-00000-of-00001.parquet`, main and test
@@ -103,21 +108,18 @@ def _chosen(layout: Layout, folder: Path, origin: str, split: str) -> list[Path]
     return [folder / f for f in of_split if f.suffix == of_split[0].suffix]  # rows often come in several formats
 
 
-def _read_file(layout: Layout, file: Path) -> list[Any]:
-    if file.suffix not in _FORMATS:
-        raise UserError(f"{file}: not a {', '.join(_FORMATS)} file; {layout.expected}")
-    if file.suffix == ".parquet":
-        from pyarrow import ArrowInvalid
+def _read_file(file: Path, content: bytes) -> list[tuple[str, Any]]:
+    """The rows of a file, each with its place in it."""
+    if suffix(file) == ".parquet":
+        from pyarrow import ArrowException, BufferReader
         from pyarrow.parquet import read_table
 
         try:
-            return list(read_table(file).to_pylist())
-        except ArrowInvalid as error:
+            rows = read_table(BufferReader(content)).to_pylist()
+        except (ArrowException, OSError) as error:
             raise UserError(f"{file}: not a Parquet file ({str(error).splitlines()[0]})") from None
-    text = read_text(file)
-    if file.suffix == ".jsonl":
-        return [row for _, row in load_lines(text, file)]
-    data = load(text, file)
-    if isinstance(data, dict) and isinstance(data.get("examples"), list):  # as in BBH
-        data = data["examples"]
-    return data if isinstance(data, list) else [data]  # MATH has one row a file
+        return [(f"row {i}", row) for i, row in enumerate(rows, start=1)]
+    found = read_records(file, content)
+    if len(found) == 1 and isinstance(found[0][1], dict) and isinstance(found[0][1].get("examples"), list):  # as in BBH
+        return [(f"item {i}", row) for i, row in enumerate(found[0][1]["examples"], start=1)]
+    return found
