@@ -198,7 +198,7 @@ def test_compare_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
     whole = json.loads(a.read_text().splitlines()[0])
     for wrong in ({"usage": None}, {"usage": {"x": 1}}, {"question": ["q"]}, {"run": "first"}, {"correct": "yes"}):
         b.write_text(json.dumps(whole | wrong) + "\n")
-        with pytest.raises(UserError, match=r"b\.jsonl, line 1: damaged"):
+        with pytest.raises(UserError, match=r"b\.jsonl, line 1: not a record of an evaluation"):
             compare(a, b)
     b.write_text('{"question": "1+2"}\n')
     with pytest.raises(UserError, match="gold_answer: Field required"):
