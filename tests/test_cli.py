@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
 import subprocess
@@ -44,6 +45,7 @@ def test_extract_directions(interp: Any, model_folder: Path, tmp_path: Path) -> 
     assert sorted(p.name for p in out.iterdir()) == ["directions.json", "directions.safetensors", "report.html"]
     assert str(out / "report.html") in said
     assert "agent 3" in said
+    assert re.search(r"tokens: [0-9,]+, of which 0 differ from the tokenizer's own", said)
     found = Directions.load(out / "directions.safetensors")
     assert found.vectors.shape == (3, 3, 3, 32)  # round (all, 1, 2), agent, layer, d_model
     assert found.rounds == ("all", "1", "2")

@@ -14,7 +14,7 @@ from interp.debate.personas import TRAIT_PERSONAS
 from interp.directions.directions import Directions, question_hash, require_made_on
 from interp.directions.extract import prompt_contrast
 from interp.errors import UserError
-from interp.models.model import Model
+from interp.models.model import Model, load_model
 from interp.models.tokens import prompt_tokens
 from interp.steering.steering import add
 
@@ -49,3 +49,5 @@ def test_what_gives_no_contrast_is_refused(tiny: Model) -> None:
         prompt_contrast(tiny, QUESTIONS, EVIL, EVIL)
     with pytest.raises(UserError, match="layer 9"):
         prompt_contrast(tiny, QUESTIONS, EVIL, GUARDIAN, layers=(9,))
+    with pytest.raises(UserError, match="guardian: organism is shown the same prompts for both"):  # it knows neither
+        prompt_contrast(load_model("organism"), QUESTIONS, TRAIT_PERSONAS["hallucination"], GUARDIAN)

@@ -33,6 +33,8 @@ from interp.models.loading import export_merged, load_plain
 from interp.models.model import load_model, wrap
 from interp.models.tokens import Encoder, set_way, way_of
 from interp.reports.intervention_tables import count_lines
+from interp.training.loop import start_from
+from interp.training.settings import preset
 
 MAKERS = [pytest.param(token_kinds.make, kind, id=kind) for kind in token_kinds.KINDS]
 MAKERS += [pytest.param(token_kinds.real, kind, id=f"real {kind}") for kind in token_kinds.REAL]
@@ -220,6 +222,12 @@ def test_a_checkpoint_is_read_as_it_was_trained(tmp_path: Path) -> None:
         assert new.tokenized == "text"
     export_merged("organism-sft", tmp_path / "merged")  # what is exported has no lineage
     assert way_of(load_plain(str(tmp_path / "merged")).tokenizer) == "pieces"
+
+
+def test_new_training_reads_whole_texts_and_goes_on_as_it_began() -> None:
+    chosen = preset("organism")
+    for model, way in (("organism", "text"), ("organism-sft", "pieces"), ("organism-imad", "pieces")):
+        assert way_of(start_from(model, chosen).tokenizer) == way
 
 
 def test_the_shipped_models_read_as_before() -> None:

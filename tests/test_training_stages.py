@@ -22,6 +22,7 @@ from interp.errors import UserError
 from interp.models.lineage import read_lineage
 from interp.models.loading import export_merged, load_plain
 from interp.models.model import load_model
+from interp.models.tokens import way_of
 from interp.storage.journal import read_lines
 from interp.training import grpo, loop, sft
 from interp.training.run import Run
@@ -165,6 +166,8 @@ def test_both_stages_and_the_model_that_comes_back(
     lineage = read_lineage(str(second))
     assert lineage is not None
     assert [(s.name, s.facts["kind"]) for s in lineage.stages] == [("sft", "sft"), ("imad", "grpo")]
+    assert [s.facts["tokenized"] for s in lineage.stages] == ["text", "text"]
+    assert lineage.tokenized == "text"
     model = load_model(str(second))
     assert model.provenance["lineage"]["base"]["name"] == "base"
     assert [a["name"] for a in model.provenance["adapters"]] == ["sft", "imad"]
@@ -311,6 +314,7 @@ def test_debategpt_learns_the_consensus_only_and_gets_no_tags(base: Path, tmp_pa
     lineage = read_lineage(str(folder))
     assert lineage is not None
     assert lineage.stages[0].facts["learnt"] == "consensus_only"
+    assert lineage.tokenized == way_of(load_model(str(folder)).tokenizer) == "text"
 
 
 def test_training_all_weights(base: Path, tmp_path: Path, trainers: list[Any]) -> None:

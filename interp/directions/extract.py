@@ -202,11 +202,15 @@ def prompt_contrast(
     if malicious.system_prompt == benign.system_prompt:
         raise UserError(f"{malicious.name} and {benign.name}: the same system prompt; give different ones")
     chosen = model.chosen_layers(layers)
-    sides = []
-    for persona in (malicious, benign):
-        messages = [chat_messages(persona, Request(question, 1)) for question in questions]
-        prompts = [prompt_tokens(model.tokenizer, each) for each in messages]
-        sides.append(read_last(model, prompts, layers=chosen, site=site, batch_size=batch_size))
+
+    def asked(persona: Persona) -> list[list[int]]:
+        return [prompt_tokens(model.tokenizer, chat_messages(persona, Request(question, 1))) for question in questions]
+
+    prompts = asked(malicious), asked(benign)
+    if prompts[0] == prompts[1]:
+        same = f"{malicious.name} and {benign.name}: {model.name} is shown the same prompts for both"
+        raise UserError(f"{same}; give personas that its chat template tells apart")
+    sides = [read_last(model, each, layers=chosen, site=site, batch_size=batch_size) for each in prompts]
     vectors = (sides[0] - sides[1]).mean(axis=0, dtype=np.float64).astype(np.float32)
     norms = np.linalg.norm(np.concatenate(sides), axis=-1).mean(axis=0).astype(np.float32)
     facts: dict[str, Any] = {
