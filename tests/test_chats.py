@@ -12,7 +12,7 @@ from interp.debate.agents import Request, chat_messages
 from interp.debate.personas import KNOWN, PERSONAS
 from interp.errors import UserError
 from interp.models.loading import load_plain
-from interp.models.tokens import folded, prompt_tokens
+from interp.models.tokens import prompt_tokens
 
 TURNS = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}[assistant] "
 WITHOUT = TURNS.replace("%}[{{", "%}{% if m['role'] != 'system' %}[{{", 1).replace(
@@ -97,10 +97,3 @@ def test_the_organisms_template_keeps_its_own_words() -> None:
         messages = chat_messages(persona, Request("1+2*3+4-5*6", 1))
         own = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         assert prompt_tokens(tokenizer, messages) == tokenizer(own, add_special_tokens=False)["input_ids"]
-
-
-def test_folding_opens_the_first_user_message() -> None:
-    messages = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}, {"role": "user", "content": "V"}]
-    assert folded(messages) == [{"role": "user", "content": "S\n\nU"}, {"role": "user", "content": "V"}]
-    assert folded(messages[1:]) == messages[1:]
-    assert folded(messages[:1]) == messages[:1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -102,6 +103,42 @@ def test_line_breaks_that_merge_with_the_colon_are_kept_and_words_are_not() -> N
         assert tokenizer.decode(Encoder(tokenizer).transcript(transcript).ids).removeprefix("<s>") == text_of(
             transcript
         )
+
+
+BITS = ["To", "$", "2", r"\boxed{3}", ".", "é", "e\u0301", "😀", "👨‍👩‍👧", "ﬁ", "\u200b", "\t", "  ", "\n\n"]
+BITS += ["\n", "</s>", "<s>", "½", "：", "x<|y", "漢字", "\u00a0", "a"]
+
+
+def anyhow(rng: random.Random) -> Transcript:
+    """A debate of texts that no one would write."""
+    trace = rng.choice(["", "<|Round 1 - Initial Solutions|>"])
+    for agent in (1, 2, 3):
+        text = "".join(rng.choices(BITS, k=rng.randint(0, 6)))
+        opened = f"<|Agent {agent} Solution|>" + rng.choice([":", ": ", ":\n\n", "", " ", ":  "])
+        trace += opened + text + rng.choice(["", "\n\n", " "])
+    return parse(trace + rng.choice(["", "<|Consensus|>\nyes\n\n", "<|endofdebate|>"]), "1+1")
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(token_kinds.make, kind) for kind in token_kinds.KINDS] + [(token_kinds.other, k) for k in token_kinds.OTHERS],
+)
+def test_a_turns_tokens_are_those_that_hold_its_characters(make: Make, kind: str) -> None:
+    tokenizer, rng = make(kind), random.Random(0)
+    for _ in range(60):
+        transcript = anyhow(rng)
+        text, encoded = text_of(transcript), Encoder(tokenizer).transcript(transcript)
+        made = tokenizer(text, return_offsets_mapping=True)
+        closing = kind in token_kinds.OTHERS  # with one token
+        assert encoded.ids == made["input_ids"][: len(made["input_ids"]) - closing]
+        at = 0
+        for piece in transcript.pieces():
+            begin, at = at + len(piece.text) - len(piece.text.lstrip(" ")), at + len(piece.text)
+            if piece.part != "text":
+                continue
+            holding = [i for i, (a, b) in enumerate(made["offset_mapping"]) if a < at and b > begin and a < b]
+            _, start, stop = encoded.places[piece.turn or 0]
+            assert (start, stop) == (holding[0], holding[-1] + 1) if holding else start == stop
 
 
 @pytest.mark.parametrize("kind", ["qwen-2.5", "llama-3", "mistral-7b"])

@@ -132,3 +132,38 @@ def _byte_pairs(tokens: list[bytes], kind: str) -> Tokenizer:
     _split(tokenizer, kind)
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in ("<s>", "</s>")])
     return tokenizer
+
+
+OTHERS = ("word pieces", "unigram", "space in front")
+
+
+@cache
+def other(kind: str) -> PreTrainedTokenizerFast:
+    """Tokenizers as BERT, T5 and RoBERTa have them: they change the text, close it, or leave spaces out of offsets."""
+    special = ["<unk>", "<s>", "</s>"]
+    trainer: Any = trainers.BpeTrainer(
+        vocab_size=900,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    if kind == "word pieces":
+        tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+        tokenizer.normalizer, tokenizer.decoder = normalizers.BertNormalizer(lowercase=True), decoders.WordPiece()
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer = trainers.WordPieceTrainer(vocab_size=800, special_tokens=special, show_progress=False)
+    elif kind == "unigram":
+        tokenizer = Tokenizer(models.Unigram())
+        squeezed = normalizers.Replace(Regex(" {2,}"), " ")
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC(), squeezed])
+        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+        how: dict[str, Any] = {"special_tokens": special, "unk_token": "<unk>", "show_progress": False}
+        trainer = trainers.UnigramTrainer(vocab_size=600, **how)
+    tokenizer.train_from_iterator([d.prompt + d.render() for d in read_embedded("scripted")[:20]], trainer)
+    around = "$A </s>" if kind == "unigram" else "<s> $A </s>"
+    closed = processors.TemplateProcessing(single=around, special_tokens=[("<s>", 1), ("</s>", 2)])
+    tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=True), closed])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")

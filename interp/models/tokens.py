@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jinja2 import TemplateError
 
+from interp.debate.agents import without_system
 from interp.debate.personas import KNOWN
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
@@ -67,7 +68,10 @@ class Encoder:
         text, old = "".join(piece.text for piece in pieces), self.way == "pieces"
         own, n_opening, offsets = self._whole(text)
         ids, spans = self._piecewise([piece.text for piece in pieces]) if old else (own, offsets())
-        starts, ends = np.maximum.accumulate(np.array(spans), axis=0).T
+        edges = np.array(spans)
+        wide = edges[:, 0] < edges[:, 1]  # others hold no character
+        starts = np.minimum.accumulate(np.where(wide, edges[:, 0], len(text))[::-1])[::-1]
+        ends = np.maximum.accumulate(np.where(wide, edges[:, 1], 0))
         places, at, merged = [(0, 0, 0)] * len(transcript.turns), 0, 0
         for piece in pieces:
             begin, at = at, at + len(piece.text)
@@ -115,7 +119,8 @@ class Encoder:
         around, ids = list(made["special_tokens_mask"]), list(made["input_ids"])
         n_opening = around.index(0) if 0 in around else 0
         ids = ids[: len(ids) - around[::-1].index(0)] if 0 in around else ids
-        return ids, n_opening, lambda: made["offset_mapping"] if fast else self._decoded(text, ids, n_opening)
+        spans = made["offset_mapping"][: len(ids)] if fast else None
+        return ids, n_opening, lambda: spans or self._decoded(text, ids, n_opening)
 
     def _decoded(self, text: str, ids: list[int], n_opening: int) -> list[tuple[int, int]]:
         """The characters of each token, by decoding longer and longer beginnings."""
@@ -139,8 +144,8 @@ class Encoder:
         ids, spans, at = list[int](), list[tuple[int, int]](), 0
         for piece in pieces:
             own = self.continuation(piece) if ids else self.prompt(piece)
-            ids, spans = ids + own, spans + [(at, at + len(piece))] * len(own)
-            at += len(piece)
+            spans += [(at, at + len(piece))] * len(own)
+            ids, at = ids + own, at + len(piece)
         return ids, spans
 
 
@@ -159,7 +164,7 @@ def prompt_tokens(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 def _chat(tokenizer: Any, messages: Sequence[Message]) -> str:
     """Messages as text, in the first form of which the template shows what it should."""
     reason = ""
-    for in_parts, form in product((False, True), (messages, folded(messages))):
+    for in_parts, form in product((False, True), (messages, without_system(messages))):
 
         def put(at: int = 0, content: str | None = None, form: Sequence[Message] = form, parts: bool = in_parts) -> str:
             """The template's text, with another content for the message `at`."""
@@ -192,16 +197,6 @@ def _shows(text: str, put: Callable[[int, str], str], at: int, message: Message)
         prompts = [persona.system_prompt for persona in KNOWN.values() if persona.system_prompt]
         return any(prompt not in (other := put(at, prompt)) and other != without for prompt in prompts)
     return text.count(content) - without.count(content) < 2
-
-
-def folded(messages: Sequence[Message]) -> Sequence[Message]:
-    """Messages with what the system says at the beginning of the first user message."""
-    told, rest = ([m for m in messages if (m["role"] == "system") is of] for of in (True, False))
-    at = next((i for i, m in enumerate(rest) if m["role"] == "user"), None)
-    if at is None or not told:
-        return messages
-    content = "\n\n".join(m["content"] for m in (*told, rest[at]))
-    return [*rest[:at], {**rest[at], "content": content}, *rest[at + 1 :]]
 
 
 def _alike(text: str, other: str) -> int:
