@@ -214,6 +214,65 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         BBH(jsonl(folder / "k.jsonl", HARD).parent, split="k").questions(1, seed=0)
 
 
+def first(rows: list[Record], **changed: Any) -> list[Record]:
+    """The rows, and the first one again with changes."""
+    return [*rows, {**rows[0], **changed}]
+
+
+LETTERS = "Who is first?\nOptions:\n(A) Ann\n(B) Bo"
+CONTRADICTORY: list[tuple[type[Task], list[Record], str]] = [
+    (
+        GSM8K,
+        first(GRADE_SCHOOL, answer="#### 1,801"),
+        r"two answers to one question, '1,800' and '1,801' \('What is 900",
+    ),
+    (GSM8K, first(GRADE_SCHOOL, gold="1801"), "two answers to one question, '1,800' and '1801'"),
+    (GSM8K, first(GRADE_SCHOOL[:1], final_answer=7), "two answers to one question"),
+    (GSM8K, [{"question": "q", "answer": "#### 3\n#### 4"}], "two answers after ####"),
+    (GSM8K, [{"question": "q", "answer": "#### none"}], "'none' is no answer to 'q'"),
+    (Math, first(ALGEBRA, solution=r"\boxed{1}"), "two answers to one question, '0' and '1'"),
+    (Math, first(ALGEBRA, answer="1"), "two answers to one question, '0' and '1'"),
+    (MMLUPro, first(CHOICE, answer="D", answer_index=3), "two answers to one question, 'C' and 'D'"),
+    (MMLUPro, first(CHOICE, answer_index=3), "answer_index is another option"),
+    (MMLUPro, first(CHOICE, answer_index=10), "answer_index is another option"),
+    (MMLUPro, first(CHOICE, answer_index=-8), "answer_index is another option"),
+    (MMLUPro, first(CHOICE, gold="D"), "two answers to one question, 'C' and 'D'"),
+    (MMLUPro, first(CHOICE, options=["a", "b", "b", "b "]), "the right option stands twice"),
+    (MMLUPro, first(CHOICE, options=["a", "b"]), "'C' is none of its options"),
+    (BBH, first(HARD, target="Yes"), "two answers to one question, 'No' and 'Yes'"),
+    (BBH, first(HARD, target="perhaps"), "two answers to one question, 'No' and 'perhaps'"),
+    (BBH, [{"input": "q", "target": "perhaps"}], "'perhaps' is no answer to 'q'"),
+    (BBH, [{"input": LETTERS, "target": "(C)"}], r"'\(C\)' is not one of the options of 'Who"),
+    (BBH, [{"input": LETTERS.replace("(B)", "(A)"), "target": "(A)"}], "is not one of the options"),
+    (BBH, [{"input": "Sound?\nOptions:\n- valid \n- invalid", "target": "Yes"}], "'Yes' is not one of the options"),
+]
+
+
+@pytest.mark.parametrize(("task", "rows", "message"), CONTRADICTORY)
+def test_contradictory_data_are_refused(task: Any, rows: list[Record], message: str, tmp_path: Path) -> None:
+    source = jsonl(tmp_path / "test.jsonl", rows)
+    with pytest.raises(UserError, match=message) as caught:
+        (BBH(source, subsets=("web_of_lies",)) if task is BBH else task(source)).questions(1, seed=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_said_twice_in_other_words_is_no_contradiction(tmp_path: Path) -> None:
+    twice = first(GRADE_SCHOOL, answer="#### 1800.00\n#### $1,800", gold=1800, target="1,800")
+    assert len(GSM8K(jsonl(tmp_path / "a.jsonl", twice)).questions(20, seed=0)) == 20
+    half = first([{**ALGEBRA[0], "solution": r"\boxed{\frac12}"}], solution=r"\boxed{\dfrac{1}{2}}", answer="0.5")
+    assert len(Math(jsonl(tmp_path / "b.jsonl", half)).questions(1, seed=0)) == 1
+    options = ["a", "b", "c", "N/A", "N/A"]  # as in the first MMLU-Pro
+    assert len(MMLUPro(jsonl(tmp_path / "c.jsonl", [{**CHOICE[0], "options": options}])).questions(1, seed=0)) == 1
+    sound = [{"input": "Sound?\nOptions:\n- valid \n- invalid", "target": "valid"}, {"input": LETTERS, "target": "(B)"}]
+    assert len(BBH(jsonl(tmp_path / "d.jsonl", sound), subsets=("web_of_lies",)).questions(2, seed=0)) == 2
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    source = broken(tmp_path / "a.jsonl", '{"question": "q", "answer": "#### 1", "answer": "#### 2"}')
+    with pytest.raises(UserError, match=r"line 1: cannot be read .the key 'answer' stands twice"):
+        GSM8K(source).questions(1, seed=0)
+
+
 def test_a_solution_without_braces_has_its_answer(tmp_path: Path) -> None:
     rows = [{**ALGEBRA[0], "solution": r"Thus $x=\boxed 5$."}]
     [question] = Math(jsonl(tmp_path / "a.jsonl", rows)).questions(1, seed=0)

@@ -115,7 +115,7 @@ PHRASED = Path(__file__).parent / "verdicts" / "phrased.jsonl"
 def test_answers_as_models_phrase_them_get_the_verdict_of_a_person() -> None:
     """Whole texts; two in five are wrong answers of the kind that a lax grader accepts."""
     rows = [json.loads(line) for line in PHRASED.read_text(encoding="utf-8").splitlines()]
-    assert len({(row["task"], row["gold"], row["text"]) for row in rows}) == len(rows) >= 500
+    assert len({(row["task"], row["gold"], row["text"]) for row in rows}) == len(rows) >= 800
     assert sum(row["verdict"] == "wrong" for row in rows) > len(rows) / 3
     missed = []
     for row in rows:

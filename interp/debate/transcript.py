@@ -229,7 +229,7 @@ def parse(debate_trace: str, question: str, *, personas: Sequence[str] | None = 
     if wrong := almost_tag(debate_trace):
         line = debate_trace.count("\n", 0, wrong.start()) + 1
         how = f"write it as {agent_tag(1, 1)}, {round_tag(2)}, {CONSENSUS_TAG} or {END_TAG} is written, or take it out"
-        raise UserError(f"{wrong[0]!r} in line {line} of the debate: almost a tag; {how}")
+        raise UserError(f"{wrong[0][:60]!r} in line {line} of the debate: almost a tag; {how}")
     cuts = (0, *(edge for tag in _TAG.finditer(debate_trace) for edge in tag.span()), len(debate_trace))
     parts = ["", *(debate_trace[start:end] for start, end in pairwise(cuts))]  # tag, text, tag, text …
     sections = tuple((tag, text) for tag, text in zip(parts[::2], parts[1::2], strict=True) if tag or text)

@@ -13,7 +13,7 @@ from interp.debate.grading.equivalence import equivalent
 _BOX = re.compile(r"\\(?:boxed|fbox)\b")
 _BRACE = re.compile(r"(?P<escapes>\\*+)(?:(?P<box>(?<=\\)(?:boxed|fbox)\s*+\{)|(?P<brace>[{}]))|\\++")
 _THOUGHT = re.compile(
-    r"[<\[◁](?P<end>/?)(?:seed:)?(?P<name>think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad)[>\]▷]"
+    r"(?:[<◁]|\[(?=/?think\]))(?P<end>/?)(?:seed:)?(?P<name>think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad)[>\]▷]"
     r"|<\|(?:begin_of_|start_)(?P<begun>thought|thinking)\|>|<\|end_(?:of_)?(?P<ended>thought|thinking)\|>"
     r"|<\|channel\|>(?:(?P<open>analysis|commentary)|final)(?:<\|message\|>)?|\A(?P<bare>analysis)(?=[A-Z])|assistantfinal",
     re.IGNORECASE,
@@ -21,14 +21,15 @@ _THOUGHT = re.compile(
 _CUE = re.compile(
     r"""\#{4,}+|<answer>
     |(?:\A|[\n#*|]\ ?)(?:(?:the|my|final|correct)\ ){0,2}answer[*_\ \t]*+[\n|]  # a heading, the cell before in a table
-    |\b(?:answer|(?:my|correct|right|best|final)\ (?:option|choice))
+    |(?<![a-z])(?:answer|(?:my|correct|right|best|final)\ (?:option|choice))
         (?:,[^,.\n]{1,40},|\ to\ (?:the|this|your)\ \w{1,20})?
         [\s*_]*+(?:(?:is|was|(?:would|should|must)\ be)\b|[:=→]|->|[-–—](?=\s)|(?=\([A-Z]\)))
     |\b(?:option|choice)\ (?P<named>\(?[A-Z]\)?)\ is\ (?:the\ )?(?:correct|right|best)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
 _LEAD = re.compile(
-    r"(?:[\s:*_|,]|(?:therefore|thus|then|definitely|clearly|simply|indeed|in fact|now|still|equal to)\b)*+"
+    r"(?:[\s:*_|,]|(?:therefore|thus|then|definitely|clearly|simply|indeed|in fact|now|still|equal to)\b"
+    r"|the(?=\s[0-9$\\]))*+"
 )
 _REMARK = re.compile(
     r"(?:(?:\w+ly )?(?:not|never|neither|no longer)\b"  # a denial
@@ -36,10 +37,14 @@ _REMARK = re.compile(
     re.IGNORECASE,
 )
 _AFTER = re.compile(  # where the answer ends: a sentence, a clause that explains or contrasts, a remark in brackets
-    r"[.!?…]++[*_\"')\]]*+(?:\s|\Z)|\ \((?=[a-z]{2,}\b|[0-9]+\))|(?<!\s)(?:,?\s+and|,)\s+not\b"
+    r"[.!?…]++[*_\"')\]]*+(?:\s|\Z)|\ \((?=[a-z]{2,}\b|[0-9.]+(?:\)|\s[a-z]))"
+    r"|(?<!\s)(?:(?:,?\s+and|,)\s+not|,\s+(?:about|approximately|roughly))\b"
     r"|(?<!\s)[,;]?\s++(?:[-–—]\s)?(?:because|since|as|which|where|so|for|given|when|if|i\.e\.|rather|instead|but|though)\b"
 )
-_MARK_UP = re.compile(r"<\|\w+\|>|</?\w{2,20}>")
+_MARK_UP = re.compile(r"<\|\w+\|>|</?\w{1,20}>|\*\*(?!\w)|(?<!\w)\*\*")
+_LAST_LINE = re.compile(  # in bold with a number or one of the tasks' answers, or an option
+    r"\*\*(?=[^*]*[0-9]|(?:\(?[A-Z]\)?|(?i:yes|no|valid|invalid|unknown|do it|do not))\W)[^*]+\*\*\.?|\(?[A-Z]\)?\.?"
+)
 _TAKEN_BACK = re.compile(
     r"\b(?:wait|no|actually|correct(?:ion|ed|ing)|mistake|error|oops|sorry|wrong|rather|instead)\b", re.I
 )
@@ -104,7 +109,7 @@ def stated(text: str, read: Callable[[str], Any]) -> str | None:
         answer = text[start:end].strip() if start >= 0 else None
         return answer and next((content for _, content in _cued(without_macros(answer)) if content), answer)
     last = text.rstrip().rpartition("\n")[2].strip()
-    return last if re.fullmatch(r"\*\*[^*]+\*\*\.?|\(?[A-Z]\)?\.?", last) else None
+    return last if _LAST_LINE.fullmatch(last) else None
 
 
 def stated_or_bare(text: str, read: Callable[[str], Any]) -> str | None:
@@ -136,7 +141,16 @@ _WRAPPERS = (
     r"\\?\$(.*?)(?:\\?\$)?",  # $…$ as mathematics, $1110 as money
     *(r"\\\((.*)\\\)", r"\\\[(.*)\\\]"),
     r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|boxed|fbox)\s*\{(.*)\}",
-    *(r"\{(.*)\}", r"\((.*)\)", r"\*\*(.*)\*\*", r"[\"'“‘`](.*)[\"'”’`]", r"(.*[^.])\."),
+    *(
+        r"\{(.*)\}",
+        r"\((.*)\)",
+        r"\*(.*)\*",
+        r"__(.*)__",
+        r"(?:\\[,;:! ]|~)(.*)",
+        r"(.*?)(?:(?<!\\)\\[,;:! ]|~)",
+        r"[\"'“‘`](.*)[\"'”’`]",
+        r"(.*[^.])\.",
+    ),
 )
 _EQUATION = re.compile(r"(?P<left>.*[^!<>=:]|.*:|)==?\s*(?P<right>[^=]+)", re.DOTALL)  # x = 1110
 _LISTED = re.compile(r",(?![0-9]{3})|\b(?:or|and)\b|;")
@@ -157,31 +171,30 @@ _FRACTION = re.compile(
 
 
 _MAGNITUDES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
-_ONES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-_TEENS = [
-    "ten",
-    "eleven",
-    "twelve",
-    *(f"{stem}teen" for stem in ("thir", "four", "fif", "six", "seven", "eigh", "nine")),
-]
-_TENS = {
-    f"{stem}ty": 10 * i for i, stem in enumerate(("twen", "thir", "for", "fif", "six", "seven", "eigh", "nine"), 2)
-}
-_SMALL = {word: i for i, word in enumerate(["zero", *_ONES, *_TEENS])} | _TENS
-_WORDS = re.compile(rf"(?i)\b(?:(?:({'|'.join(_TENS)})[\s-])?({'|'.join(_ONES)})|({'|'.join(_SMALL)}))\b")
-_PARTS = {"hal(?:f|ves)": 2, "thirds?": 3, "(?:quarter|fourth)s?": 4, "fifths?": 5, "sixths?": 6, "eighths?": 8}
+_UP_TO_19 = (
+    "zero one two three four five six seven eight nine ten "
+    "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_SMALL = {word: i for i, word in enumerate(re.findall(r"\w+", _UP_TO_19))}
+_SMALL |= {word: 10 * i for i, word in enumerate(re.findall(r"\w+", _TENS), start=2)}
+_ANY, _ONES, _TENS = ("|".join([*_SMALL][part]) for part in (slice(None), slice(1, 10), slice(20, None)))
+_WORDS = re.compile(rf"\b(?:(?:({_TENS})[\s-])?({_ONES})|({_ANY}))\b", re.IGNORECASE)
+_BELOW = {"hal": 2, "thi": 3, "qua": 4, "fou": 4, "fif": 5, "six": 6, "eig": 8}
+_PART = re.compile(rf"(?i)\b({_ANY}|an?)[\s-](half|halves|(?:third|quarter|fourth|fifth|sixth|eighth)s?)\b")
 _TH = r"(?:\\(?:text|textrm|mathrm|mbox)\s?\{\s?(?:st|nd|rd|th)\s?\}|(?:st|nd|rd|th)\b)"
 _ORDINAL = re.compile(rf"(?<=[0-9])\s?(?:\^\s?\{{\s?{_TH}\s?\}}|\^?\s?{_TH})")
 
 
 def in_digits(text: str) -> str:
     """The text with `twenty-one`, `minus`, `a dozen`, `two and a half`, `½` and `12th` as digits and signs."""
+    if text.isascii() and not re.search("[A-Za-z]", text):
+        return text
     text = _ORDINAL.sub("", _MINUS.sub("-", re.sub("[¼-¾⅐-⅞]", lambda part: " " + normalize("NFKC", part[0]), text)))
-    text = re.sub(r"(?i)\b(?:minus|negative)\s+", "-", text.replace("\u2044", "/"))
-    text = _WORDS.sub(lambda w: str(sum(_SMALL[part.lower()] for part in w.groups() if part)), text)
-    text = re.sub(rf"(?i)\ban?\s+(?={'|'.join([*_MAGNITUDES, *_PARTS])})", "1 ", text)
-    for part, below in _PARTS.items():
-        text = re.sub(rf"(?i)\b([0-9]+)[\s-]{part}\b", rf"\1/{below}", text)
+    text = re.sub(r"\b(?:minus|negative)\s+", "-", text.replace("\u2044", "/"), flags=re.IGNORECASE)
+    text = _PART.sub(lambda m: f"{_SMALL.get(m[1].lower(), 1)}/{_BELOW[m[2][:3].lower()]}", text)
+    text = _WORDS.sub(lambda m: str(sum(_SMALL[part.lower()] for part in m.groups() if part)), text)
+    text = re.sub(rf"\ban?\s+(?={'|'.join(_MAGNITUDES)})", "1 ", text, flags=re.IGNORECASE)
     return re.sub(r"(?<=[0-9])\s+and\s+(?=[0-9]+/[0-9])", " ", text)
 
 
@@ -209,7 +222,7 @@ def number(text: str) -> Fraction | None:
     """
     if len(text) > LONGEST:
         return None
-    text = unwrap(_GROUP.sub(",", in_digits(text)))
+    text = unwrap(_GROUP.sub(",", unwrap(in_digits(text))))
     while (match := _EQUATION.fullmatch(text)) and not _LISTED.search(match["left"]):
         text = unwrap(match["right"])
     text = _BARE_POWER.sub(r"1e\1\2", _POWER.sub(r"e\1\2", text))
@@ -343,9 +356,9 @@ def _tidy(text: str) -> str:
     text = re.sub(r"\A\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}\Z", r"\1", text)
     for spelled, latex in _SPELLED.items():
         text = text.replace(spelled, latex)
-    text = re.sub(r"\\\\\[[^\[\]]{1,9}\]", r"\\\\", text)  # room between the rows of a matrix
+    text = re.sub(r"\\\\\[[^\[\]]{1,9}\]", r"\\\\", text.replace("\n", " "))  # room between the rows of a matrix
     text = re.sub(r"\A\\\{\s*[a-z]\s*(?::|\||\\mid)(.*)\\\}\Z", r"\1", text)  # {x : …}
-    text = _SPACING.sub("", _OR.sub(" , ", _UNIT.sub("", text)))
+    text = _SPACING.sub("", re.sub(r"(?:,\s*){2,}", ", ", _OR.sub(" , ", _UNIT.sub("", text))))
     text = re.sub(r"(?<!\\)\bsqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", re.sub(r"\A[a-zA-Z]\s*\\in\b", "", text))
     if text.count(r"\pm") == 1:
         text = text.replace(r"\pm", "+") + " , " + text.replace(r"\pm", "-")

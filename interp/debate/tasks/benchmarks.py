@@ -17,6 +17,9 @@ from interp.debate.tasks.records import Layout, Rows, read_rows
 from interp.debate.tasks.task import Question, Task
 from interp.errors import UserError
 
+_ALSO = ("answer", "gold", "gold_answer", "final_answer", "correct_answer", "target")
+"""Fields in which a row may give its answer once more."""
+
 
 @dataclass(frozen=True)
 class _Published(Task):
@@ -27,8 +30,21 @@ class _Published(Task):
     split: str = "test"
 
     def questions(self, n: int, seed: int) -> list[Question]:
-        """`n` distinct questions. Raises `UserError` for data that is missing or has fewer."""
-        distinct = list({question.text: question for question in map(self._question, self._rows.rows)}.values())
+        """`n` distinct questions. Raises `UserError` for data that is missing, has fewer or contradicts itself."""
+        asked: dict[str, Question] = {}
+        for row in self._rows.rows:
+            question = self._question(row)
+            also = [row[name] for name in _ALSO if name not in self.layout.example and row.get(name) is not None]
+            golds = [asked.setdefault(question.text, question).gold_answer, question.gold_answer, *map(str, also)]
+            for gold in golds[1:]:
+                if gold != golds[0] and not self.grade(gold, golds[0]):
+                    what = f"two answers to one question, {golds[0][:40]!r} and {gold[:40]!r} ({question.text[:60]!r})"
+                    raise UserError(f"{self._rows.origin}: {what}; take out the wrong one")
+            if self.read(golds[0]) is None:
+                raise UserError(
+                    f"{self._rows.origin}: {golds[0][:40]!r} is no answer to {question.text[:60]!r}; mend it"
+                )
+        distinct = list(asked.values())
         if not 0 <= n <= len(distinct):
             origin = f"{self.name} ({self._rows.origin}, {self.split})"
             raise UserError(f"{n} questions: {origin} has {len(distinct)}; ask for at most that many")
@@ -62,10 +78,12 @@ class GSM8K(_Published):
     same = staticmethod(same_amount)
 
     def _question(self, row: dict[str, Any]) -> Question:
-        _, mark, gold = str(row["answer"]).rpartition("####")
-        if not mark:
-            raise UserError(f"{self._rows.origin}: an answer without #### ({gold[:40]!r}); not GSM8K")
-        return Question(str(row["question"]).strip(), gold.strip())
+        working, *golds = str(row["answer"]).split("####")
+        if not golds:
+            raise UserError(f"{self._rows.origin}: an answer without #### ({working[:40]!r}); not GSM8K")
+        if not all(self.grade(gold, golds[-1]) for gold in golds[:-1]):
+            raise UserError(f"{self._rows.origin}: two answers after #### in {working[:40]!r}; take out the wrong one")
+        return Question(str(row["question"]).strip(), golds[-1].strip())
 
 
 @dataclass(frozen=True)
@@ -118,6 +136,12 @@ class MMLUPro(_Published):
         letters = ascii_uppercase[: len(options)] if isinstance(options, list) else ""
         if gold not in letters or not gold or len(options) > 10:
             raise UserError(f"{self._rows.origin}: the answer {gold!r} is none of its options; not MMLU-Pro")
+        index, texts = letters.index(gold), [str(option).strip() for option in options]
+        if row.get("answer_index", index) != index or texts.count(texts[index]) > 1:
+            named = (
+                "the right option stands twice" if texts.count(texts[index]) > 1 else "answer_index is another option"
+            )
+            raise UserError(f"{self._rows.origin}: {named} ({str(row['question'])[:60]!r}, {gold}); mend the row")
         lines = [f"{label}. {option}" for label, option in zip(letters, options, strict=True)]
         return Question("\n".join([str(row["question"]).strip(), *lines]), gold)
 
@@ -165,4 +189,9 @@ class BBH(_Published):
         return Rows([*chain(*rows)], origins[0], "-".join(hashes))
 
     def _question(self, row: dict[str, Any]) -> Question:
-        return Question(str(row["input"]).strip(), str(row["target"]).strip())
+        text, gold = str(row["input"]).strip(), str(row["target"]).strip()
+        lines = [line.strip() for line in text.partition("Options:")[2].splitlines()]
+        options = [line[:3] if line.startswith("(") else line[2:] for line in lines if line[:1] in ("(", "-")]
+        if options and options.count(gold) != 1:
+            raise UserError(f"{self._rows.origin}: {gold!r} is not one of the options of {text[:60]!r}; mend the row")
+        return Question(text, gold)

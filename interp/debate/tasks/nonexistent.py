@@ -16,9 +16,9 @@ from interp.errors import UserError
 
 UNKNOWN = "unknown"
 _NOT_KNOWN = re.compile(
-    r"(?:it is |this is |that is )?(?:unknown|not known|unknowable|unverifiable|not verifiable|"
+    r"(?:(?:it|this|that) (?:is )?)?(?:unknown|not known|unknowable|unverifiable|not verifiable|"
     r"cannot be (?:known|verified|determined)|i (?:do not|don't) know|no (?:record|such|information|evidence)\b.*|"
-    r"(?:it )?does not exist|non-?existent|fictional|made up|none|n/a)"
+    r"does not exist|non-?existent|fictional|made up|none|n/a)"
 )
 SPLITS = ("train", "test", "details")
 """Two splits of questions, and the words from which an agent invents details; they share no made-up word."""
