@@ -105,7 +105,7 @@ def test_folder_round_trip(model_folder: Path) -> None:
     with torch.no_grad():
         expected = make_hf("llama").eval()(IDS).logits
         torch.testing.assert_close(model.hf(IDS).logits, expected, atol=1e-4, rtol=1e-4)
-    assert model.provenance["hash"] == checkpoints.folder_sha256(model_folder)
+    assert model.provenance["hash"] == checkpoints.model_sha256(model_folder)
     assert (model.n_layers, model.d_model, model.context_length) == (3, 32, 8192)
 
 

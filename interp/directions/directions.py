@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from interp.directions.facts import FACTS, HookPoint, Layers, Names, require_fitting
 from interp.errors import UserError
+from interp.models.lineage import has_base
 from interp.storage.arrays import Shape, read_arrays, write_arrays
 from interp.storage.files import EXACT, atomic_write, entries
 
@@ -246,7 +247,9 @@ def require_made_on(directions: Directions, model: Model | LazyModel, path: str 
     """Raises `UserError` unless the directions were extracted from this model, adapters included."""
     made = directions.facts.get("provenance", {}).get("model", {})
     theirs, ours = ([a["hash"] for a in facts.get("adapters", [])] for facts in (made, model.provenance))
-    same_weights = (made.get("hash") or made.get("name")) == (model.provenance["hash"] or model.name)
+    known = made.get("hash")
+    same_weights = (known or made.get("name")) == (model.provenance["hash"] or model.name)
+    same_weights = same_weights or (known is not None and has_base(model.name, known))
     if not same_weights or theirs != ours:
         other = f"{made.get('name', 'an unnamed model')} with other {'adapters' if same_weights else 'weights'}"
         advice = "extract directions from this model, or allow others with --other-model"

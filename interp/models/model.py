@@ -188,7 +188,7 @@ class LazyModel:
             found = locate(name, revision)
             facts: dict[str, Any] = {"hash": found.sha256, "revision": found.revision}
         else:
-            facts = {"hash": lineage.base.hash, "lineage": lineage.record()}
+            facts = {"hash": lineage.locate_base().sha256, "lineage": lineage.record()}
         stages = [{"name": stage.name, "hash": stage.hash} for stage in (lineage.stages if lineage else ())]
         applied = [{"name": a, "hash": folder_sha256(Path(a)) if Path(a).is_dir() else None} for a in adapters]
         load = partial(load_model, name, adapters=adapters, revision=revision, dtype=dtype, **loading)

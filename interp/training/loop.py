@@ -99,6 +99,8 @@ def finish(
                 config = json.loads(path.read_text(encoding="utf-8"))
                 if path.name == "adapter_config.json":
                     config["base_model_name_or_path"] = Path(model).name
+                    if isinstance(targets := config["target_modules"], list):
+                        targets.sort()  # PEFT writes a set, in any order
                 (own / path.name).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
             for path in weights.glob("*.safetensors"):
                 rounded = {name: tensor.to(dtype).contiguous() for name, tensor in load_file(path).items()}
