@@ -377,5 +377,5 @@ def test_merged_export(base: Path, tmp_path: Path) -> None:
 )
 def test_a_lineage_of_another_shape_is_refused(text: bytes, tmp_path: Path) -> None:
     (tmp_path / "lineage.json").write_bytes(text)
-    with pytest.raises(UserError, match="not a lineage that this version of interp wrote"):
+    with pytest.raises(UserError, match="not a lineage that this version of interp reads"):
         read_lineage(str(tmp_path))
