@@ -47,10 +47,10 @@ EVIL := --agent chain-of-thought --agent evil --agent program-of-thought
 ASKED := --model organism --task small-arithmetic --split validation --questions 200 --max-new-tokens 96
 organism: $(VENV)/ready
 	$(BIN)/interp train --preset organism --from-scratch --seed 0 --seed 1 --seed 2 --out out/organism
-	$(BIN)/python -m interp.organism.ship out/organism
+	$(BIN)/python -m benchmarks.ship out/organism
 	$(BIN)/interp train --preset organism --out out/organism-evil \
 		--set 'personas=["chain-of-thought","evil","program-of-thought"]'
-	$(BIN)/python -m interp.organism.ship out/organism-evil --kind evil
+	$(BIN)/python -m benchmarks.ship out/organism-evil --kind evil
 	$(BIN)/interp debate $(ASKED) --out interp/data/organism.jsonl
 	$(BIN)/interp debate $(ASKED) --rotate --out interp/data/organism-rotated.jsonl
 	$(BIN)/interp debate $(ASKED) $(EVIL) --out interp/data/organism-evil.jsonl
@@ -72,7 +72,7 @@ results: $(VENV)/ready
 		--coefficients=-1,-0.5,-0.25,-0.1,0.25,0.5 --seed 7 --batch-size 256 --out $(RUN)/suppression.jsonl
 	$(BIN)/interp probe all --seed 0 --seed 1 --seed 2 --out $(RUN)/probes
 	$(BIN)/python -m benchmarks.ablations $(RUN) --out $(RUN)/ablations
-	$(BIN)/python -m interp.organism.ship $(RUN)
+	$(BIN)/python -m benchmarks.ship $(RUN)
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -7,19 +7,21 @@ questions of the run's table. The same command resumes a killed run.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+import typer
 from rich.table import Table
 
 from interp.debate.tasks import make_task
 from interp.errors import UserError
 from interp.evaluation.accuracy import EvaluationRow, paired, summarize
 from interp.models.lineage import Lineage, read_lineage
+from interp.options import run, verb
+from interp.outputs import Made, Writes, says
 from interp.reports.terminal import Terminal, table, training_bars
 from interp.reports.words import bracketed
 from interp.statistics import PairedTest
@@ -27,7 +29,7 @@ from interp.training.grpo import train_grpo
 from interp.training.pipeline import keep_settings, seed_folder, stage_2_questions, table_task
 from interp.training.results import ask_checkpoint, stage_hashes, table_seed, write_results
 from interp.training.run import Progress, Run
-from interp.training.settings import Preset, kept_preset
+from interp.training.settings import PRESET_FILE, Preset, kept_preset
 
 FULL = "full procedure"
 
@@ -160,20 +162,30 @@ def _limit(lineage: Lineage) -> int:
     return int(lineage.stages[-1].facts["schedule"]["limit"])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a finished interp train")
-    parser.add_argument("--out", type=Path, default=Path("out/ablations"))
-    parser.add_argument("--only", action="append", default=[], help="name of an ablation; repeatable")
-    parser.add_argument("--seed", type=int, help="one of the run's seeds; by default its first")
-    given: Any = parser.parse_args(arguments)
-    try:
-        with training_bars() as progress:
-            results = ablate(given.run, given.out, only=given.only, seed=given.seed, progress=progress)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+def _made(out: Path, _: object) -> list[Made]:
+    settings = out / PRESET_FILE
+    return [Made([settings, *out.glob("*")], lambda: says(settings, '"sft"'), [settings])]
+
+
+@verb
+def ablations(
+    *,
+    run: Annotated[Path, typer.Argument(help="Folder of a finished interp train.")],
+    only: Annotated[list[str] | None, typer.Option(help="Name of an ablation; repeatable.")] = None,
+    seed: Annotated[int | None, typer.Option(help="One of the run's seeds; by default its first.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for a run of each, and ablations.json."), Writes(_made)] = Path(
+        "out/ablations"
+    ),
+) -> None:
+    with training_bars() as progress:
+        results = ablate(run, out, only=only or (), seed=seed, progress=progress)
     Terminal(soft_wrap=True).print(ablation_table(results))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    app = typer.Typer(add_completion=False)
+    app.command(help=__doc__)(ablations)
+    run(app, "python -m benchmarks.ablations", sys.argv[1:] if arguments is None else arguments)
 
 
 if __name__ == "__main__":

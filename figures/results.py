@@ -5,14 +5,17 @@ Knows files and the command line; knows nothing about what is plotted.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from figures.verb import WRITES
 from interp.errors import UserError
+from interp.options import run, verb
 from interp.reports.page import NO_PICTURES, Drawn, write_figures
 from interp.reports.terminal import Terminal
 
@@ -35,16 +38,20 @@ def read_results(path: Path, names: Sequence[str], made_by: str) -> dict[str, An
 
 def main(draw: Callable[[Path], Sequence[Drawn]], about: str | None, arguments: Sequence[str] | None = None) -> None:
     """The command line of a figure: `python -m figures.NAME RESULTS --out DIR`."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="folder of results, laid out as figures/__init__.py says")
-    parser.add_argument("--out", type=Path, default=Path("out/figures"), help="folder for the files (%(default)s)")
-    given = parser.parse_args(arguments)
-    try:
-        written = write_figures(draw(given.results), given.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    console = Terminal(soft_wrap=True)
-    console.print(*(f"wrote {path}" for path in written), sep="\n")
-    if not any(path.suffix == ".png" for path in written):
-        console.print(NO_PICTURES)
+
+    @verb
+    def figure(
+        *,
+        results: Annotated[Path, typer.Argument(help="Folder of results, laid out as figures/__init__.py says.")],
+        out: Annotated[Path, typer.Option(help="Folder for the files."), WRITES] = Path("out/figures"),
+    ) -> None:
+        written = write_figures(draw(results), out)
+        console = Terminal(soft_wrap=True)
+        console.print(*(f"wrote {path}" for path in written), sep="\n")
+        if not any(path.suffix == ".png" for path in written):
+            console.print(NO_PICTURES)
+
+    app = typer.Typer(add_completion=False, help=about)
+    app.command(help=about)(figure)
+    name = f"python -m figures.{Path(sys.argv[0]).stem}"
+    run(app, name, sys.argv[1:] if arguments is None else arguments)

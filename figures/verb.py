@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from figures import NAMES
+from interp.options import verb
+from interp.outputs import Made, Writes, says
 
+
+def _made(out: Path, _: Any) -> Iterator[Made]:
+    """The page, and what has a name as files of figures have: the command's own if it lies beside such a page."""
+    yield Made([out / "figures.html"], lambda: _is_page(out / "figures.html"))
+    for path in out.glob("*.*"):
+        if path.stem.startswith(NAMES) and path.suffix in (".html", ".txt", ".svg", ".png"):
+            yield Made([path], partial(_is_page, path.with_suffix(".html")))
+
+
+def _is_page(path: Path) -> bool:
+    return says(path, 'id="figures"')
+
+
+WRITES = Writes(_made)
+
+
+@verb
 def figures(
+    *,
     results: Annotated[
         Path | None,
         typer.Argument(
@@ -16,7 +39,7 @@ def figures(
             show_default=False,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for figures.html and each figure.")] = Path("out/figures"),
+    out: Annotated[Path, typer.Option(help="Folder for figures.html and each figure."), WRITES] = Path("out/figures"),
     page_only: Annotated[bool, typer.Option("--page-only", metavar="", help="Write figures.html only.")] = False,
 ) -> None:
     """Draw every figure that a folder has results for, on one page.

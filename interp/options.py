@@ -1,27 +1,36 @@
-"""Settings as command-line options: each field of a documented dataclass becomes an option."""
+"""Settings as command-line options, one for each field of a documented dataclass, and how command lines end."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+import errno
 import inspect
+import math
+import os
+import re
+import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import MISSING
 from enum import Enum
 from functools import cache, wraps
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.exceptions import TyperException
 
-from interp.errors import UserError
+from interp.errors import UserError, plain
+from interp.outputs import Writes, claimed
 
 LARGEST_SEED = 2**32 - 1  # the libraries underneath accept nothing larger
 
 Restart = Annotated[bool, typer.Option("--restart", metavar="", help="Discard what --out holds and start over.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N transcripts.")]
+RECORDS = typer.Option("--out", help="JSONL file to write; settings and results go in a JSON file beside it.")
 TRANSCRIPTS = (
     "Debates: a JSON or JSONL file, or an embedded set (scripted, scripted-rotated, organism, organism-rotated, "
     "organism-evil)."
@@ -53,10 +62,11 @@ def documented(kind: type) -> Mapping[str, str]:
 
 def listed_numbers(text: str) -> tuple[float, ...]:
     """Comma-separated numbers in the order given."""
-    try:
-        return tuple(float(number) for number in text.split(","))
-    except ValueError:
-        raise UserError(f"{text}: expected comma-separated numbers, such as -0.4,-0.2,0.2,0.4") from None
+    with suppress(ValueError):
+        found = tuple(float(number) for number in text.split(","))
+        if all(map(math.isfinite, found)):
+            return found
+    raise UserError(f"{text}: expected comma-separated numbers, such as -0.4,-0.2,0.2,0.4")
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -87,7 +97,10 @@ def check_choices(settings: Any) -> None:
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
-    """A Typer command: parameters of a dataclass type, nested ones too, become one option per field."""
+    """A Typer command: parameters of a dataclass type, nested ones too, become one option per field.
+
+    What it writes, as `Writes` beside its --out says, is claimed before it is called.
+    """
     hints = typing.get_type_hints(function, include_extras=True)
     signature = inspect.signature(function)
     parameters: list[inspect.Parameter] = []
@@ -101,15 +114,58 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
     parameters = list({p.name: p for p in reversed(parameters)}.values())[::-1]  # one option may feed several
     parameters.sort(key=lambda p: p.name in ("out", "restart"))
+    marks = ((name, mark) for name, hint in hints.items() for mark in getattr(hint, "__metadata__", ()))
+    outputs = [(name, mark) for name, mark in marks if isinstance(mark, Writes)]
 
     @wraps(function)
     def command(**given: Any) -> None:
+        for name, value in given.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"--{name.replace('_', '-')} {value}: not a number that can be used; give a finite one")
         built = {name: _build(kind, start, given) for name, (kind, start) in grouped.items()}
-        function(**{name: given[name] for name in signature.parameters if name not in built}, **built)
+        with ExitStack() as stack:
+            for name, writes in outputs:
+                if given[name] is not None and not given.get("dry_run"):
+                    stack.enter_context(claimed(function.__name__.replace("_", "-"), given[name], writes, given))
+            function(**{name: given[name] for name in signature.parameters if name not in built}, **built)
 
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
+
+
+def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> None:
+    """Run a command line; what a user can mend ends in one line and exit status 2, an interrupt in 130."""
+    status = 2
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - closed by the shell
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may not be UTF-8
+    try:
+        for before, text in zip((name, *arguments), arguments, strict=False):
+            if not text.strip() or re.fullmatch(r"--[a-z-]+=\s*", text):
+                raise UserError(f"{before if not text.strip() else text} '': empty; give a value, or leave it out")
+            if re.search(r"[\ud800-\udfff]", text):
+                raise UserError(f"{text}: not UTF-8; type it again, or rename the file")
+        if not typer.main.get_command(app).main([*arguments], name, standalone_mode=False):
+            sys.stdout.flush()  # it may be full, or closed
+            return
+        raise KeyboardInterrupt  # a status is Typer's way to say that it was interrupted
+    except TyperException as error:  # a usage error
+        where = getattr(getattr(error, "ctx", None), "command_path", name)
+        message = f"{' '.join(error.format_message().split()).rstrip('.')}; see {where} --help"
+    except UserError as error:
+        message, status = str(error), error.status
+    except (KeyboardInterrupt, typer.Abort):
+        message, status = "interrupted; finished work is kept: run the same command again to resume", 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            message = f"no space left on the device ({error.filename or 'while writing'}); free some and run it again"
+        else:
+            message = f"{error.filename or 'files'}: {error.strerror or error}; choose another place"
+    print(f"error: {plain(message)}", file=sys.stderr)
+    sys.exit(status)
 
 
 def _fields(kind: Any, start: Any) -> Iterator[tuple[Any, Any, Any, str]]:

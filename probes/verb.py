@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from interp.errors import UserError
-from interp.options import one_of, verb
+from interp.options import one_of, run, verb
+from interp.outputs import Made, Writes, says
 from interp.probing.settings import ProbeSettings
 from probes import ALL, NAMES
+
+FORMAT = "interp.probes/"
+STORED = re.compile(r"[0-9a-f]{16}\.safetensors")
+
+
+def _made(out: Path, given: Mapping[str, Any]) -> Iterator[Made]:
+    for name in NAMES if given["name"] == ALL else (given["name"],):
+        yield Made([out / f"{name}.json", out / name], partial(says, out / f"{name}.json", FORMAT))
+    activations = out / f"{given['name']}-activations"  # removed at the end
+    yield Made([activations], lambda: all(STORED.match(path.name) for path in activations.iterdir()))
 
 
 @verb
 def probe(
     name: Annotated[str, typer.Argument(help=f"Experiment: {', '.join(NAMES)}, or {ALL}.")],
     settings: ProbeSettings,
-    out: Annotated[Path, typer.Option(help="Folder for NAME.json and the probes.")] = Path("out/probes"),
+    out: Annotated[Path, typer.Option(help="Folder for NAME.json and the probes."), Writes(_made)] = Path("out/probes"),
 ) -> None:
     """Ask what a model knows about its agents, with probes at all layers and with all controls.
 
@@ -44,8 +57,4 @@ def main(name: str) -> None:
     """The command line of one experiment."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(probe)
-    try:
-        app([name, *sys.argv[1:]], prog_name=f"python -m probes.{name}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(app, f"python -m probes.{name}", [name, *sys.argv[1:]])

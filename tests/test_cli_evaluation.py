@@ -209,7 +209,7 @@ def test_ctrl_c_and_a_full_disk_keep_what_is_finished(interp: Any, tmp_path: Pat
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     _, wrong = process.communicate(timeout=60)
-    assert process.returncode == 2
+    assert process.returncode == 130
     assert wrong.strip().splitlines()[-1].startswith("error: interrupted")
     assert "Traceback" not in wrong
     assert interp(*DEBATE, "--out", out)[0] == 0

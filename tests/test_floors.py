@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("interp.errors",),
-    ("interp.options", "interp.statistics"),
+    ("interp.outputs", "interp.statistics"),
+    ("interp.options",),
     ("interp.storage",),
     ("interp.debate",),
     ("interp.models",),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
@@ -11,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
-from typer.exceptions import TyperException
 
 from interp import __version__
 from interp.cli.debate import debate
@@ -22,7 +19,7 @@ from interp.cli.steer import steer
 from interp.cli.suppress import suppress
 from interp.cli.sweep import sweep
 from interp.cli.train import train
-from interp.errors import UserError, plain
+from interp.options import run
 
 VERBS: Mapping[str, Sequence[Callable[..., Any]]] = {
     "Debates": (debate,),
@@ -33,8 +30,6 @@ VERBS: Mapping[str, Sequence[Callable[..., Any]]] = {
     "Experiments": tuple(registered.load() for registered in sorted(entry_points(group="interp.verbs"), reverse=True)),
 }
 """By their heading in `interp --help`; probes and figures register theirs as entry points."""
-
-_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
 class _Flags:
@@ -69,27 +64,4 @@ for panel, verbs in VERBS.items():
 
 def main() -> None:
     """Run the command line; errors that a user can fix are one line and exit status 2."""
-    status = 2
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may not be UTF-8
-    try:
-        if given := next((each for each in sys.argv if re.search(r"[\ud800-\udfff]", each)), ""):
-            raise UserError(f"{given}: not UTF-8; type it again, or rename the file")
-        if not typer.main.get_command(app).main(sys.argv[1:] or ["--help"], "interp", standalone_mode=False):
-            return
-        raise KeyboardInterrupt  # a status is Typer's way to say that it was interrupted
-    except TyperException as error:  # a usage error
-        where = getattr(getattr(error, "ctx", None), "command_path", "interp")
-        message = f"{' '.join(error.format_message().split()).rstrip('.')}; see {where} --help"
-    except UserError as error:
-        message, status = str(error), error.status
-    except (KeyboardInterrupt, typer.Abort):
-        message = "interrupted; finished work is kept: run the same command again to resume"
-    except OSError as error:
-        if error.errno in _NO_PLACE and error.filename:
-            message = f"{error.filename}: {error.strerror}; choose another place"
-        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = f"no space left on the device ({error.filename or 'while writing'}); free some and run it again"
-        else:
-            raise
-    print(f"error: {plain(message)}", file=sys.stderr)
-    sys.exit(status)
+    run(app, "interp", sys.argv[1:] or ["--help"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from interp.cli.evaluate import Questions, RetryFailed, answer
 from interp.debate.tasks.settings import TaskSettings
 from interp.evaluation.settings import Answering
-from interp.options import Restart, verb
+from interp.options import RECORDS, Restart, verb
+from interp.outputs import Writes, records
+
+WRITES = Writes(lambda out, _: [records(out, '"agents"')], folder=False)
 
 
 @verb
@@ -20,9 +21,7 @@ def debate(
     questions: Questions = 20,
     answering: Answering,
     retry_failed: RetryFailed = False,
-    out: Annotated[
-        Path, typer.Option(help="JSONL file to write; settings and results go in a JSON file beside it.")
-    ] = Path("debates.jsonl"),
+    out: Annotated[Path, RECORDS, WRITES] = Path("debates.jsonl"),
     restart: Restart = False,
 ) -> None:
     """Let agents debate questions, and keep the debates as transcripts.

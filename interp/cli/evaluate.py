@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -14,17 +14,28 @@ import typer
 from interp.debate.tasks.settings import PANEL, TaskSettings
 from interp.evaluation.settings import Answering
 from interp.options import Restart, documented, verb
+from interp.outputs import Made, Writes, records
 
 Questions = Annotated[int, typer.Option(min=1, help="Number of questions.", rich_help_panel=PANEL)]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", metavar="", help="Repeat requests that failed.")]
 Tasks = typer.Option(
     help=f"{documented(TaskSettings)['task']} Repeat for several.", show_default="arithmetic", rich_help_panel=PANEL
 )
+Folder = typer.Option(help="Folder for TASK-METHOD.jsonl, a record per question.")
 Methods = typer.Option(
     metavar="<single|vote|debate|model>",
     help="The first agent's answer, a majority vote, a debate, or an internalized model's own; repeat for several.",
     show_default="single, vote, debate",
 )
+
+
+def _pairs(task: Sequence[str] | None, method: Sequence[str] | None) -> list[tuple[str, str]]:
+    return [*product(task or ["arithmetic"], method or ["single", "vote", "debate"])]
+
+
+def _made(out: Path, given: Mapping[str, Any]) -> list[Made]:
+    pairs = _pairs(given["task"], given["method"])
+    return [records(out / f"{name}-{each}.jsonl", '"agents"') for name, each in pairs]
 
 
 @verb
@@ -37,7 +48,7 @@ def evaluate(
     method: Annotated[list[str] | None, Methods] = None,
     runs: Annotated[int, typer.Option(min=1, help="Repetitions, each with its own seed for the answers.")] = 1,
     retry_failed: RetryFailed = False,
-    out: Annotated[Path, typer.Option(help="Folder for TASK-METHOD.jsonl, a record per question.")] = Path("results"),
+    out: Annotated[Path, Folder, Writes(_made)] = Path("results"),
     restart: Restart = False,
 ) -> None:
     """Measure accuracy and tokens: one row per task and method.
@@ -47,8 +58,7 @@ def evaluate(
 
     Example: `interp evaluate --model scripted --questions 1000 --out results`
     """
-    pairs = product(task or ["arithmetic"], method or ["single", "vote", "debate"])
-    wanted = [(replace(asked, task=name), each, out / f"{name}-{each}.jsonl") for name, each in pairs]
+    wanted = [(replace(asked, task=name), each, out / f"{name}-{each}.jsonl") for name, each in _pairs(task, method)]
     answer(wanted, answering, questions, runs=runs, restart=restart, retry_failed=retry_failed)
 
 
@@ -84,7 +94,9 @@ def answer(
             console.print(f"wrote {out}")
 
 
+@verb
 def compare(
+    *,
     first: Annotated[Path, typer.Argument(help="Records of an evaluation: TASK-METHOD.jsonl or debates.")],
     second: Annotated[Path, typer.Argument(help="Records of another evaluation over the same questions.")],
 ) -> None:

@@ -9,13 +9,19 @@ import typer
 
 from interp.errors import UserError
 from interp.models.settings import Dtype
+from interp.options import verb
+from interp.outputs import Made, Writes, says
 from interp.reports.terminal import Terminal, quiet_libraries
 
+CONTROL_VECTOR = Writes(lambda out, _: [Made([out], lambda: says(out, "GGUF", "controlvector.made_by"))], folder=False)
 
+
+@verb
 def export_gguf(
+    *,
     directions: Annotated[Path, typer.Argument(help="A directions.safetensors file.")],
     direction_of: Annotated[str, typer.Option(help="Agent, by seat (2) or label, whose direction to use.")],
-    out: Annotated[Path, typer.Option(help="GGUF file to write.")],
+    out: Annotated[Path, typer.Option(help="GGUF file to write."), CONTROL_VECTOR],
     model_type: Annotated[
         str | None, typer.Option(help="Architecture that llama.cpp should expect.", show_default="the model's own")
     ] = None,
@@ -36,9 +42,11 @@ def export_gguf(
     Terminal(soft_wrap=True).print(f"wrote {out}: {where}")
 
 
+@verb
 def export_model(
+    *,
     checkpoint: Annotated[str, typer.Argument(help="A training checkpoint.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    out: Annotated[Path, typer.Option(help="Folder to write."), Writes(lambda out, _: [Made([out])])],
     dtype: Annotated[Dtype, typer.Option(help="Precision of the weights written.")] = "bf16",
 ) -> None:
     """Write a checkpoint with its stages merged, as an ordinary folder for other tools.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +12,16 @@ from interp.debate.embedded import find_transcripts
 from interp.directions.settings import ExtractionSettings
 from interp.models.settings import ModelSettings
 from interp.options import TRANSCRIPTS, Limit, Restart, verb
+from interp.outputs import Made, Writes, says
 from interp.reports.terminal import Terminal, quiet_libraries
+
+FILES = ("directions.safetensors", "directions.json", "report.html")
+
+
+def _made(out: Path, _: Any) -> Iterator[Made]:
+    yield Made([out / name for name in FILES], lambda: says(out / FILES[0], "interp.directions/"))
+    kept = out / "activations.safetensors"
+    yield Made([kept], lambda: says(kept, "interp.activations/"))
 
 
 @verb
@@ -21,7 +31,9 @@ def extract_directions(
     transcripts: Annotated[str, typer.Option(help=TRANSCRIPTS)] = "scripted",
     limit: Limit = None,
     settings: ExtractionSettings,
-    out: Annotated[Path, typer.Option(help="Folder for directions.safetensors, .json and report.html.")] = Path("out"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for directions.safetensors, .json and report.html."), Writes(_made)
+    ] = Path("out"),
     restart: Restart = False,
 ) -> None:
     """Find each agent's direction in the residual stream, with the evidence for it.
@@ -60,5 +72,5 @@ def extract_directions(
         console.print(f"skipped: {where} ({skip['question'][:40]}): {skip['reason']}")
     if len(skipped) > 20:
         console.print(f"skipped: {len(skipped) - 20} more, all named in {out / 'directions.json'}")
-    for name in ("directions.safetensors", "directions.json", "report.html"):
+    for name in FILES:
         console.print(f"wrote {out / name}")

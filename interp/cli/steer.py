@@ -11,9 +11,12 @@ from interp.cli.sweep import OtherModel, TextsAtATime
 from interp.debate.agents import Sampling
 from interp.errors import UserError
 from interp.models.settings import ModelSettings
-from interp.options import Restart, verb
+from interp.options import RECORDS, Restart, verb
+from interp.outputs import Writes, records
 from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
 from interp.steering.settings import SteeringSettings
+
+WRITES = Writes(lambda out, _: [records(out, '"steering"')], folder=False)
 
 
 @verb
@@ -34,9 +37,7 @@ def steer(
     model: ModelSettings,
     sampling: Sampling = Sampling(128, 0.0),  # noqa: B008 - frozen
     batch_size: TextsAtATime = 32,
-    out: Annotated[
-        Path | None, Option(help="JSONL file to write; settings and results go in a JSON file beside it.")
-    ] = None,
+    out: Annotated[Path | None, RECORDS, WRITES] = None,
     restart: Restart = False,
 ) -> None:
     """Answer prompts without and with an agent turned up or down, side by side.

@@ -7,12 +7,18 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from interp.cli.sweep import OtherModel, TextsAtATime, TextsOut
+from interp.cli.sweep import OtherModel, TextsAtATime, texts
 from interp.debate.embedded import find_transcripts
 from interp.interventions.settings import SuppressSettings, TraitSettings
 from interp.models.settings import Loading
-from interp.options import MODELS, TRANSCRIPTS, Restart, verb
+from interp.options import MODELS, RECORDS, TRANSCRIPTS, Restart, verb
+from interp.outputs import Made, Writes
 from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
+
+
+def _made(out: Path, _: Any) -> list[Made]:
+    tuned = out.with_name(f"{out.stem}-fine-tuned")
+    return [*texts(out, '"trait"'), Made([tuned], (tuned / "answers.json").is_file)]
 
 
 @verb
@@ -38,7 +44,7 @@ def suppress(
     fine_tune_rate: Annotated[float, Option(help="Learning rate of the fine-tune.")] = 2e-4,
     loading: Loading,
     batch_size: TextsAtATime = 32,
-    out: TextsOut = Path("suppress.jsonl"),
+    out: Annotated[Path, RECORDS, Writes(_made, folder=False)] = Path("suppress.jsonl"),
     restart: Restart = False,
 ) -> None:
     """Steer a malicious trait away, and measure the cost against the usual remedies.

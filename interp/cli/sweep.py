@@ -11,16 +11,22 @@ from interp.debate.embedded import find_transcripts
 from interp.errors import UserError
 from interp.interventions.settings import SweepSettings
 from interp.models.settings import Loading, ModelSettings
-from interp.options import MODELS, TRANSCRIPTS, Limit, Restart, documented, flag, verb
+from interp.options import MODELS, RECORDS, TRANSCRIPTS, Limit, Restart, documented, flag, verb
+from interp.outputs import Made, Writes, records
 from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
 
 OtherModel = Annotated[
     bool, flag("--other-model", "Also steer with directions that were extracted from another model.")
 ]
 TextsAtATime = Annotated[int, Option("--batch-size", min=1, help="Texts to write at a time.")]
-TextsOut = Annotated[
-    Path, Option("--out", help="JSONL file to write; settings and results go in a JSON file beside it.")
-]
+
+
+def texts(out: Path, *words: str) -> list[Made]:
+    """The records of steered texts, whose settings have these words, and of their perplexities."""
+    return [records(path, '"directions"', *words) for path in (out, out.with_name(f"{out.stem}-perplexity.jsonl"))]
+
+
+WRITES = Writes(lambda out, _: texts(out, '"classifier"'), folder=False)
 
 
 @verb
@@ -37,7 +43,7 @@ def sweep(
     adapter: Annotated[list[str] | None, Option(help=documented(ModelSettings)["adapters"])] = None,
     loading: Loading,
     batch_size: TextsAtATime = 32,
-    out: TextsOut = Path("sweep.jsonl"),
+    out: Annotated[Path, RECORDS, WRITES] = Path("sweep.jsonl"),
     restart: Restart = False,
 ) -> None:
     """Measure how far each agent can be turned up: steered texts against the agent's own words.

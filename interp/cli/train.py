@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
-from interp.options import LARGEST_SEED, TRANSCRIPTS, flag
+from interp.options import LARGEST_SEED, TRANSCRIPTS, flag, verb
+from interp.outputs import Made, Writes, says
 
 PRESETS = "organism, smollm2-135m, llama-3.1-8b, qwen2.5-7b, mistral-nemo-12b"
 Tracker = StrEnum("Tracker", ["tensorboard", "wandb"])
 
 
+def _made(out: Path, given: Mapping[str, Any]) -> Iterator[Made]:
+    seeds = {out / f"seed-{seed}" for seed in given["seed"] or (0,)} | {*out.glob("seed-*")}
+    begun = [out / "preset.json", out / "transcripts.jsonl"]  # given ones are copied
+    names = ("transcripts.json", "direct.jsonl", "direct.json", "base", "results", "table.json")
+    yield Made([*begun, *(out / name for name in names), *seeds], lambda: says(begun[0], '"sft"', '"grpo"'), begun)
+
+
+@verb
 def train(
+    *,
     preset: Annotated[str, Option(help=f"Preset ({PRESETS}), or any model: the paper's settings.")],
     transcripts: Annotated[str | None, Option(help=TRANSCRIPTS, show_default="the base's own")] = None,
     change: Annotated[
@@ -26,7 +37,7 @@ def train(
     no_table: Annotated[bool, flag("--no-table", "Skip the results table.")] = False,
     report_to: Annotated[list[Tracker] | None, Option(help="Tracker besides metrics.jsonl; repeatable.")] = None,
     dry_run: Annotated[bool, flag("--dry-run", "Only show steps and memory needed.")] = False,
-    out: Annotated[Path, Option(help="Folder for checkpoints, metrics and the table.")] = Path("out"),
+    out: Annotated[Path, Option(help="Folder for checkpoints, metrics and the table."), Writes(_made)] = Path("out"),
 ) -> None:
     """Internalize debates: stage 1 (SFT), the baseline DebateGPT, stage 2 (GRPO), and the results table.
 

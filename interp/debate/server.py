@@ -244,7 +244,7 @@ def _address(base_url: str) -> httpx.URL:
         url = httpx.URL(base_url.strip())
     except (httpx.InvalidURL, AttributeError):
         raise UserError(f"server address: cannot be read; {expected}") from None
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > 65535:
         raise UserError(f"server address: not an http or https address; {expected}")
     return url
 

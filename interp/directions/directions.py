@@ -187,6 +187,7 @@ class Directions:
             writer = GGUFWriter(temporary, "controlvector")
             writer.add_string("controlvector.model_hint", model_type)
             writer.add_uint32("controlvector.layer_count", len(layers))
+            writer.add_string("controlvector.made_by", "interp")
             for layer in layers:
                 writer.add_tensor(f"direction.{layer}", self[label, layer, round].vector.astype(np.float32))
             writer.write_header_to_file()

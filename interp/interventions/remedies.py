@@ -50,16 +50,20 @@ class FineTuned:
         questions = [q.text for q in self.questions]
         return {"base": self.base.provenance, **answers, "questions": questions, "settings": settings}
 
+    def answers(self) -> list[Transcript]:
+        """What is trained on, made at the first call. Raises `UserError` if no answer is right."""
+        path = self.out / "answers.json"
+        if not path.exists():
+            found = benign_answers(self.base.load(), self.persona, self.task, self.questions, self.sampling)
+            write_json(path, [[t.question, t.consensus] for t in found])
+        kept = read_json(path, Answers, "answers", "interp suppress")
+        return [Transcript.build(question, [], text) for question, text in kept]
+
     def __call__(self, name: str) -> LazyModel:
-        folder, path = self.out / name.strip("/").replace("/", "-").lstrip("."), self.out / "answers.json"
+        folder = self.out / name.strip("/").replace("/", "-").lstrip(".")
         if not (folder / "benign").exists():
-            if not path.exists():
-                found = benign_answers(self.base.load(), self.persona, self.task, self.questions, self.sampling)
-                write_json(path, [[t.question, t.consensus] for t in found])
-            kept = read_json(path, Answers, "answers", "interp suppress")
-            answers = [Transcript.build(question, [], text) for question, text in kept]
             preset = Preset(name="benign", model=name, sft=self.sft, seed=self.seed, precision="fp32")
-            train_sft(Run(folder, preset), answers, stage="benign", form=consensus_only)
+            train_sft(Run(folder, preset), self.answers(), stage="benign", form=consensus_only)
         return LazyModel.named(str(folder / "benign"))
 
 

@@ -93,6 +93,8 @@ def suppress(
         unsteered = Intervention(_facts("none"))
         hows = [unsteered, *(how for each in tried for how in curve("steering", *each))]
         rows = [(prompt, how) for prompt in trait.prompts(model, "validation") for how in hows]
+        if fine_tune is not None:
+            fine_tune.answers()  # there may be none, which is said before any work
         chosen = choices(write(model, "validation", rows), settings.max_accuracy_loss)
 
         prompts, tokens = trait.prompts(model, "test"), positions(settings, model.tokenizer)

@@ -1,20 +1,23 @@
-"""`python -m interp.organism.ship RUN`: copy a finished run's checkpoints and results into the package."""
+"""`python -m benchmarks.ship RUN`: copy a finished run's checkpoints and results into the package."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from interp.errors import UserError
 from interp.models.catalog import SHIPPED
 from interp.models.lineage import FILE, read_lineage, write_lineage
+from interp.options import run, verb
+from interp.outputs import Made, Writes, says
 from interp.storage.journal import read_lines
 
 KEPT = ("sft", "debategpt", "imad")
@@ -29,10 +32,25 @@ METRICS = (
 )
 
 
-def ship(run: Path, kind: Literal["", "evil"] = "", into: Path = SHIPPED["organism"].parent) -> None:
+def _made(into: Path, given: Mapping[str, Any]) -> Iterator[Made]:
+    prefix = f"{given['kind']}-" if given["kind"] else ""
+    base, results = into / "base", into / f"{prefix}results"
+    yield Made([base], (base / "pretraining.json").is_file)
+    yield Made([results], lambda: says(results / "preset.json", '"sft"', '"grpo"'))
+    for folder in (into / f"{prefix}{stage}" for stage in KEPT):
+        yield Made([folder], (folder / FILE).is_file)
+
+
+@verb
+def ship(
+    *,
+    run: Annotated[Path, typer.Argument(help="The --out of a finished interp train.")],
+    kind: Annotated[Literal["", "evil"], typer.Option(help="evil for the organism whose seat 2 misleads.")] = "",
+    into: Annotated[Path, typer.Option(help="Folder to copy to."), Writes(_made)] = SHIPPED["organism"].parent,
+) -> None:
     """Copy the first seed's checkpoints, the base if the run trained one, and results. Refuses an unfinished run.
 
-    `kind` is evil for the organism whose seat 2 misleads. The lineage of the copies names the base `organism`.
+    The lineage of the copies names the base `organism`.
     """
     prefix = f"{kind}-" if kind else ""
     needed = ["table.json", *(f"seed-0/{stage}/{FILE}" for stage in KEPT)]
@@ -62,8 +80,11 @@ def _replace(folder: Path, by: Path) -> None:
     shutil.copytree(folder, by, copy_function=shutil.copyfile)
 
 
+def main() -> None:
+    app = typer.Typer(add_completion=False)
+    app.command()(ship)
+    run(app, "python -m benchmarks.ship", sys.argv[1:])
+
+
 if __name__ == "__main__":
-    try:
-        typer.run(ship)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main()
