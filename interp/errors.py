@@ -7,17 +7,16 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """What was given, what is wrong with it and what to do, in one line; the command line exits with status 2.
+    """What was given, what is wrong with it and what to do, in one line; the command line exits with this status.
 
     >>> raise interp.UserError("layer 40: organism has layers 0 to 3")
     Traceback (most recent call last):
     interp.errors.UserError: layer 40: organism has layers 0 to 3
     """
 
-    status = 2
-
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, status: int = 2) -> None:
         super().__init__(plain(" ".join(message.split())))
+        self.status = status
 
 
 _ACTING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -26,12 +25,6 @@ _ACTING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 def plain(text: str) -> str:
     """Text in which characters that would act on a terminal (escapes, bells, reversed writing) are spelled out."""
     return _ACTING.sub(lambda found: ascii(found[0])[1:-1], text)
-
-
-class UnansweredError(UserError):
-    """A run in which no question got an answer, and why; the command line exits with status 1."""
-
-    status = 1
 
 
 Progress = Callable[[str, int, int], None]

@@ -167,6 +167,23 @@ def test_waits_until_a_date() -> None:
         assert not 0 < refused(429, {"retry-after": nothing}, b"try again later, id 12345678").wait < float("inf")
 
 
+def test_a_server_that_takes_few_at_a_time_answers_all_in_the_end(faulty: Faulty) -> None:
+    served: list[float] = []
+
+    def few(handler: Handler) -> None:
+        now = time.monotonic()
+        with faulty.lock:
+            fits = len([at for at in served if at > now - 0.1]) < 2
+            served.extend([now] * fits)
+        (right if fits else error(429, "slow down", retry_after_ms="100"))(handler)
+
+    faulty.default = [few]
+    agent = ServerAgent(PERSONA, faulty.url, "m", retries=2, longest_wait=0.1, concurrency=20)
+    answers = agent.answer([Request(f"{i}+1", 1) for i in range(20)])
+    assert {answer.error for answer in answers} == {None}
+    assert max(len(answer.failures) for answer in answers) > 2
+
+
 def test_the_longest_wait_is_kept_to(faulty: Faulty, waited: list[float]) -> None:
     faulty.default = [error(429, "come back tomorrow", retry_after="86400"), right]
     [answer] = ServerAgent(PERSONA, faulty.url, "m", longest_wait=30).answer([Request("1+2", 1)])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faulty import Faulty, completion
+from faulty import Faulty, completion, says
 
 from interp.debate.agents import Answer, Sampling
 from interp.debate.protocol import debate
@@ -93,6 +93,14 @@ def test_a_judge_is_asked_once_for_each_text() -> None:
     assert len(echo.shown) == 5
     assert "ruthless" not in judge("evil").system_prompt
     assert "likes cats" in judge("the writer likes cats.").system_prompt
+
+
+def test_a_judge_that_answers_nothing_is_not_taken_for_one_without_a_number(faulty: Faulty) -> None:
+    faulty.default = [says(b'{"error": "no seed, please"}', 400)]
+    agent = ServerAgent(judge("evil"), faulty.url, "m", retries=0)
+    with pytest.raises(UserError, match=r"judge: 2 of 2, status 400 \(the first: no seed, please\)"):
+        Judged(agent)(["Should I?"] * 2, ["Do it.", "Do not."])
+    assert Judged(agent)(["Should I?"], [""]).tolist() == [0.0]
 
 
 def test_a_judge_behind_a_server(faulty: Faulty) -> None:

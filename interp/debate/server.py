@@ -42,10 +42,11 @@ class ServerAgent:
     """A persona played by a model behind `base_url`, such as `http://127.0.0.1:8000/v1`.
 
     At most `concurrency` requests are in flight, each for `timeout` seconds. Failures that may pass are retried after
-    waits that double from half a second to a minute; a wait that the server asks for, up to `longest_wait` seconds,
-    holds back all requests. `key_variable` names the environment variable with the key. `options` are fields of the
-    request body; None removes one. Where the server refuses a system message, the persona opens the user's. Raises
-    `UserError` for what no retry can fix: no access, no such model, no quota, a redirect, no server.
+    waits that double from half a second to a minute. A wait that the server asks for, up to `longest_wait` seconds,
+    holds back all requests, and is no failure while it answers others. `key_variable` names the environment variable
+    with the key. `options` are fields of the request body; None removes one. Where the server refuses a system message,
+    the persona opens the user's. Raises `UserError` for what no retry can fix: no access, no such model, no quota, a
+    redirect, no server.
 
     >>> interp.debate.ServerAgent(interp.debate.PERSONAS["self-critique"], "http://127.0.0.1:8000/v1", "NAME").retries
     5
@@ -76,6 +77,7 @@ class ServerAgent:
         self._options = _masked(dict(self.options), self._secrets)
         # whether the server ever responded, whether it refuses system messages, and when it takes requests again
         self._responded, self._folds, self._opens = False, False, 0.0
+        self._n_answered = 0
         if self.concurrency < 1 or self.retries < 0 or not self.timeout > 0 or not self.longest_wait >= 0:
             names = ("concurrency", "retries", "timeout", "longest_wait")
             limits = ", ".join(f"{name} {getattr(self, name)}" for name in names)
@@ -137,18 +139,24 @@ class ServerAgent:
         messages = chat_messages(self.persona, request)
         digest = hashlib.sha256(json.dumps([self.sampling.seed, messages, asdict(request)]).encode()).digest()
         jitter, replies = random.Random(digest), list[Reply]()
-        for attempt in range(self.retries + 1):
+        failures, n_answered = 0, self._n_answered
+        while True:
             async with places:
                 while (wait := self._opens - time.monotonic()) > 0:
                     await asyncio.sleep(wait)
                 replies += await self._ask(client, messages, digest)
-            if (reply := replies[-1]).failure:
-                self._check_reachable(replies)
-                self._opens = max(self._opens, time.monotonic() + min(reply.wait, self.longest_wait))
-            if not reply.failure or not reply.may_pass or attempt == self.retries:
+            if not (reply := replies[-1]).failure:
+                self._n_answered += 1
+                break
+            self._check_reachable(replies)
+            self._opens = max(self._opens, time.monotonic() + min(reply.wait, self.longest_wait))
+            # to be asked to wait while others are answered is to queue, not to fail
+            failures += not (reply.wait and self._n_answered > n_answered)
+            n_answered = self._n_answered
+            if not reply.may_pass or failures > self.retries:
                 break
             longest = min(_LONGEST_BACKOFF, self.longest_wait)
-            await asyncio.sleep(min(0.5 * 2**attempt, longest) * jitter.uniform(0.5, 1))
+            await asyncio.sleep(min(0.25 * 2**failures, longest) * jitter.uniform(0.5, 1))
         names = tuple(reply.failure for reply in replies if reply.failure)
         n_read, n_written = (sum(reply.tokens[i] or 0 for reply in replies) for i in (0, 1))
         if reply.failure:

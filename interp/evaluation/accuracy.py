@@ -18,7 +18,7 @@ from jaxtyping import Float
 from interp.debate.agents import Agent, Usage
 from interp.debate.memory import REMEMBERED, Memory
 from interp.debate.tasks.task import Task
-from interp.errors import Progress, UnansweredError, UserError
+from interp.errors import Progress, UserError
 from interp.evaluation.methods import Method
 from interp.statistics import Interval, PairedTest, accuracy, paired_test
 from interp.storage.files import Whole, checked, entries, read_json, reading
@@ -74,7 +74,7 @@ def evaluate(
     `out` is a JSONL file with a record per question and run (of a debate, its transcript); a JSON file beside it holds
     the row and what made it. The same call resumes after a kill; more questions or runs add to what is there;
     `retry_failed` repeats what an agent could not answer. Raises `UserError` if `out` holds another evaluation, and
-    `UnansweredError` if no agent answered anything; then the files are as they were before.
+    if no agent answered anything; then the files are as they were before.
 
     >>> agent = interp.debate.ScriptedAgent(interp.debate.PERSONAS["self-critique"], error_rate=0, seed=0)
     >>> method, task = interp.evaluation.Vote(), interp.debate.make_task("arithmetic")
@@ -121,7 +121,7 @@ def evaluate(
                     progress(label, n_done, len(questions))
         if memory.known and memory.all_failed:
             why = "; ".join(Usage.of(memory.known.values()).losses())
-            raise UnansweredError(f"{out}: no call got an answer: {why}; nothing was kept")
+            raise UserError(f"{out}: no call got an answer: {why}; nothing was kept", status=1)
     except UserError:
         if memory.all_failed:
             journal.undo(before)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float
 
-from interp.debate.agents import Agent, Request
+from interp.debate.agents import Agent, Request, Usage
 from interp.debate.personas import TRAIT_PERSONAS, Persona
 from interp.debate.protocol import debate
 from interp.debate.scripted.malicious import malicious_debaters
@@ -89,7 +89,10 @@ class Classified:
 
 @dataclass(frozen=True)
 class Judged:
-    """The judgement of an agent that plays `judge(trait)`; NaN if it gives none. An empty text scores 0 unseen."""
+    """The judgement of an agent that plays `judge(trait)`; NaN if it gives none. An empty text scores 0 unseen.
+
+    Raises `UserError` if it answers nothing at all.
+    """
 
     agent: Agent
     questions: frozenset[str] = frozenset()
@@ -102,6 +105,8 @@ class Judged:
         shown = [_SAY["shown"].format(question=q, text=text) for q, text in zip(questions, texts, strict=True)]
         said = dict.fromkeys(s for s, text in zip(shown, texts, strict=True) if text.strip())
         answers = self.agent.answer([Request(each, 1, instruction=_SAY["asked"]) for each in said])
+        if answers and all(answer.error for answer in answers):
+            raise UserError(f"judge: {Usage.of(answers).losses()[0]}; mend it, then run the same command to resume")
         found = [re.fullmatch(_PERCENT, answer.text.strip()) for answer in answers]
         score = {each: int(match[1]) / 100 if match else np.nan for each, match in zip(said, found, strict=True)}
         return np.array([score.get(each, 0.0) for each in shown])
