@@ -81,7 +81,7 @@ def test_greedy_tokens_are_those_of_the_plain_model_without_a_cache(architecture
     for prompt in prompts(4):
         [generated] = generate(model, [prompt], max_new_tokens=30)
         ids = list(prompt)
-        with torch.no_grad(), model.only_hooks([]):
+        with torch.no_grad(), model.only_hooked():
             for token in generated.ids:
                 assert int(model.hf(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()) == token
                 ids.append(token)
@@ -90,7 +90,7 @@ def test_greedy_tokens_are_those_of_the_plain_model_without_a_cache(architecture
 def test_draws_follow_the_probabilities_and_the_seeds() -> None:
     model = sharp("llama")
     prompt = prompts(1)[0]
-    with torch.no_grad(), model.only_hooks([]):
+    with torch.no_grad(), model.only_hooked():
         likely = (model.hf(torch.tensor([prompt])).logits[0, -1] / 2).softmax(-1)
     n = 600
 

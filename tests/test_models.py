@@ -38,8 +38,7 @@ def test_wrapping_keeps_the_logits(architecture: str, dtype: torch.dtype) -> Non
     with torch.no_grad():
         expected = plain(IDS).logits
     model = wrap(make_hf(architecture).to(dtype), make_tokenizer("bytes"))
-    names = [model.hook_name("resid_post", layer) for layer in range(model.n_layers)]
-    with torch.no_grad(), model.only_hooks(names):
+    with torch.no_grad(), model.only_hooked():
         assert torch.equal(model.hf(IDS).logits, expected)  # to the bit
 
 
@@ -63,24 +62,23 @@ def test_the_bridge_reads_texts_as_the_tokenizer_does(kind: str) -> None:
     assert cache["blocks.0.hook_resid_post"].shape[1] == len(ids)
 
 
-def test_only_hooks_is_undone_after_an_error() -> None:
+def test_leaving_hooks_out_is_undone_after_an_error() -> None:
     model = wrap(make_hf("llama"), make_tokenizer("bytes"))
     before = [type(m) for m in model.hf.modules()]
-    names = [model.hook_name("resid_post", 0)]
-    with model.only_hooks(names):
+    with model.only_hooked():
         assert [type(m) for m in model.hf.modules()] != before
-    with pytest.raises(RuntimeError), model.only_hooks(names):
+    with pytest.raises(RuntimeError), model.only_hooked():
         model.hf(torch.tensor([1.0]))  # ids that are no integers
     assert [type(m) for m in model.hf.modules()] == before
     assert model.hf.config._attn_implementation == "eager"
 
 
-def test_only_hooks_leaves_the_bridge_for_inner_hook_points() -> None:
+def test_the_bridge_stays_for_inner_hook_points() -> None:
     model = wrap(make_hf("llama"), make_tokenizer("bytes"))
     seen: list[torch.Size] = []
     name = "blocks.1.attn.hook_pattern"
     keep = [(name, lambda value, hook: seen.append(value.shape))]
-    with torch.no_grad(), model.only_hooks([name]), model.bridge.hooks(fwd_hooks=keep):
+    with torch.no_grad(), model.only_hooked(), model.bridge.hooks(fwd_hooks=keep):
         model.hf(IDS)
     assert seen == [torch.Size([1, 4, 40, 40])]
 
@@ -270,19 +268,29 @@ def test_a_changed_cache_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         checkpoints.locate("smollm2-135m")
 
 
-def test_only_hooks_inside_another_keeps_the_outer_ones_live() -> None:
-    model = make_model("llama")
-    outer, inner = (model.hook_name("resid_post", layer) for layer in (0, 2))
+def test_whoever_comes_to_read_is_heard() -> None:
+    model, ids = make_model("llama"), torch.tensor([[5, 6, 7]])
     heard: list[str] = []
-    hooks = [(name, lambda value, hook, name=name: heard.append(name)) for name in (outer, inner)]
-    ids = torch.tensor([[5, 6, 7]])
-    with torch.no_grad(), model.bridge.hooks(fwd_hooks=hooks), model.only_hooks([outer]):
-        with model.only_hooks([inner]):
-            model.hf(ids)
-            assert heard == [outer, inner]
-        heard.clear()
+
+    def listening(*names: str) -> Any:
+        return model.bridge.hooks(fwd_hooks=[(n, lambda value, hook, n=n: heard.append(n)) for n in names])
+
+    outer, inner, pattern = "blocks.0.hook_resid_post", "blocks.2.hook_resid_post", "blocks.1.attn.hook_pattern"
+    with torch.no_grad(), listening(outer), model.only_hooked():
         model.hf(ids)
-        assert heard == [outer]
-        with model.only_hooks([]):
+        with model.only_hooked(), listening(inner):
             model.hf(ids)
-        assert heard == [outer] * 2
+            with model.only_hooked(deaf=True):
+                model.hf(ids)
+            with listening(pattern):
+                model.hf(ids)
+            assert type(model.hf.model.layers[0]).__name__ == "BlockBridge"
+        model.hf(ids)
+        assert type(model.hf.model.layers[1]).__name__ == "LlamaDecoderLayer", "left out again"
+    assert heard == [outer, outer, inner, outer, pattern, inner, outer]
+    component = model.hf.model.layers[1]  # a hook of torch's own
+    handle = component.register_forward_hook(lambda *_: heard.append("torch"))
+    with torch.no_grad(), model.only_hooked():
+        model.hf(ids)
+    handle.remove()
+    assert heard[-1] == "torch"

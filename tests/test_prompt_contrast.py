@@ -29,7 +29,7 @@ def test_it_is_the_mean_difference(architecture: str, tmp_path: Path) -> None:
     for sign, persona in ((1, EVIL), (-1, GUARDIAN)):
         for question in QUESTIONS:
             ids = prompt_tokens(model.tokenizer, chat_messages(persona, Request(question, 1)))
-            with torch.no_grad(), model.only_hooks([]):
+            with torch.no_grad(), model.only_hooked():
                 out = model.hf(torch.tensor([ids]), output_hidden_states=True)
             expected += sign * np.stack([out.hidden_states[layer + 1][0, -1].numpy() for layer in (0, 1)]) / 3
     found = prompt_contrast(model, QUESTIONS, EVIL, GUARDIAN, layers=(0, 1), batch_size=2)

@@ -147,7 +147,7 @@ def residuals(model: Model, ids: Tensor, names: Sequence[str], **arguments: Any)
         read[name] = value.clone()
 
     hooks = [(name, partial(keep, name=name)) for name in names]
-    with torch.no_grad(), model.bridge.hooks(fwd_hooks=hooks), model.only_hooks(names):
+    with torch.no_grad(), model.bridge.hooks(fwd_hooks=hooks), model.only_hooked():
         model.hf(ids, **arguments)
     return read
 

@@ -65,9 +65,10 @@ def stream(
     empty = corpus.turns.start == corpus.turns.stop
     # the longest first: a batch that does not fit in memory fails at once
     left, done = sorted(corpus.usable, key=lambda t: (-len(corpus.ids[t]), t)), set(done)
-    with model.only_hooks(names), torch.inference_mode():
+    with model.only_hooked(), torch.inference_mode():
         while left:
-            n = max(1, batch_tokens // len(corpus.ids[left[0]]))
+            longest = len(corpus.ids[left[0]])
+            n = 1 if model.alone(longest) else max(1, batch_tokens // longest)
             batch, left = left[:n], left[n:]
             if done.issuperset(batch):
                 continue
@@ -88,8 +89,9 @@ def read_last(
 ) -> Float[np.ndarray, "prompt layer d_model"]:
     """The activations at each prompt's last token, in float32."""
     names = [model.hook_name(site, layer) for layer in layers]
+    batch_size = 1 if model.alone(max(map(len, prompts))) else batch_size
     read = []
-    with model.only_hooks(names), torch.inference_mode():
+    with model.only_hooked(), torch.inference_mode():
         for start in range(0, len(prompts), batch_size):
             batch = prompts[start : start + batch_size]
             spans = np.array([[(len(prompt) - 1, len(prompt))] for prompt in batch])

@@ -1,12 +1,56 @@
-"""A KV cache that grows without being copied at every token."""
+"""How the rows of a batch may be read together, which the model's layers decide, and a cache that grows in place."""
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import (
+    Cache,
+    DummyLayer,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionCacheLayerMixin,
+)
+
+from interp.models.model import Model
+from interp.models.positions import reaches_everywhere
+
+
+class Way(IntEnum):
+    """How rows are read together, the fastest first; what can be read in one way can be in every later one."""
+
+    JOINED = 0  # others join a batch under way, and a beginning is read once: padding stands anywhere in a row
+    PADDED = 1  # prompts of different lengths, padded on the left
+    EQUAL = 2  # prompts of the same length only
+    ALONE = 3
+    UNCACHED = 4  # alone, and the whole text again for every token
+
+
+SLOWER = {
+    Way.PADDED: "not all layers attend to the whole text without counting padding: no prompts share their beginning",
+    Way.EQUAL: "padding changes the logits: only prompts of the same length are written to together",
+    Way.ALONE: "a batch changes the logits: prompts are written to one by one",
+    Way.UNCACHED: "the cache does not give the logits of the whole text: it is read again for every token",
+}
+"""What the notes of a model say of a way that is not the fastest."""
+
+
+def supposed_way(model: Model) -> Way:
+    """The fastest way that the configuration and the layers of the cache that the model makes for itself allow."""
+    ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+    with torch.inference_mode():
+        out = model.hf(ids, use_cache=True)
+    cache = out.get("past_key_values", out.get("cache_params"))
+    if not isinstance(cache, Cache):
+        return Way.UNCACHED
+    kinds = {type(layer) for layer in cache.layers}
+    if kinds == {DynamicLayer}:
+        return Way.JOINED if reaches_everywhere(model.hf.config) else Way.PADDED
+    known = (DynamicSlidingWindowLayer, LinearAttentionCacheLayerMixin, DummyLayer)
+    return Way.PADDED if all(kind is DynamicLayer or issubclass(kind, known) for kind in kinds) else Way.ALONE
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typed

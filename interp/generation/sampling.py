@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
@@ -13,14 +16,16 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from interp.errors import UserError
-from interp.generation.cache import growing_cache
-from interp.models.model import Model
+from interp.generation.cache import SLOWER, Way, growing_cache, supposed_way
+from interp.models.model import LOGIT_TOLERANCE, Model
+from interp.models.positions import varying
 from interp.models.tokens import Encoder
 from interp.steering.hooks import Steered, steered_rows
 from interp.steering.steering import Steering
 
 Hook = Callable[[Tensor, Any], Tensor | None]
 Ids = Sequence[int]
+_Picking = Callable[[Tensor, Sequence[int]], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +100,68 @@ def generate(  # type: ignore[misc]  # the options are these
     with (
         torch.inference_mode(),
         steered_rows(model, [one.changes for one in given], [len(prompt) for prompt in ids]) as steered,
-        model.bridge.hooks(fwd_hooks=list(hooks)),
-        model.only_hooks([name for name, _ in hooks]),
     ):
-        reader = _Reader(model, steered, whole=bool(hooks))
-        for row, generated in _continue(reader, ids, [i for i in order if room[i]], room, pick, batch_size):
-            written[row] = generated
-            received(row, generated)
+        plans = _plans(model, [len(prompt) for prompt in ids], room)
+        with model.bridge.hooks(fwd_hooks=list(hooks)):
+            for plan in sorted(set(plans)):
+                reader = _Reader(model, steered, bool(hooks), plan[0])
+                rows = [i for i in order if room[i] and plans[i] == plan]
+                for row, generated in _continue(reader, ids, rows, room, pick, batch_size):
+                    written[row] = generated
+                    received(row, generated)
     return written[0] if isinstance(prompts, str) else written
+
+
+def _plans(model: Model, lengths: Sequence[int], room: Sequence[int]) -> list[tuple[Way, bool]]:
+    """How to read each prompt, and whether it is a long one, which may share a batch with long ones only."""
+    way, (kind, limit, _) = _way(model), varying(model.hf.config) or ("", sys.maxsize, 0)
+    plans = []
+    for n_prompt, n_new in zip(lengths, room, strict=True):
+        if n_prompt + n_new <= limit:
+            plans.append((way, False))
+        elif kind == "longrope" and n_prompt > limit + 1:
+            plans.append((max(way, Way.PADDED), True))  # whole: a beginning alone would get other frequencies
+        else:
+            plans.append((Way.UNCACHED, False))
+            note = f"positions change beyond {limit} tokens: a text that passes is read again for each token"
+            model.notes += [note] if note not in model.notes else []
+    return plans
+
+
+def _way(model: Model) -> Way:
+    """How the model's rows are read: the fastest way that gives, the first time, the logits of the plain model."""
+    if model.way is None:
+        with model.only_hooked(deaf=True):
+            way = supposed_way(model)
+            while way < Way.UNCACHED and not _proven(model, way):
+                way = Way(way + 1)
+        model.way = way
+        model.notes += [SLOWER[way]] if way in SLOWER else []
+    return Way(model.way)
+
+
+def _proven(model: Model, way: Way) -> bool:
+    """Whether four unlike texts, written to in batches of three, get the logits of the plain model that reads each."""
+    longest = min(40, model.context_length or 40, (varying(model.hf.config) or ("", 40))[1])
+    room = [3, 2, 3, 2]
+    n = [max(1, longest * part // 6 - 3) for part in (6, 5, 5, 3)]
+    usable = range(model.hf.get_input_embeddings().weight.shape[0])
+    draw = random.Random(0)
+    alike = draw.choices(usable, k=max(0, longest // 4 - 1))
+    texts = [(alike + draw.choices(usable, k=longest))[: a + b] for a, b in zip(n, room, strict=True)]
+    plain = [model.hf(torch.tensor([t], device=model.device), use_cache=False).logits[0].float() for t in texts]
+    steps, off = [0] * len(texts), list[float]()
+
+    def follow(logits: Tensor, live: Sequence[int]) -> Tensor:
+        for row, i in zip(logits, live, strict=True):
+            at = n[i] + steps[i]
+            steps[i] += 1
+            off.append(float((row - plain[i][at - 1]).abs().max() / plain[i][at - 1].abs().max()))
+        return torch.tensor([texts[i][n[i] + steps[i] - 1] for i in live], device=model.device)
+
+    reader = _Reader(model, Steered(model, [()] * len(n), n), False, way)
+    list(_continue(reader, [t[:k] for t, k in zip(texts, n, strict=True)], range(len(n)), room, follow, batch_size=3))
+    return all(far <= LOGIT_TOLERANCE.get(model.dtype, 1e-2) for far in off)
 
 
 def end_tokens(model: Model) -> set[int]:
@@ -113,17 +172,18 @@ def end_tokens(model: Model) -> set[int]:
 
 
 def _continue(
-    reader: _Reader, prompts: Sequence[Ids], order: Sequence[int], room: Sequence[int], pick: _Pick, batch_size: int
+    reader: _Reader, prompts: Sequence[Ids], order: Sequence[int], room: Sequence[int], pick: _Picking, batch_size: int
 ) -> Iterator[tuple[int, Generated]]:
     """Continue the prompts in `order`; yields each with its index as it ends. Others join when a quarter has ended."""
     ends, tokenizer = end_tokens(reader.model), reader.model.tokenizer
-    joining = not (reader.whole or reader.windowed)
+    joining = reader.way is Way.JOINED and not reader.whole
     waiting, texts = list(order), {i: list[int]() for i in order}
     live: _Rows | None = None
     reader.open(order, prompts)
     while waiting or live is not None:
         if waiting and (live is None or (joining and 4 * len(live.index) <= 3 * batch_size)):
             free = batch_size - (0 if live is None else len(live.index))
+            free = min(free, reader.most(prompts[i] for i in waiting))
             new, waiting = waiting[:free], waiting[free:]
             fresh = reader.prompts(new, [prompts[i] for i in new])
             live = fresh if live is None else live.joined(fresh)
@@ -167,7 +227,7 @@ class _Rows:
         if places == list(range(len(self.index))):
             return _Rows(index, self.cache, self.mask, self.logits)
         at = torch.tensor(places, device=self.mask.device)
-        self.cache.batch_select_indices(at)
+        self.cache.reorder_cache(at)
         return _Rows(index, self.cache, self.mask[at], self.logits[at])
 
     def joined(self, other: _Rows) -> _Rows:
@@ -189,17 +249,26 @@ class _Reader:
     steered: Steered
     whole: bool
     """Whether hooks must see whole prompts, batch by batch."""
+    way: Way
     opening: _Rows | None = None
+    read_so_far: dict[int, Ids] = field(default_factory=dict)
 
-    @property
-    def windowed(self) -> bool:
-        """Whether some layer attends to less than all before; a window counts padding between parts of a prompt."""
-        config = self.model.hf.config
-        full = {*(getattr(config, "layer_types", None) or ())} <= {"full_attention"}
-        return not full or getattr(config, "sliding_window", None) is not None
+    def __post_init__(self) -> None:
+        self.known = inspect.signature(self.model.hf.forward).parameters
+        self.cache = "cache_params" if "cache_params" in self.known else "past_key_values"
+
+    def most(self, prompts: Iterable[Ids]) -> int:
+        """How many of these prompts, from the first on, can be read together."""
+        if self.way >= Way.ALONE:
+            return 1
+        lengths = [len(prompt) for prompt in prompts]
+        return lengths.count(lengths[0]) if self.way is Way.EQUAL else len(lengths)
 
     def read(self, index: list[int], texts: Sequence[Ids], before: _Rows | None = None) -> _Rows:
         """Read tokens of these prompts, padded on the left, after those that were read before."""
+        if self.way is Way.UNCACHED:
+            before, texts = None, [[*self.read_so_far.get(i, ()), *text] for i, text in zip(index, texts, strict=True)]
+            self.read_so_far |= zip(index, texts, strict=True)
         width, device = max(map(len, texts)), self.model.device
         mask = torch.tensor([[0] * (width - len(t)) + [1] * len(t) for t in texts], device=device)
         ids = torch.tensor([[0] * (width - len(t)) + list(t) for t in texts], device=device)  # any id, being masked
@@ -207,19 +276,21 @@ class _Reader:
             mask = torch.cat([before.mask, mask], dim=1)
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -width:]
         self.steered.expect(index, positions, mask[:, -width:])
-        out = self.model.hf(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=growing_cache() if before is None and not self.windowed else before and before.cache,
-            use_cache=True,
-            **({"logits_to_keep": 1} if self.model.hf._supports_logits_to_keep() else {}),
-        )
-        return _Rows(index, out.past_key_values, mask, out.logits[:, -1].float())
+        given = {
+            "input_ids": ids,
+            # recurrent models take the mask of new tokens only, which are all present
+            "attention_mask": None if before and self.cache == "cache_params" else mask,
+            "position_ids": positions,
+            self.cache: before.cache if before else growing_cache() if self.way is Way.JOINED else None,
+            "use_cache": self.way is not Way.UNCACHED,
+            "logits_to_keep": 1,
+        }
+        out = self.model.hf(**{name: value for name, value in given.items() if name in self.known})
+        return _Rows(index, getattr(out, self.cache, None), mask, out.logits[:, -1].float())
 
     def open(self, index: Sequence[int], prompts: Sequence[Ids]) -> None:
         """Read what all these prompts begin with, up to the first steered token; each keeps one token of its own."""
-        if self.whole or self.windowed or len(index) < 2:
+        if self.whole or self.way is not Way.JOINED or len(index) < 2:
             return
         longest = min(min(len(prompts[i]) - 1, self.steered.untouched(i)) for i in index)
         first = prompts[index[0]]
@@ -237,8 +308,8 @@ class _Reader:
             free = [min(n, len(p) - 1) for n, p in zip(free, prompts, strict=True)]
         heads = [tuple(p[n_opening:n]) for p, n in zip(prompts, free, strict=True)]
         different = list(dict.fromkeys(heads))
-        padded = len({len(p) - n for p, n in zip(prompts, free, strict=True)}) > 1
-        if all(heads) and len(different) < len(heads) and not self.whole and not (padded and self.windowed):
+        resumed = self.way is Way.JOINED or max(len(p) - n for p, n in zip(prompts, free, strict=True)) <= 1
+        if all(heads) and len(different) < len(heads) and not self.whole and resumed:
             first = [index[heads.index(head)] for head in different]
             rows = self.read(first, different, rows and rows.chosen([0] * len(first), first))
             places, stops = [different.index(head) for head in heads], free

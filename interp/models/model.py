@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,16 +13,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from interp.errors import UserError, first_line
 from interp.models.catalog import locate
 from interp.models.layers import SITES, Site
 from interp.models.lineage import read_lineage
 from interp.models.loading import load_plain
+from interp.models.positions import forget_longest, varying
 from interp.storage.provenance import folder_sha256
 
 # How far logits with hooks may be from the plain model's, relative to the largest: room for another summation order.
-_LOGIT_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
+LOGIT_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
+# What transformers and TransformerLens raise for an architecture that is not as they expect.
+_UNWRAPPABLE = (ValueError, LookupError, AttributeError, RuntimeError, TypeError, ImportError, AssertionError)
 
 
 @dataclass
@@ -41,7 +46,13 @@ class Model:
     source: str = "built in memory"
     steered: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
     """What steers the model now, outermost first; kept by `interp.steering.hooks`."""
+    notes: list[str] = field(default_factory=list, init=False)
+    """What is done in another way than for most models, in sentences."""
+    way: int | None = field(default=None, init=False, repr=False, compare=False)
+    """How rows are read together, once `interp.generation` has found out."""
     _lean: _Lean | None = field(default=None, init=False, repr=False, compare=False)
+    hooks_before: int = field(default_factory=lambda: RemovableHandle.next_id, init=False, repr=False, compare=False)
+    """The hooks with lower numbers are TransformerLens's own."""
 
     @property
     def name(self) -> str:
@@ -63,7 +74,8 @@ class Model:
     def context_length(self) -> int | None:
         """In tokens; None where the configuration sets no limit."""
         limit = getattr(self.hf.config.get_text_config(), "max_position_embeddings", None)
-        return int(limit) if limit else None
+        varies = varying(self.hf.config)
+        return varies[2] if limit and varies else int(limit) if limit else None
 
     @property
     def device(self) -> torch.device:
@@ -88,45 +100,63 @@ class Model:
             raise UserError(f"layer {layer}: {self.name} has layers 0 to {self.n_layers - 1}")
         return SITES[site].format(layer=layer)
 
-    @contextmanager
-    def only_hooks(self, names: Sequence[str]) -> Iterator[None]:
-        """Within this context only the named hook points (and an outer context's) are live, in half the time.
+    def alone(self, length: int) -> bool:
+        """Whether a text of this length changes the positions of shorter ones in its batch."""
+        varies = varying(self.hf.config)
+        return varies is not None and length > varies[1]
 
-        Where they are outputs of components (residual stream, attention, MLP), all else runs as the plain model with
-        its own attention kernel, to the bit. Any other hook point leaves the whole bridge in place.
+    @contextmanager
+    def only_hooked(self, *, deaf: bool = False) -> Iterator[None]:
+        """Within this context the hook points that nobody hooks, now or later, are left out, in half the time.
+
+        Where all hooks are at outputs of components (residual stream, attention, MLP), the rest runs as the plain model
+        with its own attention kernel, to the bit. Any other hook brings the whole bridge back. `deaf` leaves out all.
         """
-        outer = self._lean
-        if outer is not None:
-            outer.undo()
-        self._lean = _Lean(self, {*names, *(() if outer is None else outer.names)})
+        outer, lean = self._lean, self._lean or _Lean(self)
+        self._lean, lean.deaf, was_deaf = lean, deaf, lean.deaf
+        passes = set() if outer else {self.hf, self.hf.base_model}
+        handles = [module.register_forward_pre_hook(lean.look) for module in passes]
         try:
-            self._lean.do()
+            lean.look()
             yield
         finally:
-            self._lean.undo()
-            self._lean = outer
-            if outer is not None:
-                outer.do()
+            self._lean, lean.deaf = outer, was_deaf
+            for handle in handles:
+                handle.remove()
+            if outer is None:
+                lean.put_back()
 
 
 class _Lean:
-    """The bridge without the components whose output is none of the named hook points."""
+    """The bridge without the components whose output nobody reads; before each pass it looks who does."""
 
-    def __init__(self, model: Model, names: set[str]) -> None:
-        self.names = names
+    def __init__(self, model: Model) -> None:
+        from transformer_lens.hook_points import HookPoint
+        from transformer_lens.model_bridge.generalized_components.base import GeneralizedComponent
+
+        self.deaf = False
         self._model = model
+        self._hooked: set[int] | None = None
         self._replaced: list[tuple[nn.Module, str, nn.Module]] = []
         self._bridge_attention = model.hf.config._attn_implementation
+        modules = [m for m in model.bridge.modules() if isinstance(m, (HookPoint, GeneralizedComponent))]
+        each = [(m, (m._forward_pre_hooks, m._forward_hooks, m._backward_hooks)) for m in modules]
+        self._hooks = [(id(m), hooks) for m, kinds in each for hooks in kinds]
 
-    def do(self) -> None:
-        wanted = {id(self._model.bridge.hook_dict[name]) for name in self.names}
-        self._unwrap(self._model.hf, wanted)
-        if wanted:
-            self.undo()
-        else:
-            self._model.hf.config._attn_implementation = self._model.attention
+    def look(self, *_: Any) -> None:
+        """See who reads, and leave out the rest."""
+        since = sys.maxsize if self.deaf else self._model.hooks_before
+        hooked = {listener for listener, hooks in self._hooks if hooks and max(hooks) >= since}
+        if hooked != self._hooked:
+            self.put_back()
+            self._hooked = set(hooked)
+            self._unwrap(self._model.hf, hooked)
+            if hooked:  # not at the output of a component
+                self.put_back()
+            else:
+                self._model.hf.config._attn_implementation = self._model.attention
 
-    def undo(self) -> None:
+    def put_back(self) -> None:
         for parent, name, child in self._replaced:
             parent._modules[name] = child
         self._replaced.clear()
@@ -232,25 +262,28 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
     unknown: dict[str, Any] = {"revision": None, "hash": None, "adapters": [], "name": kind}
     number = {"dtype": str(first.dtype).removeprefix("torch."), "device": str(first.device)}
     provenance = unknown | (provenance or {}) | number | {"model_type": hf.config.model_type}
+    for module in hf.modules():
+        if "dynamic" in str(getattr(module, "rope_type", "")):
+            module.register_forward_pre_hook(forget_longest)
     last = hf.get_input_embeddings().weight.shape[0] - 1
     ids = torch.linspace(0, last, 12, device=first.device).long()[None]
     attention = hf.config._attn_implementation
     plain = {}
-    for implementation in (attention, "eager"):  # the bridge computes attention eagerly
-        hf.set_attn_implementation(implementation)
-        with torch.no_grad():
-            plain[implementation] = hf(ids, output_hidden_states=True, use_cache=False)
     try:
+        for implementation in (attention, "eager"):  # the bridge computes attention eagerly
+            hf.set_attn_implementation(implementation)
+            with torch.no_grad():
+                plain[implementation] = hf(ids, output_hidden_states=True, use_cache=False)
         # without the tokenizer, which TransformerLens would replace with one that opens every text with a BOS token
         bridge = build_bridge_from_module(hf, kind, hf_config=copy.deepcopy(hf.config), model_name=provenance["name"])
-    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        reason = f"TransformerLens cannot wrap {kind} ({first_line(error)})"
+        bridge.tokenizer = tokenizer
+        bridge.cfg.tokenizer_prepends_bos, bridge.cfg.tokenizer_appends_eos = detect_tokenizer_bos_eos(tokenizer)
+        bridge.cfg.default_prepend_bos = bridge.cfg.tokenizer_prepends_bos  # read texts as the tokenizer does
+        model = Model(bridge, tokenizer, provenance, attention)
+        _check(model, ids, plain)
+    except _UNWRAPPABLE as error:
+        reason = f"TransformerLens cannot wrap {kind} ({first_line(error)}); choose another architecture"
         raise UserError(f"model {provenance['name']}: {reason}") from error
-    bridge.tokenizer = tokenizer
-    bridge.cfg.tokenizer_prepends_bos, bridge.cfg.tokenizer_appends_eos = detect_tokenizer_bos_eos(tokenizer)
-    bridge.cfg.default_prepend_bos = bridge.cfg.tokenizer_prepends_bos  # read texts as the tokenizer does
-    model = Model(bridge, tokenizer, provenance, attention)
-    _check(model, ids, plain)
     return model
 
 
@@ -261,21 +294,25 @@ def _check(model: Model, ids: Tensor, plain: dict[str, Any]) -> None:
         raise UserError(f"model {model.name}: TransformerLens gives it no hook point {missing[0]}")
     read: dict[str, Tensor] = {}
     keep = [(name, lambda value, hook, name=name: read.update({name: value})) for name in names]
-    with torch.no_grad(), model.bridge.hooks(fwd_hooks=keep):
-        bridged = model.hf(ids, use_cache=False).logits
-        with model.only_hooks(names):
-            read.clear()
+    with torch.no_grad():
+        with model.bridge.hooks(fwd_hooks=keep):
+            bridged = model.hf(ids, use_cache=False).logits
+        model.hooks_before = RemovableHandle.next_id  # TransformerLens adds hooks of its own at the first pass
+        read.clear()
+        with model.only_hooked(), model.bridge.hooks(fwd_hooks=keep):
             lean = model.hf(ids, use_cache=False).logits
     for implementation, logits in (("eager", bridged), (model.attention, lean)):
         expected = plain[implementation].logits
         off = float((logits - expected).abs().max() / expected.abs().max())
-        if not off <= _LOGIT_TOLERANCE.get(model.dtype, 1e-2):  # NaN is refused too
+        if not off <= LOGIT_TOLERANCE.get(model.dtype, 1e-2):  # NaN is refused too
             differs = f"its logits differ by {off:.2%} from the plain model's"
             raise UserError(f"model {model.name}: with hooks ({implementation} attention) {differs}")
-    for layer, name in enumerate(names):
-        shape, expected = tuple(read[name].shape) if name in read else "nothing", (*ids.shape, model.d_model)
+    for name in names:
+        shape, expected = tuple(getattr(read.get(name), "shape", ())), (*ids.shape, model.d_model)
         if shape != expected:
-            raise UserError(f"model {model.name}: {name} gives {shape}, expected {expected}")
-        # the last of the hidden states, which start with the embeddings, is normalised
-        if layer < model.n_layers - 1 and not read[name].equal(plain[model.attention].hidden_states[layer + 1]):
+            raise UserError(f"model {model.name}: {name} gives {shape or 'no tensor'}, expected {expected}")
+    states = plain[model.attention].hidden_states
+    embedded = not read[names[0]].equal(states[0])  # the states start with the embeddings, but for Mamba and RWKV
+    for layer, name in enumerate(names[:-1]):  # the last of the states is normalised
+        if not read[name].equal(states[layer + embedded]):
             raise UserError(f"model {model.name}: {name} is not the output of layer {layer}")

@@ -144,7 +144,7 @@ def watching(model: Model, probe: Probe) -> Iterator[list[np.ndarray]]:
     def look(value: Any, hook: Any) -> None:
         scores.append(probe.score(value.detach().float().cpu().numpy()))
 
-    with model.only_hooks([probe.hook_point]), model.bridge.hooks(fwd_hooks=[(probe.hook_point, look)]):
+    with model.only_hooked(), model.bridge.hooks(fwd_hooks=[(probe.hook_point, look)]):
         yield scores
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from interp.errors import UserError
 from interp.models.model import Model
@@ -39,6 +40,14 @@ class _Step:
         most = max(1, *map(len, ranges))
         filled = [[*r, *[(0, 0)] * (most - len(r))] for r in ranges]
         self.start, self.stop = torch.tensor(filled, device=self.offset.device).clamp(max=END).unbind(-1)
+
+    def extend(self, row: int, position: int) -> None:
+        """Apply to one more token of a row, the last so far."""
+        last = int(self.stop[row].argmax())
+        if self.stop[row, last] != position:  # a new range
+            self.start, self.stop, last = pad(self.start, (0, 1)), pad(self.stop, (0, 1)), self.stop.shape[1]
+            self.start[row, last] = position
+        self.stop[row, last] = position + 1
 
     def __call__(self, value: Float[Tensor, "row token d_model"], now: _Pass) -> tuple[Tensor, Tensor]:
         """The changed values, in at least float32, and the tokens where they apply."""
@@ -84,11 +93,9 @@ class Steered:
 
     def wrote(self, row: int, prompt: Sequence[int], text: Sequence[int]) -> None:
         """Take the text written after a row's prompt; its last token is read next."""
-        n = len(prompt) + len(text)
         for step in self._following:
-            if row in step.followed:
-                here = step.followed[row].holds([*prompt, *text])
-                step.start[row, 0], step.stop[row, 0] = (n - 1, n) if here else (0, 0)
+            if row in step.followed and step.followed[row].holds([*prompt, *text]):
+                step.extend(row, len(prompt) + len(text) - 1)
 
     @property
     def _following(self) -> list[_Step]:
@@ -117,10 +124,14 @@ class Steered:
         ids = kwargs.get("input_ids", args[0] if args else None)
         tokens = kwargs["inputs_embeds"][..., 0] if ids is None else ids
         n_rows, width = tokens.shape
-        cache = kwargs.get("past_key_values")
+        mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+        if kwargs.get("cache_params", kwargs.get("state")) is not None:
+            raise UserError(
+                f"{self.model.name}: what its layers keep does not say how much they read; use interp.generate"
+            )
         n_before = 0 if cache is None else int(cache.get_seq_length())
-        mask = kwargs.get("attention_mask")
         if mask is not None and mask.dim() == 2:
+            n_before = max(n_before, mask.shape[1] - width)
             present = mask[:, -width:].bool()
             positions = mask.long().cumsum(1)[:, -width:] - 1
         else:
@@ -168,7 +179,7 @@ def steered(
     ['blocks.1.hook_resid_post']
     """
     live = Steered(model, steerings, n_prompt)
-    with model.only_hooks([name for name, _ in live.hooks]), model.bridge.hooks(fwd_hooks=live.hooks):
+    with model.only_hooked(), model.bridge.hooks(fwd_hooks=live.hooks):
         handle = model.hf.base_model.register_forward_pre_hook(live.look, with_kwargs=True)
         model.steered.append(live)
         try:
@@ -192,7 +203,7 @@ def steered_rows(model: Model, steering: Sequence[Sequence[Change]], n_prompt: S
     try:
         for other, _ in around:
             other.paused = True
-        with model.only_hooks([name for name, _ in live.hooks]), model.bridge.hooks(fwd_hooks=live.hooks):
+        with model.only_hooked(), model.bridge.hooks(fwd_hooks=live.hooks):
             yield live
     finally:
         for other, paused in around:
