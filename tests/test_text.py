@@ -111,6 +111,14 @@ def test_prompts_in_a_text_file_are_its_lines(tmp_path: Path, packed: str) -> No
         assert read_prompts(tmp_path / f"p.txt{end}") == [ODD, "b"]
 
 
+def test_records_are_known_in_a_file_of_any_name(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text(lines([{"prompt": "a"}, {"question": "b"}]))
+    assert read_prompts(tmp_path / "p.txt") == ["a", "b"]
+    for text in ('{"name": "x"}\nWhat is this?', '{"name": "x"}', "3\n4", '"quoted"', "[1]", "{two}"):
+        (tmp_path / "p.txt").write_text(text)
+        assert read_prompts(tmp_path / "p.txt") == text.split("\n")
+
+
 @pytest.fixture(params=KINDS)
 def faulty_kind(request: pytest.FixtureRequest) -> tuple[Callable[[str], dict[str, Any]], Callable[[Path], list[str]]]:
     return KINDS[request.param]

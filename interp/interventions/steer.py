@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from interp.steering.settings import SteeringSettings
 from interp.steering.steering import OPERATIONS, Steering, ablate
 from interp.storage.files import checked
 from interp.storage.journal import Journal
-from interp.storage.text import read_records, read_text, suffix
+from interp.storage.text import read_bytes, read_records, read_text, suffix
 
 Form = Literal["chat", "problem", "text"]
 FORMS: dict[str, Callable[[Any, str], list[int]]] = {
@@ -87,10 +88,12 @@ def read_prompts(path: str | Path) -> list[Prompt]:
     >>> interp.interventions.read_prompts(tmp_path / "prompts.txt")
     ['What is 2+2?']
     """
-    if suffix(path) in (".json", ".jsonl"):
-        prompts = [_prompt(record, f"{path}, {place}") for place, record in read_records(path)]
-    else:
-        prompts = [line for line in read_text(path).split("\n") if line.strip()]
+    content, named = read_bytes(path), suffix(path) in (".json", ".jsonl")
+    prompts: list[Prompt] = [line for line in read_text(path, content).split("\n") if line.strip()]
+    with nullcontext() if named else suppress(UserError):  # records under another name, or from a pipe
+        records = read_records(path, content)
+        if named or all(isinstance(record, dict) for _, record in records):
+            prompts = [_prompt(record, f"{path}, {place}") for place, record in records]
     if not prompts:
         raise UserError(f"{path}: has no prompts; give one per line, or JSONL with a prompt or question in each record")
     return prompts
