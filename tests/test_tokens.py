@@ -94,12 +94,14 @@ def test_a_turn_is_continued_from_the_natural_text_up_to_the_colon(make: Make, k
 
 def test_line_breaks_that_merge_with_the_colon_are_kept_and_words_are_not() -> None:
     trace = "<|Round 1 - Initial Solutions|>\n\n<|Agent 1 Solution|>:\n\nFirst\n\n<|Agent 2 Solution|>:$2$\n\n"
+    trace += "<|Agent 3 Solution|>$2$\n\n"
     transcript = parse(trace, "1+1")
     for kind in ("llama-3", "qwen-2.5"):
         tokenizer = token_kinds.real(kind)
-        first, second = (tokenizer.decode(Encoder(tokenizer).up_to_tag(transcript, i)) for i in range(2))
+        first, second, third = (tokenizer.decode(Encoder(tokenizer).up_to_tag(transcript, i)) for i in range(3))
         assert first.endswith("<|Agent 1 Solution|>:\n\n")  # one token in every text of this form
         assert second.endswith("<|Agent 2 Solution|>:")  # `:$` is one token of the text, but the `$` is the turn's
+        assert third.endswith("<|Agent 3 Solution|>")
         assert tokenizer.decode(Encoder(tokenizer).transcript(transcript).ids).removeprefix("<s>") == text_of(
             transcript
         )

@@ -94,9 +94,11 @@ class Encoder:
         tag, start, stop = encoded.places[turn]
         if tag <= start or start == stop:
             return encoded.ids[:tag]
-        pieces = list(transcript.pieces())  # the tag's last token holds words of the turn: take the text before them
-        n = next(i for i, piece in enumerate(pieces) if piece.turn == turn)
-        return self.prompt("".join(piece.text for piece in pieces[: n + 1]) + ":")
+        # the tag's last token holds words of the turn: take the text before them
+        pieces = list(transcript.pieces())
+        text, n = "".join(p.text for p in pieces), next(i for i, p in enumerate(pieces) if p.turn == turn)
+        end = sum(len(piece.text) for piece in pieces[: n + 1])
+        return self.prompt(text[: end + text.startswith(":", end)])
 
     def continuation(self, text: str) -> list[int]:
         """Token ids of a text that follows another, where SentencePiece tokenizers would add a space."""
