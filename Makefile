@@ -35,8 +35,8 @@ gpu: $(VENV)/ready
 	4) echo "error: make gpu: the torch in $(VENV) is built without CUDA; install PyPI's own, on a machine with an NVIDIA GPU"; exit 2 ;; \
 	*) echo "error: make gpu: torch cannot be imported; remove $(VENV) and try again"; exit 2 ;; \
 	esac
-	$(BIN)/interp debate --model scripted --form a+b --questions 1000 --error-rate 0.12 --out out/gpu/debates.jsonl
-	$(BIN)/interp train --preset smollm2-135m --transcripts out/gpu/debates.jsonl --set precision=bf16 \
+	$(BIN)/interp debate --model scripted --form a+b --questions 1000 --error-rate 0.12 --out out/gpu-debates.jsonl
+	$(BIN)/interp train --preset smollm2-135m --transcripts out/gpu-debates.jsonl --set precision=bf16 \
 		--set 'task_options={"digits":2,"form":"a+b"}' --set grpo.descent.first_limit=512 --set grpo.descent.last_limit=32 \
 		--out out/gpu
 	$(BIN)/python -m figures.training_dynamics out/gpu --out out/gpu/figures
