@@ -288,7 +288,7 @@ REFUSED = {
 
 # Those that would repeat the token they read, as their embeddings are tied or their layers weak.
 SHARP = {"gpt2", "gpt-bigcode", "opt", "jetmoe", "starcoder2", "gpt-neox", "gpt-neo", "xglm", "bloom", "mpt", "smollm3"}
-SHARP |= {"cohere", "jais2", "gemma", "vaultgemma"}
+SHARP |= {"cohere", "jais2", "gemma", "vaultgemma", "phi", "stablelm", "ernie4.5", "ernie4.5-moe", "mistral3"}
 
 
 def build(name: str, factor: float = 4.0) -> Any:
