@@ -11,11 +11,15 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.results import main, read_results
+from figures.results import ENDS, Amount, main, many, read_results
 from interp.reports.page import Drawn
-from interp.reports.style import INK, finished, model_looks, panels, points
+from interp.reports.style import INK, finished, model_looks, panels, points, wrapped
 from interp.reports.words import joined_words
+from interp.storage.files import Whole, entries
 
+_ROW = entries(task=str, questions=Whole, accuracy=ENDS, output_tokens=Amount)
+_WHAT: Any = entries(what=str)
+_KIND = entries(rows=many(entries(name=str, row=_ROW), 1), variants=dict[str, _WHAT])
 _FULL = model_looks(["base", "imad"])["imad"].colour
 
 
@@ -29,7 +33,7 @@ def ablations(found: dict[str, Any]) -> go.Figure:
         for column, value in enumerate((row["accuracy"], tokens), start=1):
             points(figure, (1, column), [i], [value], name=result["name"], colour=colour, across=True)
     figure.update_traces(showlegend=False)
-    names = [result["name"] for result in rows]
+    names = [wrapped(result["name"]) for result in rows]
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.4, -0.6])
     figure.update_xaxes(range=[0, 1.04], tickformat=".0%", col=1)
     figure.update_xaxes(rangemode="tozero", col=2)
@@ -52,7 +56,7 @@ def draw(folder: Path) -> list[Drawn]:
     path = folder / "ablations" / "ablations.json"
     if not path.exists() and (folder / path.name).exists():  # as shipped, without the checkpoints
         path = folder / path.name
-    found = read_results(path, ("rows", "variants"), f"python -m benchmarks.ablations RUN --out {path.parent}")
+    found = read_results(path, _KIND, f"python -m benchmarks.ablations RUN --out {path.parent}")
     return [Drawn("ablations", ablations(found), caption(found), str(path.relative_to(folder)))]
 
 

@@ -7,19 +7,33 @@ RESULTS may be the --out of a single `interp extract-directions`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.results import main, read_results
+from figures.results import fit, main, read_results
+from interp.directions.facts import FACTS, Layers, Names, require_fitting
 from interp.errors import UserError
 from interp.reports.directions import draw_evidence
 from interp.reports.page import Drawn
 from interp.reports.style import agent_colour, finished, layer_ticks, level, model_looks, panels, who_is_who
+from interp.storage.files import entries
 
 _MADE_BY = "interp extract-directions"
+_PROVENANCE = entries(model=entries(name=str, hash=str | None, adapters=list[Any]))
+
+
+def _wrong(facts: dict[str, Any]) -> str:
+    require_fitting(facts, facts["labels"], facts["layers"])
+    lacking = {"separation", "reliability", "cosine"} - facts["evidence"].get("all", {}).keys()
+    return f"evidence.all has no {min(lacking)}" if lacking else ""
+
+
+_NEEDED = {name: FACTS[name] for name in ("by", "questions", "turns", "evidence")}
+_KIND = fit(entries(**_NEEDED, labels=Names, layers=Layers, provenance=_PROVENANCE), _wrong)
 
 
 def agent_directions(found: Mapping[str, dict[str, Any]]) -> go.Figure:
@@ -38,7 +52,8 @@ def agent_directions(found: Mapping[str, dict[str, Any]]) -> go.Figure:
         for a, b in combinations(range(len(facts["labels"])), 2):
             look = {"line": {"color": agent_colour(a + 1)}, "marker": {"color": agent_colour(b + 1), "size": 7}}
             look |= {"mode": "lines+markers", "showlegend": False}
-            hover = f"{facts['labels'][a]} and {facts['labels'][b]}: %{{y:.2f}}<extra></extra>"
+            pair = f"{facts['labels'][a]} and {facts['labels'][b]}"
+            hover = f"{escape(pair)}: %{{y:.2f}}<extra></extra>"
             y = [matrix[a][b] for matrix in cosine]
             figure.add_scatter(x=facts["layers"], y=y, hovertemplate=hover, row=3, col=column, **look)
         level(figure, (3, column), 0.0)
@@ -74,7 +89,7 @@ def read(folder: Path) -> list[dict[str, dict[str, Any]]]:
         )
     found = []
     for path in paths:
-        facts = read_results(path, ("by", "labels", "layers", "evidence", "provenance"), _MADE_BY)
+        facts = read_results(path, _KIND, _MADE_BY)
         model = facts["provenance"]["model"]
         name = model["name"] if path.parent == folder else path.parent.name
         found.append((len(model["adapters"]), (model["hash"], *facts["labels"]), name, facts))

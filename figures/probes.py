@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NotRequired
 
 import plotly.graph_objects as go
 
-from figures.results import main, read_results
+from figures.results import ENDS, KNOWN_ENDS, fit, main, many, read_results
 from interp.errors import UserError
 from interp.reports import style
 from interp.reports.page import Drawn
 from interp.reports.style import curve, finished, fit_y, key, layer_ticks, level, model_looks, panels, who_is_who
 from interp.reports.words import joined_words
+from interp.storage.files import Whole, entries
 
 _TEXT = {"bag of words": "dot", "length and position": "dashdot"}
 _NEW = {
@@ -26,6 +27,23 @@ _NEW = {
     "probe, new round": ("new round", "square-open"),
 }
 _ENDS = ("mean", "low", "high")
+_ENDS_OR_NONE: Any = ENDS | None
+_ROW: dict[str, Any] = {"model": str | None, "layer": Whole | None, "selectivity": NotRequired[_ENDS_OR_NONE]}
+_ROW |= dict.fromkeys(("target", "kind"), str) | dict.fromkeys(("examples", "questions"), Whole)
+_ROW |= {"position": str | None, "scores": dict[str, ENDS]}
+
+
+def _wrong(found: dict[str, Any]) -> str:
+    if not models(found) or all(row["layer"] is None for row in found["rows"]):
+        return "no row is of a model and a layer"
+    read = ("probe", "shuffled", *_NEW)
+    none = [row["kind"] for row in found["rows"] if row["layer"] is None and row["kind"] in read]
+    return f"a row of kind {none[0]} has no layer" if none else ""
+
+
+_LISTS = {"rows": many(entries(**_ROW)), "tests": many(entries(name=str, model=str | None, value=KNOWN_ENDS))}
+KIND = entries(experiment=str, asks=str, finding=many(str, 1), **_LISTS)
+_KIND = fit(KIND, _wrong)
 
 
 def probes(found: dict[str, Any]) -> go.Figure:
@@ -42,7 +60,7 @@ def probes(found: dict[str, Any]) -> go.Figure:
             own = [row for row in rows if row["model"] == model]
             read = [row for row in own if row["kind"] == "probe"]
             _curve(figure, (1, column), _over_layers(read), name=look.label, colour=look.colour, symbol="circle")
-            selective = _over_layers([row for row in read if row["selectivity"]], "selectivity")
+            selective = _over_layers([row for row in read if row.get("selectivity")], "selectivity")
             _curve(figure, (2, column), selective, name=look.label, colour=look.colour, symbol="circle")
             for kind, (name, symbol) in _NEW.items():
                 moved = _over_layers([row for row in own if row["kind"] == kind])
@@ -99,10 +117,9 @@ def caption(found: dict[str, Any]) -> str:
     )
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, kind: Any) -> dict[str, Any]:
     """The result of an experiment. Raises `UserError` if there is none."""
-    names = ("experiment", "asks", "finding", "rows", "tests")
-    return read_results(path, names, f"interp probe {path.stem} --out {path.parent}")
+    return read_results(path, kind, f"interp probe {path.stem} --out {path.parent}")
 
 
 def draw(folder: Path) -> list[Drawn]:
@@ -112,7 +129,7 @@ def draw(folder: Path) -> list[Drawn]:
         raise UserError(f"{folder / 'probes'}: no results; interp probe NAME --out {folder / 'probes'} writes them")
     drawn = []
     for path in paths:
-        found = read(path)
+        found = read(path, _KIND)
         drawn.append(Drawn(f"probes_{path.stem}", probes(found), caption(found), f"probes/{path.name}"))
     return drawn
 

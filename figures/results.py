@@ -5,35 +5,48 @@ Knows files and the command line; knows nothing about what is plotted.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from annotated_types import Ge, Lt, MinLen
+from pydantic import AfterValidator, FiniteFloat
 
 from figures.verb import WRITES
-from interp.errors import UserError
 from interp.options import run, verb
 from interp.reports.page import NO_PICTURES, Drawn, write_figures
 from interp.reports.terminal import Terminal
+from interp.storage.files import entries, read_json
 
 
-def read_results(path: Path, names: Sequence[str], made_by: str) -> dict[str, Any]:
-    """A file of results with all entries in `names`. Raises `UserError`, naming the command that writes the file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; {made_by} writes it") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not JSON"
-        raise UserError(f"{path}: cannot be read ({reason}); {made_by} writes it") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not a JSON object; {made_by} writes it")
-    if missing := [name for name in names if name not in content]:
-        raise UserError(f"{path}: has no {missing[0]!r}, so another version or command wrote it; run {made_by} again")
-    return content
+Amount = Annotated[float, Ge(0), Lt(2**53)]
+ENDS = entries(**dict.fromkeys(("mean", "low", "high"), FiniteFloat))
+KNOWN_ENDS = entries(**dict.fromkeys(("mean", "low", "high"), FiniteFloat | None))
+"""As `ENDS`, where they are defined."""
+
+
+def many(kind: Any, least: int = 0) -> Any:
+    """The kind of a list of these."""
+    return Annotated[list[kind], MinLen(least)]
+
+
+def fit(kind: Any, rule: Callable[[dict[str, Any]], str]) -> Any:
+    """The kind for which the rule finds nothing wrong."""
+
+    def ruled(content: dict[str, Any]) -> dict[str, Any]:
+        if wrong := rule(content):
+            raise ValueError(wrong)
+        return content
+
+    return Annotated[kind, AfterValidator(ruled)]
+
+
+def read_results(path: Path, kind: Any, made_by: str) -> dict[str, Any]:
+    """A file of results of this kind. Raises `UserError`, naming the command that writes the file."""
+    found: dict[str, Any] = read_json(path, kind, "results that this figure can be drawn from", made_by)
+    return found
 
 
 def main(draw: Callable[[Path], Sequence[Drawn]], about: str | None, arguments: Sequence[str] | None = None) -> None:

@@ -5,6 +5,7 @@ Reads `probes/silent_agents.json`, which `interp probe silent_agents --out RESUL
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -12,16 +13,46 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.probes import models, read
-from figures.results import main
+from figures.probes import KIND, models, read
+from figures.results import fit, main
 from interp.reports.page import Drawn
-from interp.reports.style import CONTROL_COLOUR, curve, finished, fit_y, level, model_looks, panels, points, who_is_who
+from interp.reports.style import (
+    CONTROL_COLOUR,
+    curve,
+    finished,
+    fit_y,
+    level,
+    model_looks,
+    panels,
+    points,
+    who_is_who,
+    wrapped,
+)
 
 _TITLES = ("A  at the question’s end", "B  before its answer", "C  beyond fictitious", "D  steered toward agent")
 _POSITIONS = {"question": (1, 1), "answer": (1, 2)}
 _QUESTION_ALONE = {"question": "operands, boosted", "answer": "operands and what it wrote, boosted"}
 _KINDS = {"own": "solid", "other agents": "dash", "random": "dot"}
 
+_STEERED = "steered toward agent k"
+
+
+def _wrong(found: dict[str, Any]) -> str:
+    if not models(found):
+        return "no row is of a model"
+    targets, scored = _targets(found), ("chosen layer", *_QUESTION_ALONE.values())
+    for row in found["rows"]:
+        if row["kind"] in scored and row["target"] in targets and "auc" not in row["scores"]:
+            return f"a row of {row['target']} has no AUC"
+    needed = {"coefficient": int | float, "questions": int, "kind": str, "target": str}
+    for test in found["tests"]:
+        right = all(isinstance(test.get(name), kind) for name, kind in needed.items())
+        if test["name"] == _STEERED and not (right and re.fullmatch("agent [1-9][0-9]{0,2}", test["target"])):
+            return f"a test of {_STEERED} lacks one of {', '.join(needed)}"
+    return ""
+
+
+_KIND = fit(KIND, _wrong)
 Value = Mapping[str, float | None]
 
 
@@ -57,7 +88,11 @@ def silent_agents(found: dict[str, Any]) -> go.Figure:
     _steered(figure, found, names[-1], looks[names[-1]].colour)
     level(figure, (2, 2), 0.0)
     for row, n in ((1, len(short)), (2, len(agents))):
-        ticks = {"tickvals": list(range(n)), "ticktext": short[:n], "range": [-0.5, n - 0.4]}
+        ticks = {
+            "tickvals": list(range(n)),
+            "ticktext": [wrapped(name) for name in short[:n]],
+            "range": [-0.5, n - 0.4],
+        }
         figure.update_xaxes(**ticks, tickangle=0, showgrid=False, row=row)
     fit_y(figure, 1, floor=0.5, ceiling=1.0)
     figure.update_yaxes(tickformat=".0%", row=2, col=2)
@@ -66,7 +101,7 @@ def silent_agents(found: dict[str, Any]) -> go.Figure:
 
 def _steered(figure: go.Figure, found: dict[str, Any], model: str, colour: str) -> None:
     """At each agent's place, the change at each coefficient from left to right."""
-    tests = [t for t in found["tests"] if t["name"] == "steered toward agent k" and t["model"] == model]
+    tests = [t for t in found["tests"] if t["name"] == _STEERED and t["model"] == model]
     coefficients = sorted({t["coefficient"] for t in tests})
     for kind, dash in _KINDS.items():
         own = kind == "own"
@@ -102,7 +137,7 @@ def _score(found: dict[str, Any], model: str | None, target: str, position: str 
 
 def _test(found: dict[str, Any], name: str, model: str, target: str) -> Value | None:
     tests = [test for test in found["tests"] if (test["name"], test["model"]) == (name, model)]
-    return _mean([test["value"] for test in tests if test["target"] == target])
+    return _mean([test["value"] for test in tests if test.get("target") == target])
 
 
 def _mean(values: Sequence[Value]) -> Value | None:
@@ -115,7 +150,7 @@ def caption(found: dict[str, Any]) -> str:
     names = models(found)
     looks = model_looks(names)
     n = max(row["questions"] for row in found["rows"])
-    steered = [t for t in found["tests"] if t["name"] == "steered toward agent k" and t["model"] == names[-1]]
+    steered = [t for t in found["tests"] if t["name"] == _STEERED and t["model"] == names[-1]]
     coefficients = sorted({t["coefficient"] for t in steered})
     asked = sorted({t["questions"] for t in steered})
     moved = ", ".join(f"{c:g}" for c in coefficients)
@@ -136,7 +171,7 @@ def caption(found: dict[str, Any]) -> str:
 def draw(folder: Path) -> list[Drawn]:
     """The figure of a folder of results. Raises `UserError` if there is no result."""
     path = folder / "probes" / "silent_agents.json"
-    found = read(path)
+    found = read(path, _KIND)
     return [Drawn("silent_agents", silent_agents(found), caption(found), f"probes/{path.name}")]
 
 

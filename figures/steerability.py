@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import plotly.graph_objects as go
+from annotated_types import Len
+from pydantic import FiniteFloat
 
-from figures.results import main, read_results
+from figures.results import ENDS, KNOWN_ENDS, fit, main, many, read_results
 from interp.errors import UserError
 from interp.reports.page import Drawn
 from interp.reports.style import agent_colour, curve, finished, key, layer_ticks, model_looks, panels, who_is_who
+from interp.storage.files import Whole, entries
 
 _MEASURES = {"rougeL": "ROUGE-L", "classifier": "probability"}
 _MEASURED = {
@@ -24,6 +27,20 @@ _MEASURED = {
 }
 _AFTER = {"turn": "continued from the agent's tag in a transcript", "question": "continued from the bare question"}
 _CONTROLS = {"others": ("other agents’ directions", "dash"), "random": ("random directions", "dot")}
+
+_PAIR = Annotated[list[FiniteFloat], Len(2, 2)]
+_CURVE = {"area": ENDS, "questions": Whole, "curve": many(_PAIR, 1), "intervals": many(_PAIR), "other_model": bool}
+_PLACE = {"context": Literal[*_AFTER], "layer": Whole, "measure": Literal[*_MEASURES], "model": str, "label": str}
+_MADE = entries(settings=entries(units=str, tokens=Any))
+_GAINS = many(entries(**_PLACE, gain=KNOWN_ENDS))
+
+
+def _wrong(row: dict[str, Any]) -> str:
+    return "curve and intervals differ in length" * (len(row["curve"]) != len(row["intervals"]))
+
+
+_CURVES = many(fit(entries(**_PLACE, **_CURVE, kind=str, directions=str), _wrong), 1)
+_KIND = entries(curves=_CURVES, gains=_GAINS, made_by=_MADE, directions_without_question_hashes=list[str])
 
 Curves = Sequence[dict[str, Any]]
 """Curves of one context and measure, as `interp.interventions.curves.summary` has them."""
@@ -84,11 +101,12 @@ def caption(curves: Curves, content: dict[str, Any]) -> str:
     n = sorted({row["questions"] for row in curves})
     count = f"{n[0]:,}" if len(n) == 1 else f"{n[0]:,} to {n[-1]:,}"
     wanted = {"context": first["context"], "measure": first["measure"], "layer": at, "label": "mean"}
+    gains = [gain for gain in content["gains"] if gain["model"] in looks and None not in gain["gain"].values()]
     gained = [
         f" In the model {looks[g['model']].label} the area at layer {at} differs from the base's by "
         f"{_share(g['gain']['mean'])} ({_share(g['gain']['low'])} to {_share(g['gain']['high'])}), mean over agents."
-        for g in content["gains"]
-        if all(g[name] == value for name, value in wanted.items()) and None not in g["gain"].values()
+        for g in gains
+        if all(g[name] == value for name, value in wanted.items())
     ]
     return (
         f"Steerability of each agent ({who_is_who(looks)}): {_MEASURED[first['measure']]}, in texts "
@@ -119,9 +137,8 @@ def own_curves(content: dict[str, Any]) -> list[list[dict[str, Any]]]:
 def draw(folder: Path) -> list[Drawn]:
     """A figure for each context and measure. Raises `UserError` if there is no sweep along own directions."""
     path = folder / "steerability.json"
-    names = ("curves", "gains", "made_by", "directions_without_question_hashes")
-    content = read_results(path, names, f"interp sweep --out {path}l")
-    groups = own_curves(content)
+    content = read_results(path, _KIND, f"interp sweep --out {path}l")
+    groups = [rows for rows in own_curves(content) if any(row["kind"] == "own" for row in rows)]
     if not groups:
         raise UserError(f"{path}: no curve along a model's own directions; run interp sweep without --other-model")
     drawn = []

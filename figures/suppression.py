@@ -12,12 +12,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import plotly.graph_objects as go
+from pydantic import FiniteFloat, PositiveFloat
 
-from figures.results import main, read_results
+from figures.results import ENDS, fit, main, many, read_results
 from interp.interventions.settings import SUPPRESSED
 from interp.reports.page import Drawn
 from interp.reports.style import CONTROL_COLOUR, INK, Place, add, curve, finished, model_looks, panels, who_is_who
 from interp.reports.words import percent
+from interp.storage.files import Whole, entries
 
 _ROWS = {"trait": "trait score", "accuracy": "right answers", "perplexity": "perplexity"}
 _REMEDIES = {
@@ -30,6 +32,26 @@ _ELICIT = {
     "question": "by the bare question",
     "turn": "by a debate that stops at the malicious seat's tag",
 }
+
+
+_MEASURED = {"trait": ENDS, "accuracy": ENDS, "coefficient": FiniteFloat, "questions": Whole}
+_PLACE = {"model": str, "elicit": str}
+_POSITIVE: Any = entries(**dict.fromkeys(("mean", "low", "high"), PositiveFloat))
+_NAMES = dict.fromkeys(("source", "layer"), str | None)
+_RESULTS = many(entries(**_PLACE, **_MEASURED, **_NAMES, remedy=str, perplexity=_POSITIVE | None))
+_CHOSEN = many(entries(**_PLACE, source=str, layer=str, coefficient=FiniteFloat), 1)
+_SCORES = dict.fromkeys(("trait", "accuracy", "unsteered_accuracy"), FiniteFloat)
+_GONE = many(entries(**_PLACE, **_SCORES, source=str, remedy=str, coefficient=FiniteFloat | None))
+_MADE = entries(settings=entries(units=str, tokens=Any), trait=entries(accuracy=entries(test=list[Any])))
+
+
+def _wrong(content: dict[str, Any]) -> str:
+    plain = {(row["model"], row["elicit"]) for row in content["rows"] if row["remedy"] == "none"}
+    steered = ((each["model"], each["elicit"]) for each in (*content["chosen"], *content["suppressed"]))
+    return next((f"no unsteered row of {', '.join(each)}" for each in steered if each not in plain), "")
+
+
+_KIND = fit(entries(rows=_RESULTS, chosen=_CHOSEN, suppressed=_GONE, made_by=_MADE), _wrong)
 
 
 def suppression(content: dict[str, Any], elicit: str, source: str) -> go.Figure:
@@ -135,7 +157,7 @@ def caption(content: dict[str, Any], elicit: str, source: str) -> str:
 def draw(folder: Path) -> list[Drawn]:
     """A figure for each direction and way to elicit the trait. Raises `UserError` if there are no results."""
     path = folder / "suppression.json"
-    content = read_results(path, ("rows", "chosen", "suppressed", "made_by"), f"interp suppress --out {path}l")
+    content = read_results(path, _KIND, f"interp suppress --out {path}l")
     drawn = []
     for elicit, source in dict.fromkeys((row["elicit"], row["source"]) for row in content["chosen"]):
         short = re.sub(r"[^a-z0-9]+", "_", f"{elicit} {PurePath(source).name}".lower()).strip("_")

@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import plotly.graph_objects as go
+from annotated_types import Gt, Lt
 
-from figures.results import main, read_results
+from figures.results import ENDS, Amount, main, many, read_results
 from interp.reports.page import Drawn
 from interp.reports.style import INK, SMALL, fade, finished, model_looks, panels, points
 from interp.reports.words import percent
+from interp.storage.files import Whole, entries
 
 _TITLES = {
     "single": "Single",
@@ -25,6 +27,10 @@ _TITLES = {
     "sft": "SFT",
     "imad": "IMAD (internalized)",
 }
+_COST = {"accuracy": ENDS, "input_tokens": Amount, "output_tokens": Annotated[float, Gt(0), Lt(2**53)]}
+_SEED: Any = entries(**_COST)
+_ROW = entries(method=Literal[*_TITLES], task=str, questions=Whole, by_seed=dict[str, _SEED], **_COST)
+_KIND = entries(rows=many(_ROW, 1))
 _SYMBOLS = {"single": "circle", "vote": "square", "debate": "diamond"}
 _LOOKS = model_looks(["base", "debategpt", "sft", "imad"])
 _PLOT = (400, 250)  # pixels of the panel, near enough to place words
@@ -117,7 +123,7 @@ def caption(table: dict[str, Any]) -> str:
 def draw(folder: Path) -> list[Drawn]:
     """The figure of a folder of results. Raises `UserError` if there is no table."""
     path = folder / "table.json"
-    table = read_results(path, ("rows", "tests"), "interp train")
+    table = read_results(path, _KIND, "interp train")
     return [Drawn("token_cost", token_cost(table), caption(table), path.name)]
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NotRequired
 
 import plotly.graph_objects as go
+from pydantic import FiniteFloat
 
 from figures.results import main
 from interp.debate.transcript import all_tags
 from interp.errors import UserError
 from interp.reports.page import Drawn
 from interp.reports.style import CONTROL_COLOUR, Place, fade, finished, model_looks, panels
+from interp.storage.files import Whole, entries
 from interp.storage.journal import read_lines
 from interp.training.rewards import structure
 from interp.training.settings import PRESET_FILE, Preset, kept_preset
@@ -25,6 +27,8 @@ Rows = Sequence[Mapping[str, Any]]
 """The rows of a `metrics.jsonl`."""
 
 _STAGE_1, _STAGE_2 = (model_looks(["base", stage])[stage].colour for stage in ("sft", "imad"))
+_LOGGED = ("limit", "coefficient", "length", "structure", "correctness")
+_KIND = entries(stage=str, step=Whole, **dict.fromkeys((*_LOGGED, "loss"), NotRequired[FiniteFloat | None]))
 _TITLES = ("A  stage 1: loss", "B  stage 2: length", "C  stage 2: structure", "D  stage 2: right answers")
 _A, _B, _C, _D = (1, 1), (1, 2), (2, 1), (2, 2)
 _TOKENS = [round(k * 10**n) for n in range(5) for k in (1, 2, 5)]
@@ -41,7 +45,7 @@ def training_dynamics(by_seed: Mapping[int, Rows], preset: Preset | None = None)
     y = ("nats per token", "tokens", "reward", "")
     figure = panels(2, 2, x="step", y=y, titles=_TITLES, height=140, shared="")
     for seed, rows in by_seed.items():
-        first, second = _logged(rows, "sft", "loss"), _logged(rows, "imad", "limit")
+        first, second = _logged(rows, "sft", "loss"), _logged(rows, "imad", *_LOGGED)
         if not second:
             raise UserError(f"seed {seed}: its metrics have no step of stage 2 yet; let interp train continue")
         scheduled = [(_B, "limit", "solid", [row["limit"] for row in second])]
@@ -82,7 +86,7 @@ def _add(figure: go.Figure, place: Place, seed: int, name: str, **trace: Any) ->
 def caption(by_seed: Mapping[int, Rows], preset: Preset | None = None) -> str:
     """What is shown, and n."""
     seeds = list(by_seed)
-    logged = [_logged(rows, "imad", "limit") for rows in by_seed.values()]
+    logged = [_logged(rows, "imad", *_LOGGED) for rows in by_seed.values()]
     losses = [len(_logged(rows, "sft", "loss")) for rows in by_seed.values()]
     name = f" of {preset.name}" if preset else ""
     each = f", {preset.grpo.batch_size} completions each" if preset else ""
@@ -101,9 +105,9 @@ def caption(by_seed: Mapping[int, Rows], preset: Preset | None = None) -> str:
     )
 
 
-def _logged(rows: Rows, stage: str, what: str) -> Rows:
-    """The steps of a stage at which `what` was logged."""
-    return [row for row in rows if row.get("stage") == stage and what in row]
+def _logged(rows: Rows, stage: str, *what: str) -> Rows:
+    """The steps of a stage at which all of these were logged."""
+    return [row for row in rows if row.get("stage") == stage and None not in map(row.get, what)]
 
 
 def read_run(folder: Path) -> tuple[dict[int, list[dict[str, Any]]], Preset | None]:
@@ -116,7 +120,7 @@ def read_run(folder: Path) -> tuple[dict[int, list[dict[str, Any]]], Preset | No
     if not places:
         raise UserError(f"{folder}: no metrics.jsonl and no seed-K/metrics.jsonl; give the --out of interp train")
     preset = next((kept_preset(at) for at in (folder, folder.parent) if (at / PRESET_FILE).exists()), None)
-    return {seed: read_lines(places[seed]) for seed in sorted(places)}, preset
+    return {seed: read_lines(places[seed], _KIND) for seed in sorted(places)}, preset
 
 
 def running_mean(values: Sequence[float]) -> list[float]:

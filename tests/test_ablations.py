@@ -72,7 +72,7 @@ def test_only_some(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         ablations.ablate(finished, tmp_path, only=["gated-rewards"])
     with pytest.raises(UserError, match="seed-3/sft is not finished"):
         ablations.ablate(finished, tmp_path, seed=3)
-    with pytest.raises(UserError, match=r"no preset\.json there"):
+    with pytest.raises(UserError, match=r"preset\.json: no such file"):
         ablations.ablate(tmp_path / "nowhere", tmp_path)
 
 

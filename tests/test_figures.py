@@ -128,7 +128,7 @@ def silent() -> dict[str, Any]:
     for m, model in enumerate(MODELS):
         for t, target in enumerate(("agent 1 errs", "agent 2 errs", "agents agree")):
             for position in ("question", "answer"):
-                common = {"target": target, "position": position, "layer": None, "questions": 50}
+                common = {"target": target, "position": position, "layer": None, "questions": 50, "examples": 50}
                 own = {"auc": around(0.6 + 0.1 * t + 0.05 * m)}
                 rows.append({**common, "model": model, "kind": "chosen layer", "scores": own})
                 alone = "operands, boosted" if position == "question" else "operands and what it wrote, boosted"
@@ -333,11 +333,11 @@ def test_what_is_missing_is_named(results: Path, tmp_path: Path, interp: Callabl
     (results / "steerability.json").write_text("{")
     drawn, left_out = page.collect(results)
     assert list(left_out) == ["token_cost", "steerability", "suppression"]
-    assert "table.json: not found; interp train writes it" in left_out["token_cost"]
-    assert "not JSON" in left_out["steerability"]
-    assert "has no 'rows'" in left_out["suppression"]
+    assert "table.json: no such file; make it with interp train" in left_out["token_cost"]
+    assert "Invalid JSON" in left_out["steerability"]
+    assert "rows: Field required" in left_out["suppression"]
     pages.write_page(drawn, left_out, "x", tmp_path / "x.html")
-    assert "table.json: not found" in (tmp_path / "x.html").read_text()
+    assert "table.json: no such file" in (tmp_path / "x.html").read_text()
     (tmp_path / "empty").mkdir()
     for folder, why in (("empty", "no results"), ("nowhere", "not a folder")):
         code, _, wrong = interp("figures", tmp_path / folder)
@@ -357,7 +357,7 @@ def test_a_figure_alone(results: Path, tmp_path: Path, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as stop:
         output.main(token_cost.draw, "", [str(tmp_path)])
     assert stop.value.code == 2
-    assert "table.json: not found" in capsys.readouterr().err
+    assert "table.json: no such file" in capsys.readouterr().err
 
 
 def test_figures_need_no_trainer(results: Path, tmp_path: Path) -> None:

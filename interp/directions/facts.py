@@ -61,7 +61,7 @@ def require_fitting(facts: Mapping[str, Any], labels: Sequence[str], layers: Seq
     for name, values, shape in sized:
         if values is not None and np.shape(values) != shape:
             raise ValueError(f"{name} is not of {n} labels at {m} layers")
-    if (facts.get("labels", [*labels]), facts.get("layers", [*layers])) != ([*labels], [*layers]):
+    if any([*facts.get(name, own)] != [*own] for name, own in (("labels", labels), ("layers", layers))):
         raise ValueError("facts of other labels or layers")
     if other := set(named) - {*layers}:
         raise ValueError(f"layer {min(other)} is none of its layers")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -148,8 +149,9 @@ class Follow(TrainerCallback, ExportableState):  # type: ignore[misc]  # both ar
             logs["train_runtime"] = round(seconds, 4)
         if logs and self.trainer.is_world_process_zero():
             self.latest |= logs
+            finite = {name: value if abs(value) < math.inf else None for name, value in logs.items()}
             with self.run.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"stage": self.stage, "step": state.global_step, **logs}) + "\n")
+                file.write(json.dumps({"stage": self.stage, "step": state.global_step, **finite}) + "\n")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.run.tell(self.stage, state.global_step, state.max_steps, self.latest)
