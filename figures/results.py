@@ -20,7 +20,6 @@ from interp.reports.page import NO_PICTURES, Drawn, write_figures
 from interp.reports.terminal import Terminal
 from interp.storage.files import entries, read_json
 
-
 Amount = Annotated[float, Ge(0), Lt(2**53)]
 ENDS = entries(**dict.fromkeys(("mean", "low", "high"), FiniteFloat))
 KNOWN_ENDS = entries(**dict.fromkeys(("mean", "low", "high"), FiniteFloat | None))

@@ -334,7 +334,7 @@ def test_what_is_missing_is_named(results: Path, tmp_path: Path, interp: Callabl
     drawn, left_out = page.collect(results)
     assert list(left_out) == ["token_cost", "steerability", "suppression"]
     assert "table.json: no such file; make it with interp train" in left_out["token_cost"]
-    assert "Invalid JSON" in left_out["steerability"]
+    assert "EOF while parsing" in left_out["steerability"]
     assert "rows: Field required" in left_out["suppression"]
     pages.write_page(drawn, left_out, "x", tmp_path / "x.html")
     assert "table.json: no such file" in (tmp_path / "x.html").read_text()
