@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import token_kinds
 import torch
 from conftest import make_hf, make_tokenizer
 
@@ -51,6 +52,21 @@ def test_the_consensus_alone(kind: str) -> None:
     example = consensus_only(encode, transcript, 1)
     learnt = [i for i, m in zip(example.input_ids[:-1], example.completion_mask, strict=False) if m]
     assert tokenizer.decode(learnt) == transcript.consensus
+
+
+@pytest.mark.parametrize("kind", token_kinds.KINDS)
+def test_new_training_learns_the_tokenizers_own_ids(kind: str) -> None:
+    before = token_kinds.make(kind)
+    tokenizer, _ = add_tags(make_hf("llama", vocabulary=len(before)), before, 3, 2, seed=0)
+    for t in read_embedded("scripted")[:5]:
+        entire, alone = (form(Encoder(tokenizer), t, 2) for form in (whole, consensus_only))
+        prompt = tokenizer(t.prompt)["input_ids"]
+        assert entire.input_ids == [*tokenizer(t.prompt + t.render())["input_ids"], 2]
+        for example in (entire, alone):  # begins as the model will be asked
+            assert example.completion_mask.index(1) == len(prompt)
+            assert example.input_ids[: len(prompt)] == prompt
+        if kind != "smollm2":  # GPT-2's pattern takes line breaks otherwise at the end of a text
+            assert alone.input_ids == [*tokenizer(t.prompt + str(t.consensus))["input_ids"], 2]
 
 
 def test_behind_a_tag_all_is_learnt_but_the_tag() -> None:
