@@ -308,7 +308,7 @@ def test_proxies_of_the_environment(faulty: Faulty, monkeypatch: pytest.MonkeyPa
             agent.answer([Request("1+2", 1)])
 
 
-@pytest.mark.parametrize("host", ["[::1]:1", f"{'a' * 70}.com", "no-such-host.invalid", "x:99999"])
+@pytest.mark.parametrize("host", ["[::1]:1", f"{'a' * 70}.com", "no-such-host.invalid"])
 def test_hosts_that_are_not_there(host: str) -> None:
     with pytest.raises(UserError, match="cannot be reached"):
         ServerAgent(PERSONA, f"http://me:{KEY}@{host}/v1", "m", retries=0).answer([Request("1+2", 1)])

@@ -32,9 +32,7 @@ from interp.errors import UserError
 _UNREACHABLE = "cannot connect"
 _LONGEST_BACKOFF = 60.0  # seconds
 _SHORTEST_SECRET = 8  # local servers take keys such as "none", which may also be words of an answer
-_SECRET_NAME = re.compile(
-    r"(?:key|token|secret|passw(?:or)?d|pwd|auth|authorization|sig|signature|credentials?)\Z", re.I
-)
+_SECRET_NAME = re.compile(r"(?:key|token|secret|passw(?:or)?d|pwd|auth(?:orization)?|sig(?:nature)?)\Z", re.I)
 
 
 @dataclass
@@ -73,7 +71,7 @@ class ServerAgent:
         self._login = (url.username, url.password) if url.userinfo else None
         self._secrets = {v for k, v in url.params.multi_items() if len(v) >= _SHORTEST_SECRET or _SECRET_NAME.search(k)}
         if self._login:
-            self._secrets |= {*self._login, b64encode(":".join(self._login).encode()).decode()}
+            self._secrets |= {url.password or url.username, b64encode(":".join(self._login).encode()).decode()}
         self._options = _masked(dict(self.options), self._secrets)
         # whether the server ever responded, whether it refuses system messages, and when it takes requests again
         self._responded, self._folds, self._opens = False, False, 0.0
@@ -126,12 +124,7 @@ class ServerAgent:
                 limits=httpx.Limits(max_connections=self.concurrency),
                 follow_redirects=False,
             )
-        except (
-            ImportError,
-            ValueError,
-            OSError,
-            httpx.InvalidURL,
-        ) as error:  # a proxy or certificates of the environment
+        except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
             reason = self._clean(str(error))
         raise UserError(f"{self._shown}: no connection can be set up ({reason}); check *_PROXY and SSL_CERT_FILE")
 
