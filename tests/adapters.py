@@ -185,6 +185,7 @@ def shuffled_tokenizer(folder: Path) -> None:
 
 VARIANTS = peft.tuners.lora.config
 NO_MERGE, NO_ROWS = "cannot be merged", "new tokens without their embeddings"
+CHANGES = "LORA: merged, it changes the logits"
 BOTH = ["embed_tokens", "lm_head"]
 NEW = list(range(ROWS, ROWS + 4))
 KINDS: dict[str, Kind] = {
@@ -198,9 +199,9 @@ KINDS: dict[str, Kind] = {
     "lora, bias lora_only": Kind(lora(bias="lora_only"), "phi"),
     "lora, bias all where there is none": Kind(lora(bias="all")),
     "pissa": Kind(lora(init_lora_weights="pissa")),
-    "fast pissa": Kind(lora(init_lora_weights="pissa_niter_4"), refused="pissa_niter_4, which changed the base"),
+    "fast pissa": Kind(lora(init_lora_weights="pissa_niter_4"), refused="pissa_niter_4 changed the base"),
     "lora-ga": Kind(
-        lora(init_lora_weights="lora_ga", lora_ga_config=VARIANTS.LoraGAConfig()), refused="lora_ga, which changed"
+        lora(init_lora_weights="lora_ga", lora_ga_config=VARIANTS.LoraGAConfig()), refused="lora_ga changed the base"
     ),
     "olora": Kind(lora(init_lora_weights="olora")),
     "gaussian": Kind(lora(init_lora_weights="gaussian")),
@@ -212,7 +213,7 @@ KINDS: dict[str, Kind] = {
     "velora": Kind(lora(velora_config=VARIANTS.VeloraConfig(num_groups=4))),
     "bdlora": Kind(lora(use_bdlora=VARIANTS.BdLoraConfig(["q_proj"], ["v_proj"], nblocks=2))),
     "activated lora": Kind(lora(alora_invocation_tokens=[31, 9]), refused=NO_MERGE),
-    "lora on repeated layers": Kind(lora(layer_replication=[(0, 2), (1, 2)]), refused="LORA changes when merged"),
+    "lora on repeated layers": Kind(lora(layer_replication=[(0, 2), (1, 2)]), refused=CHANGES),
     "lora of one layer": Kind(lora(layers_to_transform=[1])),
     "lora of several ranks": Kind(lora(rank_pattern={"q_proj": 8}, alpha_pattern={"v_proj": 32})),
     "lora by regular expression": Kind(lora(target_modules=r".*layers\.0.*(q|v)_proj")),
@@ -373,14 +374,14 @@ KINDS: dict[str, Kind] = {
         weights(lambda held: {name: tensor[:3] for name, tensor in held.items()}), "does not fit the model .LORA: .*"
     ),
     "a weight that is no number": changed(
-        weights(lambda held: {name: tensor * torch.nan for name, tensor in held.items()}), "LORA changes when merged"
+        weights(lambda held: {name: tensor * torch.nan for name, tensor in held.items()}), CHANGES
     ),
     "weights cut short": changed(cut_short("adapter_model.safetensors"), "does not fit the model"),
-    "half a configuration": changed(cut_short("adapter_config.json"), "adapter_config.json cannot be read"),
+    "half a configuration": changed(cut_short("adapter_config.json"), "cannot be used .its configuration"),
     "no configuration": changed(lambda folder: (folder / "adapter_config.json").unlink(), "has no adapter_config.json"),
-    "a kind that PEFT does not know": changed(configured(peft_type="BONE"), "knows no kind BONE"),
-    "no kind": changed(configured(peft_type=...), "knows no kind None"),
-    "a setting that PEFT does not know": changed(configured(use_newlora=True), "knows no setting use_newlora"),
+    "a kind that PEFT does not know": changed(configured(peft_type="BONE"), "does not know the kind BONE"),
+    "no kind": changed(configured(peft_type=...), "does not know the kind None"),
+    "a setting that PEFT does not know": changed(configured(use_newlora=True), "does not know the setting use_newlora"),
     "settings that PEFT no longer knows": changed(
         configured(merge_weights=False, enable_lora=None, init_ia3_weights=True), None
     ),

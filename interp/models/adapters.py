@@ -42,13 +42,14 @@ def merge_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dict
     """
     from peft import PeftModel, get_peft_model_state_dict
 
-    folder = _folder(adapter)
-    config, kind = _config(adapter, folder)
-    if getattr(hf, "quantization_method", None) is not None:
-        raise UserError(f"adapter {adapter}: the model's weights are quantized; give the model in full precision")
-    with warnings.catch_warnings(), redirect_stderr(StringIO()):  # some kinds show how far they are
-        warnings.simplefilter("ignore")  # what they warn of is checked here
-        try:
+    folder, kind, fault = _folder(adapter), "its configuration", "cannot be used"
+    try:
+        config, kind = _config(folder)
+        if getattr(hf, "quantization_method", None) is not None:
+            raise ValueError("the model's weights are quantized; give the model in full precision")
+        fault = "does not fit the model"
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):  # some kinds show how far they are
+            warnings.simplefilter("ignore")  # what they warn of is checked here
             saved = weight_shapes(folder / _WEIGHTS)
             tokenizer, new = fit_vocabulary(hf, tokenizer, folder, saved, "base_model.model.")
             embedding, *head = _ends(hf)
@@ -58,27 +59,23 @@ def merge_adapter(hf: Any, tokenizer: Any, adapter: str) -> tuple[Any, Any, dict
             known = own.keys() | {name.replace(".default.", ".") for name in adapted.state_dict()}
             if unmatched := (own.keys() - saved.keys()) | (saved.keys() - known):
                 raise ValueError(f"{len(unmatched)} weights have no counterpart, such as {min(unmatched)}")
-        except RAISED as error:
-            raise UserError(f"adapter {adapter}: does not fit the model ({kind}: {first_line(error)})") from error
-        try:
+            fault = "cannot be merged"
             expected = _logits(adapted)
             tied = [end for end in head if end.weight is embedding.weight]
             for end in tied:  # else what is merged into one would reach the other
                 end.weight = nn.Parameter(end.weight.detach().clone(), requires_grad=False)
             merged = adapted.merge_and_unload()
-            if left := [module for module in merged.modules() if type(module).__module__.startswith("peft.")]:
-                raise ValueError(f"{type(left[0]).__name__} stays in the model")
-            if tied:
-                _tie_again(merged)
-            found = _logits(merged)
-        except RAISED as error:
-            raise UserError(f"adapter {adapter}: cannot be merged ({kind}: {first_line(error)})") from error
-    if any(bool(parameter[new:].isnan().any()) for end in _ends(merged) for parameter in end.parameters()):
-        missing = "has new tokens without their embeddings"
-        raise UserError(f"adapter {adapter}: {missing}; save it with save_embedding_layers=True")
-    off = float((found - expected).abs().max() / expected.abs().max())
-    if not off <= _TOLERANCE.get(merged.dtype, 1e-4):  # NaN is refused too
-        raise UserError(f"adapter {adapter}: {kind} changes when merged (its logits by {off:.2%}); give another kind")
+        if left := [module for module in merged.modules() if type(module).__module__.startswith("peft.")]:
+            raise ValueError(f"{type(left[0]).__name__} stays in the model")
+        if tied:
+            _tie_again(merged)
+        if any(bool(parameter[new:].isnan().any()) for end in _ends(merged) for parameter in end.parameters()):
+            raise ValueError("it has new tokens without their embeddings; save it with save_embedding_layers=True")
+        off = float((_logits(merged) - expected).abs().max() / expected.abs().max())
+        if not off <= _TOLERANCE.get(merged.dtype, 1e-4):  # NaN is refused too
+            raise ValueError(f"merged, it changes the logits by {off:.2%}; give another kind of adapter")
+    except RAISED as error:
+        raise UserError(f"adapter {adapter}: {fault} ({kind}: {first_line(error)})") from error
     return merged, tokenizer, {"hash": folder_sha256(folder), "trained_on": config.get("base_model_name_or_path")}
 
 
@@ -144,27 +141,22 @@ def _logits(model: Any) -> Tensor:
         return model(input_ids=torch.linspace(0, last, 12).long()[None], use_cache=False).logits.float()
 
 
-def _config(adapter: str, folder: Path) -> tuple[dict[str, Any], str]:
-    """An adapter's configuration, and its kind in words, if it is one that can be merged."""
+def _config(folder: Path) -> tuple[dict[str, Any], str]:
+    """An adapter's configuration, and its kind in words; raises `ValueError` where it cannot be merged by its kind."""
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
-    try:
-        config = checked(dict[str, Any], (folder / _CONFIG).read_bytes())
-    except ValueError as error:
-        raise UserError(f"adapter {adapter}: its {_CONFIG} cannot be read ({first_line(error)})") from None
-    kind, ours = str(config.get("peft_type")), f"PEFT {version('peft')}"
+    config = checked(dict[str, Any], (folder / _CONFIG).read_bytes())
+    kind, init = str(config.get("peft_type")), str(config.get("init_lora_weights"))
+    ours, advice = f"PEFT {version('peft')} does not know", "install the version that made it"
     if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
-        raise UserError(f"adapter {adapter}: {ours} knows no kind {kind}; install the version that made it")
+        raise ValueError(f"{ours} the kind {kind}; {advice}")
     if kind in _LOADS_MORE or not hasattr(PEFT_TYPE_TO_TUNER_MAPPING[kind], "merge_and_unload"):
-        raise UserError(f"adapter {adapter}: {kind} cannot be merged into weights; give a LoRA adapter")
-    init = str(config.get("init_lora_weights"))
-    if init.startswith(_CHANGE_BASE):
-        missing = f"was begun with {init}, which changed the base in a way that it does not hold"
-        raise UserError(f"adapter {adapter}: {missing}; save it with path_initial_model_for_weight_conversion")
+        raise ValueError(f"{kind} cannot be merged into weights; give a LoRA adapter")
     fields = PEFT_TYPE_TO_CONFIG_MAPPING[kind].__dataclass_fields__
-    for name, value in config.items():
-        if value and name not in fields and name != "runtime_config" and not name.startswith("init_"):
-            raise UserError(f"adapter {adapter}: {ours} knows no setting {name}; install the version that made it")
+    if lost := [n for n, v in config.items() if v and n not in fields and n != "runtime_config" and n[:5] != "init_"]:
+        raise ValueError(f"{ours} the setting {lost[0]}; {advice}")
+    if init.startswith(_CHANGE_BASE):
+        raise ValueError(f"{init} changed the base and does not say how; convert it to LoRA when you save it")
     options = [name for name, value in config.items() if value is True and name in fields and not fields[name].default]
     return config, ", ".join([kind, *(name for name in options if name != "inference_mode")])
 

@@ -171,17 +171,15 @@ def model_sha256(folder: Path) -> str:
         found = None
         if path.suffix == ".json" and path.stem in _SETTINGS:
             with suppress(ValueError):  # what is no JSON counts as it is
-                found = json.dumps(_lasting(json.loads(path.read_bytes())), sort_keys=True)
+                found = json.dumps(json.loads(path.read_bytes(), object_hook=_lasting), sort_keys=True)
         elif path.suffix not in {".safetensors", ".jinja", ".model"} and path.name not in {"merges.txt", "vocab.txt"}:
             continue
         digest.update(f"{path.name}:{found or file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
-def _lasting(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {n: _lasting(v) for n, v in content.items() if v is not None and n not in _VARIES}
-    return [_lasting(each) for each in content] if isinstance(content, list) else content
+def _lasting(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None and name not in _VARIES}
 
 
 def _looks_like_hub_id(name: str) -> bool:
