@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from interp.errors import UserError
+from interp.storage import journal as journals
+from interp.storage.files import lock
 from interp.storage.journal import Journal, Lines, read_lines
 
 RECORDS = [{"n": 1, "text": "zwei\nthree"}, {"n": 2, "text": "süß “—”"}, {"n": 3, "text": ""}]
@@ -71,8 +74,17 @@ def test_a_journal_goes_on_only_with_what_it_was_begun_with(tmp_path: Path) -> N
     ):
         with pytest.raises(UserError, match=f"started with another {named}"):
             Journal(path, changed)
-    with pytest.raises(UserError, match="another run is writing it"):
-        Journal(path, made_by)
+    before = path.read_bytes(), facts_path.read_bytes()
+    journal.close()
+    with path.open("rb") as other:
+        assert lock(other.fileno())
+        for restart in (False, True):
+            with pytest.raises(UserError, match="another run is writing it"):
+                Journal(path, made_by, restart=restart)
+    assert (path.read_bytes(), facts_path.read_bytes()) == before
+    journal = Journal(path, made_by)  # as an interrupted cell of a notebook leaves it
+    journal = Journal(path, made_by)
+    assert journal.records == [{"n": 1}]
     journal.finish({"total": 1})
     facts_path.write_text(facts_path.read_text().replace(versions["torch"], "0.0.1"))
     again = Journal(path, {**made_by, "agents": tuple(made_by["agents"])})  # as JSON it is the same
@@ -112,5 +124,57 @@ def test_nothing_that_a_journal_did_not_write_is_touched(tmp_path: Path) -> None
     with pytest.raises(UserError, match="cannot be written"):
         Journal(tmp_path / "file" / "a.jsonl", {})
     (tmp_path / "b.jsonl").mkdir()
-    with pytest.raises(UserError, match="cannot be removed"):
+    with pytest.raises(UserError, match="cannot be written"):
         Journal(tmp_path / "b.jsonl", {}, restart=True)
+
+
+def test_lines_of_two_runs_are_told_apart(tmp_path: Path) -> None:
+    rows = range(5)
+
+    def extend(journal: Journal) -> list[dict[str, Any]]:
+        def write(some: Sequence[int]) -> list[dict[str, Any]]:
+            return [{"row": row, "text": f"text {row}", "scores": {"a": [row]}} for row in some]
+
+        records: list[dict[str, Any]] = []
+        journal.extend(records, rows[:3], write, chunk=2, place=lambda row: {"row": row})
+        journal.extend(records, rows[3:], write, chunk=2, place=lambda row: {"row": row})
+        journal.finish({})
+        return records
+
+    path = tmp_path / "a.jsonl"
+    whole = extend(Journal(path, {}))
+    lines = path.read_bytes().splitlines(keepends=True)
+    for kept in range(6):
+        path.write_bytes(b"".join(lines[:kept]))
+        assert extend(Journal(path, {})) == whole
+    for mixed, wrong in (
+        ([lines[0], lines[2]], r"line 2: not what this run writes there"),
+        ([lines[0], lines[0]], r"line 2: not what"),
+        ([*lines[:4], b'{"text": "text 4"}\n'], r"line 5: not what"),
+        ([*lines, *lines], r"holds 10 records, but this run writes 5"),
+    ):
+        path.write_bytes(b"".join(mixed))
+        with pytest.raises(UserError, match=wrong):
+            extend(Journal(path, {}))
+        assert path.read_bytes() == b"".join(mixed)
+    assert [p.name for p in tmp_path.glob(".*")] == [".a.pending.jsonl"]
+    assert extend(Journal(path, {}, restart=True)) == whole
+    assert {p.name for p in tmp_path.iterdir()} == {"a.jsonl", "a.json"}
+
+
+@pytest.mark.parametrize("at", ["unlink", "write_json"])
+def test_a_kill_while_a_journal_is_finished(at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "a.jsonl", {})
+    journal.append({"n": 1})
+    journal.pending.append({"part": 1})
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*{"unlink": (Path, "unlink"), "write_json": (journals, "write_json")}[at], killed)
+    with pytest.raises(KeyboardInterrupt):
+        journal.finish({"total": 1})
+    monkeypatch.undo()
+    assert "total" not in json.loads((tmp_path / "a.json").read_text())  # or it would not be finished again
+    Journal(tmp_path / "a.jsonl", {}).finish({"total": 1})
+    assert {p.name for p in tmp_path.iterdir()} == {"a.jsonl", "a.json"}

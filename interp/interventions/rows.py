@@ -144,6 +144,11 @@ def run(
     journal = Journal(out, made_by, _RECORDS[kind], restart=restart)
     sampling, records = settings.sampling, list[Record]()
 
+    def place(name: str, row: Row) -> Record:
+        prompt, how = row
+        facts = {"model": name, "question": prompt.question, "coefficient": how.coefficient}
+        return facts | {**how.facts, kind: prompt.kind}
+
     def some(name: str, model: Model, what: str, rows: Sequence[Row]) -> list[Record]:
         ids, steering = [prompt.ids for prompt, _ in rows], [how.steering for _, how in rows]
         seeds = [sampling.seed] * len(rows)
@@ -151,24 +156,20 @@ def run(
         said = [spoken(prompt.kind, text.text) for (prompt, _), text in zip(rows, written, strict=True)]
         return [
             {
-                "model": name,
-                "question": prompt.question,
-                "coefficient": how.coefficient,
+                **place(name, row),
                 "text": out.text,
                 "tokens": out.n_tokens,
                 "ended": out.ended,
                 "finite": out.finite,
                 "repetition": round(repetition(text), 6),
-                **how.facts,
-                kind: prompt.kind,
                 **measured,
             }
-            for (prompt, how), out, text, measured in zip(rows, written, said, measure(what, rows, said), strict=True)
+            for row, out, text, measured in zip(rows, written, said, measure(what, rows, said), strict=True)
         ]
 
     def write(name: str, model: Model, what: str, rows: Sequence[Row]) -> list[Record]:
-        tell = partial(progress, f"{name}, {what}")
-        return journal.extend(records, rows, partial(some, name, model, what), chunk=4 * batch_size, tell=tell)
+        how: dict[str, Any] = {"chunk": 4 * batch_size, "tell": partial(progress, f"{name}, {what}")}
+        return journal.extend(records, rows, partial(some, name, model, what), place=partial(place, name), **how)
 
     for i, one in enumerate(models):
         later = {other.name for other in models[i + 1 :]}

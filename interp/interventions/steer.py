@@ -206,7 +206,7 @@ def side_by_side(
         made_by = {"model": model.provenance, "steering": steering.facts, "sampling": asdict(sampling), "form": form}
         given = [prompt if isinstance(prompt, str) else prompt.messages for prompt in asked]
         journal = Journal(out, made_by | {"prompts": given}, Pair, restart=restart)
-        rows, tell = range(len(prompts)), partial(progress, "answering")
-        journal.extend(records, rows, write, chunk=batch_size, tell=tell)
+        how: dict[str, Any] = {"chunk": batch_size, "tell": partial(progress, "answering")}
+        journal.extend(records, range(len(prompts)), write, place=lambda i: {"prompt": prompts[i]}, **how)
         journal.finish({"pairs": len(records), "out_of_range": sum(not record["finite"] for record in records)})
     return [Pair(**record) for record in records]

@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from interp.errors import UserError
 from interp.storage.files import atomic_write, checked, require_lock, write_json
 from interp.storage.provenance import differing, package_versions
 
 Row = TypeVar("Row")
+_OPEN: dict[Path, IO[bytes]] = {}
+"""Files of this process: an interrupted cell of a notebook leaves its own behind, and the next call takes it over."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,16 @@ class Lines:
     A last line that a kill left half written is cut off. Any other line must be a JSON object, of this `kind`.
     """
 
-    def __init__(self, path: str | Path, kind: Any = dict[str, Any]) -> None:
+    def __init__(self, path: str | Path, kind: Any = dict[str, Any], *, restart: bool = False) -> None:
         self.path = Path(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("ab+")
+            if abandoned := _OPEN.pop(self.path.resolve(), None):
+                abandoned.close()
+            self._file = _OPEN[self.path.resolve()] = self.path.open("ab+")
             require_lock(self._file, self.path)
             self._file.seek(0)
-            content = self._file.read()
+            content = b"" if restart else self._file.read()
             self._file.truncate(content.rfind(b"\n") + 1)
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); give another place") from error
@@ -73,19 +77,15 @@ class Journal(Lines):
         self._made_by = json.loads(json.dumps(made_by))  # as it will be read back
         self._versions: list[dict[str, str]] = []
         holds = [p for p in (path, pending) if p.is_file() and p.stat().st_size]
-        if restart:
-            for old in (path, self._facts_path, pending):
-                try:
-                    old.unlink(missing_ok=True)
-                except OSError as error:
-                    raise UserError(f"{old}: cannot be removed ({error.strerror}); give another --out") from error
-        elif holds:
+        if holds and not restart:
             self._resume(path, f"delete {' and '.join(p.name for p in holds)} (or give --restart, where there is one)")
         versions = package_versions()
         if versions not in self._versions:
             self._versions.append(versions)
-        super().__init__(path, self._kind)
-        self.pending = Lines(pending, of_parts)  # parts of unfinished records; removed when the journal is finished
+        super().__init__(path, self._kind, restart=restart)
+        # parts of unfinished records; removed when the journal is finished
+        self.pending = Lines(pending, of_parts, restart=restart)
+        self._n_extended: int | None = None
         if restart or not holds:
             self._write_facts({})
 
@@ -96,15 +96,21 @@ class Journal(Lines):
         write: Callable[[Sequence[Row]], Sequence[dict[str, Any]]],
         *,
         chunk: int,
+        place: Callable[[Row], Mapping[str, Any]] = lambda _: {},
         tell: Callable[[int, int], None] = lambda *_: None,
     ) -> list[dict[str, Any]]:
         """Append one record per row to `records` (those of all earlier rows) and to the file; returns the new ones.
 
         `write` makes the records of `chunk` rows at a time; records that the journal already held are reused. An
         interrupted chunk is made again from its first row, so that rows share a batch with the same rows as before.
+        Raises `UserError` for a record that the journal held without the `place` of its row.
         """
         start = len(records)
-        records += self.records[start : start + len(rows)]
+        for number, (kept, row) in enumerate(zip(self.records[start:], rows, strict=False), start=start + 1):
+            if any(kept.get(name) != value for name, value in place(row).items()):
+                what = "not what this run writes there; remove that line and all after it, or start over with --restart"
+                raise UserError(f"{self.path}, line {number}: {what}")
+            records.append(kept)
         n_kept = len(records) - start
         tell(n_kept, len(rows))
         for first in range(n_kept // chunk * chunk if n_kept < len(rows) else len(rows), len(rows), chunk):
@@ -112,6 +118,7 @@ class Journal(Lines):
                 self.append(record)
                 records.append(record)
             tell(len(records) - start, len(rows))
+        self._n_extended = len(records)
         return records[start:]
 
     def rewrite(self, records: Sequence[Mapping[str, Any]]) -> None:
@@ -130,11 +137,14 @@ class Journal(Lines):
             path.unlink()
 
     def finish(self, totals: Mapping[str, Any]) -> None:
-        """Close the file and write the totals beside it."""
-        self._write_facts(totals)
-        self.close()
+        """Close the file and write the totals beside it. Raises `UserError` if it held more than was extended."""
+        if self._n_extended is not None and self._n_extended < len(self.records):
+            what = f"holds {len(self.records)} records, but this run writes {self._n_extended}"
+            raise UserError(f"{self.path}: {what}; remove the last ones, or start over with --restart")
         self.pending.close()
         self.pending.path.unlink()
+        self._write_facts(totals)  # last: with totals it is finished
+        self.close()
 
     def _write_facts(self, totals: Mapping[str, Any]) -> None:
         now = datetime.now(UTC).isoformat("T", "seconds")
