@@ -23,12 +23,12 @@ _CUE = re.compile(
     |(?:\A|[\n#*|]\ ?)(?:(?:the|my|final|correct)\ ){0,2}answer[*_\ \t]*+[\n|]  # a heading, the cell before in a table
     |(?<![a-z])(?:answer|(?:my|correct|right|best|final)\ (?:option|choice))
         (?:,[^,.\n]{1,40},|\ to\ (?:the|this|your)\ \w{1,20})?
-        [\s*_]*+(?:(?:is|was|(?:would|should|must)\ be)\b|[:=→]|->|[-–—](?=\s)|(?=\([A-Z]\)))
+        [\s*_"]*+(?:(?:is|was|(?:would|should|must)\ be)\b|[:=→]|->|[-–—](?=\s)|(?=\([A-Z]\)))
     |\b(?:option|choice)\ (?P<named>\(?[A-Z]\)?)\ is\ (?:the\ )?(?:correct|right|best)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
 _LEAD = re.compile(
-    r"(?:[\s:*_|,]|(?:therefore|thus|then|definitely|clearly|simply|indeed|in fact|now|still|equal to)\b"
+    r"(?:[\s:*_|,\"…]|\.{2,}+|(?:therefore|thus|then|definitely|clearly|simply|indeed|in fact|now|still|equal to)\b"
     r"|the(?=\s[0-9$\\]))*+"
 )
 _REMARK = re.compile(
@@ -37,11 +37,11 @@ _REMARK = re.compile(
     re.IGNORECASE,
 )
 _AFTER = re.compile(  # where the answer ends: a sentence, a clause that explains or contrasts, a remark in brackets
-    r"[.!?…]++[*_\"')\]]*+(?:\s|\Z)|\ \((?=[a-z]{2,}\b|[0-9.]+(?:\)|\s[a-z]))"
+    r"[.!?…]++[*_\"')\]]*+(?:\s|\Z)|\ \((?=[a-z]{2,}\b|[0-9.]+[)\s])"
     r"|(?<!\s)(?:(?:,?\s+and|,)\s+not|,\s+(?:about|approximately|roughly))\b"
     r"|(?<!\s)[,;]?\s++(?:[-–—]\s)?(?:because|since|as|which|where|so|for|given|when|if|i\.e\.|rather|instead|but|though)\b"
 )
-_MARK_UP = re.compile(r"<\|\w+\|>|</?\w{1,20}>|\*\*(?!\w)|(?<!\w)\*\*")
+_MARK_UP = re.compile(r"<\|\w+\|>|</?\w{1,20}>|\*\*(?!\w)|(?<!\w)\*\*|[\u2600-\u27bf\ufe0f\U0001f000-\U0001faff]")
 _LAST_LINE = re.compile(  # in bold with a number or one of the tasks' answers, or an option
     r"\*\*(?=[^*]*[0-9]|(?:\(?[A-Z]\)?|(?i:yes|no|valid|invalid|unknown|do it|do not))\W)[^*]+\*\*\.?|\(?[A-Z]\)?\.?"
 )
@@ -133,25 +133,21 @@ def _content(text: str, cue: re.Match[str], until: int) -> str:
         if text.startswith(opening, at) and (close := text.find(closing, at + 2, until)) > 0:
             return text[at + 2 : close].strip()
     line = text[at : min(until, at + 10 * LONGEST)].partition("|" if cue[0].endswith("|") else "\n")[0]
-    return _AFTER.split(_MARK_UP.sub("", line), maxsplit=1)[0].strip().rstrip("*_ ")
+    content = _AFTER.split(_MARK_UP.sub("", line), maxsplit=1)[0].strip()
+    return content.rstrip('"}, ' if '"' in text[cue.start() : at] else "*_ ")  # of JSON, or of words in bold
 
 
 LONGEST = 100  # anything longer is not an answer, which also keeps arithmetic on hostile digits cheap
-_WRAPPERS = (
-    r"\\?\$(.*?)(?:\\?\$)?",  # $…$ as mathematics, $1110 as money
-    *(r"\\\((.*)\\\)", r"\\\[(.*)\\\]"),
-    r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|boxed|fbox)\s*\{(.*)\}",
-    *(
-        r"\{(.*)\}",
-        r"\((.*)\)",
-        r"\*(.*)\*",
-        r"__(.*)__",
-        r"(?:\\[,;:! ]|~)(.*)",
-        r"(.*?)(?:(?<!\\)\\[,;:! ]|~)",
-        r"[\"'“‘`](.*)[\"'”’`]",
-        r"(.*[^.])\.",
-    ),
-)
+_WRAPPERS = [
+    re.compile(wrapper, re.DOTALL)
+    for wrapper in (
+        r"\\?\$(.*?)(?:\\?\$)?",  # $…$ as mathematics, $1110 as money
+        *(r"\\\((.*)\\\)", r"\\\[(.*)\\\]"),
+        r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|boxed|fbox)\s*\{(.*)\}",
+        *(r"\{(.*)\}", r"\((.*)\)", r"\*(.*)\*", r"__(.*)__", r"[\"'“‘`](.*)[\"'”’`]", r"(.*[^.])\."),
+        *(r"(?:\\[,;:! ]|~)(.*)", r"(.*?)(?:(?<!\\)\\[,;:! ]|~)"),
+    )
+]
 _EQUATION = re.compile(r"(?P<left>.*[^!<>=:]|.*:|)==?\s*(?P<right>[^=]+)", re.DOTALL)  # x = 1110
 _LISTED = re.compile(r",(?![0-9]{3})|\b(?:or|and)\b|;")
 _TEXT = re.compile(r"\\(?:text(?:bf|rm|it|tt)?|mathrm|mathbf|mathit|mathbb|mathsf|boldsymbol|mbox)\s*\{([^{}]*)\}")
@@ -201,10 +197,10 @@ def in_digits(text: str) -> str:
 def unwrap(text: str) -> str:
     r"""The text without the `$…$`, `\text{…}`, brackets, stars and full stop around it."""
     text, before = text.strip(), None
-    while text != before:
+    while text != before and not text.isalnum():
         before = text
         for wrapper in _WRAPPERS:
-            if match := re.fullmatch(wrapper, text, re.DOTALL):
+            if match := wrapper.fullmatch(text):
                 text = match[1].strip()
     return text
 
@@ -314,7 +310,7 @@ def verdict(text: str) -> str | None:
     return match and match["word"]
 
 
-_SPACING = re.compile(r"\\(?:left|right|big[lr]?|Big[lr]?|displaystyle)(?![a-zA-Z])|(?<!\\)\\[!;:, ]|~")
+_SPACING = re.compile(r"\\(?:left|right|big[lr]?|Big[lr]?|displaystyle)(?![a-zA-Z])|(?<!\\)\\[!;:,]")
 _UNIT = re.compile(
     r"(?:(?<=[0-9}$])|(?<=\\pi))\s*(?:\\(?:text|textrm|mathrm|mbox)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?|\^\s*\{?\s*\\circ\s*\}?|°"
     r"|\s+(?!or\b|and\b)[A-Za-z]{3,}(?:\s+[A-Za-z]{2,})*)\Z"
@@ -323,7 +319,7 @@ _OR = re.compile(r"\\(?:text|mbox)\s*\{\s*(?:,?\s*or|,?\s*and)\s*\}|\b(?:or|and)
 _SPELLED = {
     **{"<=": r"\le ", ">=": r"\ge ", "≤": r"\le ", "≥": r"\ge ", "**": "^", "\u2212": "-", "²": "^2", "³": "^3"},
     **{r"\$": "", r",\!": "", "{,}": "", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\degree": r"^\circ"},
-    **{"π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ", "√": r"\sqrt ", "×": r"\times ", "·": r"\cdot "},
+    **{r"\varnothing": r"\emptyset", "∞": r"\infty ", "∪": r"\cup ", "π": r"\pi ", "√": r"\sqrt ", "×": r"\times "},
 }
 _WORD = re.compile(r"[A-Za-z]{4,}")
 
@@ -356,7 +352,8 @@ def _tidy(text: str) -> str:
     text = re.sub(r"\A\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}\Z", r"\1", text)
     for spelled, latex in _SPELLED.items():
         text = text.replace(spelled, latex)
-    text = re.sub(r"\\\\\[[^\[\]]{1,9}\]", r"\\\\", text.replace("\n", " "))  # room between the rows of a matrix
+    text = re.sub(r"(?<!\\)\\ |[~\n]", " ", text)
+    text = re.sub(r"\\\\\[[^\[\]]{1,9}\]", r"\\\\", text)  # room between the rows of a matrix
     text = re.sub(r"\A\\\{\s*[a-z]\s*(?::|\||\\mid)(.*)\\\}\Z", r"\1", text)  # {x : …}
     text = _SPACING.sub("", re.sub(r"(?:,\s*){2,}", ", ", _OR.sub(" , ", _UNIT.sub("", text))))
     text = re.sub(r"(?<!\\)\bsqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", re.sub(r"\A[a-zA-Z]\s*\\in\b", "", text))
