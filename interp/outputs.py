@@ -85,7 +85,7 @@ def claimed(verb: str, out: Path, writes: Writes, given: Mapping[str, Any]) -> I
         raise UserError(f"--out {out}: {place} is {'read-only' if place.is_dir() else 'a file'}; give another --out")
     for path in paths:
         with suppress(FileNotFoundError):  # any other error says that there can be no such file
-            os.lstat(os.path.join(path.parent, f".{path.name}.{os.getpid()}.part"))
+            path.lstat()
     _lock(out, paths)
     try:
         for source in _inputs(given, out):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -151,3 +152,15 @@ def test_a_closed_or_full_standard_output(tmp_path: Path) -> None:
     ):
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
         assert (done.stdout, said in done.stderr, done.stderr.count("\n")) == (status, True, bool(said)), done.stderr
+
+
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path) -> None:
+    """Also where a library writes: weights are larger than what comes before them."""
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    command = [*COMMAND, "export-model", "organism-sft", "--out", str(tmp_path / "new" / "merged")]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=small_files)
+    assert (done.returncode, done.stderr.count("\n"), "merged: cannot be written" in done.stderr) == (2, 1, True)
+    assert not list(tmp_path.iterdir())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Annotated, Any, TypeVar, cast
 
 from annotated_types import Ge, Lt
+from safetensors import SafetensorError
 
 from interp.errors import UserError
 
@@ -112,8 +113,8 @@ def atomic_write(path: str | Path, make: Callable[[Path], None] = Path.touch) ->
                 with temporary.open("rb+") as file:
                     os.fsync(file.fileno())
             os.replace(temporary, path)
-    except OSError as error:
-        why = error.strerror or error
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be written ({why}); make room, or choose another place") from error
 
 
