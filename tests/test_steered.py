@@ -318,3 +318,46 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
         generate(model, [[5]] * 3, max_new_tokens=1, steering=[Steering()] * 2)
     assert model.steered == []
     assert generate(model, [], max_new_tokens=3, steering=add(direction(1), 1)) == []
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_hook_is_live_under_steering(architecture: str) -> None:
+    """TransformerLens's own reading, a user's hooks before and after, inner hook points and gradients."""
+    model, ids = sharp(architecture), torch.tensor([prompts(9)[-1][:9]])
+    d = direction(1)
+    steering, after = add(d, 3, tokens="everywhere"), "blocks.2.hook_resid_post"
+    heard: list[str] = []
+
+    def listen(name: str) -> tuple[str, Any]:
+        return name, lambda value, hook: heard.append(name)
+
+    def doubled(value: Tensor, hook: Any) -> Tensor:
+        return value * 2
+
+    with torch.no_grad():
+        logits, plain = model.bridge.run_with_cache(ids)
+        with model.bridge.hooks(fwd_hooks=[(d.hook_point, lambda value, hook: value + 3 * torch.from_numpy(d.vector))]):
+            expected, by_hand = model.bridge.run_with_cache(ids)
+        with model.bridge.hooks(fwd_hooks=[listen(after)]), steering.on(model):
+            steered_logits, cached = model.bridge.run_with_cache(ids)
+            assert set(cached) == set(plain)
+            assert heard == [after], "hooks from before are live too"
+            for name in plain:
+                torch.testing.assert_close(cached[name], by_hand[name], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(steered_logits, expected, rtol=1e-4, atol=1e-4)
+            inner = ["blocks.1.attn.hook_pattern", "blocks.0.mlp.hook_out", "blocks.1.hook_resid_pre"]
+            model.bridge.run_with_hooks(ids, fwd_hooks=[listen(name) for name in inner])
+            assert set(heard) == {after, *inner}
+            changed = model.bridge.run_with_hooks(ids, fwd_hooks=[(after, doubled)])
+            assert not torch.allclose(changed, expected)
+            n = len(heard)
+            with steering.on(model):  # nested: twice the vector
+                twice = model.bridge.run_with_cache(ids)[1][d.hook_point]
+            torch.testing.assert_close(twice - cached[d.hook_point], 3 * torch.from_numpy(d.vector).expand_as(twice))
+            assert len(heard) == n + 1
+        assert torch.equal(model.bridge.run_with_cache(ids)[0], logits)
+    grads: list[Tensor] = []
+    with steering.on(model), model.bridge.hooks(bwd_hooks=[(after, lambda grad, hook: grads.append(grad))]):
+        embedded = model.hf.get_input_embeddings()(ids).detach().requires_grad_()
+        model.hf(inputs_embeds=embedded).logits.sum().backward()
+    assert len(grads) == 1

@@ -70,5 +70,7 @@ def steer(
         hint = "the layer that best separates the agents is usually not where steering works best"
         nothing = f"steering changed nothing: try a larger coefficient, or --layers in the middle of the model ({hint})"
         console.print(nothing, soft_wrap=True)
+    for note in loaded.notes:
+        console.print(f"{loaded.name}: {note}", soft_wrap=True)
     if out is not None:
         console.print(f"wrote {out}", soft_wrap=True)

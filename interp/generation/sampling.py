@@ -161,7 +161,8 @@ def _proven(model: Model, way: Way) -> bool:
 
     reader = _Reader(model, Steered(model, [()] * len(n), n), False, way)
     list(_continue(reader, [t[:k] for t, k in zip(texts, n, strict=True)], range(len(n)), room, follow, batch_size=3))
-    return all(far <= LOGIT_TOLERANCE.get(model.dtype, 1e-2) for far in off)
+    rounding = 5 * LOGIT_TOLERANCE.get(model.dtype, 1e-2)  # other shapes of matrices round more than hooks do
+    return all(far <= rounding for far in off)
 
 
 def end_tokens(model: Model) -> set[int]:

@@ -265,11 +265,11 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
     for module in hf.modules():
         if "dynamic" in str(getattr(module, "rope_type", "")):
             module.register_forward_pre_hook(forget_longest)
-    last = hf.get_input_embeddings().weight.shape[0] - 1
-    ids = torch.linspace(0, last, 12, device=first.device).long()[None]
-    attention = hf.config._attn_implementation
     plain = {}
     try:
+        last = hf.get_input_embeddings().weight.shape[0] - 1
+        ids = torch.linspace(0, last, 12, device=first.device).long()[None]
+        attention = hf.config._attn_implementation
         for implementation in (attention, "eager"):  # the bridge computes attention eagerly
             hf.set_attn_implementation(implementation)
             with torch.no_grad():
