@@ -17,7 +17,7 @@ from interp.probing.settings import ProbeSettings
 from probes import ALL, NAMES
 
 FORMAT = "interp.probes/"
-STORED = re.compile(r"[0-9a-f]{16}\.safetensors")
+STORED = re.compile(r"\.?[0-9a-f]{16}\.safetensors")
 
 
 def _made(out: Path, given: Mapping[str, Any]) -> Iterator[Made]:
