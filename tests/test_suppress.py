@@ -169,6 +169,9 @@ def test_several_models_each_with_its_own_and_a_remedy(trait: Trait, tmp_path: P
     class Remedy:
         facts: dict[str, Any] = {}  # noqa: RUF012
 
+        def answers(self) -> list[Any]:
+            return []
+
         def __call__(self, name: str) -> LazyModel:
             return LazyModel(name, {}, lambda: models[1])
 
