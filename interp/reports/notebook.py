@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from interp.reports.terminal import quiet_libraries
@@ -45,7 +46,7 @@ def show(figures: Iterable[Drawn]) -> None:
 
     for each in figures:
         each.figure.show()
-        display(Markdown(f"*{each.caption}*"))
+        display(Markdown(f"*{escape(each.caption, quote=False)}*"))
 
 
 def in_words(sentences: Iterable[str | tuple[str, str]]) -> Any:
@@ -56,4 +57,5 @@ def in_words(sentences: Iterable[str | tuple[str, str]]) -> Any:
     """
     from IPython.display import Markdown
 
-    return Markdown("\n\n".join(s if isinstance(s, str) else f"**{s[0]}** {s[1]}" for s in sentences))
+    texts = (s if isinstance(s, str) else f"**{s[0]}** {s[1]}" for s in sentences)
+    return Markdown(escape("\n\n".join(texts), quote=False))

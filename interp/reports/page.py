@@ -5,9 +5,12 @@ Knows the templates and which files they become. Each page is one HTML file that
 
 from __future__ import annotations
 
+import hashlib
 import json
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from interp.directions.extract import Extraction
 
 NO_PICTURES = "no pictures: they need kaleido (pip install kaleido) and Chrome or Chromium"
+_SCRIPT = (resources.files("interp.reports") / "page.js").read_text("utf-8")
 _TEMPLATES = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 _TEMPLATES.loader = jinja2.PackageLoader("interp.reports", "")
 _CALLED = (percent, number, between, agent_colour, main_findings, activation_name, read_at, start_layer)
@@ -87,7 +91,10 @@ def _render(template: str, figures: Mapping[str, Mapping[str, go.Figure]], **con
     """The page; `figures` has by name the versions of each figure, first the one named "all"."""
     plots = {name: {key: json.loads(one.to_json()) for key, one in each.items()} for name, each in figures.items()}
     data = Markup(json.dumps(plots).replace("<", "\\u003c"))  # a question may say </script>
-    return _TEMPLATES.get_template(template).render(figures=data, plotlyjs=Markup(get_plotlyjs()), **content)
+    scripts = {"plotlyjs": Markup(get_plotlyjs()), "script": Markup(_SCRIPT)}  # no other script may run
+    digests = (b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts.values())
+    hashes = Markup(" ".join(f"'sha256-{digest}'" for digest in digests))
+    return _TEMPLATES.get_template(template).render(figures=data, hashes=hashes, **scripts, **content)
 
 
 def _write(path: Path, content: str | bytes) -> Path:

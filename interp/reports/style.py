@@ -77,7 +77,7 @@ def model_looks(names: Sequence[str]) -> dict[str, ModelLook]:
 
 
 def _short(name: str) -> str:
-    return "/".join(PurePath(name).parts[-2:])
+    return "/".join(PurePath(name).parts[-2:]).replace("<", "‹")  # plotly reads names as HTML
 
 
 def who_is_who(looks: Mapping[str, ModelLook]) -> str:

@@ -63,7 +63,9 @@ def steered_texts(
     lines = [(f"{label}’s words", own, label, look) for label, look in zip(labels, looks, strict=True)]
     for name, by, label, line in [*lines, (f"{along}’s words, along random directions", random, along, dotted)]:
         scores = [fmean(r["rouge"][label][ROUGE.index("rougeL")] for r in by[c]) for c in coefficients]
-        figure.add_scatter(name=name, x=coefficients, y=scores, mode="lines", line=line, row=2, col=1)
+        figure.add_scatter(
+            name=escape(name, quote=False), x=coefficients, y=scores, mode="lines", line=line, row=2, col=1
+        )
     steps = []
     for i, c in enumerate(coefficients):
         shown = [*(j == i for j in range(len(coefficients))), *[True] * (len(labels) + 1)]
