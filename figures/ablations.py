@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from figures.results import ENDS, Amount, main, many, read_results
 from interp.reports.page import Drawn
-from interp.reports.style import INK, finished, model_looks, panels, points, wrapped
+from interp.reports.style import INK, finished, model_looks, panels, points
 from interp.reports.words import joined_words
 from interp.storage.files import Whole, entries
 
@@ -25,7 +25,7 @@ _FULL = model_looks(["base", "imad"])["imad"].colour
 
 def ablations(found: dict[str, Any]) -> go.Figure:
     """Accuracy and tokens written, by the full procedure and by each variant with one thing changed."""
-    rows = found["rows"]
+    rows = [one | {"name": one["name"].replace("<", "‹")} for one in found["rows"]]  # plotly reads names as HTML
     figure = panels(1, 2, x="", y=("",), titles=("right answers", "tokens written"), height=26 * len(rows) + 10)
     for i, result in enumerate(rows):
         row, colour = result["row"], _FULL if i == 0 else INK
@@ -33,7 +33,7 @@ def ablations(found: dict[str, Any]) -> go.Figure:
         for column, value in enumerate((row["accuracy"], tokens), start=1):
             points(figure, (1, column), [i], [value], name=result["name"], colour=colour, across=True)
     figure.update_traces(showlegend=False)
-    names = [wrapped(result["name"]) for result in rows]
+    names = [result["name"] for result in rows]
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.4, -0.6])
     figure.update_xaxes(range=[0, 1.04], tickformat=".0%", col=1)
     figure.update_xaxes(rangemode="tozero", col=2)

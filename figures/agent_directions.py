@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from html import escape
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import plotly.graph_objects as go
 
@@ -32,8 +32,9 @@ def _wrong(facts: dict[str, Any]) -> str:
     return f"evidence.all has no {min(lacking)}" if lacking else ""
 
 
-_NEEDED = {name: FACTS[name] for name in ("by", "questions", "turns", "evidence")}
-_KIND = fit(entries(**_NEEDED, labels=Names, layers=Layers, provenance=_PROVENANCE), _wrong)
+_NEEDED = ("by", "questions", "turns", "evidence")
+_FACTS = {name: kind if name in _NEEDED else NotRequired[kind] for name, kind in FACTS.items()}
+_KIND = fit(entries(**_FACTS | {"labels": Names, "layers": Layers, "provenance": _PROVENANCE}), _wrong)
 
 
 def agent_directions(found: Mapping[str, dict[str, Any]]) -> go.Figure:

@@ -60,12 +60,12 @@ def steered_texts(
     labels = own[0.0][0]["rouge"]
     dotted = {"color": CONTROL_COLOUR, "width": 2, "dash": "dot"}
     looks = [{"color": agent_colour(k), "width": 2.5} for k in range(1, len(labels) + 1)]
-    lines = [(f"{label}’s words", own, label, look) for label, look in zip(labels, looks, strict=True)]
-    for name, by, label, line in [*lines, (f"{along}’s words, along random directions", random, along, dotted)]:
+    named = [escape(label, quote=False) for label in labels]
+    lines = [(f"{name}’s words", own, label, look) for name, label, look in zip(named, labels, looks, strict=True)]
+    random_name = f"{escape(along, quote=False)}’s words, along random directions"
+    for name, by, label, line in [*lines, (random_name, random, along, dotted)]:
         scores = [fmean(r["rouge"][label][ROUGE.index("rougeL")] for r in by[c]) for c in coefficients]
-        figure.add_scatter(
-            name=escape(name, quote=False), x=coefficients, y=scores, mode="lines", line=line, row=2, col=1
-        )
+        figure.add_scatter(name=name, x=coefficients, y=scores, mode="lines", line=line, row=2, col=1)
     steps = []
     for i, c in enumerate(coefficients):
         shown = [*(j == i for j in range(len(coefficients))), *[True] * (len(labels) + 1)]
