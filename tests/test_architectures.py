@@ -16,7 +16,7 @@ from interp.activations.reading import read_last
 from interp.directions.directions import Direction
 from interp.errors import UserError
 from interp.evaluation.texts import perplexity
-from interp.generation.cache import Way
+from interp.generation.cache import Batching
 from interp.generation.sampling import Generated, generate
 from interp.models.layers import SITES
 from interp.models.model import Model, wrap
@@ -139,29 +139,29 @@ def _added(module: Any, args: Any, out: Any, offset: Tensor, start: int) -> Any:
     return (changed, *out[1:]) if isinstance(out, tuple) else changed
 
 
-WAYS = {
-    "llama": Way.JOINED,
-    "bloom": Way.JOINED,
-    "deepseek-v3": Way.JOINED,
-    "mpt": Way.PADDED,
-    "mistral": Way.PADDED,
-    "gpt-neo": Way.PADDED,
-    "gemma3": Way.PADDED,
-    "qwen3.5": Way.PADDED,
-    "lfm2": Way.PADDED,
-    "llama4-text": Way.EQUAL,
-    "glm-moe-dsa": Way.ALONE,
-    "recurrent-gemma": Way.UNCACHED,
-    "rwkv": Way.UNCACHED,
+BATCHING = {
+    "llama": Batching.JOINED,
+    "bloom": Batching.JOINED,
+    "deepseek-v3": Batching.JOINED,
+    "mpt": Batching.PADDED,
+    "mistral": Batching.PADDED,
+    "gpt-neo": Batching.PADDED,
+    "gemma3": Batching.PADDED,
+    "qwen3.5": Batching.PADDED,
+    "lfm2": Batching.PADDED,
+    "llama4-text": Batching.EQUAL,
+    "glm-moe-dsa": Batching.ALONE,
+    "recurrent-gemma": Batching.UNCACHED,
+    "rwkv": Batching.UNCACHED,
 }
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", BATCHING)
 def test_the_way_follows_what_the_model_has(name: str) -> None:
     model = wrapped(name)
     generate(model, UNLIKE[:2], max_new_tokens=1)
-    assert model.way == WAYS[name]
-    assert len(model.notes) == (WAYS[name] is not Way.JOINED)
+    assert model.batching == BATCHING[name]
+    assert len(model.notes) == (BATCHING[name] is not Batching.JOINED)
     generate(model, UNLIKE[:2], max_new_tokens=1)
     assert len(model.notes) <= 1
 
@@ -175,19 +175,19 @@ def test_what_cannot_be_wrapped_is_refused_in_one_line(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("depends", "way"),
+    ("depends", "batching"),
     [
-        (lambda out: out.shape[0] > 1, Way.ALONE),  # on the number of rows
-        (lambda out: out.shape[1] == 1, Way.UNCACHED),  # on whether there is a cache
+        (lambda out: out.shape[0] > 1, Batching.ALONE),  # on the number of rows
+        (lambda out: out.shape[1] == 1, Batching.UNCACHED),  # on whether there is a cache
     ],
 )
-def test_the_door_finds_out_what_no_configuration_says(depends: Any, way: Way) -> None:
+def test_the_door_finds_out_what_no_configuration_says(depends: Any, batching: Batching) -> None:
     hf, plain = build("llama"), build("llama")
     hf.model.layers[1].register_forward_hook(lambda module, args, out: out + 9.0 * depends(out) * (out > 0))
     model = wrap(hf, make_tokenizer("bytes"), {"name": "odd"})
     prompts = [*ALIKE, *UNLIKE]
     assert ids_of(generate(model, prompts, max_new_tokens=N_NEW)) == [slowly(plain, p) for p in prompts]
-    assert model.way == way
+    assert model.batching == batching
     assert len(model.notes) == 1
 
 

@@ -10,7 +10,7 @@ from conftest import make_tokenizer
 from interp.activations.corpus import Corpus
 from interp.debate.transcript import Transcript, parse
 from interp.errors import UserError
-from interp.models.tokens import set_way
+from interp.models.tokens import tokenize_as
 
 KINDS = ["bytes", "merging", "metaspace"]
 
@@ -33,7 +33,7 @@ def prefix(transcript: Transcript, n_turns: int) -> Transcript:
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_pieces_ids_of_a_prefix_are_a_prefix_of_the_ids(kind: str, debates: list[Transcript]) -> None:
     tokenizer = copy.deepcopy(make_tokenizer(kind))
-    set_way(tokenizer, "pieces")
+    tokenize_as(tokenizer, "pieces")
     for transcript in debates[:4]:
         whole = Corpus.build([transcript], tokenizer)
         for n in range(1, len(transcript.turns) + 1):

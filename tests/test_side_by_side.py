@@ -141,7 +141,7 @@ def test_the_command(interp: Any, model_folder: Path, tmp_path: Path, found: Dir
         ((*common, *prompt, "--layers", 3), "layer 3"),
         ((*common, *prompt, "--layers", 1), "layer 1: not among these directions; choose one of 0, 2"),
         ((*common, *prompt, "--direction-of", "nobody"), "label nobody: not among these directions"),
-        ((*common, *prompt, "--coefficients", "nan"), "finite"),
+        ((*common, *prompt, "--coefficients", "nan"), "comma-separated numbers"),
         ((*common, *prompt, "--coefficients", "1,2"), "2 coefficients for 1 directions"),
         (common, "--prompt"),
         ((*common[:4], tmp_path / "o.st", *prompt), "extracted from other with other weights"),

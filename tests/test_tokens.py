@@ -32,7 +32,7 @@ from interp.interventions.sweeps import sweep
 from interp.models.lineage import read_lineage
 from interp.models.loading import export_merged, load_plain
 from interp.models.model import load_model, wrap
-from interp.models.tokens import Encoder, set_way, way_of
+from interp.models.tokens import Encoder, tokenize_as, tokenized_as
 from interp.reports.intervention_tables import count_lines
 from interp.training.loop import start_from
 from interp.training.settings import preset
@@ -73,8 +73,8 @@ def test_ids_are_the_tokenizers_own_and_turns_are_where_they_are(make: Make, kin
     tokenizer = make(kind)
     for transcript in SCRIPTED:
         check(tokenizer, transcript)
-    tokenization = Corpus.build(SCRIPTED, tokenizer).tokenization
-    assert (tokenization.way, tokenization.foreign, tokenization.merged, tokenization.changed) == ("text", 0, 0, 0)
+    found = Corpus.build(SCRIPTED, tokenizer).tokenization
+    assert (found.tokenized, found.foreign, found.merged, found.changed) == ("text", 0, 0, 0)
 
 
 @pytest.mark.parametrize(("make", "kind"), MAKERS)
@@ -252,7 +252,7 @@ def test_without_offsets_a_changed_text_is_refused() -> None:
 
 def test_a_checkpoint_is_read_as_it_was_trained(tmp_path: Path) -> None:
     for name in ("organism", "organism-sft", "organism-imad", "organism-debategpt"):  # all older than whole texts
-        assert way_of(load_plain(name).tokenizer) == "pieces"
+        assert tokenized_as(load_plain(name).tokenizer) == "pieces"
     for name in ("organism-sft", "organism-imad"):
         lineage = read_lineage(name)
         assert lineage is not None
@@ -260,13 +260,13 @@ def test_a_checkpoint_is_read_as_it_was_trained(tmp_path: Path) -> None:
         new = replace(lineage, stages=tuple(replace(s, facts=s.facts | {"tokenized": "text"}) for s in lineage.stages))
         assert new.tokenized == "text"
     export_merged("organism-sft", tmp_path / "merged")  # what is exported has no lineage
-    assert way_of(load_plain(str(tmp_path / "merged")).tokenizer) == "pieces"
+    assert tokenized_as(load_plain(str(tmp_path / "merged")).tokenizer) == "pieces"
 
 
 def test_new_training_reads_whole_texts_and_goes_on_as_it_began() -> None:
     chosen = preset("organism")
     for model, way in (("organism", "text"), ("organism-sft", "pieces"), ("organism-imad", "pieces")):
-        assert way_of(start_from(model, chosen).tokenizer) == way
+        assert tokenized_as(start_from(model, chosen).tokenizer) == way
 
 
 def test_the_shipped_models_read_as_before() -> None:
@@ -282,13 +282,13 @@ def test_the_shipped_models_read_as_before() -> None:
 
 def test_the_old_way_says_how_many_tokens_differ(tmp_path: Path) -> None:
     tokenizer = copy.deepcopy(token_kinds.make("qwen-2.5"))
-    set_way(tokenizer, "pieces")
+    tokenize_as(tokenizer, "pieces")
     found = Corpus.build(SCRIPTED, tokenizer)
-    assert found.tokenization.way == "pieces"
+    assert found.tokenization.tokenized == "pieces"
     assert found.tokenization.foreign > 100
     assert "because the checkpoint was trained on transcripts cut into pieces" in found.tokenization.lines[0]
     tokenizer.save_pretrained(tmp_path)
-    assert way_of(PreTrainedTokenizerFast.from_pretrained(tmp_path)) == "pieces"
+    assert tokenized_as(PreTrainedTokenizerFast.from_pretrained(tmp_path)) == "pieces"
     model = wrap(make_hf("llama", vocabulary=1600, n_layers=2), tokenizer)
     facts = extract_directions(model, SCRIPTED, layers=[1]).directions.facts
     assert facts["tokenization"]["foreign"] == found.tokenization.foreign

@@ -22,7 +22,7 @@ from interp.errors import UserError
 from interp.models.lineage import read_lineage
 from interp.models.loading import export_merged, load_plain
 from interp.models.model import load_model
-from interp.models.tokens import way_of
+from interp.models.tokens import tokenized_as
 from interp.storage.journal import read_lines
 from interp.training import grpo, loop, sft
 from interp.training.run import Run
@@ -314,7 +314,7 @@ def test_debategpt_learns_the_consensus_only_and_gets_no_tags(base: Path, tmp_pa
     lineage = read_lineage(str(folder))
     assert lineage is not None
     assert lineage.stages[0].facts["learnt"] == "consensus_only"
-    assert lineage.tokenized == way_of(load_model(str(folder)).tokenizer) == "text"
+    assert lineage.tokenized == tokenized_as(load_model(str(folder)).tokenizer) == "text"
 
 
 def test_training_all_weights(base: Path, tmp_path: Path, trainers: list[Any]) -> None:

@@ -11,7 +11,7 @@ from test_steered import direction, prompts, sharp
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import speaking
 from interp.errors import UserError
-from interp.generation.cache import Way
+from interp.generation.cache import Batching
 from interp.generation.sampling import generate
 from interp.steering.changes import Ranges, WrittenTurns
 from interp.steering.steering import Steering, add
@@ -53,12 +53,12 @@ def test_it_is_the_steering_of_the_same_tokens_known_beforehand() -> None:
     assert rows == [s if i % 2 else p for i, (p, s) in enumerate(zip(plain, steered, strict=True))]
     with live.on(model):
         assert [g.ids for g in generate(model, asked, max_new_tokens=24)] == steered
-    way = model.way
+    batching = model.batching
     try:
-        for model.way in Way:  # even where the whole text is read again for each token
+        for model.batching in Batching:  # even where the whole text is read again for each token
             assert [g.ids for g in generate(model, asked[:6], max_new_tokens=24, steering=live)] == steered[:6]
     finally:
-        model.way = way
+        model.batching = batching
 
 
 def test_a_round_can_be_chosen() -> None:

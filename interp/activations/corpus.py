@@ -18,7 +18,7 @@ from jaxtyping import Int
 
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
-from interp.models.tokens import Encoder, Way
+from interp.models.tokens import Encoder, Tokenized
 
 COLUMNS = ("transcript", "question", "agent", "round", "tag", "start", "stop")
 
@@ -62,7 +62,7 @@ class TurnTable:
 class Tokenization:
     """How transcripts became tokens, and what is not as one would expect."""
 
-    way: Way = "text"
+    tokenized: Tokenized = "text"
     """As the tokenizer takes the whole text, or piece by piece, as the checkpoint was trained."""
     tokens: int = 0
     foreign: int = 0
@@ -148,5 +148,5 @@ class Corpus:
             raise UserError(f"none of the {len(transcripts)} transcripts can be used: {skipped[0].reason}")
         columns = dict(zip(COLUMNS, np.array(rows, dtype=np.int64).T, strict=True))
         table = TurnTable(**columns, persona=tuple(personas))
-        tokenization = Tokenization(encode.way, **counts, change=change)
+        tokenization = Tokenization(encode.tokenized, **counts, change=change)
         return Corpus(tuple(all_ids), table, tuple(questions), tuple(skipped), tokenization)

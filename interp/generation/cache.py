@@ -19,7 +19,7 @@ from interp.models.model import Model
 from interp.models.positions import reaches_everywhere
 
 
-class Way(IntEnum):
+class Batching(IntEnum):
     """How rows are read together, the fastest first; what can be read in one way can be in every later one."""
 
     JOINED = 0  # others join a batch under way, and a beginning is read once: padding stands anywhere in a row
@@ -30,27 +30,27 @@ class Way(IntEnum):
 
 
 SLOWER = {
-    Way.PADDED: "not all layers attend to the whole text without counting padding: no prompts share their beginning",
-    Way.EQUAL: "padding changes the logits: only prompts of the same length are written to together",
-    Way.ALONE: "a batch changes the logits: prompts are written to one by one",
-    Way.UNCACHED: "the cache does not give the logits of the whole text: it is read again for every token",
+    Batching.PADDED: "some layers see part of the text or count padding: prompts do not share their beginning",
+    Batching.EQUAL: "padding changes the logits: only prompts of the same length are written to together",
+    Batching.ALONE: "a batch changes the logits: prompts are written to one by one",
+    Batching.UNCACHED: "the cache does not give the logits of the whole text: it is read again for every token",
 }
 """What the notes of a model say of a way that is not the fastest."""
 
 
-def supposed_way(model: Model) -> Way:
+def supposed_batching(model: Model) -> Batching:
     """The fastest way that the configuration and the layers of the cache that the model makes for itself allow."""
     ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
     with torch.inference_mode():
         out = model.hf(ids, use_cache=True)
     cache = out.get("past_key_values", out.get("cache_params"))
     if not isinstance(cache, Cache):
-        return Way.UNCACHED
+        return Batching.UNCACHED
     kinds = {type(layer) for layer in cache.layers}
     if kinds == {DynamicLayer}:
-        return Way.JOINED if reaches_everywhere(model.hf.config) else Way.PADDED
+        return Batching.JOINED if reaches_everywhere(model.hf.config) else Batching.PADDED
     known = (DynamicSlidingWindowLayer, LinearAttentionCacheLayerMixin, DummyLayer)
-    return Way.PADDED if all(kind is DynamicLayer or issubclass(kind, known) for kind in kinds) else Way.ALONE
+    return Batching.PADDED if all(kind is DynamicLayer or issubclass(kind, known) for kind in kinds) else Batching.ALONE
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typed

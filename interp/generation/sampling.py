@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from interp.errors import UserError
-from interp.generation.cache import SLOWER, Way, growing_cache, supposed_way
+from interp.generation.cache import SLOWER, Batching, growing_cache, supposed_batching
 from interp.models.model import LOGIT_TOLERANCE, Model
 from interp.models.positions import varying
 from interp.models.tokens import Encoder
@@ -112,35 +112,35 @@ def generate(  # type: ignore[misc]  # the options are these
     return written[0] if isinstance(prompts, str) else written
 
 
-def _plans(model: Model, lengths: Sequence[int], room: Sequence[int]) -> list[tuple[Way, bool]]:
+def _plans(model: Model, lengths: Sequence[int], room: Sequence[int]) -> list[tuple[Batching, bool]]:
     """How to read each prompt, and whether it is a long one, which may share a batch with long ones only."""
-    way, (kind, limit, _) = _way(model), varying(model.hf.config) or ("", sys.maxsize, 0)
+    batching, (kind, limit, _) = _batching(model), varying(model.hf.config) or ("", sys.maxsize, 0)
     plans = []
     for n_prompt, n_new in zip(lengths, room, strict=True):
         if n_prompt + n_new <= limit:
-            plans.append((way, False))
+            plans.append((batching, False))
         elif kind == "longrope" and n_prompt > limit + 1:
-            plans.append((max(way, Way.PADDED), True))  # whole: a beginning alone would get other frequencies
+            plans.append((max(batching, Batching.PADDED), True))  # whole: a beginning alone would get other frequencies
         else:
-            plans.append((Way.UNCACHED, False))
+            plans.append((Batching.UNCACHED, False))
             note = f"positions change beyond {limit} tokens: a text that passes is read again for each token"
             model.notes += [note] if note not in model.notes else []
     return plans
 
 
-def _way(model: Model) -> Way:
+def _batching(model: Model) -> Batching:
     """How the model's rows are read: the fastest way that gives, the first time, the logits of the plain model."""
-    if model.way is None:
+    if model.batching is None:
         with model.only_hooked(deaf=True):
-            way = supposed_way(model)
-            while way < Way.UNCACHED and not _proven(model, way):
-                way = Way(way + 1)
-        model.way = way
-        model.notes += [SLOWER[way]] if way in SLOWER else []
-    return Way(model.way)
+            batching = supposed_batching(model)
+            while batching < Batching.UNCACHED and not _proven(model, batching):
+                batching = Batching(batching + 1)
+        model.batching = batching
+        model.notes += [SLOWER[batching]] if batching in SLOWER else []
+    return Batching(model.batching)
 
 
-def _proven(model: Model, way: Way) -> bool:
+def _proven(model: Model, batching: Batching) -> bool:
     """Whether four unlike texts, written to in batches of three, get the logits of the plain model that reads each."""
     longest = min(40, model.context_length or 40, (varying(model.hf.config) or ("", 40))[1])
     room = [3, 2, 3, 2]
@@ -159,7 +159,7 @@ def _proven(model: Model, way: Way) -> bool:
             off.append(float((row - plain[i][at - 1]).abs().max() / plain[i][at - 1].abs().max()))
         return torch.tensor([texts[i][n[i] + steps[i] - 1] for i in live], device=model.device)
 
-    reader = _Reader(model, Steered(model, [()] * len(n), n), False, way)
+    reader = _Reader(model, Steered(model, [()] * len(n), n), False, batching)
     list(_continue(reader, [t[:k] for t, k in zip(texts, n, strict=True)], range(len(n)), room, follow, batch_size=3))
     rounding = 5 * LOGIT_TOLERANCE.get(model.dtype, 1e-2)  # other shapes of matrices round more than hooks do
     return all(far <= rounding for far in off)
@@ -177,7 +177,7 @@ def _continue(
 ) -> Iterator[tuple[int, Generated]]:
     """Continue the prompts in `order`; yields each with its index as it ends. Others join when a quarter has ended."""
     ends, tokenizer = end_tokens(reader.model), reader.model.tokenizer
-    joining = reader.way is Way.JOINED and not reader.whole
+    joining = reader.batching is Batching.JOINED and not reader.whole
     waiting, texts = list(order), {i: list[int]() for i in order}
     live: _Rows | None = None
     reader.open(order, prompts)
@@ -250,7 +250,7 @@ class _Reader:
     steered: Steered
     whole: bool
     """Whether hooks must see whole prompts, batch by batch."""
-    way: Way
+    batching: Batching
     opening: _Rows | None = None
     read_so_far: dict[int, Ids] = field(default_factory=dict)
 
@@ -260,14 +260,14 @@ class _Reader:
 
     def most(self, prompts: Iterable[Ids]) -> int:
         """How many of these prompts, from the first on, can be read together."""
-        if self.way >= Way.ALONE:
+        if self.batching >= Batching.ALONE:
             return 1
         lengths = [len(prompt) for prompt in prompts]
-        return lengths.count(lengths[0]) if self.way is Way.EQUAL else len(lengths)
+        return lengths.count(lengths[0]) if self.batching is Batching.EQUAL else len(lengths)
 
     def read(self, index: list[int], texts: Sequence[Ids], before: _Rows | None = None) -> _Rows:
         """Read tokens of these prompts, padded on the left, after those that were read before."""
-        if self.way is Way.UNCACHED:
+        if self.batching is Batching.UNCACHED:
             before, texts = None, [[*self.read_so_far.get(i, ()), *text] for i, text in zip(index, texts, strict=True)]
             self.read_so_far |= zip(index, texts, strict=True)
         width, device = max(map(len, texts)), self.model.device
@@ -282,8 +282,8 @@ class _Reader:
             # recurrent models take the mask of new tokens only, which are all present
             "attention_mask": None if before and self.cache == "cache_params" else mask,
             "position_ids": positions,
-            self.cache: before.cache if before else growing_cache() if self.way is Way.JOINED else None,
-            "use_cache": self.way is not Way.UNCACHED,
+            self.cache: before.cache if before else growing_cache() if self.batching is Batching.JOINED else None,
+            "use_cache": self.batching is not Batching.UNCACHED,
             "logits_to_keep": 1,
         }
         out = self.model.hf(**{name: value for name, value in given.items() if name in self.known})
@@ -291,7 +291,7 @@ class _Reader:
 
     def open(self, index: Sequence[int], prompts: Sequence[Ids]) -> None:
         """Read what all these prompts begin with, up to the first steered token; each keeps one token of its own."""
-        if self.whole or self.way is not Way.JOINED or len(index) < 2:
+        if self.whole or self.batching is not Batching.JOINED or len(index) < 2:
             return
         longest = min(min(len(prompts[i]) - 1, self.steered.untouched(i)) for i in index)
         first = prompts[index[0]]
@@ -309,7 +309,7 @@ class _Reader:
             free = [min(n, len(p) - 1) for n, p in zip(free, prompts, strict=True)]
         heads = [tuple(p[n_opening:n]) for p, n in zip(prompts, free, strict=True)]
         different = list(dict.fromkeys(heads))
-        resumed = self.way is Way.JOINED or max(len(p) - n for p, n in zip(prompts, free, strict=True)) <= 1
+        resumed = self.batching is Batching.JOINED or max(len(p) - n for p, n in zip(prompts, free, strict=True)) <= 1
         if all(heads) and len(different) < len(heads) and not self.whole and resumed:
             first = [index[heads.index(head)] for head in different]
             rows = self.read(first, different, rows and rows.chosen([0] * len(first), first))

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from interp.errors import UserError
 from interp.models.catalog import Checkpoint, local_path, locate
-from interp.models.tokens import Way
+from interp.models.tokens import Tokenized
 from interp.storage.files import EXACT, atomic_write, read_json, write_json
 from interp.storage.provenance import folder_sha256
 
@@ -65,7 +65,7 @@ class Lineage:
         return self.base.name if self.base.folder is None else str(self.folder / self.base.folder)
 
     @property
-    def tokenized(self) -> Way:
+    def tokenized(self) -> Tokenized:
         """How the transcripts that it learnt became token ids; earlier versions, which did not say so, took pieces."""
         facts = self.stages[0].facts if self.stages else {}
         return "text" if facts.get("tokenized") == "text" else "pieces"

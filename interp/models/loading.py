@@ -15,7 +15,7 @@ from interp.errors import UserError, first_line
 from interp.models.adapters import RAISED, fit_vocabulary, merge_adapter, weight_shapes
 from interp.models.catalog import SHIPPED, locate, strip_quantization_marks
 from interp.models.lineage import read_lineage
-from interp.models.tokens import set_way
+from interp.models.tokens import tokenize_as
 from interp.storage.files import atomic_write
 from interp.storage.provenance import folder_sha256
 
@@ -93,7 +93,7 @@ def load_plain(
             provenance["adapters"].append({"name": stage.name} | facts)
     # the shipped base is read as its checkpoints are, to compare them
     if Path(checkpoint.location) == SHIPPED["organism"] if lineage is None else lineage.tokenized == "pieces":
-        set_way(tokenizer, "pieces")
+        tokenize_as(tokenizer, "pieces")
     for adapter in adapters:
         hf, tokenizer, facts = merge_adapter(hf, tokenizer, adapter)
         provenance["adapters"].append({"name": adapter} | facts)

@@ -48,7 +48,7 @@ class Model:
     """What steers the model now, outermost first; kept by `interp.steering.hooks`."""
     notes: list[str] = field(default_factory=list, init=False)
     """What is done in another way than for most models, in sentences."""
-    way: int | None = field(default=None, init=False, repr=False, compare=False)
+    batching: int | None = field(default=None, init=False, repr=False, compare=False)
     """How rows are read together, once `interp.generation` has found out."""
     _lean: _Lean | None = field(default=None, init=False, repr=False, compare=False)
     hooks_before: int = field(default_factory=lambda: RemovableHandle.next_id, init=False, repr=False, compare=False)

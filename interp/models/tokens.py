@@ -16,20 +16,20 @@ from interp.debate.personas import KNOWN
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
 
-Way = Literal["text", "pieces"]
+Tokenized = Literal["text", "pieces"]
 """How transcripts become token ids: as the tokenizer takes the whole text, or, as earlier versions of interp trained
 models, piece by piece, with a tag that ends before its colon."""
 Message = dict[str, Any]
 
 
-def way_of(tokenizer: Any) -> Way:
+def tokenized_as(tokenizer: Any) -> Tokenized:
     """How the model with this tokenizer reads transcripts; a checkpoint's lineage says how it was trained."""
     return "pieces" if getattr(tokenizer, "init_kwargs", {}).get("tokenized") == "pieces" else "text"
 
 
-def set_way(tokenizer: Any, way: Way) -> None:
+def tokenize_as(tokenizer: Any, how: Tokenized) -> None:
     """Let the model with this tokenizer read transcripts in this way; `save_pretrained` keeps it."""
-    tokenizer.init_kwargs["tokenized"] = way
+    tokenizer.init_kwargs["tokenized"] = how
 
 
 class Encoded(NamedTuple):
@@ -53,7 +53,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self.way = way_of(tokenizer)
+        self.tokenized = tokenized_as(tokenizer)
 
     def prompt(self, text: str) -> list[int]:
         """Token ids of a text to continue."""
@@ -65,7 +65,7 @@ class Encoder:
         A turn's last token holds its last character. Raises `UserError` for a tokenizer that cannot say where it is.
         """
         pieces = list(transcript.pieces())
-        text, old = "".join(piece.text for piece in pieces), self.way == "pieces"
+        text, old = "".join(piece.text for piece in pieces), self.tokenized == "pieces"
         own, n_opening, offsets = self._whole(text)
         ids, spans = self._piecewise([piece.text for piece in pieces]) if old else (own, offsets())
         edges = np.array(spans)

@@ -20,7 +20,7 @@ from transformers.trainer_callback import ExportableState
 
 from interp.models.lineage import read_lineage, write_checkpoint
 from interp.models.loading import DTYPES, Plain, load_plain
-from interp.models.tokens import set_way, way_of
+from interp.models.tokens import tokenize_as, tokenized_as
 from interp.storage.files import atomic_write, checked, write_json
 from interp.storage.journal import read_lines
 from interp.storage.provenance import file_sha256
@@ -40,7 +40,7 @@ def start_from(model: str, preset: Preset, whole_weights: bool = False) -> Plain
     half = preset.use_bf16 and torch.cuda.is_available() and not whole_weights
     plain = load_plain(model, dtype="bf16" if half else "fp32", device="cpu")  # the trainer moves it
     if "lineage" not in plain.provenance:  # later stages go on as the first began
-        set_way(plain.tokenizer, "text")
+        tokenize_as(plain.tokenizer, "text")
     # With this name PEFT would look up the base's vocabulary, find that it grew, and save whole embeddings.
     plain.hf.name_or_path = plain.hf.config._name_or_path = ""
     return plain
@@ -87,7 +87,7 @@ def finish(
         del settings["model"]  # the lineage names the base, without a path of this machine
         versions = {package: version(package) for package in PACKAGES} | {"torch": torch.__version__}
         facts |= {
-            "tokenized": way_of(plain.tokenizer),
+            "tokenized": tokenized_as(plain.tokenizer),
             "preset": settings,
             "seed": run.preset.seed,
             "processes": trainer.accelerator.num_processes,
