@@ -7,7 +7,7 @@ Times three methods, alternately on the same debates; ratios are medians over re
 - prefixes: the bare model reads the growing transcript again for each turn, at a single layer, as the public
   implementation does.
 
-Also measures the peak memory of a whole extraction (activations, directions, evidence, report) at two numbers of
+Also measures the peak memory of the whole command, from reading the debates to the report, at two numbers of
 transcripts, each in its own process.
 """
 
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from interp.debate.personas import PERSONAS
 from interp.debate.protocol import debates
 from interp.debate.scripted.agent import ScriptedAgent
 from interp.debate.tasks.arithmetic import Arithmetic
-from interp.debate.transcript import Transcript, read_transcripts
+from interp.debate.transcript import Transcript, read_transcripts, write_transcripts
 from interp.models.catalog import locate
 from interp.models.model import load_model
 from interp.reports.terminal import Terminal
@@ -117,33 +118,31 @@ def _first(out: Any) -> torch.Tensor:
     return out[0] if isinstance(out, tuple) else out
 
 
-def extract_once(model_name: str, n_transcripts: int, form: str, batch_tokens: int) -> None:
-    """Run one whole extraction and print this process's peak memory in KiB.
-
-    It repeats the same 64 debates, so that only their number varies and not the longest of them.
-    """
-    from interp.directions.extract import extract_directions
-    from interp.reports.page import write_report
-
-    distinct = scripted(64, form)
-    debates = [distinct[i % len(distinct)] for i in range(n_transcripts)]
-    with tempfile.TemporaryDirectory() as out:
-        write_report(extract_directions(load_model(model_name), debates, out, batch_tokens=batch_tokens), out)
+def extract_once(arguments: list[str]) -> None:
+    """Run `interp extract-directions` and print this process's peak memory in KiB."""
+    sys.argv = ["interp", "extract-directions", *arguments]
+    import_module("interp.cli").main()
     # getrusage would include the parent's peak
     status = Path("/proc/self/status").read_text()
     print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
 def memory(model_name: str, sizes: list[int], form: str, batch_tokens: int) -> Table:
-    """Peak memory of a whole extraction at each number of transcripts."""
-    table = Table(title=f"Peak memory of a whole extraction with {model_name}")
+    """Peak memory of the command on files of so many short debates of one round; the smallest files open the others."""
+    task = Arithmetic(form=form)
+    agents = [ScriptedAgent(p, error_rate=0.26, seed=100 + i) for i, p in enumerate(PERSONAS.values())]
+    made = [d.transcript for d in debates(task.questions(max(sizes), seed=100), agents, task=task, rounds=1)]
+    table = Table(title=f"Peak memory of interp extract-directions with {model_name}")
     for heading in ("transcripts", "peak MiB", "ratio to first"):
         table.add_column(heading, justify="right")
     peaks: list[float] = []
     for n in sizes:
-        options = ["--model", model_name, "--form", form, "--batch-tokens", str(batch_tokens)]
-        command = [sys.executable, "-m", "benchmarks.extraction", *options, "--extract-once", str(n)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        with tempfile.TemporaryDirectory() as folder:
+            write_transcripts(f"{folder}/debates.jsonl", made[:n])
+            options = ["--model", model_name, "--batch-tokens", str(batch_tokens), "--out", f"{folder}/found"]
+            options += ["--transcripts", f"{folder}/debates.jsonl"]
+            command = [sys.executable, "-m", "benchmarks.extraction", "--extract-once", *options]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         peaks.append(int(done.stdout.split()[-1]) / 1024)
         table.add_row(str(n), f"{peaks[-1]:,.0f}", f"{peaks[-1] / peaks[0]:.3f}")
     return table
@@ -161,13 +160,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="repeats of the timing; 0 skips it")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens per batch")
     parser.add_argument(
-        "--memory", type=int, nargs="*", default=[64, 512], help="numbers of transcripts; none skips memory"
+        "--memory", type=int, nargs="*", default=[200, 4000], help="numbers of transcripts; none skips memory"
     )
-    parser.add_argument("--extract-once", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--memory-model", default="organism", help="model whose memory is measured")
+    if sys.argv[1:2] == ["--extract-once"]:
+        return extract_once(sys.argv[2:])
     given = parser.parse_args()
-    if given.extract_once:
-        extract_once(given.model, given.extract_once, given.form, given.batch_tokens)
-        return
     console = Terminal(soft_wrap=True)
     if given.repeats:
         debates = scripted(given.transcripts, given.form, rounds=given.rounds)
@@ -175,7 +173,7 @@ def main() -> None:
             debates = [d for d in read_transcripts(given.debates) if d.n_rounds == given.rounds][: given.transcripts]
         console.print(times(given.model, debates, given.batch_tokens, given.repeats))
     if given.memory:
-        console.print(memory(given.model, given.memory, given.form, given.batch_tokens))
+        console.print(memory(given.memory_model, given.memory, "a+b", given.batch_tokens))
 
 
 if __name__ == "__main__":

@@ -86,6 +86,22 @@ class Tokenization:
         return found
 
 
+class Ids(Sequence[tuple[int, ...]]):
+    """Token ids of many texts in four bytes each; Python's own integers would take nine times as much."""
+
+    def __init__(self) -> None:
+        self._texts: list[np.ndarray] = []
+
+    def append(self, ids: Sequence[int]) -> None:
+        self._texts.append(np.asarray(ids, dtype=np.int32))
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, text: Any) -> Any:
+        return tuple(self._texts[text].tolist())
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Tokenized transcripts with the table of their turns.
@@ -95,7 +111,7 @@ class Corpus:
     (2, 9, array([1, 2, 3]))
     """
 
-    ids: tuple[tuple[int, ...], ...]
+    ids: Sequence[tuple[int, ...]]
     """Token ids of each transcript (prompt and debate); empty for one that was left out."""
     turns: TurnTable
     questions: tuple[str, ...]
@@ -109,8 +125,12 @@ class Corpus:
 
     @property
     def digest(self) -> str:
-        columns = b"".join(column.astype(np.int64).tobytes() for column in self.turns.columns().values())
-        return hashlib.sha256(json.dumps(self.ids).encode() + columns).hexdigest()
+        digest = hashlib.sha256()
+        for ids in self.ids:
+            digest.update(json.dumps(ids).encode())
+        for column in self.turns.columns().values():
+            digest.update(column.astype(np.int64).tobytes())
+        return digest.hexdigest()
 
     @staticmethod
     def build(
@@ -119,7 +139,7 @@ class Corpus:
         """Tokenize transcripts; one of more than `context_length` tokens is a `UserError`, or skipped (`skip_long`)."""
         encode, counts, change = Encoder(tokenizer), Counter[str](), ""
         questions: dict[str, int] = {}
-        all_ids: list[tuple[int, ...]] = []
+        all_ids = Ids()
         rows: list[tuple[int, ...]] = []
         personas: list[str] = []
         skipped: list[Skip] = []
@@ -138,7 +158,7 @@ class Corpus:
             seats = [(turn.agent, turn.round) for turn in transcript.turns]
             rows += [(len(all_ids), question, *seat, *place) for seat, place in zip(seats, encoded.places, strict=True)]
             personas += [transcript.personas[agent - 1] if transcript.personas else "" for agent, _ in seats]
-            all_ids.append(tuple(ids))
+            all_ids.append(ids)
             changed = encoded.change != ""
             counts.update(tokens=len(ids), foreign=encoded.foreign, merged=encoded.merged, changed=changed)
             change = change or encoded.change
@@ -149,4 +169,4 @@ class Corpus:
         columns = dict(zip(COLUMNS, np.array(rows, dtype=np.int64).T, strict=True))
         table = TurnTable(**columns, persona=tuple(personas))
         tokenization = Tokenization(encode.tokenized, **counts, change=change)
-        return Corpus(tuple(all_ids), table, tuple(questions), tuple(skipped), tokenization)
+        return Corpus(all_ids, table, tuple(questions), tuple(skipped), tokenization)

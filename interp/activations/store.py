@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError, safe_open
 
 from interp.activations.corpus import COLUMNS, Corpus, TurnTable
@@ -81,6 +81,16 @@ class ActivationStore:
         with safe_open(str(self.path), framework="numpy") as file:
             values = file.get_slice(self.hook_point.format(layer=layer))
             return values[:] if position is None else values[:, self.positions.index(position)]
+
+    def rows(self, layer: int, position: str, rows: Int[np.ndarray, "*some"]) -> Float[np.ndarray, "*some d_model"]:
+        """Some turns' activations, without the others in memory."""
+        start, (_, n_positions, d_model) = _places(self.path)[self.hook_point.format(layer=layer)]
+        read = np.empty((rows.size, d_model), dtype=np.float32)
+        with self.path.open("rb", buffering=0) as file:
+            for values, row in zip(read, rows.ravel().tolist(), strict=True):
+                file.seek(start + 4 * d_model * (row * n_positions + self.positions.index(position)))
+                file.readinto(values.data)
+        return read.reshape(*rows.shape, d_model)
 
 
 class StoreWriter:
@@ -171,16 +181,32 @@ class StoreWriter:
         self._file.close()
 
 
+def _places(path: Path) -> dict[str, tuple[int, list[int]]]:
+    """Where each tensor of a safetensors file starts, and its shape."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    return {name: (8 + size + at["data_offsets"][0], at["shape"]) for name, at in header.items() if "shape" in at}
+
+
 def _whole(path: Path, names: Sequence[str]) -> Bool[np.ndarray, " turn"]:
     """Which turns have, in all tensors of these names, what their checksums were made of."""
-    with safe_open(str(path), framework="numpy") as file:
-        sums = file.get_tensor(_SUMS)
-        whole = np.full(len(sums), True)
+    places = _places(path)
+    with path.open("rb") as file:  # a mapped file would stay in memory
+
+        def read(name: str, kind: type, row: int, n: int) -> np.ndarray:
+            start, shape = places[name]
+            width = int(np.prod(shape[1:]))
+            file.seek(start + row * width * np.dtype(kind).itemsize)
+            return np.fromfile(file, kind, n * width).reshape(n, *shape[1:])
+
+        n_turns = places[_SUMS][1][0]
+        sums = read(_SUMS, np.int64, 0, n_turns)
+        whole = np.full(n_turns, True)
         for name, expected in zip(names, sums.T, strict=True):
-            values = file.get_slice(name)
-            for start in range(0, len(sums), 1024):
-                some = slice(start, min(start + 1024, len(sums)))
-                turns = np.ascontiguousarray(values[some])
+            for row in range(0, n_turns, 1024):
+                some = slice(row, min(row + 1024, n_turns))
+                turns = read(name, np.float32, row, some.stop - row)
                 whole[some] &= np.array([zlib.crc32(turn) for turn in turns]) == expected[some]
     return whole
 

@@ -286,8 +286,10 @@ def write_transcripts(path: str | Path, transcripts: Iterable[Transcript]) -> No
 
 def fingerprint(transcripts: Iterable[Transcript]) -> str:
     """SHA-256 over everything that reaches a model or a label, in order."""
-    seen = (json.dumps([t.question, t.render(), t.personas], ensure_ascii=False) for t in transcripts)
-    return hashlib.sha256("".join(seen).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for t in transcripts:
+        digest.update(json.dumps([t.question, t.render(), t.personas], ensure_ascii=False).encode())
+    return digest.hexdigest()
 
 
 def _cut(body: str) -> tuple[str, str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Protocol
 
 import numpy as np
 from einops import einsum, rearrange
@@ -17,7 +18,6 @@ from scipy.stats import t as student_t
 
 from interp.statistics import counts, deal, percentiles
 
-Differences = Float[np.ndarray, "group label d_model"]
 Sums = Float[np.ndarray, "fold label d_model"]
 N_FOLDS = 10
 N_CONTROLS = 20
@@ -61,8 +61,8 @@ class Design:
     fold: Int[np.ndarray, " group"]
     owner: Int[np.ndarray, "draw group label"]
     """Whose turn each label gets: its own in draw 0, a shuffle of the question's labels in the others."""
-    question_weights: Float[np.ndarray, "resample group"]
-    """Bootstrap weights of the groups, equal within a question."""
+    resamples: Int[np.ndarray, "resample question"]
+    """How often each question is in each bootstrap sample."""
     seed: int
 
     @staticmethod
@@ -72,17 +72,29 @@ class Design:
         fold = deal(question, min(N_FOLDS, len(unique)), rng)
         identity = np.broadcast_to(np.arange(n_labels), (1, len(question), n_labels))
         by_question = np.broadcast_to(np.arange(n_labels), (N_CONTROLS, len(unique), n_labels))
-        shuffled = rng.permuted(by_question, axis=-1)[:, index]
-        sampled = counts(len(unique), rng, N_BOOTSTRAP)[:, index].astype(np.float64)
-        return Design(index, fold, np.concatenate([identity, shuffled]), sampled, seed)
+        shuffled = rng.permuted(by_question, axis=-1).astype(np.int8)[:, index]
+        owner = np.concatenate([identity.astype(np.int8), shuffled])
+        parts = (counts(len(unique), rng, n) for n in [N_BOOTSTRAP // 20] * 20)  # as one call draws them
+        return Design(index, fold, owner, np.concatenate([part.astype(np.int16) for part in parts]), seed)
 
     def select(self, groups: Bool[np.ndarray, " group"]) -> Design:
-        owner, weights = self.owner[:, groups], self.question_weights[:, groups]
-        return Design(self.question[groups], self.fold[groups], owner, weights, self.seed)
+        return Design(self.question[groups], self.fold[groups], self.owner[:, groups], self.resamples, self.seed)
+
+
+class Differences(Protocol):
+    """Each label's turn minus the others' at one layer: an array, or something that reads some groups at a time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, groups: np.ndarray, /) -> Float[np.ndarray, "group label d_model"]: ...
 
 
 def evaluate(difference: Differences, design: Design) -> Evidence:
-    """Evaluate the mean over groups of `difference` at one layer; every estimate is NaN with a single question."""
+    """Evaluate the mean over groups of `difference` at one layer; every estimate is NaN with a single question.
+
+    In memory are the groups of one fold at a time.
+    """
     n_groups, n_labels, d_model = difference.shape
     n_draws, folds = len(design.owner), np.unique(design.fold)
     random = np.random.default_rng(design.seed).standard_normal((N_CONTROLS, d_model)).astype(np.float32)
@@ -95,27 +107,45 @@ def evaluate(difference: Differences, design: Design) -> Evidence:
         given[draw, label, group, design.owner[:, groups]] = 1
         of_fold = rearrange(difference[groups], "g a d -> (g a) d")
         fold_sums[i] = rearrange(rearrange(given, "k a g b -> (k a) (g b)") @ of_fold, "(k a) d -> k a d", k=n_draws)
-    held_out = fold_sums.sum(axis=0, keepdims=True) - fold_sums  # what each fold is scored with
-    scores = np.empty((n_groups, n_labels, n_draws + N_CONTROLS, n_labels), dtype=np.float32)
-    on_random = rearrange(rearrange(difference, "g b d -> (g b) d") @ random.T, "(g b) k -> g b k", b=n_labels)
+    total = fold_sums.sum(axis=0)
+    wins = np.full((n_groups, n_labels), np.nan)
+    won = np.zeros((n_draws + N_CONTROLS, n_labels))
+    merits = np.zeros((len(folds), len(folds)))  # sums of wins on one fold by directions without it and another
+    projections = np.empty((n_groups, n_labels, n_labels), dtype=np.float32)
     for i, fold in enumerate(folds):
-        groups = design.fold == fold
-        unit = held_out[i] / np.maximum(np.linalg.norm(held_out[i], axis=-1, keepdims=True), 1e-30)
-        turned = np.sign(random @ held_out[i, 0].T)
-        along = difference[groups] @ rearrange(unit.astype(np.float32), "k a d -> d (k a)")
-        scores[groups, :, :n_draws] = rearrange(along, "g b (k a) -> g b k a", k=n_draws)
-        scores[groups, :, n_draws:] = on_random[groups][..., None] * turned
-    own = np.concatenate([design.owner, np.broadcast_to(design.owner[:1], (N_CONTROLS, n_groups, n_labels))])
-    wins = _wins(scores, own)
+        groups = np.flatnonzero(design.fold == fold)
+        of_fold = difference[groups]
+        held_out = total - fold_sums[i]
+        unit = held_out / np.maximum(np.linalg.norm(held_out, axis=-1, keepdims=True), 1e-30)
+        along = of_fold @ rearrange(unit.astype(np.float32), "k a d -> d (k a)")
+        on_random = rearrange(of_fold, "g b d -> (g b) d") @ random.T
+        turned = np.sign(random @ held_out[0].T)
+        scores = np.concatenate(
+            [
+                rearrange(along, "g b (k a) -> g b k a", k=n_draws),
+                rearrange(on_random, "(g b) k -> g b k", b=n_labels)[..., None] * turned.astype(np.float32),
+            ],
+            axis=2,
+        )
+        shape = (N_CONTROLS, len(groups), n_labels)
+        owner = np.concatenate([design.owner[:, groups], np.broadcast_to(design.owner[:1, groups], shape)])
+        of_draws = _wins(scores, owner)
+        wins[groups], won = of_draws[0], won + of_draws.sum(axis=1)
+        projections[groups] = scores[:, :, 0] * np.float32((n_labels - 1) / n_labels)
+        for j in range(len(folds)):
+            direction = (total[0] - fold_sums[j, 0] - fold_sums[i, 0]).astype(np.float32)
+            merits[i, j] = _wins((of_fold @ direction.T)[:, :, None], design.owner[:1, groups]).sum()
+    auc = won / n_groups
     if len(folds) < 2:
-        wins = np.full_like(wins, np.nan)
-    auc = wins.mean(axis=1)
+        wins, auc = np.full_like(wins, np.nan), np.full_like(auc, np.nan)
     shuffled = np.stack([_split_half(fold_sums[:, k]) for k in range(1, n_draws)])
     reliability = _jackknife(fold_sums[:, 0]), _over_draws(shuffled)
-    separation = _separation(wins[0], design), _over_draws(auc[1:n_draws]), _over_draws(auc[n_draws:])
-    merit = _merit(difference, fold_sums[:, 0], design, folds)
-    projections = scores[:, :, 0] * np.float32((n_labels - 1) / n_labels)
-    return Evidence(*reliability, *separation, wins[0], merit, projections)
+    separation = _separation(wins, design), _over_draws(auc[1:n_draws]), _over_draws(auc[n_draws:])
+    sizes = np.array([(design.fold == fold).sum() * n_labels for fold in folds])
+    np.fill_diagonal(merits, 0)
+    merit = merits.sum(axis=0) / np.maximum(sizes.sum() - sizes, 1)
+    merit = merit if len(folds) > 2 else np.full(len(folds), np.nan)
+    return Evidence(*reliability, *separation, wins, merit, projections)
 
 
 def chosen_layer(evidence: Sequence[Evidence], design: Design) -> tuple[Estimate, list[int]]:
@@ -131,28 +161,15 @@ def chosen_layer(evidence: Sequence[Evidence], design: Design) -> tuple[Estimate
 
 def _separation(wins: Float[np.ndarray, "group label"], design: Design) -> Estimate:
     """Mean of the wins, with an interval from resampling questions."""
-    mean, weights = wins.mean(axis=0), design.question_weights
-    resampled = (weights @ wins) / np.maximum(weights.sum(axis=1, keepdims=True), 1)
+    mean, n_questions = wins.mean(axis=0), design.resamples.shape[1]
+    groups = np.bincount(design.question, minlength=n_questions)
+    won = np.stack([np.bincount(design.question, own, n_questions) for own in wins.T], axis=1)
+    parts = (some.astype(np.float64) for some in np.array_split(design.resamples, 20))
+    resampled = np.concatenate([some @ won / np.maximum(some @ groups, 1)[:, None] for some in parts])
     low, high = percentiles(resampled)
     # Where all groups agree, all resamples do: the bound that this many agreeing questions allow.
     reach = 0.025 ** (1 / len(np.unique(design.question)))
     return Estimate(mean, np.where(mean == 1, reach, low), np.where(mean == 0, 1 - reach, high))
-
-
-def _merit(difference: Differences, fold_sums: Sums, design: Design, folds: np.ndarray) -> Float[np.ndarray, " fold"]:
-    """Mean separation on all folds but one, by directions fitted without that fold and the scored one."""
-    total, merit = fold_sums.sum(axis=0), np.full(len(folds), np.nan)
-    if len(folds) < 3:
-        return merit
-    for left_out in range(len(folds)):
-        wins = []
-        for scored in np.delete(np.arange(len(folds)), left_out):
-            direction = (total - fold_sums[left_out] - fold_sums[scored]).astype(np.float32)
-            groups = design.fold == folds[scored]
-            along = difference[groups] @ direction.T
-            wins.append(_wins(along[:, :, None], design.owner[:1, groups])[0])
-        merit[left_out] = np.concatenate(wins).mean()
-    return merit
 
 
 def _wins(

@@ -112,10 +112,27 @@ def extract_directions(
         return found
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """Differences at a layer, read from the store where they are asked for."""
+
+    store: ActivationStore
+    layer: int
+    position: str
+    rows: Int[np.ndarray, "group label"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return *self.rows.shape, len(self[np.arange(1)][0, 0])
+
+    def __getitem__(self, groups: np.ndarray) -> Float[np.ndarray, "group label d_model"]:
+        return differences(self.store.rows(self.layer, self.position, self.rows[groups]))
+
+
 def measure(
     store: ActivationStore, contrast: Contrast, settings: ExtractionSettings, *, progress: Progress = lambda *_: None
 ) -> Extraction:
-    """Directions and their evidence from stored activations, with one layer in memory at a time."""
+    """Directions and their evidence from stored activations, with few turns of one layer in memory at a time."""
     design = Design.draw(contrast.question, len(contrast.labels), settings.seed)
     rounds = {"all": np.full(len(contrast.rows), True)}
     if settings.by_round:
@@ -123,12 +140,21 @@ def measure(
     vectors, norms = [], []
     evidence: dict[str, list[Evidence]] = {name: [] for name in rounds}
     for i, layer in enumerate(store.layers):
-        values = store[layer, settings.position][contrast.rows]
-        norms.append(float(np.linalg.norm(values, axis=-1).mean()))
-        difference = differences(values)
-        vectors.append([difference[groups].mean(axis=0, dtype=np.float64) for groups in rounds.values()])
+        lengths, sums = list[np.ndarray](), [np.float64(0)] * len(rounds)
+        for start in range(0, len(contrast.rows), 1024):
+            some = slice(start, start + 1024)
+            values = store.rows(layer, settings.position, contrast.rows[some])
+            lengths.append(np.linalg.norm(values, axis=-1))
+            difference = differences(values)
+            sums = [
+                total + difference[groups[some]].sum(axis=0, dtype=np.float64)
+                for total, groups in zip(sums, rounds.values(), strict=True)
+            ]
+        norms.append(float(np.concatenate(lengths).mean()))
+        vectors.append([total / groups.sum() for total, groups in zip(sums, rounds.values(), strict=True)])
         for name, groups in rounds.items():
-            evidence[name].append(evaluate(difference[groups], design.select(groups)))
+            stored = _Stored(store, layer, settings.position, contrast.rows[groups])
+            evidence[name].append(evaluate(stored, design.select(groups)))
         progress("measuring directions", i + 1, len(store.layers))
     by_round = np.asarray(vectors, dtype=np.float32).transpose(1, 2, 0, 3)
     norm = np.asarray(norms, dtype=np.float32)
