@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 from conftest import COMMAND, hear_interrupts
+from safetensors import SafetensorError
 
 from interp.debate.embedded import DEBATED, EMBEDDED, read_embedded
 from interp.debate.transcript import write_transcripts
+from interp.errors import UserError
 from interp.interventions.suppression import PROMPTS
 from interp.models.catalog import SHIPPED, SHIPPED_RESULTS
 from interp.outputs import NAMED
+from interp.storage.files import writing
 
 SCRIPTED = ("debate", "--model", "scripted", "--questions", 3)
 
@@ -164,3 +167,14 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, preexec_fn=small_files)
     assert (done.returncode, done.stderr.count("\n"), "merged: cannot be written" in done.stderr) == (2, 1, True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), SafetensorError("os error 28"), RuntimeError("unexpected pos 64")]
+)
+def test_what_a_trainer_cannot_write_names_the_place(error: Exception) -> None:
+    with (
+        pytest.raises(UserError, match=r"^run/state: cannot be written \(.+\); make room"),
+        writing("run/state", RuntimeError),
+    ):
+        raise error

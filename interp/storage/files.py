@@ -18,7 +18,7 @@ from typing import IO, Annotated, Any, TypeVar, cast
 from annotated_types import Ge, Lt
 from safetensors import SafetensorError
 
-from interp.errors import UserError
+from interp.errors import UserError, first_line
 
 if sys.platform != "win32":  # there nothing is locked, and what killed runs leave stays
     import fcntl
@@ -95,6 +95,16 @@ def scratch() -> Iterator[Path]:
 
 
 @contextmanager
+def writing(path: str | Path, *also: type[Exception]) -> Iterator[None]:
+    """What cannot be written is a `UserError`; `also` are further errors that say so."""
+    try:
+        yield
+    except (OSError, SafetensorError, *also) as error:
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"{path}: cannot be written ({why}); make room, or choose another place") from error
+
+
+@contextmanager
 def atomic_write(path: str | Path, make: Callable[[Path], None] = Path.touch) -> Iterator[Path]:
     """Yield a temporary path, to be synced and renamed to `path`; after an error or a kill, `path` is as it was.
 
@@ -103,7 +113,7 @@ def atomic_write(path: str | Path, make: Callable[[Path], None] = Path.touch) ->
     path = Path(path)
     if not path.name:
         raise UserError(f"{path}: cannot be written: a folder; give a file")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _unfinished(path, make) as temporary:
             usual = temporary.stat().st_mode
@@ -113,9 +123,6 @@ def atomic_write(path: str | Path, make: Callable[[Path], None] = Path.touch) ->
                 with temporary.open("rb+") as file:
                     os.fsync(file.fileno())
             os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be written ({why}); make room, or choose another place") from error
 
 
 def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:

@@ -21,7 +21,7 @@ from transformers.trainer_callback import ExportableState
 from interp.models.lineage import read_lineage, write_checkpoint
 from interp.models.loading import DTYPES, Plain, load_plain
 from interp.models.tokens import tokenize_as, tokenized_as
-from interp.storage.files import atomic_write, checked, write_json
+from interp.storage.files import atomic_write, checked, write_json, writing
 from interp.storage.journal import read_lines
 from interp.storage.provenance import file_sha256
 from interp.training.run import Run, lora_arguments
@@ -55,6 +55,13 @@ def fit(run: Run, stage: str, trainer: Any, schedule: Schedule | None = None) ->
     """Train, from the last saved state if there is one; returns the total number of optimizer steps."""
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Follow(run, stage, trainer, schedule))
+    save = trainer._save_checkpoint
+
+    def save_or_say(*args: Any, **how: Any) -> None:
+        with writing(run.kept(stage), RuntimeError):  # torch has one for a full disk
+            save(*args, **how)
+
+    trainer._save_checkpoint = save_or_say
     trainer.train(resume_from_checkpoint=last_kept(run.kept(stage)))
     return int(trainer.state.global_step)
 
