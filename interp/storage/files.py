@@ -97,9 +97,10 @@ def scratch() -> Iterator[Path]:
 @contextmanager
 def writing(path: str | Path, *also: type[Exception]) -> Iterator[None]:
     """What cannot be written is a `UserError`; `also` are further errors that say so."""
+    faults: tuple[type[Exception], ...] = (OSError, SafetensorError, *also)
     try:
         yield
-    except (OSError, SafetensorError, *also) as error:
+    except faults as error:
         why = getattr(error, "strerror", None) or first_line(error)
         raise UserError(f"{path}: cannot be written ({why}); make room, or choose another place") from error
 
