@@ -22,8 +22,9 @@ import signal
 import sys
 import tempfile
 import time
+import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -113,10 +114,14 @@ def run(arguments: list[str], place: Path, how: int = signal.SIGKILL, at: float 
 
 def _command(arguments: list[str], place: Path, how: int, change: int) -> None:
     """In the fork: become the command. Never returns."""
+    atexit._clear()  # what the parent has to tidy up at its own end
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
+    atexit.register(weakref.finalize._exitfunc)  # type: ignore[attr-defined]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     output = os.open(place / "said", os.O_CREAT | os.O_WRONLY)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    sys.stdout, sys.stderr = (open(descriptor, "w", closefd=False) for descriptor in (1, 2))  # noqa: SIM115
     counter = os.open(place / "counted", os.O_CREAT | os.O_WRONLY)
     here = str(place.resolve())
     os.chdir(place / "work")
@@ -127,7 +132,7 @@ def _command(arguments: list[str], place: Path, how: int, change: int) -> None:
     def watch(event: str, given: tuple[Any, ...]) -> None:
         nonlocal left
         writes = event == "open" and isinstance(given[2], int) and given[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        if (event in CHANGES or writes) and not str(given[0]).startswith("/dev"):
+        if (event in CHANGES or writes) and not any(own in str(given[0]) for own in ("/dev/", "__pycache__")):
             os.write(counter, b".")
             left -= 1
             if left == 0:
@@ -217,7 +222,7 @@ class Stopped:
         last = (stopped.said.strip().splitlines() or [""])[-1]
         if how == signal.SIGINT and stopped.status:
             self.stopped[how] += 1
-            if stopped.status != 2 or not last.startswith("error: interrupted"):
+            if stopped.status != 130 or not last.startswith("error: interrupted"):
                 faults.append(f"interrupted with status {stopped.status}: {last}")
         self.stopped[how] += stopped.status == -how
         if again.status and "exists; give a new folder" not in again.said:  # it was complete
@@ -262,10 +267,10 @@ def _prepare(given: Path, place: Path) -> None:
     (given / "prompts.txt").write_text("".join(f"{a}+{b}*2\n" for a in range(1, 4) for b in range(2, 5)))
 
 
-def warm() -> None:
+def warm(modules: Sequence[str] = IMPORTS) -> None:
     """Import what the commands need, with one thread, as forks do not get the others."""
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    for name in IMPORTS:
+    for name in modules:
         import_module(name)
     import torch
 
