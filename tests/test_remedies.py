@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ def test_a_model_is_fine_tuned_once(model_folder: Path, tmp_path: Path) -> None:
     assert remedy(str(model_folder)).name.endswith("benign")
     assert loads == [1]
     assert remedy.facts["settings"]["sft"]["lora"]["rank"] == 2
+    other = replace(remedy, seed=1)(str(model_folder)).load()  # nothing that other settings made is taken
+    assert loads == [1, 1]
+    assert [own["hash"] for own in other.provenance["adapters"]] != [
+        own["hash"] for own in tuned.provenance["adapters"]
+    ]
 
 
 def test_wrong_answers_are_not_learnt(model_folder: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from typing_extensions import TypedDict
 
 from interp.debate.agents import Request, Sampling
 from interp.debate.personas import Persona
@@ -20,14 +24,17 @@ from interp.training.run import Run, require_trainers
 from interp.training.settings import SFT, LoRA, Preset
 from interp.training.sft import consensus_only, train_sft
 
-Answers = list[tuple[str, str]]
+
+class _Answers(TypedDict):
+    made_by: dict[str, Any]
+    answers: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class FineTuned:
     """The remedy for `suppress`: a model's name → that model, fine-tuned on right answers of the base as `persona`.
 
-    The answers and a checkpoint for each model are kept in `out`, and not made again.
+    The answers and a checkpoint for each model are kept in `out`, and not made again with the same settings.
     """
 
     out: Path
@@ -52,18 +59,20 @@ class FineTuned:
 
     def answers(self) -> list[Transcript]:
         """What is trained on, made at the first call. Raises `UserError` if no answer is right."""
-        path = self.out / "answers.json"
-        if not path.exists():
+        path, made_by = self.out / "answers.json", json.loads(json.dumps(self.facts))
+        kept = read_json(path, _Answers, "answers", "interp suppress") if path.exists() else None
+        if kept is None or kept["made_by"] != made_by:
             found = benign_answers(self.base.load(), self.persona, self.task, self.questions, self.sampling)
-            write_json(path, [[t.question, t.consensus] for t in found])
-        kept = read_json(path, Answers, "answers", "interp suppress")
-        return [Transcript.build(question, [], text) for question, text in kept]
+            if kept is not None:
+                shutil.rmtree(self.out)  # with what was trained on other answers
+            kept = {"made_by": made_by, "answers": [(t.question, t.consensus or "") for t in found]}
+            write_json(path, kept)
+        return [Transcript.build(question, [], text) for question, text in kept["answers"]]
 
     def __call__(self, name: str) -> LazyModel:
         folder = self.out / name.strip("/").replace("/", "-").lstrip(".")
-        if not (folder / "benign").exists():
-            preset = Preset(name="benign", model=name, sft=self.sft, seed=self.seed, precision="fp32")
-            train_sft(Run(folder, preset), self.answers(), stage="benign", form=consensus_only)
+        preset = Preset(name="benign", model=name, sft=self.sft, seed=self.seed, precision="fp32")
+        train_sft(Run(folder, preset), self.answers(), stage="benign", form=consensus_only)
         return LazyModel.named(str(folder / "benign"))
 
 
