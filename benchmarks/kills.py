@@ -225,7 +225,7 @@ class Stopped:
             if stopped.status != 130 or not last.startswith("error: interrupted"):
                 faults.append(f"interrupted with status {stopped.status}: {last}")
         self.stopped[how] += stopped.status == -how
-        if again.status and "exists; give a new folder" not in again.said:  # it was complete
+        if again.status and "exists, and export-model may not replace it" not in again.said:  # it was complete
             faults.append(f"run again with status {again.status}: {again.said.strip()[-300:]}")
         moment = f"after {at:.2f} s" if at else f"before change {change}"
         self.faults += [f"{self.name}, {signal.Signals(how).name} {moment}: {fault}" for fault in faults]

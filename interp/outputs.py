@@ -99,7 +99,7 @@ def claimed(verb: str, out: Path, writes: Writes, given: Mapping[str, Any]) -> I
                 raise UserError(f"--out {out}: lies in the input {source}; give another --out")
         for each in made:
             if (there := next(filter(_holds, each.paths), None)) and not each.own():
-                raise UserError(f"{there}: is there, and {verb} did not write it; give another --out")
+                raise UserError(f"{there}: exists, and {verb} may not replace it; give another --out")
         before = {path for path in (*paths, out, *out.parents) if os.path.lexists(path)}
         try:
             yield

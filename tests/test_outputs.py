@@ -97,14 +97,14 @@ def test_files_of_others_stay(name: str, interp: Any, model_folder: Path, tmp_pa
         wrong = refused(
             interp, tmp_path, "extract-directions", "--model", model_folder, "--limit", 4, "--out", tmp_path, *more
         )
-        assert f"{tmp_path / name}: is there, and extract-directions did not write it; give another --out" in wrong
+        assert f"{tmp_path / name}: exists, and extract-directions may not replace it; give another --out" in wrong
 
 
 def test_records_of_another_verb_stay(interp: Any, model_folder: Path, found: Path, tmp_path: Path) -> None:
     out = tmp_path / "debates.jsonl"
     assert interp(*SCRIPTED, "--out", out)[0] == 0
     steer = ("steer", "--model", model_folder, "--directions", found, "--prompt", "1+1", "--out", out, "--restart")
-    assert "steer did not write it" in refused(interp, tmp_path, *steer)
+    assert "steer may not replace it" in refused(interp, tmp_path, *steer)
 
 
 def test_a_command_writes_over_its_own_output(interp: Any, model_folder: Path, found: Path, tmp_path: Path) -> None:
