@@ -20,7 +20,7 @@ from transformers.trainer_callback import ExportableState
 
 from interp.models.lineage import read_lineage, write_checkpoint
 from interp.models.loading import DTYPES, Plain, load_plain
-from interp.models.tokens import tokenize_as, tokenized_as
+from interp.models.tokens import tokenized_as
 from interp.storage.files import atomic_write, checked, write_json, writing
 from interp.storage.journal import read_lines
 from interp.storage.provenance import file_sha256
@@ -39,8 +39,6 @@ def start_from(model: str, preset: Preset, whole_weights: bool = False) -> Plain
     gc.collect()  # a model used before may still be held by reference cycles
     half = preset.use_bf16 and torch.cuda.is_available() and not whole_weights
     plain = load_plain(model, dtype="bf16" if half else "fp32", device="cpu")  # the trainer moves it
-    if "lineage" not in plain.provenance:  # later stages go on as the first began
-        tokenize_as(plain.tokenizer, "text")
     # With this name PEFT would look up the base's vocabulary, find that it grew, and save whole embeddings.
     plain.hf.name_or_path = plain.hf.config._name_or_path = ""
     return plain

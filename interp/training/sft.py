@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 
 from interp.debate.transcript import END_TAG, Transcript, all_tags, fingerprint
 from interp.errors import UserError
-from interp.models.tokens import Encoder
+from interp.models.tokens import Encoder, tokenize_as
 from interp.training.run import Run, configured, shared_arguments
 from interp.training.settings import SFT
 
@@ -138,6 +138,8 @@ def train_sft(
     plain = loop.start_from(preset.model, preset, whole_weights=settings.lora is None)
     tokenizer, tokens = plain.tokenizer, None
     if form is whole:
+        if "lineage" not in plain.provenance:  # later stages, and models that learn no tags, are read as what they were
+            tokenize_as(tokenizer, "text")
         tokenizer, tokens = add_tags(plain.hf, tokenizer, preset.agents, preset.rounds, preset.seed)
     make = partial(make_examples, tokenizer=tokenizer, max_length=settings.max_length)
     examples = make(transcripts, form=form)
