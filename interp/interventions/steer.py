@@ -207,6 +207,6 @@ def side_by_side(
         given = [prompt if isinstance(prompt, str) else prompt.messages for prompt in asked]
         journal = Journal(out, made_by | {"prompts": given}, Pair, restart=restart)
         how: dict[str, Any] = {"chunk": batch_size, "tell": partial(progress, "answering")}
-        journal.extend(records, range(len(prompts)), write, place=lambda i: {"prompt": prompts[i]}, **how)
+        journal.extend(records, range(len(prompts)), write, place=lambda i: {"prompt": shown[i]}, **how)
         journal.finish({"pairs": len(records), "out_of_range": sum(not record["finite"] for record in records)})
     return [Pair(**record) for record in records]
