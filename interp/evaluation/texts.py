@@ -100,7 +100,7 @@ def perplexity(
     found = np.full(len(texts), np.nan)
     whole = [torch.tensor([*prompt, *text]) for prompt, text in zip(prompts, texts, strict=True)]
     order = sorted((i for i in range(len(texts)) if len(texts[i])), key=lambda i: len(whole[i]))
-    batch_size = 1 if any(model.alone(len(text)) for text in whole) else batch_size
+    batch_size = 1 if model.alone(max(map(len, whole), default=0)) else batch_size
     for batch in (order[start : start + batch_size] for start in range(0, len(order), batch_size)):
         ids = pad_sequence([whole[i] for i in batch], batch_first=True).to(model.device)
         with torch.inference_mode(), model.only_hooked():

@@ -18,7 +18,6 @@ from torch.nn.functional import pad
 from interp.errors import UserError
 from interp.generation.cache import SLOWER, Batching, growing_cache, supposed_batching
 from interp.models.model import LOGIT_TOLERANCE, Model
-from interp.models.positions import varying
 from interp.models.tokens import Encoder
 from interp.steering.hooks import Steered, steered_rows
 from interp.steering.steering import Steering
@@ -114,7 +113,7 @@ def generate(  # type: ignore[misc]  # the options are these
 
 def _plans(model: Model, lengths: Sequence[int], room: Sequence[int]) -> list[tuple[Batching, bool]]:
     """How to read each prompt, and whether it is a long one, which may share a batch with long ones only."""
-    batching, (kind, limit, _) = _batching(model), varying(model.hf.config) or ("", sys.maxsize, 0)
+    batching, (kind, limit, _) = _batching(model), model.varying or ("", sys.maxsize, 0)
     plans = []
     for n_prompt, n_new in zip(lengths, room, strict=True):
         if n_prompt + n_new <= limit:
@@ -142,7 +141,7 @@ def _batching(model: Model) -> Batching:
 
 def _proven(model: Model, batching: Batching) -> bool:
     """Whether four unlike texts, written to in batches of three, get the logits of the plain model that reads each."""
-    longest = min(40, model.context_length or 40, (varying(model.hf.config) or ("", 40))[1])
+    longest = min(40, model.context_length or 40, (model.varying or ("", 40))[1])
     room = [3, 2, 3, 2]
     n = [max(1, longest * part // 6 - 3) for part in (6, 5, 5, 3)]
     usable = range(model.hf.get_input_embeddings().weight.shape[0])

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +70,16 @@ class Model:
     def d_model(self) -> int:
         return int(self.bridge.cfg.d_model)
 
+    @cached_property
+    def varying(self) -> tuple[str, int, int] | None:
+        """`interp.models.positions.varying` of its configuration."""
+        return varying(self.hf.config)
+
     @property
     def context_length(self) -> int | None:
         """In tokens; None where the configuration sets no limit."""
         limit = getattr(self.hf.config.get_text_config(), "max_position_embeddings", None)
-        varies = varying(self.hf.config)
-        return varies[2] if limit and varies else int(limit) if limit else None
+        return self.varying[2] if limit and self.varying else int(limit) if limit else None
 
     @property
     def device(self) -> torch.device:
@@ -102,8 +106,7 @@ class Model:
 
     def alone(self, length: int) -> bool:
         """Whether a text of this length changes the positions of shorter ones in its batch."""
-        varies = varying(self.hf.config)
-        return varies is not None and length > varies[1]
+        return self.varying is not None and length > self.varying[1]
 
     @contextmanager
     def only_hooked(self, *, deaf: bool = False) -> Iterator[None]:
