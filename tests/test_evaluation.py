@@ -19,7 +19,7 @@ from interp.debate.transcript import read_transcripts
 from interp.errors import UserError
 from interp.evaluation.accuracy import EvaluationRow, compare, evaluate, summarize
 from interp.evaluation.methods import make_method
-from interp.statistics import accuracy
+from interp.statistics.old import accuracy
 
 TASK = Arithmetic(0, 9, "a+b")
 QUESTIONS = TASK.questions(10, seed=0)

@@ -21,7 +21,7 @@ from interp.interventions.curves import (
     summary,
     verdicts,
 )
-from interp.statistics import relative_gain, resampled
+from interp.statistics.old import relative_gain, resampled
 
 
 def test_rouge_counts_words_pairs_and_order() -> None:

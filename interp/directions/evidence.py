@@ -16,7 +16,8 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from scipy.stats import t as student_t
 
-from interp.statistics import counts, deal, percentiles
+from interp.statistics import deal
+from interp.statistics.old import counts, percentiles
 
 Sums = Float[np.ndarray, "fold label d_model"]
 N_FOLDS = 10

@@ -20,7 +20,8 @@ from interp.debate.memory import REMEMBERED, Memory
 from interp.debate.tasks.task import Task
 from interp.errors import Progress, UserError
 from interp.evaluation.methods import Method
-from interp.statistics import Interval, PairedTest, accuracy, paired_test
+from interp.statistics import Interval, PairedTest, paired_test
+from interp.statistics.old import accuracy
 from interp.storage.files import Whole, checked, entries, read_json, reading
 from interp.storage.journal import Journal
 from interp.storage.text import read_records, suffix

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from interp.evaluation.texts import ROUGE
-from interp.statistics import Interval, grouped, means, percentiles, relative_gain, resampled, weights
+from interp.statistics import Interval, grouped, means
+from interp.statistics.old import percentiles, relative_gain, resampled, weights
 
 
 def normalised_area(

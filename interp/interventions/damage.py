@@ -12,7 +12,8 @@ from jaxtyping import Float
 
 from interp.interventions.curves import Curve
 from interp.interventions.settings import PLAIN_QUESTION, SUPPRESSED
-from interp.statistics import Interval, grouped, means, resampled
+from interp.statistics import Interval, grouped, means
+from interp.statistics.old import resampled
 
 Place = tuple[Any, float]
 Records = Sequence[Mapping[str, Any]]

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from interp.probing.fitting import HeldOut, ProbeExamples
-from interp.statistics import Interval, counts
+from interp.statistics import Interval
+from interp.statistics.old import counts, of
 
 N_BOOTSTRAP = 500
 COUPLED = 2**0.5
@@ -108,7 +109,7 @@ class Resamples:
 
 def over_resamples(values: Float[np.ndarray, " resample"]) -> Interval:
     """The value on the sample itself, which comes first, with its 95 % interval over the resamples."""
-    found = Interval.of(values[0], values[1:])
+    found = of(values[0], values[1:])
     return Interval(*(round(v, 5) for v in (found.mean, found.low, found.high)))
 
 

@@ -12,7 +12,8 @@ from interp.models.tokens import Encoder
 from interp.probing.experiments import Outcome
 from interp.probing.fitting import ProbeExamples
 from interp.probing.probe import Probe
-from interp.statistics import deal, resampled
+from interp.statistics import deal
+from interp.statistics.old import resampled
 from interp.steering.steering import Steering, add, random_direction
 from probes.silent_agents.debated import Debated
 
