@@ -31,8 +31,8 @@ class Test:
     p: float
     how: str
     questions: int
-    detectable: Callable[[float], float]
-    """The effect that is shown at this level with a power of 80 %; infinite if none can be."""
+    detectable: Callable[[float, float], float]
+    """The effect that is shown at a level with a power; infinite if none can be."""
 
 
 def difference_test(
@@ -56,7 +56,14 @@ def difference_test(
     spread = float(np.std(differences, ddof=1)) / n**0.5 if n > 1 else 0.0
     error = spread or standard_error(np.zeros(n), scale=scale)
     least = _least(error, n - 1)
-    return Test(asked, estimate, p, "exact sign flips", n, lambda level: least(level) if 0.5**n <= level else np.inf)
+    return Test(
+        asked,
+        estimate,
+        p,
+        "exact sign flips",
+        n,
+        lambda level, power: least(level, power) if 0.5**n <= level else np.inf,
+    )
 
 
 def error_test(asked: str, estimate: Interval, error: float, n: int) -> Test:
@@ -65,9 +72,9 @@ def error_test(asked: str, estimate: Interval, error: float, n: int) -> Test:
     return Test(asked, estimate, p, "Student's t", n, _least(error, n - 1))
 
 
-def _least(error: float, df: int) -> Callable[[float], float]:
-    """The effect that Student's test shows with a power of 80 %, by its level."""
-    return lambda level: float((student.isf(level, df) + student.ppf(POWER, df)) * error) if df > 0 else np.inf
+def _least(error: float, df: int) -> Callable[[float, float], float]:
+    """The effect that Student's test shows, by its level and power."""
+    return lambda level, power: float((student.isf(level, df) + student.ppf(power, df)) * error) if df > 0 else np.inf
 
 
 def rank_test(asked: str, own: Values, random: Float[np.ndarray, "draw question"], *, scale: float = 1.0) -> Test:
@@ -83,9 +90,9 @@ def rank_test(asked: str, own: Values, random: Float[np.ndarray, "draw question"
     p = (1 + int((drawn >= own.mean() - 1e-12).sum())) / (1 + len(drawn))
     error = standard_error(over - over.mean(), scale=scale)
 
-    def detectable(level: float) -> float:
+    def detectable(level: float, power: float) -> float:
         beaten = int(level * (len(drawn) + 1) + 1e-9)  # own may be beaten by one fewer
-        return float(drawn[beaten - 1] - drawn.mean() + norm.ppf(POWER) * error) if beaten else np.inf
+        return float(drawn[beaten - 1] - drawn.mean() + norm.ppf(power) * error) if beaten else np.inf
 
     how = f"rank among {len(drawn)} random directions"
     return Test(asked, difference_interval(over, scale=scale), p, how, len(own), detectable)
@@ -106,14 +113,19 @@ def limit_test(asked: str, losses: Values, limit: float, *, scale: float = 1.0) 
 def all_of(asked: str, tests: Sequence[Test]) -> Test:
     """Whether all of several are above 0: the largest p, which needs no correction (Berger 1982).
 
+    The detectable effect is one that all show, as if they were independent.
+
     >>> tests = [interp.statistics.difference_test(name, np.array([1.0, 1.0, x])) for name, x in (("a", 1), ("b", 0))]
     >>> interp.statistics.all_of("both", tests).p
     0.25
     """
     worst = max(tests, key=lambda test: (test.p, -test.estimate.mean))
-    reach = max(tests, key=lambda test: test.detectable(0.05))
     how = f"{worst.how}, the weakest of {len(tests)}: {worst.asked}" if len(tests) > 1 else worst.how
-    return Test(asked, worst.estimate, worst.p, how, worst.questions, reach.detectable)
+
+    def detectable(level: float, power: float) -> float:
+        return max(test.detectable(level, power ** (1 / len(tests))) for test in tests)
+
+    return Test(asked, worst.estimate, worst.p, how, worst.questions, detectable)
 
 
 def holm(p: Sequence[float]) -> list[float]:

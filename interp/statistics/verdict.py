@@ -85,7 +85,7 @@ def judge(tests: Sequence[Test], *, smallest: float, headroom: float | Sequence[
     corrected = holm([test.p for test in tests])
     rooms = np.broadcast_to(np.asarray(headroom, dtype=float), len(tests))
     for test, p, room in zip(tests, corrected, rooms, strict=True):
-        detectable = test.detectable(LEVEL / len(tests))
+        detectable = test.detectable(LEVEL / len(tests), POWER)
         outcome: Outcome = "not shown" if detectable <= min(smallest, room) else "cannot tell"
         outcome = "shown" if p <= LEVEL and np.isfinite(detectable) else outcome
         about = (len(tests), detectable, smallest, float(room), test.questions, test.how)
