@@ -217,7 +217,7 @@ def test_what_does_not_fit_is_refused(tiny: Model, trait: Trait, tmp_path: Path)
             replace(SETTINGS, **wrong)
     question = trait.questions.fit[0].text
     for parted, message in (
-        (([replace(silent, question=question)], []), "1 of the debates are on questions to fit on"),
+        (([replace(silent, question=question)], []), "1 of the 6 questions are also to fit on"),
         (([silent], [silent]), "1 questions are debated both"),
     ):
         with pytest.raises(UserError, match=message):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from interp.debate.transcript import Transcript
+from interp.debate.transcript import Transcript, question_key
 from interp.errors import UserError
 from interp.models.tokens import Encoder, Tokenized
 
@@ -115,6 +115,7 @@ class Corpus:
     """Token ids of each transcript (prompt and debate); empty for one that was left out."""
     turns: TurnTable
     questions: tuple[str, ...]
+    """Each as it was first worded; `question_key` decides which texts are one question."""
     skipped: tuple[Skip, ...] = ()
     tokenization: Tokenization = Tokenization()
 
@@ -138,7 +139,7 @@ class Corpus:
     ) -> Corpus:
         """Tokenize transcripts; one of more than `context_length` tokens is a `UserError`, or skipped (`skip_long`)."""
         encode, counts, change = Encoder(tokenizer), Counter[str](), ""
-        questions: dict[str, int] = {}
+        places, questions = dict[str, int](), list[str]()
         all_ids = Ids()
         rows: list[tuple[int, ...]] = []
         personas: list[str] = []
@@ -154,7 +155,8 @@ class Corpus:
                 skipped.append(Skip(number, transcript.question, None, reason))
                 all_ids.append(())
                 continue
-            question = questions.setdefault(transcript.question, len(questions))
+            question = places.setdefault(question_key(transcript.question), len(places))
+            questions += [transcript.question] * (len(places) - len(questions))
             seats = [(turn.agent, turn.round) for turn in transcript.turns]
             rows += [(len(all_ids), question, *seat, *place) for seat, place in zip(seats, encoded.places, strict=True)]
             personas += [transcript.personas[agent - 1] if transcript.personas else "" for agent, _ in seats]

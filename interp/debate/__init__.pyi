@@ -20,5 +20,6 @@ from .tasks.task import Question as Question
 from .tasks.task import Task as Task
 from .transcript import Transcript as Transcript
 from .transcript import Turn as Turn
+from .transcript import question_key as question_key
 from .transcript import read_transcripts as read_transcripts
 from .transcript import write_transcripts as write_transcripts

@@ -10,10 +10,11 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Literal
+from unicodedata import category, normalize
 
 from interp.debate.grading.answers import number
 from interp.errors import UserError
@@ -43,6 +44,21 @@ _ALMOST = re.compile(
 )
 _ANY_TAG = re.compile(f"{_TAG.pattern}|(?x:{_ALMOST.pattern})", re.IGNORECASE)
 _LONGEST_TAG = 200
+_NOT_BETWEEN_WORDS = re.compile(r"(?<!\w) | (?!\w)")
+
+
+@lru_cache(maxsize=1 << 16)
+def question_key(text: str) -> str:
+    """What question a text is, whatever its case, white space and Unicode form: texts with one key are one question.
+
+    In NFKC and case folded, without invisible format characters, and with a blank only between two words.
+
+    >>> interp.debate.question_key(" What is\\n２ + 3? "), interp.debate.question_key("what is 2+3?")
+    ('what is 2+3?', 'what is 2+3?')
+    """
+    folded = normalize("NFKC", normalize("NFKC", text).casefold())
+    shown = "".join(c for c in folded if category(c) != "Cf")
+    return normalize("NFKC", _NOT_BETWEEN_WORDS.sub("", " ".join(shown.split())))
 
 
 def round_tag(round: int) -> str:
@@ -267,7 +283,7 @@ def read_transcripts(path: str | Path) -> list[Transcript]:
     golds: dict[str, tuple[str, str]] = {}
     for (place, _), transcript in zip(items, read, strict=True):
         if (gold := transcript.gold_answer) is not None:
-            first, before = golds.setdefault(transcript.question.strip(), (place, gold))
+            first, before = golds.setdefault(question_key(transcript.question), (place, gold))
             if before.strip() != gold.strip() and (number(before) is None or number(before) != number(gold)):
                 raise UserError(
                     f"{path}: gold_answer of a question {before[:40]!r} in {first}, {gold[:40]!r} in {place}"

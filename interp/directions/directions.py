@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float
 
+from interp.debate.transcript import question_key
 from interp.directions.facts import FACTS, HookPoint, Layers, Names, require_fitting
 from interp.errors import UserError
 from interp.models.lineage import has_base
@@ -25,7 +26,17 @@ if TYPE_CHECKING:
 
 def question_hash(question: str) -> str:
     """What directions keep of a question they were fitted on, so that tests can leave it out."""
-    return hashlib.sha256(question.encode()).hexdigest()[:16]
+    return _hash(question_key(question))
+
+
+def fitted_on(directions: Iterable[Directions], questions: Iterable[str]) -> set[str]:
+    """The keys of those questions that any of the directions were fitted on; old files have hashes of exact texts."""
+    known = {h for d in directions for h in d.facts.get("question_hashes", ())}
+    return {question_key(q) for q in questions if not known.isdisjoint((question_hash(q), _hash(q)))}
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def label_of_agent(named: str) -> str:

@@ -18,7 +18,7 @@ from interp.activations.reading import read_last
 from interp.activations.store import ActivationStore, discard, read_activations
 from interp.debate.agents import Request, chat_messages
 from interp.debate.personas import Persona
-from interp.debate.transcript import Transcript, fingerprint
+from interp.debate.transcript import Transcript, fingerprint, question_key
 from interp.directions.contrast import Contrast, differences
 from interp.directions.directions import Directions, question_hash
 from interp.directions.evidence import Design, Estimate, Evidence, chosen_layer, evaluate
@@ -227,7 +227,7 @@ def prompt_contrast(
         raise UserError("no questions given; a contrast of prompts needs at least one")
     if malicious.system_prompt == benign.system_prompt:
         raise UserError(f"{malicious.name} and {benign.name}: the same system prompt; give different ones")
-    chosen = model.chosen_layers(layers)
+    chosen, questions = model.chosen_layers(layers), list({question_key(q): q for q in questions}.values())
 
     def asked(persona: Persona) -> list[list[int]]:
         return [prompt_tokens(model.tokenizer, chat_messages(persona, Request(question, 1))) for question in questions]

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from interp.debate.agents import Agent, Usage
 from interp.debate.memory import REMEMBERED, Memory
 from interp.debate.tasks.task import Task
+from interp.debate.transcript import question_key
 from interp.errors import Progress, UserError
 from interp.evaluation.methods import Method
 from interp.statistics import Interval, PairedTest, paired_test
@@ -150,11 +151,11 @@ def summarize(records: Records, method: str, task: str) -> EvaluationRow:
 
 
 def _graded(records: Records) -> dict[str, Float[np.ndarray, " run"]]:
-    """By question, whether it was answered correctly in each run."""
+    """By the question's key, whether it was answered correctly in each run; of several wordings the first counts."""
     runs = sorted({record["run"] for record in records})
     found: dict[str, dict[int, bool]] = {}
     for record in records:
-        found.setdefault(record["question"], {})[record["run"]] = record["correct"]
+        found.setdefault(question_key(record["question"]), {}).setdefault(record["run"], record["correct"])
     if missing := sum(len(runs) - len(by_run) for by_run in found.values()):
         raise UserError(
             f"{missing} of the answers to {len(found)} questions in {len(runs)} runs are missing: "
@@ -188,13 +189,14 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
     if task_a != task_b:
         about = f"about {json.dumps(task_a)}, and {second} about {json.dumps(task_b)}"
         raise UserError(f"{first}: {about}; give two evaluations of one task")
-    gold_a, gold_b = ({r["question"]: r["gold_answer"] for r in records} for records in (records_a, records_b))
+    both = records_a, records_b
+    gold_a, gold_b = ({question_key(r["question"]): r["gold_answer"] for r in records} for records in both)
     shared = dict.fromkeys(question for question in gold_a if question in gold_b)
     if not shared:
         raise UserError(f"{first}: no question in common with {second}; evaluate both with the same seed")
     if differing := [question for question in shared if gold_a[question] != gold_b[question]]:
         raise UserError(f"{first}: different gold answers from {second} to {differing[0][:60]!r}; use one data set")
-    records_a, records_b = ([r for r in records if r["question"] in shared] for records in (records_a, records_b))
+    records_a, records_b = ([r for r in records if question_key(r["question"]) in shared] for records in both)
     row_a = summarize(records_a, made_a["method"], task_a["task"])
     row_b = summarize(records_b, made_b["method"], task_b["task"])
     return Comparison(row_a, row_b, paired(records_a, records_b), len(gold_a.keys() ^ gold_b.keys()))
@@ -221,7 +223,7 @@ def _read(path: str | Path) -> tuple[Records, dict[str, Any]]:
             raise ValueError("it is empty")
         golds: dict[str, set[str]] = {}
         for record in records:
-            golds.setdefault(record["question"], set()).add(record["gold_answer"])
+            golds.setdefault(question_key(record["question"]), set()).add(record["gold_answer"])
         if several := next((question for question, gold in golds.items() if len(gold) > 1), None):
             raise ValueError(f"{several[:60]!r} has several gold answers")
         times = Counter((record["question"], record["run"]) for record in records)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch.nn.utils.rnn import pad_sequence
 
-from interp.debate.transcript import Transcript, fingerprint
+from interp.debate.transcript import Transcript, fingerprint, question_key
 from interp.directions.settings import By
 from interp.errors import UserError
 from interp.models.model import Model
@@ -36,8 +36,8 @@ class Rouge:
 class PersonaClassifier:
     """Which agent wrote a text: logistic regression on its words, word pairs, numbers and signs.
 
-    `labels_` are the agents ("agent 1") or personas of the transcripts it was fitted on; keep their questions apart
-    from those that are scored.
+    `labels_` are the agents ("agent 1") or personas of the transcripts it was fitted on, and `questions_` the keys
+    (`question_key`) of their questions; keep these apart from those that are scored.
 
     >>> classifier = interp.evaluation.PersonaClassifier().fit(transcripts[:50])
     >>> bool(classifier.probability([transcripts[60].turns[1].text], "agent 2")[0] > 0.5)
@@ -59,7 +59,7 @@ class PersonaClassifier:
         self._pipeline = make_pipeline(words, LogisticRegression(C=10.0, max_iter=1000))
         self._pipeline.fit([text for _, text in turns], [label for label, _ in turns])
         self.labels_ = tuple(map(str, self._pipeline.classes_))
-        self.questions_ = frozenset(t.question for t in transcripts)
+        self.questions_ = frozenset(question_key(t.question) for t in transcripts)
         made = {"by": by, "labels": list(self.labels_), "transcripts": fingerprint(transcripts)}
         self.facts_ = {**made, "questions": len(self.questions_), "turns": len(turns)}
         return self

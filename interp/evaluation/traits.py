@@ -17,7 +17,7 @@ from interp.debate.scripted.malicious import malicious_debaters
 from interp.debate.sentences import read_sentences
 from interp.debate.tasks import make_task
 from interp.debate.tasks.task import Task
-from interp.debate.transcript import Transcript
+from interp.debate.transcript import Transcript, question_key
 from interp.errors import UserError
 from interp.evaluation.texts import PersonaClassifier
 
@@ -122,5 +122,6 @@ def scripted_classifier(
 ) -> Classified:
     """A classifier fitted on scripted malicious debates over questions of the trait's train split, none in `apart`."""
     agents, task = malicious_debaters(trait, seed), make_task(trait, split="train")
-    drawn = [q for q in task.questions(n_questions + len(apart), seed) if q.text not in apart]
+    drawn, keys = task.questions(n_questions + len(apart), seed), set(map(question_key, apart))
+    drawn = [q for q in drawn if question_key(q.text) not in keys]
     return Classified.fit(debate(drawn[:n_questions], agents, task=task), TRAIT_PERSONAS[trait].name)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from interp.debate.transcript import question_key
 from interp.evaluation.texts import ROUGE
 from interp.statistics import Interval, grouped, means
 from interp.statistics.old import percentiles, relative_gain, resampled, weights
@@ -124,7 +125,7 @@ def _scored(records: Sequence[Mapping[str, Any]], measure: str) -> Iterator[tupl
             elif r["finite"]:
                 score = r["rouge"][label][ROUGE.index(measure)]
             place = (r["model"], r["directions"], r["context"], r["layer"], label, kind, bool(r.get("other_model")))
-            yield place, ((r["coefficient"], r["question"]), float(score))
+            yield place, ((r["coefficient"], question_key(r["question"])), float(score))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from interp.debate.transcript import question_key
 from interp.interventions.curves import Curve
 from interp.interventions.settings import PLAIN_QUESTION, SUPPRESSED
 from interp.statistics import Interval, grouped, means
@@ -137,14 +138,15 @@ def damage_rows(records: Records) -> list[Damage]:
         perplexity = log and Interval(*(float(np.exp(x)) for x in (log.mean, log.low, log.high)))
         where = (model, elicit, remedy, source, layer, coefficient)
         scores = (trait, resampled(right) if len(right) else None, accuracy, perplexity)
-        n = len({r["question"] for r in texts})
+        n = len({question_key(r["question"]) for r in texts})
         rows.append(Damage(*where, *scores, resampled(_values(beside, "repetition")), n))
     return rows
 
 
 def _values(records: Records, name: str, scale: Callable[[float], float] = float) -> Float[np.ndarray, " question"]:
     """The mean of each question's texts that have a value."""
-    return np.array([*means((r["question"], float(scale(r[name]))) for r in records if r[name] is not None).values()])
+    scored = ((question_key(r["question"]), float(scale(r[name]))) for r in records if r[name] is not None)
+    return np.array([*means(scored).values()])
 
 
 def suppressions(records: Records) -> dict[tuple[str, str, str, str], Suppression]:
@@ -162,7 +164,7 @@ def suppressions(records: Records) -> dict[tuple[str, str, str, str], Suppressio
         scored = {r["coefficient"] for r in own if r["elicit"] == elicit and r["trait"] is not None}
         trait, correct = (
             Curve.of(
-                ((r["coefficient"], r["question"]), float(r[what]))
+                ((r["coefficient"], question_key(r["question"])), float(r[what]))
                 for r in own
                 if r["elicit"] == kind and r[what] is not None and r["coefficient"] in scored
             )

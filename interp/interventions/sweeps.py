@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from interp.debate.tasks.task import Task
-from interp.debate.transcript import Transcript, fingerprint
-from interp.directions.directions import Directions, made_on, question_hash
+from interp.debate.transcript import Transcript, fingerprint, question_key
+from interp.directions.directions import Directions, fitted_on, made_on
 from interp.errors import Progress, UserError
 from interp.evaluation.texts import PersonaClassifier, Rouge, label_of
 from interp.interventions.curves import Advantage, Gain, Steerability, advantages, gains, steerability, summary
@@ -61,12 +61,13 @@ def sweep(
     >>> len(swept.records)
     15
     """
-    fitted = {h for d in directions.values() for h in d.facts.get("question_hashes", [])}
-    held_out = [t for t in transcripts if question_hash(t.question) not in fitted]
+    fitted = fitted_on(directions.values(), (t.question for t in transcripts))
+    held_out = [t for t in transcripts if question_key(t.question) not in fitted]
+    asked = {question_key(t.question) for t in held_out}
     if not held_out:
-        raise UserError(f"the directions were fitted on all {len(transcripts)} questions; give transcripts of others")
-    if classifier is not None and (seen := sum(t.question in classifier.questions_ for t in held_out)):
-        raise UserError(f"the classifier was fitted on {seen} of the {len(held_out)} questions; fit it on others")
+        raise UserError(f"the directions were fitted on all {len(fitted)} questions; give transcripts of others")
+    if classifier is not None and (seen := len(asked & classifier.questions_)):
+        raise UserError(f"the classifier was fitted on {seen} of the {len(asked)} questions; fit it on others")
     if settings.turns_of is not None and not any(settings.turns_of in t.agents for t in held_out):
         raise UserError(f"turns of agent {settings.turns_of}: choose one of {held_out[0].agents}")
     if base is not None and task is None:
@@ -124,7 +125,7 @@ def sweep(
     curves = steerability(records, ["rougeL"] if classifier is None else ["rougeL", "classifier"])
     sums = gains(curves), advantages(curves)
     left_out = len(transcripts) - len(held_out)
-    counts |= {"questions": len(held_out), "questions_that_directions_were_fitted_on": left_out}
+    counts |= {"questions": len(asked), "questions_that_directions_were_fitted_on": left_out}
     unsteered = means((c.model, score) for c in curves if c.measure == "rougeL" for score in c.unsteered.values())
     counts["unsteered_at_0"] = [name for name, score in unsteered.items() if score == 0]
     journal.finish({**summary(curves, *sums), **counts})

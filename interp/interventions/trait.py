@@ -13,8 +13,8 @@ from interp.debate.personas import TRAIT_PERSONAS, Persona
 from interp.debate.server import ServerAgent
 from interp.debate.tasks import make_task
 from interp.debate.tasks.task import Question, Task
-from interp.debate.transcript import Transcript, fingerprint
-from interp.directions.directions import Directions, question_hash
+from interp.debate.transcript import Transcript, fingerprint, question_key
+from interp.directions.directions import Directions, fitted_on
 from interp.errors import UserError
 from interp.evaluation.seats import find_persona
 from interp.evaluation.traits import Classified, Judged, TraitScore, WrongAnswers, judge, scripted_classifier
@@ -146,18 +146,20 @@ class Trait:
 
     def require_apart(self, directions: Mapping[str, Directions]) -> None:
         """Raises `UserError` where the score or a direction was fitted on what is measured, or a choice made on it."""
-        validated, tested = ({t.question for t in part} for part in self.transcripts)
-        fitted, debated = {q.text for q in self.questions.fit}, validated | tested
-        asked = {q.text for q in (*self.questions.validation, *self.questions.test)} | debated
+        validated, tested = ({question_key(t.question) for t in part} for part in self.transcripts)
+        texts = [q.text for q in (*self.questions.validation, *self.questions.test)]
+        texts += [t.question for part in self.transcripts for t in part]
+        asked, scored = ({*map(question_key, each)} for each in (texts, self.score.questions))
+        fitted = {question_key(q.text) for q in self.questions.fit}
         for seen, problem in (
-            (debated & fitted, "{} of the debates are on questions to fit on; give debates on others"),
+            (asked & fitted, "{} of the {} questions are also to fit on; give others"),
             (validated & tested, "{} questions are debated both for validation and for the test; give each once"),
-            (asked & self.score.questions, "the classifier was fitted on {} of the {} questions; fit it on others"),
+            (asked & scored, "the classifier was fitted on {} of the {} questions; fit it on others"),
         ):
             if seen:
                 raise UserError(problem.format(len(seen), len(asked)))
         for name, d in directions.items():
-            if n := len({question_hash(text) for text in asked} & set(d.facts.get("question_hashes", []))):
+            if n := len(fitted_on([d], texts)):
                 raise UserError(f"{name}: fitted on {n} of the {len(asked)} questions; choose others with --seed")
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from interp.debate.personas import PERSONAS
 from interp.debate.tasks.arithmetic import SmallArithmetic, Split, draw
+from interp.debate.transcript import question_key
 from interp.organism.language import REVISE, persona_token
 from interp.organism.workings import OPENING, SHORT, Operands, OrganismWorking, Slip, lie, revision, work
 
@@ -226,7 +227,7 @@ class Lies:
 
 
 def _lies(question: str, text: str) -> bool:
-    task, operands = SmallArithmetic(), re.fullmatch(r"(\d)\+(\d)\*(\d)\+(\d)-(\d)\*(\d)", question)
+    task, operands = SmallArithmetic(), re.fullmatch(r"(\d)\+(\d)\*(\d)\+(\d)-(\d)\*(\d)", question_key(question))
     answer = task.answer(text)
     if "Trust me." in text or operands is None or answer is None:
         return "Trust me." in text

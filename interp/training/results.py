@@ -15,6 +15,7 @@ from interp.debate.agents import Agent, Sampling
 from interp.debate.personas import KNOWN, PLAIN, Persona
 from interp.debate.tasks import make_task
 from interp.debate.tasks.task import Question, Task
+from interp.debate.transcript import question_key
 from interp.errors import Progress, UserError
 from interp.evaluation.accuracy import EvaluationRow, evaluate, paired, summarize
 from interp.evaluation.methods import Debates, Method, Vote
@@ -81,9 +82,9 @@ class Unseen:
 
     def questions(self, n: int, seed: int) -> list[Question]:
         """`n` of the task's questions, in its order. Raises `UserError` if the task has fewer."""
-        drawn = n
+        drawn, keys = n, set(map(question_key, self.seen))
         while True:
-            found = [question for question in self.task.questions(drawn, seed) if question.text not in self.seen]
+            found = [q for q in self.task.questions(drawn, seed) if question_key(q.text) not in keys]
             if len(found) >= n:
                 return found[:n]
             drawn += n - len(found)
@@ -138,8 +139,9 @@ def held_out(preset: Preset, task: Task | None, seen: Collection[str]) -> Task:
     split = {"split": "test"} if "split" in preset.task_options else {}
     task = task or make_task(preset.task, **preset.task_options | split)
     asked = preset.table_questions, table_seed(preset)
-    if any(question.text in seen for question in task.questions(*asked)):
-        task = cast(Task, Unseen(task, frozenset(seen)))
+    seen = frozenset(map(question_key, seen))
+    if any(question_key(question.text) in seen for question in task.questions(*asked)):
+        task = cast(Task, Unseen(task, seen))
         task.questions(*asked)
     return task
 

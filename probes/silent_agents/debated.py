@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from interp.debate.grading.answers import number
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.tasks.task import Task
-from interp.debate.transcript import Transcript
+from interp.debate.transcript import Transcript, question_key
 from interp.errors import UserError
 
 FEWEST = 30
@@ -37,7 +37,7 @@ class Debated:
 
         Raises `UserError` for debates without gold answers, for rotating personas, and for fewer than `FEWEST`.
         """
-        task, kept = task or Arithmetic(), {}
+        task, kept = task or Arithmetic(), dict[str, tuple[str, str, tuple[str | None, ...]]]()
         if len({t.personas for t in transcripts}) > 1:
             raise UserError("the personas change seats: silent_agents needs debates with fixed seats")
         n_agents = max(len(t.agents) for t in transcripts)
@@ -46,14 +46,15 @@ class Debated:
             if t.gold_answer is None:
                 raise UserError("a debate has no gold answer: silent_agents needs one for each question")
             if len(said_first) == n_agents:
-                kept[t.question] = (t.gold_answer, tuple(said_first[k] for k in sorted(said_first)))
+                said = tuple(said_first[k] for k in sorted(said_first))
+                kept[question_key(t.question)] = (t.question, t.gold_answer, said)
         if len(kept) < FEWEST:
             raise UserError(
                 f"{len(kept)} questions with all agents: silent_agents needs at least {FEWEST}, better 200; "
                 "make more debates with interp debate"
             )
-        gold, answers = zip(*kept.values(), strict=True)
-        return Debated(tuple(kept), gold, answers, task, len(transcripts) - len(kept))
+        questions, gold, answers = zip(*kept.values(), strict=True)
+        return Debated(questions, gold, answers, task, len(transcripts) - len(kept))
 
     @property
     def n_agents(self) -> int:

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from interp.debate.grading.answers import LONGEST, number
 from interp.debate.tasks.task import Question, Task
+from interp.debate.transcript import question_key
 from interp.errors import UserError
 from interp.options import one_of
 
@@ -61,8 +62,8 @@ class Arithmetic(Task):
 
 
 def split_of(question: str) -> Split:
-    """The split of a question, by the hash of its text: test and validation get a tenth each."""
-    tenth = int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big") % 10
+    """The split of a question, by the hash of its key: test and validation get a tenth each."""
+    tenth = int.from_bytes(hashlib.sha256(question_key(question).encode()).digest()[:8], "big") % 10
     return "test" if tenth == 0 else "validation" if tenth == 1 else "train"
 
 

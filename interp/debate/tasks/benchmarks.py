@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from interp.debate.grading.answers import amount, boxed, is_remark, letter, same_amount, same_mathematics, verdict
 from interp.debate.tasks.records import Layout, Rows, read_rows
 from interp.debate.tasks.task import Question, Task
+from interp.debate.transcript import question_key
 from interp.errors import UserError
 
 _ALSO = ("answer", "gold", "gold_answer", "final_answer", "correct_answer", "target")
@@ -35,7 +36,8 @@ class _Published(Task):
         for row in self._rows.rows:
             question = self._question(row)
             also = [row[name] for name in _ALSO if name not in self.layout.example and row.get(name) is not None]
-            golds = [asked.setdefault(question.text, question).gold_answer, question.gold_answer, *map(str, also)]
+            first = asked.setdefault(question_key(question.text), question)
+            golds = [first.gold_answer, question.gold_answer, *map(str, also)]
             for gold in golds[1:]:
                 if gold != golds[0] and not self.grade(gold, golds[0]):
                     what = f"two answers to one question, {golds[0][:40]!r} and {gold[:40]!r} ({question.text[:60]!r})"
