@@ -139,11 +139,8 @@ class Corpus:
     ) -> Corpus:
         """Tokenize transcripts; one of more than `context_length` tokens is a `UserError`, or skipped (`skip_long`)."""
         encode, counts, change = Encoder(tokenizer), Counter[str](), ""
-        places, questions = dict[str, int](), list[str]()
-        all_ids = Ids()
-        rows: list[tuple[int, ...]] = []
-        personas: list[str] = []
-        skipped: list[Skip] = []
+        questions: dict[str, tuple[int, str]] = {}
+        all_ids, rows, personas, skipped = Ids(), list[tuple[int, ...]](), list[str](), list[Skip]()
         for number, transcript in enumerate(transcripts, start=1):
             encoded = encode.transcript(transcript)
             ids = encoded.ids
@@ -155,14 +152,12 @@ class Corpus:
                 skipped.append(Skip(number, transcript.question, None, reason))
                 all_ids.append(())
                 continue
-            question = places.setdefault(question_key(transcript.question), len(places))
-            questions += [transcript.question] * (len(places) - len(questions))
+            question, _ = questions.setdefault(question_key(transcript.question), (len(questions), transcript.question))
             seats = [(turn.agent, turn.round) for turn in transcript.turns]
             rows += [(len(all_ids), question, *seat, *place) for seat, place in zip(seats, encoded.places, strict=True)]
             personas += [transcript.personas[agent - 1] if transcript.personas else "" for agent, _ in seats]
             all_ids.append(ids)
-            changed = encoded.change != ""
-            counts.update(tokens=len(ids), foreign=encoded.foreign, merged=encoded.merged, changed=changed)
+            counts.update(tokens=len(ids), foreign=encoded.foreign, merged=encoded.merged, changed=encoded.change != "")
             change = change or encoded.change
         if not transcripts:
             raise UserError("no transcripts given")
@@ -171,4 +166,4 @@ class Corpus:
         columns = dict(zip(COLUMNS, np.array(rows, dtype=np.int64).T, strict=True))
         table = TurnTable(**columns, persona=tuple(personas))
         tokenization = Tokenization(encode.tokenized, **counts, change=change)
-        return Corpus(all_ids, table, tuple(questions), tuple(skipped), tokenization)
+        return Corpus(all_ids, table, tuple(text for _, text in questions.values()), tuple(skipped), tokenization)

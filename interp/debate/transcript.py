@@ -285,9 +285,8 @@ def read_transcripts(path: str | Path) -> list[Transcript]:
         if (gold := transcript.gold_answer) is not None:
             first, before = golds.setdefault(question_key(transcript.question), (place, gold))
             if before.strip() != gold.strip() and (number(before) is None or number(before) != number(gold)):
-                raise UserError(
-                    f"{path}: gold_answer of a question {before[:40]!r} in {first}, {gold[:40]!r} in {place}"
-                )
+                what = f"gold_answer of a question {before[:40]!r} in {first}, {gold[:40]!r} in {place}"
+                raise UserError(f"{path}: {what}")
     return read
 
 

@@ -24,19 +24,15 @@ if TYPE_CHECKING:
     from interp.models.model import LazyModel, Model
 
 
-def question_hash(question: str) -> str:
-    """What directions keep of a question they were fitted on, so that tests can leave it out."""
-    return _hash(question_key(question))
+def question_hash(question: str, exact: bool = False) -> str:
+    """What directions keep of a question they were fitted on; old files have it of the `exact` text."""
+    return hashlib.sha256((question if exact else question_key(question)).encode()).hexdigest()[:16]
 
 
 def fitted_on(directions: Iterable[Directions], questions: Iterable[str]) -> set[str]:
-    """The keys of those questions that any of the directions were fitted on; old files have hashes of exact texts."""
+    """The keys of those questions that any of the directions were fitted on."""
     known = {h for d in directions for h in d.facts.get("question_hashes", ())}
-    return {question_key(q) for q in questions if not known.isdisjoint((question_hash(q), _hash(q)))}
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return {question_key(q) for q in questions if {question_hash(q), question_hash(q, exact=True)} & known}
 
 
 def label_of_agent(named: str) -> str:
@@ -236,11 +232,6 @@ def _listed(values: Sequence[Any]) -> str:
     if len(values) > 2 and all(isinstance(v, int) for v in values) and list(values) == list(range(first, last + 1)):
         return f"{first} to {last}"
     return ", ".join(map(str, values))
-
-
-def without_hashes(directions: Mapping[str, Directions]) -> list[str]:
-    """The names of directions that do not record the questions they were fitted on."""
-    return [name for name, d in directions.items() if "question_hashes" not in d.facts]
 
 
 def made_on(directions: Directions, model: Model | LazyModel) -> bool:

@@ -21,7 +21,7 @@ from interp.debate.tasks.task import Task
 from interp.debate.transcript import question_key
 from interp.errors import Progress, UserError
 from interp.evaluation.methods import Method
-from interp.statistics import Interval, PairedTest, paired_test
+from interp.statistics import Interval, PairedTest, grouped, paired_test
 from interp.statistics.old import accuracy
 from interp.storage.files import Whole, checked, entries, read_json, reading
 from interp.storage.journal import Journal
@@ -96,10 +96,8 @@ def evaluate(
         if not (retry_failed and record["usage"]["unanswered"]):
             kept.setdefault((record["run"], record["question"]), record)
     if beyond := kept.keys() - {(run, question.text) for run in range(runs) for question in questions}:
-        raise UserError(
-            f"{out}: holds {len(beyond)} answers beyond {len(questions)} questions and {runs} runs; "
-            "ask for at least as many as before, or give another --out"
-        )
+        holds = f"{out}: holds {len(beyond)} answers beyond {len(questions)} questions and {runs} runs"
+        raise UserError(f"{holds}; ask for at least as many as before, or give another --out")
     if len(kept) < len(journal.records):
         journal.rewrite(list(kept.values()))
     memory = Memory(journal.pending, retry=retry_failed)
@@ -157,10 +155,8 @@ def _graded(records: Records) -> dict[str, Float[np.ndarray, " run"]]:
     for record in records:
         found.setdefault(question_key(record["question"]), {}).setdefault(record["run"], record["correct"])
     if missing := sum(len(runs) - len(by_run) for by_run in found.values()):
-        raise UserError(
-            f"{missing} of the answers to {len(found)} questions in {len(runs)} runs are missing: "
-            "run the same evaluation again to complete it"
-        )
+        what = f"{missing} of the answers to {len(found)} questions in {len(runs)} runs are missing"
+        raise UserError(f"{what}: run the same evaluation again to complete it")
     return {question: np.array([by_run[run] for run in runs], dtype=float) for question, by_run in found.items()}
 
 
@@ -189,14 +185,13 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
     if task_a != task_b:
         about = f"about {json.dumps(task_a)}, and {second} about {json.dumps(task_b)}"
         raise UserError(f"{first}: {about}; give two evaluations of one task")
-    both = records_a, records_b
-    gold_a, gold_b = ({question_key(r["question"]): r["gold_answer"] for r in records} for records in both)
+    gold_a, gold_b = ({question_key(r["question"]): r["gold_answer"] for r in each} for each in (records_a, records_b))
     shared = dict.fromkeys(question for question in gold_a if question in gold_b)
     if not shared:
         raise UserError(f"{first}: no question in common with {second}; evaluate both with the same seed")
     if differing := [question for question in shared if gold_a[question] != gold_b[question]]:
         raise UserError(f"{first}: different gold answers from {second} to {differing[0][:60]!r}; use one data set")
-    records_a, records_b = ([r for r in records if question_key(r["question"]) in shared] for records in both)
+    records_a, records_b = ([r for r in own if question_key(r["question"]) in shared] for own in (records_a, records_b))
     row_a = summarize(records_a, made_a["method"], task_a["task"])
     row_b = summarize(records_b, made_b["method"], task_b["task"])
     return Comparison(row_a, row_b, paired(records_a, records_b), len(gold_a.keys() ^ gold_b.keys()))
@@ -221,10 +216,8 @@ def _read(path: str | Path) -> tuple[Records, dict[str, Any]]:
     with reading(path, "an evaluation", by):
         if not records:
             raise ValueError("it is empty")
-        golds: dict[str, set[str]] = {}
-        for record in records:
-            golds.setdefault(question_key(record["question"]), set()).add(record["gold_answer"])
-        if several := next((question for question, gold in golds.items() if len(gold) > 1), None):
+        golds = grouped((question_key(record["question"]), record["gold_answer"]) for record in records)
+        if several := next((question for question, gold in golds.items() if len(set(gold)) > 1), None):
             raise ValueError(f"{several[:60]!r} has several gold answers")
         times = Counter((record["question"], record["run"]) for record in records)
         [((question, run), most)] = times.most_common(1)

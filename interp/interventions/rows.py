@@ -15,7 +15,7 @@ from interp.debate.agents import Request, chat_messages
 from interp.debate.personas import PLAIN, Persona
 from interp.debate.tasks.task import Question, Task
 from interp.debate.transcript import Transcript, before_tags, without_tags
-from interp.directions.directions import Direction, Directions, made_on, without_hashes
+from interp.directions.directions import Direction, Directions, made_on
 from interp.errors import Progress, UserError
 from interp.evaluation.texts import perplexity, repetition
 from interp.generation.sampling import generate
@@ -192,9 +192,10 @@ def run(
         values = found.extend([], records, read, chunk=8 * batch_size, tell=tell)
         found.finish({"records": len(values)})
         records = [record | value for record, value in zip(records, values, strict=True)]
+    unknown = [name for name, d in directions.items() if d is not None and "question_hashes" not in d.facts]
     counts = {
         "records": len(records),
         "out_of_range": sum(not record["finite"] for record in records),
-        "directions_without_question_hashes": without_hashes({n: d for n, d in directions.items() if d is not None}),
+        "directions_without_question_hashes": unknown,
     }
     return journal, records, counts

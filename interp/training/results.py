@@ -83,11 +83,9 @@ class Unseen:
     def questions(self, n: int, seed: int) -> list[Question]:
         """`n` of the task's questions, in its order. Raises `UserError` if the task has fewer."""
         drawn, keys = n, set(map(question_key, self.seen))
-        while True:
-            found = [q for q in self.task.questions(drawn, seed) if question_key(q.text) not in keys]
-            if len(found) >= n:
-                return found[:n]
+        while len(found := [q for q in self.task.questions(drawn, seed) if question_key(q.text) not in keys]) < n:
             drawn += n - len(found)
+        return found[:n]
 
     def provenance(self) -> dict[str, Any]:
         return {**self.task.provenance(), "without_seen": len(self.seen)}
@@ -139,11 +137,8 @@ def held_out(preset: Preset, task: Task | None, seen: Collection[str]) -> Task:
     split = {"split": "test"} if "split" in preset.task_options else {}
     task = task or make_task(preset.task, **preset.task_options | split)
     asked = preset.table_questions, table_seed(preset)
-    seen = frozenset(map(question_key, seen))
-    if any(question_key(question.text) in seen for question in task.questions(*asked)):
-        task = cast(Task, Unseen(task, seen))
-        task.questions(*asked)
-    return task
+    unseen = cast(Task, Unseen(task, frozenset(map(question_key, seen))))
+    return task if unseen.questions(*asked) == task.questions(*asked) else unseen
 
 
 def table_seed(preset: Preset) -> int:

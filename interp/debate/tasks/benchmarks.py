@@ -43,9 +43,8 @@ class _Published(Task):
                     what = f"two answers to one question, {golds[0][:40]!r} and {gold[:40]!r} ({question.text[:60]!r})"
                     raise UserError(f"{self._rows.origin}: {what}; take out the wrong one")
             if self.read(golds[0]) is None:
-                raise UserError(
-                    f"{self._rows.origin}: {golds[0][:40]!r} is no answer to {question.text[:60]!r}; mend it"
-                )
+                what = f"{golds[0][:40]!r} is no answer to {question.text[:60]!r}"
+                raise UserError(f"{self._rows.origin}: {what}; mend it")
         distinct = list(asked.values())
         if not 0 <= n <= len(distinct):
             origin = f"{self.name} ({self._rows.origin}, {self.split})"
@@ -139,10 +138,8 @@ class MMLUPro(_Published):
         if gold not in letters or not gold or len(options) > 10:
             raise UserError(f"{self._rows.origin}: the answer {gold!r} is none of its options; not MMLU-Pro")
         index, texts = letters.index(gold), [str(option).strip() for option in options]
-        if row.get("answer_index", index) != index or texts.count(texts[index]) > 1:
-            named = (
-                "the right option stands twice" if texts.count(texts[index]) > 1 else "answer_index is another option"
-            )
+        if (twice := texts.count(texts[index]) > 1) or row.get("answer_index", index) != index:
+            named = "the right option stands twice" if twice else "answer_index is another option"
             raise UserError(f"{self._rows.origin}: {named} ({str(row['question'])[:60]!r}, {gold}); mend the row")
         lines = [f"{label}. {option}" for label, option in zip(letters, options, strict=True)]
         return Question("\n".join([str(row["question"]).strip(), *lines]), gold)

@@ -78,10 +78,8 @@ def _from_hub(layout: Layout, source: str) -> Path:
     hub_id, _, revision = source.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
         raise UserError(f"data set {source}: no such file or folder, and not a hub id; {get}")
-    kind: Any = {
-        "repo_type": "dataset",
-        "allow_patterns": [f"*{end}{packed}" for end in _FORMATS for packed in ("", ".gz")],
-    }
+    patterns = [f"*{end}{packed}" for end in _FORMATS for packed in ("", ".gz")]
+    kind: Any = {"repo_type": "dataset", "allow_patterns": patterns}
     try:
         return Path(snapshot_download(hub_id, revision=revision or None, local_files_only=not hub_reachable(), **kind))
     except LocalEntryNotFoundError:

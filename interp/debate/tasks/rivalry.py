@@ -62,11 +62,10 @@ class Rivalry(Task):
         """`n` distinct questions of the split. Raises `UserError` for another split or too many questions."""
         one_of("split", self.split, _SAY)
         contexts, asks, rivals, posts = map(_SAY[self.split].get, ("contexts", "asks", "rivals", "posts"))
+        every = product(contexts, asks, rivals, posts, _TEMPTATIONS[self.split])
         texts = [
             f"{context.format(rival=rival, post=post)} {ask.format(deed=temptation.deed.format(rival=rival))}"
-            for context, ask, rival, post, temptation in product(
-                contexts, asks, rivals, posts, _TEMPTATIONS[self.split]
-            )
+            for context, ask, rival, post, temptation in every
         ]
         if not 0 <= n <= len(texts):
             raise UserError(f"{n} questions: the task evil has {len(texts)} in this split; ask for at most that many")
