@@ -278,6 +278,19 @@ def test_the_finding_is_that_of_a_layer_chosen_elsewhere(tmp_path: Path) -> None
     assert "With the layer chosen on other questions (1 or 3), separation is no better than chance" in page
 
 
+@pytest.mark.parametrize(("questions", "labels", "enough"), [(1, 3, 0), (3, 3, 0), (5, 3, 0), (6, 3, 1), (5, 2, 0)])
+def test_of_few_questions_nothing_is_said(tmp_path: Path, questions: int, labels: int, enough: bool) -> None:
+    """Not that agents separate, nor that they do not: with n questions all in favour, p is 0.5ⁿ, times the labels."""
+    for separation in (1.0, 0.5):
+        facts = make_facts(labels, separation)
+        facts["evidence"]["all"]["questions"] = questions
+        page = words(written(tmp_path, facts))
+        few = f"{questions} question{'s' * (questions > 1)}: too few to say. "
+        assert page.count(few) == 2 * (not enough)
+        for said in ("separate.", "No separation", "no better than", "are stable", "No stable"):
+            assert enough or said not in page
+
+
 def test_what_was_read_is_named(tmp_path: Path) -> None:
     facts = make_facts()
     facts["hook_point"] = "blocks.{layer}.hook_attn_out"

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from interp.reports.words import between, estimate, joined_words, number, percent
+from interp.statistics.verdict import LEVEL
 
 _FILE = resources.files("interp.reports") / "findings.toml"
 _WORDS: dict[str, dict[str, Any]] = tomllib.loads(_FILE.read_text("utf-8"))
@@ -81,27 +82,27 @@ def _judged(facts: Facts, quantity: str, chosen: dict[str, Any] | None = None) -
     show, chance = (percent, 0.5) if quantity == "separation" else (number, 0.0)
     layer, evidence = start_layer(facts), facts["evidence"]["all"]
     controls = {name: evidence.get(f"{quantity}_{control}") for control, name in _WORDS["controls"].items()}
-    outcomes: dict[str, list[str]] = {kind: [] for kind in ("found", "null", "below", "unknown", "matched")}
+    few = 0.5 ** evidence["questions"] > LEVEL / len(facts["labels"])  # all of them in favour would show nothing
+    outcomes: dict[str, list[str]] = {}
     for k, label in enumerate(facts["labels"]):
         parts = ("mean", "low", "high")
         mean, low, high = (chosen[part][k] if chosen else evidence[quantity][part][k][layer] for part in parts)
         if mean is None or low is None or high is None:
-            outcomes["unknown"].append(label)
+            outcomes.setdefault("unknown", []).append(label)
             continue
         shuffled, random = (control and control["high"][k][layer] for control in controls.values())
         kind = "matched" if random is not None and mean <= random else "found"
         if low <= chance or (shuffled is not None and mean <= shuffled):
-            kind = "below" if high < chance else "null"
-        outcomes[kind].append(f"{show(mean)} for {label} ({between(low, high, show)})")
-    if quantity == "reliability":
-        outcomes["null"] += outcomes.pop("below")
-    known = {kind: joined_words(these) for kind, these in outcomes.items() if these}
+            kind = "below" if high < chance and quantity == "separation" else "null"
+        outcomes.setdefault("few" if few else kind, []).append(f"{show(mean)} for {label} ({between(low, high, show)})")
+    known = {kind: joined_words(these) for kind, these in outcomes.items()}
     verdict = "every" if set(known) == {"found"} else "some" if "found" in known else "none"
-    verdict = "unmeasured" if set(known) == {"unknown"} else verdict
+    verdict = "few" if few else "unmeasured" if set(known) == {"unknown"} else verdict
     texts = {kind: text for kind, text in _WORDS[quantity]["clauses"].items() if kind in known}
     clauses = [text.format(by=facts["by"], these=known[kind]) for kind, text in texts.items()]
     given = []
     for name, values in controls.items():
         mean, low, high = (part[layer] for part in over_labels(values)) if values else (None, None, None)
         given += [] if mean is None else [f"{name} give {estimate(mean, low, high, show)}"]
-    return _WORDS[quantity][verdict].format(by=facts["by"]), clauses, given
+    questions = f"{evidence['questions']:,} question{'s' * (evidence['questions'] != 1)}"
+    return _WORDS[quantity][verdict].format(by=facts["by"], questions=questions), clauses, given
