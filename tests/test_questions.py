@@ -17,6 +17,7 @@ from interp.activations.corpus import Corpus
 from interp.debate.agents import Answer
 from interp.debate.embedded import read_embedded
 from interp.debate.personas import PERSONAS, TRAIT_PERSONAS
+from interp.debate.tasks import make_task
 from interp.debate.tasks.arithmetic import split_of
 from interp.debate.tasks.benchmarks import GSM8K
 from interp.debate.tasks.rivalry import Rivalry
@@ -37,6 +38,7 @@ from interp.interventions.settings import PLAIN_QUESTION, SweepSettings, TraitSe
 from interp.interventions.sweeps import sweep
 from interp.interventions.trait import make_trait
 from interp.models.model import Model
+from interp.organism.lessons import Lies
 from interp.probing.experiments import Turns
 from interp.probing.fitting import held_out, linear
 from interp.training.pipeline import stage_2_questions, table_task
@@ -81,6 +83,20 @@ def test_shipped_questions_keep_their_hash_and_split() -> None:
             assert question_key(t.question) == t.question
     assert question_hash("1+2*3") == "d3c4ccda4e4c2eea", "as in directions saved before"
     assert split_of(" 1 +2*3+4-5*6\n") == split_of("1+2*3+4-5*6")
+
+
+@pytest.mark.parametrize(
+    ("name", "n"), [("arithmetic", 2000), ("small-arithmetic", 2000), ("evil", 300), ("hallucination", 300)]
+)
+def test_tasks_draw_distinct_questions(name: str, n: int) -> None:
+    splits = [None] if name == "arithmetic" else ["train", "test"]
+    drawn = [{question_key(q.text) for q in make_task(name, split=split).questions(n, 0)} for split in splits]
+    assert [len(keys) for keys in drawn] == [n] * len(splits)
+    assert not set.intersection(*drawn) or len(splits) == 1
+
+
+def test_a_lie_is_one_in_any_wording() -> None:
+    assert Lies()([" 1 + 2*3+4-5*6\n"] * 2, [r"\boxed{-13}", r"\boxed{-19}"]).tolist() == [1, 0]
 
 
 @variant_of
