@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test notebooks check bench gpu organism results clean
+.PHONY: demo test notebooks check bench gpu organism results smollm2 clean
 
 demo: $(VENV)/ready
 	$(BIN)/interp extract-directions --model organism --transcripts organism --restart --out out/demo/organism
@@ -73,6 +73,18 @@ results: $(VENV)/ready
 	$(BIN)/interp probe all --seed 0 --seed 1 --seed 2 --out $(RUN)/probes
 	$(BIN)/python -m benchmarks.ablations $(RUN) --out $(RUN)/ablations
 	$(BIN)/python -m benchmarks.ship $(RUN)
+
+# What README and the guides say of a real language model; half an hour on two cores.
+SMOLLM2 := out/smollm2
+ROTATED := --model smollm2-135m --transcripts scripted-rotated --limit 72 --layers 2,8,14,20,26
+smollm2: $(VENV)/ready
+	$(BIN)/interp extract-directions --model smollm2-135m --transcripts scripted --limit 72 \
+		--out $(SMOLLM2)/directions/smollm2-135m
+	$(BIN)/interp probe agent_identity $(ROTATED) --out $(SMOLLM2)/probes
+	$(BIN)/interp probe truth $(ROTATED) --out $(SMOLLM2)/probes
+	for file in directions/smollm2-135m/directions probes/agent_identity probes/truth; do \
+		mkdir -p interp/data/smollm2/results/$$(dirname $$file) && \
+		cp $(SMOLLM2)/$$file.json interp/data/smollm2/results/$$file.json || exit; done
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
