@@ -18,6 +18,7 @@ DIFFER: dict[str, str] = {
     "--directions": "steer takes one file; sweep and suppress several; suppress can make its own",
     "--dtype": "export-model writes weights, in bf16 unless told otherwise; the others compute",
     "--form": "a sum's shape in debate and evaluate, a prompt's in steer",
+    "--jobs": "few probes are fitted faster by one process; simulations never are",
     "--layers": "reading takes all; steer the best; sweep asks, since its cost grows with each",
     "--max-new-tokens": "debates leave room for a solution; steered texts are compared, and short",
     "--model": "several models where they are compared; servers and scripts where agents answer",

@@ -28,6 +28,7 @@ RIGHT: dict[str, tuple[str, str]] = {
     "sweep": (f"{STEER} --transcripts held.jsonl", "new/sweep.jsonl"),
     "suppress": (f"--model model --questions 2 --validation-questions 2 --fit-questions 4 {LAYOUT}", "new/s.jsonl"),
     "probe": ("truth --model model --transcripts debates.jsonl --layers 1", "new/probes"),
+    "calibrate": ("--quick", "new/calibration.jsonl"),
     "figures": ("run", "new/figures"),
 }
 """Of each verb, arguments that would do, and an --out."""
@@ -162,6 +163,7 @@ OUTS: dict[str, tuple[str, ...]] = {
     "sweep": (*RECORDS, "records/debates.jsonl", "records/pairs.jsonl", "model/x.jsonl"),
     "suppress": (*RECORDS, "records/debates.jsonl", "records/pairs.jsonl", "link/x.jsonl"),
     "probe": (*FOLDERS, *INSIDE, "foreign/truth-json", "foreign/truth", "foreign/truth-activations"),
+    "calibrate": (*RECORDS, "records/debates.jsonl", "records/pairs.jsonl"),
     "figures": (*FOLDERS, "run", "./run/", "foreign/figures-html", "foreign/token_cost-html"),
     "probes.truth": (*FOLDERS, "model/x", "foreign/truth-json", "foreign/truth"),
     "figures.token_cost": (*FOLDERS, "run", "foreign/token_cost-html"),
