@@ -135,7 +135,7 @@ def excepted(snippet: str) -> re.Pattern[str]:
 
 
 def without_code(text: str) -> str:
-    """The text with commands, Python, names in backticks, addresses and comments blanked, at the same places."""
+    """The text with commands, options, Python, addresses and comments blanked, at the same places."""
 
     def blank(found: re.Match[str]) -> str:
         return re.sub(r"[^\n]", " ", found[0])
@@ -149,7 +149,8 @@ def without_code(text: str) -> str:
         return "\n".join(kept)
 
     text = re.sub(r"^ *```(\w*)\n.*?^ *```", without_commands, text, flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"`[^`]*`", lambda found: found[0] if re.match(r"`[\[\]\d., ]+`$", found[0]) else blank(found), text)
+    commands = "|".join(map(re.escape, (*COMMANDS, "--", "torch==")))
+    text = re.sub(rf"`(?:{commands})[^`]*`", blank, text)
     return re.sub(r"\]\([^)\s]*\)|https?://\S+|<!--.*?-->", blank, text, flags=re.DOTALL)
 
 

@@ -52,6 +52,7 @@ def test_another_number_in_a_passage_is_seen() -> None:
         ("Accuracy rises to 0.93.", ["0.93"]),
         ("It falls by −4 %, or 1,200 of 3 tokens.", ["4", "1,200", "3"]),
         ("The list `[0.81, 1.0]` is printed, `--layers 2` is not, nor [a link](docs/2.md).", ["0.81", "1.0"]),
+        ("`AUC 0.93` is no command, `interp probe truth --seed 1` and `seed-1.json` are.", ["0.93"]),
         ("```\ninterp steer --layers 2 \\\n    --coefficients 3\naccuracy 0.5\n```\n", ["0.5"]),
         ("```python\nx = 0.5\n```\nand 7", ["7"]),
         ("| organism | 53.7 |", ["53.7"]),
