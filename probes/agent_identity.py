@@ -21,7 +21,6 @@ from interp.directions.subspaces import (
     factor_subspace,
     principal_angles,
     random_angles,
-    span,
     spread_subspace,
     whole_subspace,
     within_question,
@@ -184,13 +183,7 @@ def _spreads(model: str, layer: int, values: np.ndarray, turns: Turns, seed: int
     for i, first in enumerate(names):
         for second in names[:i]:
             found = principal_angles(spreads[second], spreads[first])
-            chance = random_angles(
-                spreads[second],
-                spreads[first].dimension,
-                20,
-                seed,
-                within=span(centred[:: max(1, len(centred) // 500)]),
-            )
+            chance = random_angles(spreads[second], spreads[first].dimension, centred, 20, seed)
             angles[f"{second}, {first}"] = {
                 "angles": found.round(2).tolist(),
                 "random": np.quantile(chance, (0.025, 0.975), axis=0).round(2).T.tolist(),

@@ -190,6 +190,7 @@ def found() -> Directions:
         hook_point="blocks.{layer}.hook_resid_post",
         facts={"provenance": {"seed": 0}, "evidence": {"all": {"groups": 4}}},
         rounds=("all", "1"),
+        spread=rng.normal(size=(3, 5, 8)).astype(np.float16),
     )
 
 
@@ -258,6 +259,12 @@ def test_save_and_load(found: Directions, tmp_path: Path) -> None:
     found.save(tmp_path / "d.safetensors")
     again = Directions.load(tmp_path / "d.safetensors")
     np.testing.assert_array_equal(again.vectors, found.vectors)
+    assert again.spread is not None
+    assert found.spread is not None
+    np.testing.assert_array_equal(again.spread, found.spread)
+    np.testing.assert_array_equal(again[1, 4].spread, found.spread[2])
+    replace(found, spread=None).save(tmp_path / "d.safetensors")  # as earlier versions wrote it
+    assert Directions.load(tmp_path / "d.safetensors").spread is None
     np.testing.assert_array_equal(again.residual_norm, found.residual_norm)
     assert (again.labels, again.layers, again.rounds) == (found.labels, found.layers, found.rounds)
     assert again.facts == found.facts

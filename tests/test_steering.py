@@ -17,7 +17,7 @@ from interp.models.model import Model
 from interp.options import listed_numbers
 from interp.steering.changes import TOKENS, Ranges, turns
 from interp.steering.settings import SteeringSettings
-from interp.steering.steering import OPERATIONS, UNITS, Steering, ablate, add, clamp, random_direction
+from interp.steering.steering import OPERATIONS, UNITS, Steering, ablate, add, clamp
 
 HOOK = "blocks.{layer}.hook_resid_post"
 RNG = np.random.default_rng(0)
@@ -150,15 +150,6 @@ def test_facts_tell_steerings_apart() -> None:
     ]
     assert all(other.facts != same for other in others)
     assert Steering().facts == []
-
-
-def test_a_random_direction_is_as_long_and_elsewhere() -> None:
-    d = direction(width=512)
-    control = random_direction(d, 3)
-    assert control.norm == pytest.approx(d.norm, rel=1e-5)
-    assert abs(control.cosine(d)) < 0.2
-    assert (control.hook_point, control.label) == (d.hook_point, "random 3")
-    np.testing.assert_array_equal(control.vector, random_direction(d, 3).vector)
 
 
 def test_directions_of_another_model_are_refused(tiny: Model) -> None:

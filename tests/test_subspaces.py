@@ -7,17 +7,22 @@ from interp.directions.directions import Direction
 from interp.directions.subspaces import (
     Subspace,
     compare_subspaces,
+    drawn,
     effects,
     factor_subspace,
     principal_angles,
     random_angles,
+    random_directions,
+    random_subspace,
     share_of_variance,
     span,
+    spread,
     spread_subspace,
 )
 from interp.errors import UserError
 from interp.probing.fitting import Eraser, ProbeExamples, held_out, linear
 from interp.probing.scores import Resamples
+from interp.steering.steering import ablate
 
 D = 24
 
@@ -104,10 +109,10 @@ def test_angles_of_known_subspaces_and_of_chance() -> None:
     eye = np.eye(40)
     tilted = np.stack([eye[0], np.cos(np.radians(30)) * eye[1] + np.sin(np.radians(30)) * eye[2]])
     assert principal_angles(span(eye[:2]), span(tilted)) == pytest.approx([0, 30], abs=1e-4)
-    chance = random_angles(span(eye[:2]), 2, n=100)
+    chance = random_angles(span(eye[:2]), 2, eye, n=100)
     assert chance.shape == (100, 2)
     assert chance.min() > 40
-    near = random_angles(span(eye[:2]), 2, n=100, within=span(eye[:3]))
+    near = random_angles(span(eye[:2]), 2, eye[:3], n=100)
     assert near.mean() < chance.mean()  # in three dimensions two planes always meet
 
 
@@ -164,3 +169,77 @@ def test_erasure_takes_the_covariance_and_what_a_probe_reads() -> None:
     after = Resamples(examples).score(held_out(linear(False), values, examples, front=Eraser.fit))["auc"]
     assert before.low > 0.75
     assert after.mean < 0.57
+
+
+def varied(seed: int = 0, n: int = 400, n_layers: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Activations [group, label, layer, d] of a known covariance, the same examples in rotated frames at each layer.
+
+    The two labels lie far apart, and so do the activations from 0.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = 3.0 * 0.7 ** np.arange(D)
+    frames = [np.linalg.qr(rng.standard_normal((D, D)))[0] for _ in range(n_layers)]
+    common = rng.standard_normal((n, 2, D)) * sizes
+    values = np.stack([common @ frame for frame in frames], axis=2) + 100
+    values[:, 1, :, 5] += 50
+    return values.astype(np.float32), np.stack([f.T @ np.diag(sizes**2) @ f / (sizes**2).sum() for f in frames])
+
+
+def test_random_vectors_have_the_covariance_of_the_activations_without_what_the_labels_differ_in() -> None:
+    values, truth = varied(n=4000)
+    held = spread(lambda layer: values[:512, :, layer], 2)
+    assert held.dtype == np.float16
+    for rows, covariance in zip(held.astype(np.float64), truth, strict=True):
+        assert np.abs(np.cov(drawn(rows, 20_000, 1).T) - covariance).max() < 0.02
+
+
+def test_the_same_seed_gives_the_same_mixture_of_examples_at_every_layer() -> None:
+    values, _ = varied()
+    held = spread(lambda layer: values[:, :, layer], 2).astype(np.float64)
+    centred = (values - values.mean(axis=0)).reshape(-1, 2, D)
+    one, two = (drawn(rows, 50, 7) for rows in held)
+    # The frames are rotations of one another, so that products with the examples are the same at both layers.
+    first, second = centred[:, 0] @ one.T, centred[:, 1] @ two.T
+    assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.99
+    np.testing.assert_array_equal(drawn(held[0], 3, 7), one[:3])
+
+
+def like(values: np.ndarray | None) -> Direction:
+    vector = np.arange(D, dtype=np.float32)
+    return Direction(vector, "agent 1", 3, "blocks.3.hook_resid_post", 7.0, values)
+
+
+def test_random_directions_are_as_long_and_lie_where_the_activations_vary() -> None:
+    values, truth = varied()
+    held = spread(lambda layer: values[:, :, layer], 1)[0]
+    controls = random_directions(like(held), 300, seed=4)
+    assert [c.label for c in controls[:2]] == ["random 1", "random 2"]
+    assert all(c.norm == pytest.approx(like(held).norm, rel=1e-5) for c in controls)
+    assert {(c.hook_point, c.layer, c.residual_norm) for c in controls} == {("blocks.3.hook_resid_post", 3, 7.0)}
+    top = span(truth[0])
+    share = [float((top.first(3).coordinates(c.vector) ** 2).sum() / c.norm**2) for c in controls]
+    assert np.mean(share) > 0.8  # 0.125 if they were isotropic
+    assert np.mean([abs(c.vector[5]) / c.norm for c in controls]) < 0.5  # where the labels differ most
+    again = random_directions(like(held), 2, seed=4)
+    np.testing.assert_array_equal(again[1].vector, controls[1].vector)
+    assert random_directions(like(None), 0) == []
+
+
+def test_a_random_subspace_has_the_rank_that_was_asked_for() -> None:
+    values, truth = varied()
+    held = spread(lambda layer: values[:, :, layer], 1)[0]
+    for rank in (1, 3, 8):
+        rows = np.stack([d.vector for d in random_subspace(like(held), rank, seed=rank)])
+        np.testing.assert_allclose(rows @ rows.T, np.eye(rank), atol=1e-5)
+        assert len(ablate(random_subspace(like(held), rank, seed=rank)).changes[0].basis) == rank
+    planes = [np.stack([d.vector for d in random_subspace(like(held), 2, seed)]) for seed in range(60)]
+    held_in = np.mean([np.trace(plane @ truth[0] @ plane.T) for plane in planes])
+    assert held_in > 0.4  # 2 / 24 if it were isotropic
+    with pytest.raises(UserError, match="vary in 2 dimensions only"):
+        random_subspace(like(held[:2]), 3)
+
+
+def test_what_does_not_say_how_activations_vary_has_no_random_directions() -> None:
+    for unknown in (None, np.zeros((4, D), np.float16)):
+        with pytest.raises(UserError, match=r"agent 1 at blocks.3.hook_resid_post: .*; extract it again"):
+            random_directions(like(unknown), 1)

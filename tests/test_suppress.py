@@ -197,13 +197,14 @@ def test_several_models_each_with_its_own_and_a_remedy(trait: Trait, tmp_path: P
 def test_what_does_not_fit_is_refused(tiny: Model, trait: Trait, tmp_path: Path) -> None:
     out = tmp_path / "s.jsonl"
     vectors = np.ones((1, 2, 1, 32), np.float32)
-    other = Directions(
-        ("agent 1", "agent 3"), (1,), vectors, np.ones(1, np.float32), "blocks.{layer}.hook_resid_post", {}
-    )
+    hook_point, spread = "blocks.{layer}.hook_resid_post", np.ones((1, 1, 32), np.float16)
+    other = Directions(("agent 1", "agent 3"), (1,), vectors, np.ones(1, np.float32), hook_point, {}, spread=spread)
     with pytest.raises(UserError, match="extracted from none"):
         suppress(out, [tiny], trait, SETTINGS, directions={"d": other})
     with pytest.raises(UserError, match="agent 1, agent 3, not of evil or agent 2"):
         suppress(out, [tiny], trait, SETTINGS, directions={"d": other}, other_model=True)
+    with pytest.raises(UserError, match=r"d: does not say how the activations vary.*extract it again"):
+        suppress(out, [tiny], trait, SETTINGS, directions={"d": replace(other, spread=None)}, other_model=True)
     fitted = replace(other, facts={"question_hashes": [question_hash(trait.questions.test[0].text)]})
     with pytest.raises(UserError, match="fitted on 1 of"):
         suppress(out, [tiny], trait, SETTINGS, directions={"d": fitted}, other_model=True)

@@ -34,9 +34,16 @@ SETTINGS = SweepSettings(layers=(1, 2), coefficients=(-40.0, 40.0), sampling=Sam
 
 def directions(seed: int = 0, **facts: Any) -> Directions:
     vectors = np.random.default_rng(seed).standard_normal((1, 3, 2, 32)).astype(np.float32)
+    spread = np.random.default_rng(seed + 1).standard_normal((2, 9, 32)).astype(np.float16)
     labels = ("agent 1", "agent 2", "agent 3")
     return Directions(
-        labels, (1, 2), vectors, np.ones(2, np.float32), "blocks.{layer}.hook_resid_post", {"by": "agent", **facts}
+        labels,
+        (1, 2),
+        vectors,
+        np.ones(2, np.float32),
+        "blocks.{layer}.hook_resid_post",
+        {"by": "agent", **facts},
+        spread=spread,
     )
 
 

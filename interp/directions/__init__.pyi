@@ -8,4 +8,6 @@ from .extract import prompt_contrast as prompt_contrast
 from .settings import ExtractionSettings as ExtractionSettings
 from .subspaces import effects as effects
 from .subspaces import principal_angles as principal_angles
+from .subspaces import random_directions as random_directions
+from .subspaces import random_subspace as random_subspace
 from .subspaces import span as span

@@ -18,7 +18,7 @@ from interp.directions.facts import FACTS, HookPoint, Layers, Names, require_fit
 from interp.errors import UserError
 from interp.models.lineage import has_base
 from interp.storage.arrays import Shape, read_arrays, write_arrays
-from interp.storage.files import EXACT, atomic_write, entries
+from interp.storage.files import EXACT, Whole, atomic_write, entries
 
 if TYPE_CHECKING:
     from interp.models.model import LazyModel, Model
@@ -54,6 +54,8 @@ class Direction:
     hook_point: str
     residual_norm: float = float("nan")
     """Mean length of the activations read there; NaN where unknown."""
+    spread: Float[np.ndarray, "k d_model"] | None = field(default=None, repr=False)
+    """How the activations vary there, which random directions are drawn from; see `subspaces.spread`."""
 
     @property
     def norm(self) -> float:
@@ -114,6 +116,8 @@ class Directions:
     facts: Mapping[str, Any]
     """Evidence, counts, skipped turns and provenance: the content of `directions.json`."""
     rounds: tuple[str, ...] = ("all",)
+    spread: Float[np.ndarray, "layer k d_model"] | None = None
+    """As `subspaces.spread`; None in files of earlier versions, which random directions cannot be drawn for."""
 
     @overload
     def __getitem__(self, key: str | int) -> tuple[Direction, ...]: ...
@@ -131,8 +135,10 @@ class Directions:
                 raise UserError(f"{what} {given}: not among these directions; choose one of {_listed(choice)}")
         place = held.index(layer)
         vector = self.vectors[self.rounds.index(round_), self.labels.index(label), place]
-        layer = self.layers[place]
-        return Direction(vector, label, layer, self.hook_point.format(layer=layer), float(self.residual_norm[place]))
+        layer, spread = self.layers[place], None if self.spread is None else self.spread[place]
+        return Direction(
+            vector, label, layer, self.hook_point.format(layer=layer), float(self.residual_norm[place]), spread
+        )
 
     def __repr__(self) -> str:
         model, data = (self.facts.get("provenance", {}).get(key, {}) for key in ("model", "transcripts"))
@@ -167,15 +173,17 @@ class Directions:
 
     def save(self, path: str | Path) -> None:
         """Write everything into one safetensors file; a kill leaves the old file or the new one."""
-        header = _Header(FORMAT, self.labels, self.layers, self.rounds, self.hook_point, dict(self.facts))
+        n_spread = 0 if self.spread is None else self.spread.shape[1]
+        header = _Header(FORMAT, self.labels, self.layers, self.rounds, self.hook_point, dict(self.facts), n_spread)
         arrays = {"vectors": self.vectors, "residual_norm": self.residual_norm}
-        write_arrays(path, asdict(header), {name: array.astype(np.float32) for name, array in arrays.items()})
+        arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+        write_arrays(path, asdict(header), arrays | ({} if self.spread is None else {"spread": self.spread}))
 
     @staticmethod
     def load(path: str | Path) -> Directions:
         """Read what `save` wrote; raises `UserError` for anything else."""
         header, arrays = read_arrays(path, _Header, "a file of directions", "interp extract-directions", _shapes)
-        kept = {name: value for name, value in vars(header).items() if name != "format"}
+        kept = {name: value for name, value in vars(header).items() if name not in ("format", "n_spread")}
         return Directions(**kept | arrays)
 
     def export_gguf(self, path: str | Path, label: str | int, *, model_type: str, round: str = "all") -> list[int]:
@@ -216,6 +224,8 @@ class _Header:
     rounds: Names
     hook_point: HookPoint
     facts: entries(False, **FACTS)  # type: ignore[valid-type]
+    n_spread: Whole = 0
+    """Rows of `spread` at each layer."""
 
     def __post_init__(self) -> None:
         require_fitting(self.facts, self.labels, self.layers)
@@ -223,7 +233,8 @@ class _Header:
 
 def _shapes(header: _Header) -> dict[str, Shape]:
     sizes = tuple(map(len, (header.rounds, header.labels, header.layers)))
-    return {"vectors": (*sizes, "d_model"), "residual_norm": sizes[-1:]}
+    shapes: dict[str, Shape] = {"vectors": (*sizes, "d_model"), "residual_norm": sizes[-1:]}
+    return shapes | ({"spread": (sizes[-1], header.n_spread, "d_model")} if header.n_spread else {})
 
 
 def _listed(values: Sequence[Any]) -> str:

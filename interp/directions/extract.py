@@ -23,6 +23,7 @@ from interp.directions.contrast import Contrast, differences
 from interp.directions.directions import Directions, question_hash
 from interp.directions.evidence import Design, Estimate, Evidence, chosen_layer, evaluate
 from interp.directions.settings import ExtractionSettings
+from interp.directions.subspaces import MOST_EXAMPLES, spread
 from interp.errors import Progress, UserError
 from interp.models.layers import SITES, Site
 from interp.models.model import Model
@@ -137,17 +138,20 @@ def measure(
     rounds = {"all": np.full(len(contrast.rows), True)}
     if settings.by_round:
         rounds |= {str(r): contrast.round == r for r in np.unique(contrast.round)}
+    most = min(MOST_EXAMPLES // len(contrast.labels), len(contrast.rows))
+    some = contrast.rows[np.sort(np.random.default_rng(settings.seed).choice(len(contrast.rows), most, replace=False))]
+    varying = spread(lambda i: store.rows(store.layers[i], settings.position, some), len(store.layers))
     vectors, norms = [], []
     evidence: dict[str, list[Evidence]] = {name: [] for name in rounds}
     for i, layer in enumerate(store.layers):
         lengths, sums = list[np.ndarray](), [np.float64(0)] * len(rounds)
         for start in range(0, len(contrast.rows), 1024):
-            some = slice(start, start + 1024)
-            values = store.rows(layer, settings.position, contrast.rows[some])
+            part = slice(start, start + 1024)
+            values = store.rows(layer, settings.position, contrast.rows[part])
             lengths.append(np.linalg.norm(values, axis=-1))
             difference = differences(values)
             sums = [
-                total + difference[groups[some]].sum(axis=0, dtype=np.float64)
+                total + difference[groups[part]].sum(axis=0, dtype=np.float64)
                 for total, groups in zip(sums, rounds.values(), strict=True)
             ]
         norms.append(float(np.concatenate(lengths).mean()))
@@ -158,7 +162,8 @@ def measure(
         progress("measuring directions", i + 1, len(store.layers))
     by_round = np.asarray(vectors, dtype=np.float32).transpose(1, 2, 0, 3)
     norm = np.asarray(norms, dtype=np.float32)
-    directions = Directions(contrast.labels, store.layers, by_round, norm, store.hook_point, {}, tuple(rounds))
+    names = tuple(rounds)
+    directions = Directions(contrast.labels, store.layers, by_round, norm, store.hook_point, {}, names, varying)
     summary: dict[str, Any] = {}
     for name, groups in rounds.items():
         separation, chosen = chosen_layer(evidence[name], design.select(groups))
@@ -239,6 +244,8 @@ def prompt_contrast(
     sides = [read_last(model, each, layers=chosen, site=site, batch_size=batch_size) for each in prompts]
     vectors = (sides[0] - sides[1]).mean(axis=0, dtype=np.float64).astype(np.float32)
     norms = np.linalg.norm(np.concatenate(sides), axis=-1).mean(axis=0).astype(np.float32)
+    some = np.stack([side[: MOST_EXAMPLES // 2] for side in sides], axis=1)
+    varying = spread(lambda layer: some[:, :, layer], len(chosen))
     facts: dict[str, Any] = {
         "by": "persona",
         "position": "last prompt token",
@@ -247,7 +254,7 @@ def prompt_contrast(
         "question_hashes": [question_hash(question) for question in questions],
         "provenance": {"model": model.provenance, "versions": package_versions()},
     }
-    return Directions((malicious.name,), chosen, vectors[None, None], norms, SITES[site], facts)
+    return Directions((malicious.name,), chosen, vectors[None, None], norms, SITES[site], facts, spread=varying)
 
 
 def _curves(evidence: Sequence[Evidence]) -> dict[str, Any]:

@@ -135,6 +135,10 @@ def run(
     the fields of records that depend on the text. `kind` is the record's name for the kind of prompt, and `task` gives
     the task of each kind. With a `base` the records returned have their perplexity under it.
     """
+    for name, d in directions.items():
+        if d is not None and d.spread is None and settings.random_controls:
+            lacks = "does not say how the activations vary, which random directions are drawn from"
+            raise UserError(f"{name}: {lacks}; extract it again, or give --random-controls 0")
     made_by = {
         "models": [one.provenance for one in models],
         "directions": {name: None if d is None else d.facts.get("provenance", {}) for name, d in directions.items()},

@@ -11,6 +11,7 @@ import numpy as np
 
 from interp.directions.directions import Direction, Directions, made_on
 from interp.directions.extract import prompt_contrast
+from interp.directions.subspaces import random_directions
 from interp.errors import Progress, UserError
 from interp.interventions.damage import Choice, Damage, Key, Suppression, choices, damage_rows, summary, suppressions
 from interp.interventions.rows import Intervention, Record, Row, Write, along, held, own_models, run
@@ -18,7 +19,7 @@ from interp.interventions.settings import PLAIN_QUESTION, SuppressSettings
 from interp.interventions.trait import Trait
 from interp.models.model import LazyModel, Model, lazy_models
 from interp.steering.changes import positions
-from interp.steering.steering import ablate, random_direction
+from interp.steering.steering import ablate
 
 if TYPE_CHECKING:
     from interp.interventions.remedies import FineTuned
@@ -104,8 +105,8 @@ def suppress(
         for source, layer, operation, some in tried:
             at = {elicit for (_, of, elicit), c in chosen.items() if (of, c.layer) == (source, layer)}
             hows = curve("steering", source, layer, operation, some)
-            for k in range(settings.random_controls):
-                random = [random_direction(d, 1000 * d.layer + k) for d in some]
+            controls = [random_directions(d, settings.random_controls) for d in some]
+            for random in zip(*controls, strict=True):
                 hows += curve("random", source, layer, operation, random)
             for kind in at | {PLAIN_QUESTION} if at else at:
                 applied[kind] += hows

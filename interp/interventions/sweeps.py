@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript, fingerprint, question_key
-from interp.directions.directions import Directions, fitted_on, made_on
+from interp.directions.directions import Direction, Directions, fitted_on, made_on
+from interp.directions.subspaces import random_directions
 from interp.errors import Progress, UserError
 from interp.evaluation.texts import PersonaClassifier, Rouge, label_of
 from interp.interventions.curves import Advantage, Gain, Steerability, advantages, gains, steerability, summary
@@ -18,7 +19,6 @@ from interp.interventions.settings import SweepSettings
 from interp.models.model import LazyModel, Model, lazy_models
 from interp.models.tokens import Encoder
 from interp.statistics import means
-from interp.steering.steering import random_direction
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,7 @@ def sweep(
         for name, d in own.items():
             foreign = not made_on(d, one)
             for layer, here in zip(model.chosen_layers(layers or d.layers), picked[name], strict=True):
-                length = sum(d.norm for d in here) / len(here)
-                drawn = [random_direction(here[0], 1000 * layer + k) for k in range(settings.random_controls)]
-                controls = [replace(r.unit * length, label=f"random {k}") for k, r in enumerate(drawn, start=1)]
-                for each in (*here, *controls):
+                for each in (*here, *_controls(here, settings.random_controls)):
                     facts = {"directions": name, "layer": layer, "direction": each.label}
                     tried += along(model, settings, {"other_model": foreign, **facts}, settings.operation, [each])
         by = next(iter(own.values())).facts.get("by", "agent")
@@ -130,6 +127,12 @@ def sweep(
     counts["unsteered_at_0"] = [name for name, score in unsteered.items() if score == 0]
     journal.finish({**summary(curves, *sums), **counts})
     return Swept(records, curves, *sums, counts)
+
+
+def _controls(directions: Sequence[Direction], n: int) -> list[Direction]:
+    """Random directions as long as these are on average."""
+    length = sum(d.norm for d in directions) / len(directions)
+    return random_directions(directions[0].unit * length, n, directions[0].layer)
 
 
 def _prompts(

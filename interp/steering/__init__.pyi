@@ -11,4 +11,3 @@ from .steering import Steering as Steering
 from .steering import ablate as ablate
 from .steering import add as add
 from .steering import clamp as clamp
-from .steering import random_direction as random_direction

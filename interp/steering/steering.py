@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,18 +120,6 @@ OPERATIONS: dict[str, Callable[..., Steering]] = {
     "clamp": clamp,
 }
 """By name, all called as `add` is; `ablate` ignores coefficient and units."""
-
-
-def random_direction(like: Direction, seed: int) -> Direction:
-    """A random direction at the same hook point and of the same length: a control.
-
-    >>> control = interp.steering.random_direction(found[2, 1], seed=0)
-    >>> control.label, bool(np.isclose(control.norm, found[2, 1].norm))
-    ('random 0', True)
-    """
-    drawn = np.random.default_rng(seed).standard_normal(len(like.vector))
-    vector = (drawn * (like.norm / np.linalg.norm(drawn))).astype(np.float32)
-    return replace(like, vector=vector, label=f"random {seed}")
 
 
 def _along(

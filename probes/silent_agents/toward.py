@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float
 
 from interp.debate.transcript import Transcript
+from interp.directions.subspaces import random_directions, spread
 from interp.generation.sampling import generate
 from interp.models.model import Model
 from interp.models.tokens import Encoder
@@ -14,7 +17,7 @@ from interp.probing.fitting import ProbeExamples
 from interp.probing.probe import Probe
 from interp.statistics import deal
 from interp.statistics.old import resampled
-from interp.steering.steering import Steering, add, random_direction
+from interp.steering.steering import Steering, add
 from probes.silent_agents.debated import Debated
 
 COEFFICIENTS = (0.25, 0.5, 1.0)
@@ -46,7 +49,10 @@ def steer_toward(
         errs = debated.errs(k).astype(int)
         if len(np.unique(errs[half])) == 2:
             examples = ProbeExamples(errs[half], question[half], ("right", "errs"))
-            fitted[k] = Probe.fit(values[half], examples, layer=layer, seed=seed).direction("errs")
+            direction = Probe.fit(values[half], examples, layer=layer, seed=seed).direction("errs")
+            means = np.stack([values[half][errs[half] == e].mean(axis=0) for e in (0, 1)])
+            within = [(values[half] - means[errs[half]])[:, None]]
+            fitted[k] = replace(direction, spread=spread(within.__getitem__, 1)[0])
     for k, own in fitted.items():
         rows = np.flatnonzero(~half & debated.errs(k))[:MOST_QUESTIONS].tolist()
         if len(rows) < 10:
@@ -54,7 +60,7 @@ def steer_toward(
         kinds = {
             "own": [own],
             "other agents": [other for j, other in fitted.items() if j != k],
-            "random": [random_direction(own, seed + i) for i in range(N_RANDOM)],
+            "random": random_directions(own, N_RANDOM, seed),
         }
         unsteered = _answers(model, debated, rows, Steering())
         before = _given(debated, unsteered, rows, k)
