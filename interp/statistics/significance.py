@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import norm
+from scipy.optimize import brentq
+from scipy.stats import binom, norm
 from scipy.stats import t as student
 
 from interp.statistics.intervals import Interval, Values, difference_interval, standard_error
@@ -50,31 +52,58 @@ def difference_test(
     estimate = estimate or difference_interval(differences, scale=scale, coupled=coupled)
     if coupled:
         return error_test(asked, estimate, standard_error(differences - mean, scale=scale, coupled=True), n)
-    largest = float(np.abs(differences).max(initial=0))
-    steps = np.rint(differences / (largest or 1) * GRID).astype(np.int64)
-    p = sign_flip(steps, two_sided=False) if n else 1.0
-    spread = float(np.std(differences, ddof=1)) / n**0.5 if n > 1 else 0.0
-    error = spread or standard_error(np.zeros(n), scale=scale)
-    least = _least(error, n - 1)
-    return Test(
-        asked,
-        estimate,
-        p,
-        "exact sign flips",
-        n,
-        lambda level, power: least(level, power) if 0.5**n <= level else np.inf,
-    )
+    sizes = np.abs(differences[differences != 0])
+    largest = float(sizes.max(initial=0)) or scale
+    p = sign_flip(np.rint(differences / largest * GRID).astype(np.int64), two_sided=False) if n else 1.0
+    how, error = "exact sign flips", float(np.std(differences, ddof=1)) / n**0.5 if n > 1 else 0.0
+    if len(sizes) < n and (sizes > largest - 1e-9).all():
+        return Test(asked, estimate, p, how, n, lambda *ask: largest * _outnumbering(n, len(sizes), *ask))
+
+    def detectable(level: float, power: float) -> float:
+        outcomes = int(level * 2**n)  # of the signs, that count as shown; if few, the test is coarse
+        least = _least(error, error, n - 1)(outcomes / 2**n, power) if outcomes else np.inf
+        return least * (1 + 0.2 / max(outcomes, 1))
+
+    return Test(asked, estimate, p, how, n, detectable)
 
 
-def error_test(asked: str, estimate: Interval, error: float, n: int) -> Test:
-    """Student's one-sided test of a value with its standard error over `n` questions."""
+def error_test(asked: str, estimate: Interval, error: float, n: int, spread: float | None = None) -> Test:
+    """Student's one-sided test of a value with its standard error over `n` questions.
+
+    `spread` is the error that it has if there is an effect, for the power.
+    """
     p = float(student.sf(estimate.mean / error, n - 1)) if n > 1 and error > 0 else 1.0
-    return Test(asked, estimate, p, "Student's t", n, _least(error, n - 1))
+    return Test(asked, estimate, p, "Student's t", n, _least(error, spread or error, n - 1))
 
 
-def _least(error: float, df: int) -> Callable[[float, float], float]:
-    """The effect that Student's test shows, by its level and power."""
-    return lambda level, power: float((student.isf(level, df) + student.ppf(power, df)) * error) if df > 0 else np.inf
+def _least(error: float, spread: float, df: int) -> Callable[[float, float], float]:
+    """The effect that Student's test with this error shows, by its level and power, of values with this spread.
+
+    The spread of few questions is more often too small than too large, which its median is corrected for.
+    """
+
+    def least(level: float, power: float) -> float:
+        if df < 1:
+            return np.inf
+        return float(student.isf(level, df) * error + student.ppf(power, df) * spread) * (1 + 1 / (3 * df))
+
+    return least
+
+
+@lru_cache(maxsize=1024)
+def _outnumbering(n: int, differ: int, level: float, power: float) -> float:
+    """The share by which better questions must outnumber worse ones for a sign test to show it.
+
+    As many questions differ as have been seen to, or as few more as the effect takes.
+    """
+    m = np.arange(n + 1)
+    needed = binom.isf(level, m, 0.5)
+
+    def lacking(effect: float) -> float:
+        share = max(differ / n, effect)
+        return float(power - binom.pmf(m, n, share) @ binom.sf(needed, m, (1 + effect / share) / 2))
+
+    return float(brentq(lacking, 1e-6, 1, xtol=1e-4)) if lacking(1) <= 0 else np.inf
 
 
 def rank_test(asked: str, own: Values, random: Float[np.ndarray, "draw question"], *, scale: float = 1.0) -> Test:
@@ -92,7 +121,11 @@ def rank_test(asked: str, own: Values, random: Float[np.ndarray, "draw question"
 
     def detectable(level: float, power: float) -> float:
         beaten = int(level * (len(drawn) + 1) + 1e-9)  # own may be beaten by one fewer
-        return float(drawn[beaten - 1] - drawn.mean() + norm.ppf(power) * error) if beaten else np.inf
+        if not beaten:
+            return np.inf
+        off = round(beaten**0.5)  # other random directions would have another limit
+        moved = drawn[max(beaten - 1 - off, 0)] - drawn[min(beaten - 1 + off, len(drawn) - 1)]
+        return float(drawn[beaten - 1] - drawn.mean() + norm.ppf(power) * np.hypot(error, moved / 2))
 
     how = f"rank among {len(drawn)} random directions"
     return Test(asked, difference_interval(over, scale=scale), p, how, len(own), detectable)
@@ -107,7 +140,8 @@ def limit_test(asked: str, losses: Values, limit: float, *, scale: float = 1.0) 
     left = limit - np.asarray(losses, dtype=np.float64)
     error = standard_error(left - left.mean(), scale=scale)
     lost = difference_interval(losses, scale=scale)
-    return error_test(asked, Interval(limit - lost.mean, limit - lost.high, limit - lost.low), error, len(left))
+    estimate, spread = Interval(limit - lost.mean, limit - lost.high, limit - lost.low), float(np.std(left))
+    return error_test(asked, estimate, error, len(left), spread / len(left) ** 0.5)
 
 
 def all_of(asked: str, tests: Sequence[Test]) -> Test:

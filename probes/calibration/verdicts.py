@@ -37,8 +37,12 @@ def cells() -> Iterator[Cell]:
             yield from _pair("a direction among random ones", "rank_test", setting, partial(_ranked, n, spread))
         for limit in (0.02, 0.05):
             setting = {"questions": n, "limit": limit}
-            test = partial(_limited, n, limit)
-            yield from _pair("a loss at its limit", "limit_test", setting, test)
+            wrong = partial(
+                false_positives, partial(_without, partial(_limited, partial(right_or_wrong, 0.1), n, limit))
+            )
+            yield Cell("a loss of right answers", "limit_test", "false positives", setting, wrong)
+            lost = partial(_limited, partial(of_scores, 1), n, limit)
+            yield from _pair("a loss of scores", "limit_test", setting, lost)
         for family in FAMILIES[1:]:
             setting = {"questions": n, "family": family}
             draw = partial(of_scores, 1, n)
@@ -89,10 +93,11 @@ def _ranked(n: int, spread: float, rng: Generator, effect: float) -> list[Test]:
     return [rank_test("its own does more", at_question[0], at_question[1:])]
 
 
-def _limited(n: int, limit: float, rng: Generator, effect: float) -> list[Test]:
-    """A loss of right answers at the limit, or better than that by the effect."""
-    loss = right_or_wrong(0.1, n, rng, limit - effect)
-    return [limit_test("it costs less than that", loss, limit)]
+def _limited(
+    differ: Callable[[int, Generator, float], np.ndarray], n: int, limit: float, rng: Generator, effect: float
+) -> list[Test]:
+    """A loss at the limit, or better than that by the effect."""
+    return [limit_test("it costs less than that", differ(n, rng, limit - effect), limit)]
 
 
 def _family(draw: Callable[[Generator, float], np.ndarray], family: int, rng: Generator, effect: float) -> list[Test]:
