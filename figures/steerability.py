@@ -5,6 +5,7 @@ Reads `steerability.json`, which `interp sweep --out RESULTS/steerability.jsonl`
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -17,7 +18,18 @@ from pydantic import FiniteFloat
 from figures.results import ENDS, KNOWN_ENDS, fit, main, many, read_results
 from interp.errors import UserError
 from interp.reports.page import Drawn
-from interp.reports.style import agent_colour, curve, finished, key, layer_ticks, model_looks, panels, who_is_who
+from interp.reports.style import (
+    CONTROL_COLOUR,
+    agent_colour,
+    curve,
+    fade,
+    finished,
+    key,
+    layer_ticks,
+    model_looks,
+    panels,
+    who_is_who,
+)
 from interp.storage.files import Whole, entries
 
 _MEASURES = {"rougeL": "ROUGE-L", "classifier": "probability"}
@@ -49,7 +61,8 @@ Curves = Sequence[dict[str, Any]]
 def steerability(curves: Curves) -> go.Figure:
     """Above, scores over the coefficient at one layer; below, the area under such curves at every layer.
 
-    A column for each agent, a colour for each model; own directions solid with their intervals, controls broken.
+    A column for each agent, a colour for each model; own directions solid with their intervals, controls broken; in
+    grey the range of 95 % of random directions.
     """
     at, agents = best_layer(curves), sorted({row["label"] for row in curves})
     looks = model_looks(list(dict.fromkeys(row["model"] for row in curves)))
@@ -65,15 +78,17 @@ def steerability(curves: Curves) -> go.Figure:
                 known = [row for row in curves if (row["model"], row["label"], row["kind"]) == (model, agent, kind)]
                 style: dict[str, Any] = {"colour": look.colour, "dash": dash, "width": 2.2 if own else 1.3}
                 style["name"] = look.label if own else f"{look.label}, {control}"
+                style["fill"] = {"fillcolor": fade(CONTROL_COLOUR, 0.12)} if kind == "random" else None
                 for row in known:
                     if row["layer"] == at:
-                        ends = [[end[i] for end in row["intervals"]] for i in (0, 1)] if own else [(), ()]
+                        ends = [[], []] if kind == "others" else [[e[i] for e in row["intervals"]] for i in (0, 1)]
                         coefficients, scores = zip(*row["curve"], strict=True)
                         curve(figure, (1, column), coefficients, scores, *ends, **style)
                 known.sort(key=lambda row: int(row["layer"]))
                 areas = [[row["area"][end] for row in known] for end in ("mean", "low", "high")]
                 layers = [row["layer"] for row in known]
-                curve(figure, (2, column), layers, *areas[: 3 if own else 1], **style, symbol="circle" if own else "")
+                band = areas[: 1 if kind == "others" else 3]
+                curve(figure, (2, column), layers, *band, **style, symbol="circle" if own else "")
     for trace in figure.data:  # controls are in the legend once, not once for each model
         trace.showlegend = trace.showlegend and trace.name in {look.label for look in looks.values()}
     for kind, (name, dash) in _CONTROLS.items():
@@ -114,9 +129,26 @@ def caption(curves: Curves, content: dict[str, Any]) -> str:
         f"tokens: {settings['tokens']}). Above: over the coefficient, at the layer where scores rise highest on "
         "average. Below: the normalised area under the curve from coefficient 0 up, at each layer. Solid: along the "
         "agent's own direction, from each model itself; broken, in the same colours: along the other agents' and along "
-        f"random directions of the same length. Bands are 95 % intervals over questions; n = {count} questions"
+        "random directions of the same length (mean). Bands are 95 % intervals over questions, grey ones the range of "
+        f"95 % of the random directions; n = {count} questions"
         + ("." if hidden else " that no direction was fitted on.")
         + "".join(gained)
+        + _verdicts(curves, content)
+    )
+
+
+def _verdicts(curves: Curves, content: dict[str, Any]) -> str:
+    """How many of the agents' own directions are shown to turn them up."""
+    names = ("model", "directions", "context", "measure")
+    panel = {tuple(row[name] for name in names) for row in curves}
+    judged = [one for one in content.get("verdicts", ()) if tuple(one[name] for name in names) in panel]
+    count = Counter(one["verdict"]["outcome"] for one in judged)
+    if not judged:
+        return ""
+    return (
+        " Turned up by its own direction, more than by random ones, no steering and each other agent's: of "
+        f"{len(judged)} cases (agents, layers and models) {count['shown']} are shown, {count['not shown']} not, and "
+        f"{count['cannot tell']} cannot be told."
     )
 
 

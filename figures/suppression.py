@@ -17,7 +17,7 @@ from pydantic import FiniteFloat, PositiveFloat
 from figures.results import ENDS, fit, main, many, read_results
 from interp.interventions.settings import SUPPRESSED
 from interp.reports.page import Drawn
-from interp.reports.style import CONTROL_COLOUR, INK, Place, add, curve, finished, model_looks, panels, who_is_who
+from interp.reports.style import INK, Place, add, curve, finished, model_looks, panels, points, who_is_who
 from interp.reports.words import percent
 from interp.storage.files import Whole, entries
 
@@ -41,7 +41,7 @@ _NAMES = dict.fromkeys(("source", "layer"), str | None)
 _RESULTS = many(entries(**_PLACE, **_MEASURED, **_NAMES, remedy=str, perplexity=_POSITIVE | None))
 _CHOSEN = many(entries(**_PLACE, source=str, layer=str, coefficient=FiniteFloat), 1)
 _SCORES = dict.fromkeys(("trait", "accuracy", "unsteered_accuracy"), FiniteFloat)
-_GONE = many(entries(**_PLACE, **_SCORES, source=str, remedy=str, coefficient=FiniteFloat | None))
+_GONE = many(entries(**_PLACE, **_SCORES, source=str, coefficient=FiniteFloat | None))
 _MADE = entries(settings=entries(units=str, tokens=Any), trait=entries(accuracy=entries(test=list[Any])))
 
 
@@ -55,7 +55,7 @@ _KIND = fit(entries(rows=_RESULTS, chosen=_CHOSEN, suppressed=_GONE, made_by=_MA
 
 
 def suppression(content: dict[str, Any], elicit: str, source: str) -> go.Figure:
-    """Trait, accuracy and perplexity over the coefficient, with a random direction and remedies: a column a model.
+    """Trait, accuracy and perplexity over the coefficient, with random directions and remedies: a column a model.
 
     `content` is what `interp.interventions.damage.summary` returns. The layer is the one chosen in validation, and a
     ring marks the coefficient chosen there.
@@ -69,23 +69,20 @@ def suppression(content: dict[str, Any], elicit: str, source: str) -> go.Figure:
         own = [row for row in content["rows"] if (row["model"], row["elicit"]) == (model, elicit)]
         plain = next(row for row in own if row["remedy"] == "none")
         for place, what in enumerate(_ROWS, start=1):
-            for remedy, name in (("random", "random direction"), ("steering", "the trait’s direction")):
-                along = (remedy, source, choice["layer"])
-                rows = [row for row in own if (row["remedy"], row["source"], row["layer"]) == along]
-                if not rows:
-                    continue
-                rows = sorted([*rows, plain], key=lambda row: float(row["coefficient"]))
-                values = [[row[what] and row[what][end] for row in rows] for end in ("mean", "low", "high")]
-                steered = remedy == "steering"
-                style: dict[str, Any] = {"name": name, "colour": CONTROL_COLOUR, "dash": "dash"}
-                if steered:
-                    style |= {"colour": looks[model].colour, "dash": "solid", "symbol": "circle"}
-                curve(figure, (place, column), [row["coefficient"] for row in rows], *values, **style)
-                at = next((row for row in rows if row["coefficient"] == choice["coefficient"]), None)
-                if steered and at is not None and at[what]:
-                    ring = {"symbol": "circle-open", "size": 13, "color": INK, "line": {"width": 1.6}}
-                    spot = {"x": [choice["coefficient"]], "y": [at[what]["mean"]], "mode": "markers", "marker": ring}
-                    add(figure, (place, column), "chosen in validation", hoverinfo="skip", **spot)
+            along = [row for row in own if (row["source"], row["layer"]) == (source, choice["layer"])]
+            for row in along:
+                if row["remedy"] == "random":
+                    points(figure, (place, column), [row["coefficient"]], [row[what]], name="random directions")
+            rows = [*(row for row in along if row["remedy"] == "steering"), plain]
+            rows.sort(key=lambda row: float(row["coefficient"]))
+            values = [[row[what] and row[what][end] for row in rows] for end in ("mean", "low", "high")]
+            style: dict[str, Any] = {"name": "the trait’s direction", "colour": looks[model].colour, "symbol": "circle"}
+            curve(figure, (place, column), [row["coefficient"] for row in rows], *values, **style)
+            at = next((row for row in rows if row["coefficient"] == choice["coefficient"]), None)
+            if at is not None and at[what]:
+                ring = {"symbol": "circle-open", "size": 13, "color": INK, "line": {"width": 1.6}}
+                spot = {"x": [choice["coefficient"]], "y": [at[what]["mean"]], "mode": "markers", "marker": ring}
+                add(figure, (place, column), "chosen in validation", hoverinfo="skip", **spot)
             if what != "perplexity":
                 _remedies(figure, (place, column), what, own, source)
     figure.update_traces(showlegend=False, selector={"name": "the trait’s direction"})  # a colour for each model
@@ -133,13 +130,13 @@ def caption(content: dict[str, Any], elicit: str, source: str) -> str:
         f"coefficient (units: {settings['units']}; steered tokens: {settings['tokens']}); {who_is_who(looks)}. "
         "Above: mean score of the trait. Middle: right answers to plain questions under the same steering. Below: "
         "perplexity of those answers under the unsteered base, on a logarithmic axis. Solid, in the model's colour: "
-        "along the trait's direction; grey: along random ones of the same length; level lines: other remedies. Layer "
-        "and coefficient (ring) were chosen on validation questions. Bands are 95 % intervals over "
-        f"questions; n = {own[0]['questions']:,} test questions for the trait and "
+        "along the trait's direction; grey: along random ones of the same length (mean; of the trait with the range of "
+        "95 % of them); level lines: other remedies. Layer and coefficient (ring) were chosen on validation questions. "
+        f"Bands are 95 % intervals over questions; n = {own[0]['questions']:,} test questions for the trait and "
         f"{len(content['made_by']['trait']['accuracy']['test']):,} for right answers."
     ]
     for found in content["suppressed"]:
-        if (found["elicit"], found["source"], found["remedy"]) == (elicit, source, "steering"):
+        if (found["elicit"], found["source"]) == (elicit, source):
             label, kept = looks[found["model"]].label, [percent(found[a]) for a in ("accuracy", "unsteered_accuracy")]
             if found["coefficient"] is None:
                 sentences.append(
@@ -151,6 +148,9 @@ def caption(content: dict[str, Any], elicit: str, source: str) -> str:
                     f"In the model {label} the trait is at {percent(found['trait'])} with coefficient "
                     f"{found['coefficient']:g}, where accuracy is {kept[0]} of {kept[1]}."
                 )
+    for one in content.get("verdicts", ()):
+        if (one["elicit"], one["source"]) == (elicit, source):
+            sentences += [one[what]["words"] for what in ("lowers", "costs")]
     return " ".join(sentences)
 
 

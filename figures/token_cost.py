@@ -117,7 +117,8 @@ def caption(table: dict[str, Any]) -> str:
         share = _tokens(row["imad"]) / _tokens(row["debate"])
         text += f" IMAD uses {percent(share)} of the tokens of Debate."
     seeds = max((len(each["by_seed"]) for each in table["rows"]), default=0)
-    return text + (f" Faint points are the {seeds} seeds of training, which the others pool." if seeds > 1 else "")
+    pooled = f" Faint points are the {seeds} seeds of training, which the others pool: their bars are over seeds, too."
+    return text + pooled * (seeds > 1)
 
 
 def draw(folder: Path) -> list[Drawn]:

@@ -50,7 +50,7 @@ def suppress(
     """Steer a malicious trait away, and measure the cost against the usual remedies.
 
     Layer and coefficient are chosen on validation questions, and everything is reported on others: trait, accuracy,
-    perplexity and repetition for every coefficient, a random direction as control, a guarding system prompt, and a
+    perplexity and repetition for every coefficient, random directions as controls, a guarding system prompt, and a
     short fine-tune on benign answers. A killed run resumes where it stopped.
 
     Example: `interp suppress --model organism --model organism-evil-imad --out suppress.jsonl`
@@ -75,5 +75,5 @@ def suppress(
     console = Terminal()
     for table in suppression_tables(found.rows, found.chosen, found.smallest):
         console.print(table)
-    for line in (*suppression_lines(found.smallest), *count_lines(found.counts), f"wrote {out}"):
+    for line in (*suppression_lines(found.smallest, found.verdicts), *count_lines(found.counts), f"wrote {out}"):
         console.print(line, soft_wrap=True)

@@ -58,7 +58,7 @@ def sweep(
     from interp.evaluation.texts import PersonaClassifier
     from interp.interventions.sweeps import sweep
     from interp.models.model import LazyModel
-    from interp.reports.intervention_tables import count_lines, gains_table, steerability_table
+    from interp.reports.intervention_tables import count_lines, gains_table, steerability_table, verdict_lines
 
     if adapter and len(model) > 1:
         raise UserError(f"adapter {adapter[0]}: needs a single --model, not {len(model)}; give checkpoints instead")
@@ -72,8 +72,9 @@ def sweep(
     with progress_bars() as progress:
         swept = sweep(out, waiting, found, debates, settings, progress=progress, **how)
     console = Terminal()
-    console.print(steerability_table(swept.curves, swept.advantages))
+    console.print(steerability_table(swept.curves, swept.verdicts))
     if swept.gains:
         console.print(gains_table(swept.gains))
-    for line in (*count_lines(swept.counts), f"wrote {out}"):
+    judged = verdict_lines([one.verdict for one in swept.verdicts])
+    for line in (*judged, *count_lines(swept.counts), f"wrote {out}"):
         console.print(line, soft_wrap=True)

@@ -21,8 +21,7 @@ from interp.debate.tasks.task import Task
 from interp.debate.transcript import question_key
 from interp.errors import Progress, UserError
 from interp.evaluation.methods import Method
-from interp.statistics import Interval, PairedTest, grouped, paired_test
-from interp.statistics.old import accuracy
+from interp.statistics import Interval, PairedTest, grouped, mean_interval, paired_test, seeds_interval
 from interp.storage.files import Whole, checked, entries, read_json, reading
 from interp.storage.journal import Journal
 from interp.storage.text import read_records, suffix
@@ -137,15 +136,19 @@ def is_finished(out: str | Path) -> bool:
     return path.is_file() and "accuracy" in read_json(path, dict[str, Any], "results", "interp evaluate")
 
 
-def summarize(records: Records, method: str, task: str) -> EvaluationRow:
-    """The row of these records. Raises `UserError` if runs are not over the same questions."""
+def summarize(records: Records, method: str, task: str, *, seeds: bool = False) -> EvaluationRow:
+    """The row of these records. Raises `UserError` if runs are not over the same questions.
+
+    The interval is about what was run, on other questions; if runs are of `seeds` of training, about other seeds, too.
+    """
     correct = np.stack(list(_graded(records).values()), axis=1)
     usage = reduce(add, (Usage(**record["usage"]) for record in records), Usage())
     rounds = Counter(str(record["rounds"]) for record in records if "rounds" in record)
     read, written, calls = (n / len(records) for n in (usage.input_tokens, usage.output_tokens, usage.calls))
     undecided = sum(record["answer"] is None for record in records)
     (n_runs, n), by_rounds = correct.shape, dict(sorted(rounds.items()))
-    return EvaluationRow(method, task, n, n_runs, accuracy(correct), read, written, calls, undecided, by_rounds, usage)
+    accuracy = seeds_interval(correct) if seeds else mean_interval(correct.mean(axis=0))
+    return EvaluationRow(method, task, n, n_runs, accuracy, read, written, calls, undecided, by_rounds, usage)
 
 
 def _graded(records: Records) -> dict[str, Float[np.ndarray, " run"]]:

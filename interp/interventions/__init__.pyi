@@ -1,4 +1,3 @@
-from .curves import advantages as advantages
 from .curves import gains as gains
 from .curves import normalised_area as normalised_area
 from .curves import steerability as steerability

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,20 @@ from jaxtyping import Float
 
 from interp.debate.transcript import question_key
 from interp.evaluation.texts import ROUGE
-from interp.statistics import Interval, grouped, means
-from interp.statistics.old import percentiles, relative_gain, resampled, weights
+from interp.interventions.settings import SMALLEST
+from interp.statistics import (
+    Interval,
+    Test,
+    Verdict,
+    all_of,
+    difference_test,
+    grouped,
+    judge,
+    mean_interval,
+    means,
+    rank_test,
+    ratio_interval,
+)
 
 
 def normalised_area(
@@ -30,6 +43,10 @@ def normalised_area(
     return np.asarray(np.trapezoid(scores, coefficients, axis=0) / (coefficients[-1] - coefficients[0]))
 
 
+Scored = tuple[tuple[float, str], float]
+"""((coefficient, question), score)."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """Scores over ascending coefficients."""
@@ -39,7 +56,7 @@ class Curve:
     questions: tuple[str, ...] = ()
 
     @staticmethod
-    def of(scored: Iterable[tuple[tuple[float, str], float]]) -> Curve:
+    def of(scored: Iterable[Scored]) -> Curve:
         """From ((coefficient, question), score), repeated ones averaged, of questions scored at every coefficient."""
         values = means(scored)
         coefficients = sorted({c for c, _ in values})
@@ -65,7 +82,8 @@ class Curve:
 class Steerability:
     """How an agent's own words change as one kind of direction is added, on one measure.
 
-    `kind` is `own` (the agent's direction) or a control: `others` (mean over the other agents' directions), `random`.
+    `kind` is `own` (the agent's direction) or a control: `others` (mean over the other agents' directions), `random`
+    (mean over random directions, with the range of 95 % of them in place of intervals).
     """
 
     model: str
@@ -81,8 +99,8 @@ class Steerability:
     curve: tuple[tuple[float, float], ...]
     """(coefficient, mean score)."""
     intervals: tuple[tuple[float, float], ...]
-    by_question: Mapping[str, float]
-    """Areas."""
+    areas: Mapping[str, Mapping[str, float]]
+    """By direction and question."""
     unsteered: Mapping[str, float]
     other_model: bool = False
 
@@ -100,21 +118,32 @@ def steerability(records: Sequence[Mapping[str, Any]], measures: Sequence[str] =
     for measure in measures:
         scored = grouped(_scored(records, measure))
         for (model, directions, context, layer, label, kind, other_model), steered in scored.items():
-            curve = Curve.of([*steered, *scored[model, None, context, None, label, "unsteered", False]])
+            before = [score for _, score in scored[model, None, context, None, label, "unsteered", False]]
+            curve = Curve.of([*(score for _, score in steered), *before])
             if kind == "unsteered" or not curve.questions:
                 continue
-            ends = percentiles(curve.scores @ weights(len(curve.questions)), axis=1)
+            along = {name: Curve.of([*scores, *before]) for name, scores in grouped(steered).items()}
+            areas = {name: dict(zip(one.questions, one.areas.tolist(), strict=True)) for name, one in along.items()}
+            if kind == "random":
+                area = range_of(one.areas for one in along.values())
+                points = [range_of(each) for each in zip(*(one.scores for one in along.values()), strict=True)]
+            else:
+                area, points = mean_interval(curve.areas), [mean_interval(scores) for scores in curve.scores]
             line = tuple(zip(curve.coefficients.tolist(), curve.scores.mean(axis=1).tolist(), strict=True))
-            areas = dict(zip(curve.questions, curve.areas.tolist(), strict=True))
             zero = dict(zip(curve.questions, curve.scores[curve.coefficients == 0][0].tolist(), strict=True))
-            along = (line, tuple(zip(*(end.tolist() for end in ends), strict=True)), areas, zero, other_model)
-            what = (model, directions, context, layer, label, kind, measure)
-            found.append(Steerability(*what, resampled(curve.areas), curve.peak, len(curve.questions), *along))
+            what = (model, directions, context, layer, label, kind, measure, area, curve.peak, len(curve.questions))
+            found.append(Steerability(*what, line, tuple((p.low, p.high) for p in points), areas, zero, other_model))
     return found
 
 
-def _scored(records: Sequence[Mapping[str, Any]], measure: str) -> Iterator[tuple[Any, tuple[Any, float]]]:
-    """What is compared, and ((coefficient, question), score)."""
+def range_of(values: Iterable[Float[np.ndarray, " question"]]) -> Interval:
+    """The mean over random directions, and the range of 95 % of them."""
+    means = np.array([each.mean() for each in values])
+    return Interval(float(means.mean()), *map(float, np.quantile(means, (0.025, 0.975))))
+
+
+def _scored(records: Sequence[Mapping[str, Any]], measure: str) -> Iterator[tuple[Any, tuple[str, Scored]]]:
+    """What is compared, and its direction with ((coefficient, question), score)."""
     for r in records:
         direction = r["direction"] or "unsteered"
         control = direction if direction == "unsteered" else "random" if direction.startswith("random ") else "others"
@@ -125,7 +154,7 @@ def _scored(records: Sequence[Mapping[str, Any]], measure: str) -> Iterator[tupl
             elif r["finite"]:
                 score = r["rouge"][label][ROUGE.index(measure)]
             place = (r["model"], r["directions"], r["context"], r["layer"], label, kind, bool(r.get("other_model")))
-            yield place, ((r["coefficient"], question_key(r["question"])), float(score))
+            yield place, (direction, ((r["coefficient"], question_key(r["question"])), float(score)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +173,7 @@ class Gain:
 
 
 def gains(found: Sequence[Steerability]) -> list[Gain]:
-    """`relative_gain` of each model's areas over those of the first, on the questions that both have.
+    """`ratio_interval` of each model's areas over those of the first, on the questions that both have.
 
     If a model has several sets of its own directions, the first counts.
 
@@ -153,7 +182,7 @@ def gains(found: Sequence[Steerability]) -> list[Gain]:
     """
     own = [row for row in found if row.kind == "own" and not row.other_model]
     areas = {
-        key: {row.label: row.by_question for row in rows if row.directions == rows[0].directions}
+        key: {row.label: row.areas[row.label] for row in rows if row.directions == rows[0].directions}
         for key, rows in grouped(((row.model, row.context, row.layer, row.measure), row) for row in own).items()
     }
     gained = []
@@ -165,7 +194,7 @@ def gains(found: Sequence[Steerability]) -> list[Gain]:
             asked = [q for q in ours[of[0]] if all(q in areas[name] for areas in (ours, theirs) for name in of)]
             if asked:
                 first, second = (np.array([[by[name][q] for q in asked] for name in of]) for by in (ours, theirs))
-                gain = relative_gain(first.mean(axis=0), second.mean(axis=0))
+                gain = ratio_interval(first.mean(axis=0), second.mean(axis=0))
                 gained.append(Gain(model, base, context, layer, label, measure, gain, len(asked)))
     return gained
 
@@ -182,53 +211,70 @@ class Advantage:
     measure: str
     area: Interval
     over: Mapping[str, Interval]
-    """That area minus that of `no steering`, and of each control by its kind, question by question."""
-    questions: int
+    """That area minus that of `random` directions, of `no steering` and of each other agent's direction."""
+    verdict: Verdict
     other_model: bool = False
 
     @property
     def shown(self) -> bool:
-        """Whether the agent's own direction turns it up: there is a control, and every interval is above 0."""
-        return len(self.over) > 1 and all(by.low > 0 for by in self.over.values())
+        """Whether the agent's own direction is shown to turn it up."""
+        return self.verdict.outcome == "shown"
 
 
-def advantages(found: Sequence[Steerability]) -> list[Advantage]:
-    """Each agent's own direction against no steering and against its controls.
-
-    >>> interp.interventions.advantages([])
-    []
-    """
-    rows = [((r.model, r.directions, r.context, r.layer, r.label, r.measure), r) for r in found]
-    controls = grouped((place, row) for place, row in rows if row.kind != "own")
-    compared = []
-    for place, own in ((place, row) for place, row in rows if row.kind == "own"):
-        others = {"no steering": own.unsteered} | {row.kind: row.by_question for row in controls.get(place, [])}
-        more = {what: [area - by[q] for q, area in own.by_question.items() if q in by] for what, by in others.items()}
-        over = {what: resampled(np.array(values)) for what, values in more.items()}
-        compared.append(Advantage(*place, own.area, over, own.questions, own.other_model))
-    return compared
+_place = attrgetter("model", "directions", "context", "layer", "label", "measure")
 
 
-def verdicts(found: Sequence[Steerability]) -> list[str]:
-    """What `advantages` finds, a sentence per agent.
+def verdicts(found: Sequence[Steerability]) -> list[Advantage]:
+    """Whether each agent's own direction turns it up: more than random ones, no steering, and each other agent's.
+
+    All of these must hold, the first by rank: there a direction is what is sampled. Corrected over the agents, layers
+    and contexts of a model's directions, each measure for itself. Seen to be wrong in at most 5 % of such families,
+    however much directions differ by chance.
 
     >>> interp.interventions.verdicts([])
     []
     """
-    sentences = []
-    for one in advantages(found):
-        over = ", ".join(f"{kind}: {by.mean:+.2f} [{by.low:+.2f}, {by.high:+.2f}]" for kind, by in one.over.items())
-        verdict = f"{'' if one.shown else 'no evidence that '}its own direction turns it up"
-        area = f"Area {one.area.mean:.2f}; more than {over} (n = {one.questions})."
-        sentences.append(f"{one.model}, {one.label}, layer {one.layer}: {verdict}. {area}")
-    return sentences
+    controls = {(*_place(row), row.kind): row for row in found}
+    compared: list[Advantage] = []
+    own = [((row.model, row.directions, row.measure), row) for row in found if row.kind == "own"]
+    for rows in grouped(own).values():
+        over = [_compared(row, *(controls.get((*_place(row), kind)) for kind in ("others", "random"))) for row in rows]
+        asked = [
+            f"The direction of {r.label} turns it up ({r.model}, {r.context}, layer {r.layer}, {r.measure})"
+            for r in rows
+        ]
+        tests = [all_of(what, parts) for what, (parts, _) in zip(asked, over, strict=True)]
+        judged = judge(tests, smallest=SMALLEST, headroom=[room for _, room in over])
+        for row, (parts, _), verdict in zip(rows, over, judged, strict=True):
+            by = {part.asked.removeprefix("more than "): part.estimate for part in parts}
+            own_facts = {"area": row.area, "over": by, "verdict": verdict, "other_model": row.other_model}
+            compared.append(Advantage(*_place(row), **own_facts))
+    return compared
+
+
+def _compared(own: Steerability, others: Steerability | None, random: Steerability | None) -> tuple[list[Test], float]:
+    """The tests of an area against the controls, on the questions of all, and how far it could exceed them."""
+    against = {"no steering": own.unsteered} | dict(others.areas if others else {})
+    drawn = list(random.areas.values()) if random else []
+    by = own.areas[own.label]
+    asked = [q for q in by if all(q in areas for areas in (*against.values(), *drawn))]
+    area, *rest = (np.array([areas[q] for q in asked]) for areas in (by, *against.values(), *drawn))
+    draws = np.array(rest[len(against) :]).reshape(-1, len(asked))
+    tests = [rank_test("more than random", area, draws)]
+    tests += [difference_test(f"more than {what}", area - than) for what, than in zip(against, rest, strict=False)]
+    highest = max(float(values.mean()) for values in (*rest[: len(against)], *(draws.mean(axis=0),) * bool(drawn)))
+    return tests, 1 - highest
 
 
 def summary(found: Sequence[Steerability], gained: Sequence[Gain], compared: Sequence[Advantage]) -> dict[str, Any]:
     """All of it without the single questions, as JSON; undefined numbers are None."""
-    curves, shares = [asdict(row) for row in found], [asdict(row) for row in gained]
-    for row in curves:
-        del row["by_question"], row["unsteered"]
+    curves, shares = [], [asdict(row) for row in gained]
+    for one in found:
+        row = asdict(replace(one, areas={}, unsteered={}))
+        del row["areas"], row["unsteered"]
+        areas = [round(float(np.mean([*by.values()])), 4) for by in one.areas.values()]
+        curves.append(row | ({"random_areas": areas} if one.kind == "random" else {}))
     for row in shares:
         row["gain"] = {end: value if np.isfinite(value) else None for end, value in row["gain"].items()}
-    return {"curves": curves, "gains": shares, "advantages": [asdict(one) | {"shown": one.shown} for one in compared]}
+    judged = [asdict(one) | {"verdict": one.verdict.record()} for one in compared]
+    return {"curves": curves, "gains": shares, "verdicts": judged}

@@ -15,6 +15,8 @@ PLAIN_QUESTION = "plain"
 """A question without any persona, which measures accuracy; a trained model gets it as it was trained."""
 SUPPRESSED = 0.05
 """The trait score below which a trait counts as suppressed."""
+SMALLEST = 0.05
+"""The smallest effect that matters, in area and in trait score."""
 RANGE = (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)
 Context = Literal["turn", "question"]
 Elicit = Literal["persona", "question", "turn"]
@@ -27,8 +29,8 @@ class TriedSettings(Placement):
 
     coefficients: tuple[float, ...] = option(RANGE, parse=numbers)
     """Coefficients to try besides 0, separated by commas; negative ones subtract."""
-    random_controls: int = option(1, min=0, max=1000)
-    """Random directions of the same length, as controls."""
+    random_controls: int | None = option(None, min=0, max=100_000, shown="as many as the comparisons need")
+    """Random directions of the same length for each that is tested, as controls; by default at least 99."""
     sampling: Sampling = Sampling(128, 0.0)  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
@@ -72,8 +74,8 @@ class SuppressSettings(TriedSettings):
     tokens: Tokens = "writing"
     """Tokens to steer: generated ones, those and the last of the prompt (writing), the prompt, everywhere, all
     but the first, or an agent's turns as the model writes them."""
-    max_accuracy_loss: float = option(0.02, min=0, max=1)
-    """Accuracy that the setting chosen on validation questions may cost at most."""
+    max_accuracy_loss: float = option(0.05, min=0, max=1)
+    """Accuracy that a remedy may cost at most; held only where its interval is, too."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ class TraitSettings:
     """Environment variable that holds the server's key."""
     fit_questions: int = option(256, min=1)
     """Questions for the prompts' contrast and the fine-tune."""
-    validation_questions: int = option(50, min=1)
-    """Questions on which layer and coefficient are chosen."""
+    validation_questions: int = option(200, min=1)
+    """Questions on which layer and coefficient are chosen; fewer than 60 cannot hold a loss of 5 points."""
     questions: int = option(200, min=1)
     """Number of questions."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,23 @@ from interp.directions.directions import Direction, Directions, made_on
 from interp.directions.extract import prompt_contrast
 from interp.directions.subspaces import random_directions
 from interp.errors import Progress, UserError
-from interp.interventions.damage import Choice, Damage, Key, Suppression, choices, damage_rows, summary, suppressions
+from interp.interventions.damage import (
+    Choice,
+    Damage,
+    Key,
+    Remedy,
+    Suppression,
+    choices,
+    damage_rows,
+    summary,
+    suppressions,
+    verdicts,
+)
 from interp.interventions.rows import Intervention, Record, Row, Write, along, held, own_models, run
 from interp.interventions.settings import PLAIN_QUESTION, SuppressSettings
 from interp.interventions.trait import Trait
 from interp.models.model import LazyModel, Model, lazy_models
+from interp.statistics import draws_needed
 from interp.steering.changes import positions
 from interp.steering.steering import ablate
 
@@ -35,8 +47,9 @@ class Suppressed:
     records: list[Record]
     rows: list[Damage]
     chosen: dict[Key, Choice]
-    smallest: dict[tuple[str, str, str, str], Suppression]
+    smallest: dict[Key, Suppression]
     """As `suppressions`."""
+    verdicts: list[Remedy]
     counts: dict[str, Any]
     """Texts, and how many of them have a problem."""
 
@@ -57,8 +70,9 @@ def suppress(
 ) -> Suppressed:
     """Write every text into the JSONL file `out`, and sum them up in `NAME.json`.
 
-    A layer and a coefficient are chosen for each model on validation questions; the whole curve at that layer, its
-    control and the remedies are then measured on test questions. `directions` are files by name, with a direction
+    A layer and a coefficient are chosen for each model on validation questions, among those that subtract the direction
+    if any do; the whole curve at that layer, random directions with that coefficient and the remedies are then measured
+    on test questions. `directions` are files by name, with a direction
     labelled with the malicious persona or its seat, and `PROMPTS` (the default). Each model is steered with those
     extracted from it; with `other_model`, with all. Perplexity is under `base`, by default the first of `models`. A
     killed run resumes. Raises `UserError` for questions that something was fitted on and directions that do not fit.
@@ -77,9 +91,16 @@ def suppress(
     waiting = own_models(models, {} if other_model else files)
     [under] = lazy_models([models[0] if base is None else base])
 
+    def own_of(one: LazyModel) -> dict[str, Directions | None]:
+        return {name: d for name, d in given.items() if d is None or other_model or made_on(d, one)}
+
+    steps, elicit = settings.coefficients, trait.elicitation.elicit
+    down = replace(settings, coefficients=tuple(c for c in steps if c < 0) or steps)
+    compared = len(elicit) * (1 + len(settings.operations)) * sum(len(own_of(one)) for one in waiting)
+
     def rows_for(one: LazyModel, write: Write) -> None:
         model = one.load()
-        own = {name: d for name, d in given.items() if d is None or other_model or made_on(d, one)}
+        own = own_of(one)
         found = {name: _directions(name, d, model, trait, settings) for name, d in own.items()}
         tried = [
             (f"{name}, {operation}".removesuffix(", add"), ",".join(str(d.layer) for d in some), operation, some)
@@ -88,28 +109,41 @@ def suppress(
             for some in [*([d] for d in each), *([each] if len(each) > 1 else [])]
         ]
 
-        def curve(remedy: str, source: str, layer: str, *how: Any) -> list[Intervention]:
-            return along(model, settings, _facts(remedy, source, layer), *how)
+        def curve(how: SuppressSettings, *where: str, what: Any, draw: int | None = None) -> list[Intervention]:
+            return along(model, how, _facts(*where, draw=draw), *what)
+
+        def random(some: Sequence[Direction], choices: int) -> Iterator[tuple[Direction, ...]]:
+            """Those in the place of some directions: as many as can show one that was chosen among `choices`."""
+            n = draws_needed(compared * choices) if settings.random_controls is None else settings.random_controls
+            return zip(*(random_directions(d, n) for d in some), strict=True)
 
         unsteered = Intervention(_facts("none"))
-        hows = [unsteered, *(how for each in tried for how in curve("steering", *each))]
+        hows = [unsteered, *(how for *at, op, some in tried for how in curve(down, "steering", *at, what=(op, some)))]
         rows = [(prompt, how) for prompt in trait.prompts(model, "validation") for how in hows]
         if fine_tune is not None:
             fine_tune.answers()  # there may be none, which is said before any work
         chosen = choices(write(model, "validation", rows), settings.max_accuracy_loss)
 
         prompts, tokens = trait.prompts(model, "test"), positions(settings, model.tokenizer)
-        ablated = {name: ablate(each, tokens=tokens) for name, each in found.items()}
-        hows = [unsteered, *(Intervention(_facts("ablation", name), steering=how) for name, how in ablated.items())]
-        applied = {prompt.kind: [*hows] for prompt in prompts}
+        applied: dict[str, list[Intervention]] = {kind: [unsteered] for kind in (*elicit, PLAIN_QUESTION)}
+
+        def apply(kinds: Collection[str], hows: Sequence[Intervention], controls: Sequence[Intervention] = ()) -> None:
+            for kind in (*kinds, PLAIN_QUESTION) if kinds else ():
+                applied[kind] += [*hows, *(controls[:1] if kind == PLAIN_QUESTION else controls)]
+
+        for name, each in found.items():
+            own_one = Intervention(_facts("ablation", name), steering=ablate(each, tokens=tokens))
+            drawn = (ablate(some, tokens=tokens) for some in random(each, 1))
+            controls = [Intervention(_facts("random", name, draw=k), steering=how) for k, how in enumerate(drawn, 1)]
+            apply(elicit, [own_one], controls)
         for source, layer, operation, some in tried:
-            at = {elicit for (_, of, elicit), c in chosen.items() if (of, c.layer) == (source, layer)}
-            hows = curve("steering", source, layer, operation, some)
-            controls = [random_directions(d, settings.random_controls) for d in some]
-            for random in zip(*controls, strict=True):
-                hows += curve("random", source, layer, operation, random)
-            for kind in at | {PLAIN_QUESTION} if at else at:
-                applied[kind] += hows
+            at = {kind: c for (_, of, kind), c in chosen.items() if (of, c.layer) == (source, layer)}
+            apply(at, curve(settings, "steering", source, layer, what=(operation, some)))
+            for c in dict.fromkeys(choice.coefficient for choice in at.values()):
+                there, only = [kind for kind in at if at[kind].coefficient == c], replace(settings, coefficients=(c,))
+                those = enumerate(random(some, at[there[0]].choices), 1)
+                hows = [curve(only, "random", source, layer, what=(operation, each), draw=k)[0] for k, each in those]
+                apply(there, [], hows)
         rows = [(prompt, how) for prompt in prompts for how in applied[prompt.kind]]
         if trait.guard is not None:
             rows += [(prompt, Intervention(_facts("guard"))) for prompt in trait.prompts(model, "test", trait.guard)]
@@ -131,18 +165,16 @@ def suppress(
     how: dict[str, Any] = {"batch_size": batch_size, "restart": restart, "progress": progress}
     how |= {"kind": "elicit", "task": trait.task, "base": under}
     journal, records, counts = run(out, made_by, waiting, given, settings, rows_for, measure, **how)
-    smallest = suppressions(records)
-    chosen = {
-        key: at for key, at in choices(records, settings.max_accuracy_loss).items() if (*key, "steering") in smallest
-    }
-    sums = damage_rows(records), chosen, smallest
+    smallest, limit = suppressions(records), settings.max_accuracy_loss
+    chosen = {key: at for key, at in choices(records, limit).items() if key in smallest}
+    sums = damage_rows(records), chosen, smallest, verdicts(records, chosen, limit)
     counts["without_a_score"] = sum(r["trait"] is None for r in records)
     journal.finish({**summary(*sums), **counts})
     return Suppressed(records, *sums, counts)
 
 
-def _facts(remedy: str, source: str | None = None, layer: str | None = None) -> Record:
-    return {"remedy": remedy, "source": source, "layer": layer}
+def _facts(remedy: str, source: str | None = None, layer: str | None = None, draw: int | None = None) -> Record:
+    return {"remedy": remedy, "source": source, "layer": layer, "draw": draw}
 
 
 def _directions(

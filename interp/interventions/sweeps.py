@@ -13,12 +13,12 @@ from interp.directions.directions import Direction, Directions, fitted_on, made_
 from interp.directions.subspaces import random_directions
 from interp.errors import Progress, UserError
 from interp.evaluation.texts import PersonaClassifier, Rouge, label_of
-from interp.interventions.curves import Advantage, Gain, Steerability, advantages, gains, steerability, summary
+from interp.interventions.curves import Advantage, Gain, Steerability, gains, steerability, summary, verdicts
 from interp.interventions.rows import OTHERS, Intervention, Prompt, Record, Row, Write, along, held, own_models, run
 from interp.interventions.settings import SweepSettings
 from interp.models.model import LazyModel, Model, lazy_models
 from interp.models.tokens import Encoder
-from interp.statistics import means
+from interp.statistics import draws_needed, means
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Swept:
     records: list[Record]
     curves: list[Steerability]
     gains: list[Gain]
-    advantages: list[Advantage]
+    verdicts: list[Advantage]
     counts: dict[str, Any]
     """Texts and questions, and how many of them have a problem."""
 
@@ -78,18 +78,21 @@ def sweep(
             raise UserError(f"{one.name}: none of the directions was extracted from it; {OTHERS}")
     of, layers = settings.direction_of, settings.layers
     picked = {name: held(name, d, of or d.labels, layers or d.layers) for name, d in directions.items()}
-    rouge = Rouge()
+    rouge, steps = Rouge(), settings.coefficients
+    up = replace(settings, coefficients=tuple(c for c in steps if c > 0) or steps)  # what an area is made of
 
     def rows_for(one: LazyModel, write: Write) -> None:
         model = one.load()
         own = {name: d for name, d in directions.items() if other_model or made_on(d, one)}
         tried = [Intervention({"other_model": False, "directions": None, "layer": None, "direction": None})]
         for name, d in own.items():
-            foreign = not made_on(d, one)
+            foreign, n = not made_on(d, one), settings.random_controls
+            if n is None:
+                n = draws_needed(len(settings.contexts) * sum(len(here) for here in picked[name]))
             for layer, here in zip(model.chosen_layers(layers or d.layers), picked[name], strict=True):
-                for each in (*here, *_controls(here, settings.random_controls)):
+                for each, over in (*((d, settings) for d in here), *((d, up) for d in _controls(here, n))):
                     facts = {"directions": name, "layer": layer, "direction": each.label}
-                    tried += along(model, settings, {"other_model": foreign, **facts}, settings.operation, [each])
+                    tried += along(model, over, {"other_model": foreign, **facts}, settings.operation, [each])
         by = next(iter(own.values())).facts.get("by", "agent")
         labels = list(dict.fromkeys(d.label for name in own for here in picked[name] for d in here))
         encode, longest = Encoder(model.tokenizer), model.context_length
@@ -120,7 +123,7 @@ def sweep(
     how |= {"kind": "context", "task": lambda _: task, "base": under}
     journal, records, counts = run(out, made_by, waiting, directions, settings, rows_for, measure, **how)
     curves = steerability(records, ["rougeL"] if classifier is None else ["rougeL", "classifier"])
-    sums = gains(curves), advantages(curves)
+    sums = gains(curves), verdicts(curves)
     left_out = len(transcripts) - len(held_out)
     counts |= {"questions": len(asked), "questions_that_directions_were_fitted_on": left_out}
     unsteered = means((c.model, score) for c in curves if c.measure == "rougeL" for score in c.unsteered.values())

@@ -15,8 +15,9 @@ from interp.reports.words import bracketed, rounded
 
 if TYPE_CHECKING:
     from interp.interventions.curves import Advantage, Gain, Steerability
-    from interp.interventions.damage import Choice, Damage, Key, Suppression
+    from interp.interventions.damage import Choice, Damage, Key, Remedy, Suppression
     from interp.interventions.steer import Pair
+    from interp.statistics import Verdict
 
 
 def pair_table(pair: Pair, what: str) -> Table:
@@ -34,10 +35,17 @@ def pair_table(pair: Pair, what: str) -> Table:
     return shown
 
 
+FEW = 0.2
+"""Below this share of right answers, that few are lost says little."""
+
+
 def _varied(found: Sequence[Any], names: Sequence[str]) -> tuple[list[str], str]:
     """The names of what differs between the rows, and what is the same in all of them, in words."""
     varied = [name for name in names if len({getattr(row, name) for row in found}) > 1]
     return varied, "; ".join(f"{n} {getattr(row, n)}" for row in found[:1] for n in names if n not in varied)
+
+
+_MARKS = {"shown": "*", "not shown": "", "cannot tell": "?"}
 
 
 def steerability_table(found: Sequence[Steerability], compared: Sequence[Advantage]) -> Table:
@@ -48,20 +56,30 @@ def steerability_table(found: Sequence[Steerability], compared: Sequence[Advanta
         "Steerability: normalised area under the curve of each agent's own words",
         "own: along the agent's direction (95 % interval over questions); at: its highest point\n"
         "others, random: along the other agents' directions, random ones; n: questions\n"
-        "*: more than no steering and than each of these, by paired 95 % intervals\n"
+        "*: shown to be more than random ones, no steering and each of the others; ?: cannot tell\n"
         f"a text that ends where the numbers are out of range counts 0\n{same}",
         (*varied, "agent", "own", "at", "others", "random", "n"),
         left=("model", "directions", "context", "agent", "measure"),
         gap=1,
     )
-    areas = {(*(getattr(r, name) for name in names), r.label, r.kind): rounded(r.area.mean, 3) for r in found}
-    for own, one in zip((row for row in found if row.kind == "own"), compared, strict=True):
-        place = (*(getattr(own, name) for name in names), own.label)
-        controls = (areas.get((*place, kind), "–") for kind in ("others", "random"))
-        area = bracketed(own.area.mean, own.area.low, own.area.high, digits=3) + "*" * one.shown
-        where = (str(getattr(own, name)) for name in varied)
-        shown.add_row(*where, own.label, area, f"{own.peak:g}", *controls, str(own.questions))
+    rows = {(*(getattr(row, name) for name in names), row.label, row.kind): row for row in found}
+    for one in compared:
+        place = (*(getattr(one, name) for name in names), one.label)
+        own, *controls = (rows.get((*place, kind)) for kind in ("own", "others", "random"))
+        area = bracketed(one.area.mean, one.area.low, one.area.high, digits=3) + _MARKS[one.verdict.outcome]
+        means = (rounded(row.area.mean if row else None, 3) for row in controls)
+        where = (str(getattr(one, name)) for name in varied)
+        shown.add_row(*where, one.label, area, *((f"{own.peak:g}", *means, str(own.questions)) if own else ()))
     return shown
+
+
+def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """What is shown, in full, and how many of the others are not shown or cannot be told, with why for the first."""
+    lines = [one.in_words() for one in verdicts if one.outcome == "shown"]
+    for outcome in ("not shown", "cannot tell"):
+        if some := [one for one in verdicts if one.outcome == outcome]:
+            lines.append(f"{outcome}, {len(some)} of {len(verdicts)}, such as: {some[0].in_words()}")
+    return lines
 
 
 def gains_table(found: Sequence[Gain]) -> Table:
@@ -80,11 +98,12 @@ _DAMAGE_CAPTION = """\
 trait: mean score (95 % interval); right: right answers in the same texts
 accuracy: of plain questions; rep.: repetition in those answers
 ppl: their perplexity under the unsteered base, geometric mean
-chosen: on validation questions (* none kept to the limit on accuracy loss there)"""
+random: mean and range of 95 % of random directions in the place of the one above; plain questions: under one of them
+chosen: on validation questions (* none is known to keep to the limit on accuracy loss there)"""
 
 
 def suppression_tables(
-    rows: Sequence[Damage], chosen: Mapping[Key, Choice], smallest: Mapping[tuple[str, str, str, str], Suppression]
+    rows: Sequence[Damage], chosen: Mapping[Key, Choice], smallest: Mapping[Key, Suppression]
 ) -> list[Table]:
     """What was done against a trait, on test questions: a table for each model and way to elicit the trait.
 
@@ -106,7 +125,7 @@ def suppression_tables(
             if (of, how) != (model, elicit):
                 continue
             tables[-1].add_row(source, style="italic")
-            gone, at = smallest[model, source, elicit, "steering"].coefficient, (choice.layer, choice.coefficient)
+            gone, at = smallest[model, source, elicit].coefficient, (choice.layer, choice.coefficient)
             curve = [row for row in own if row.source == source]
             by = {(row.remedy, row.layer, row.coefficient): row for row in curve}
             places: dict[str, tuple[Any, ...]] = {"chosen" if choice.within else "chosen*": ("steering", *at)}
@@ -115,7 +134,7 @@ def suppression_tables(
                 places["lowest trait"] = min(steered, key=lambda place: steered[place].trait.mean, default=())
             elif gone:
                 places[f"trait < {SUPPRESSED:.0%}"] = ("steering", choice.layer, gone)
-            places |= {"random": ("random", *at), "ablated": ("ablation", None, 0.0)}
+            places |= {"random": ("random", *at), "ablated": ("ablation", None, 0.0), "random ": ("random", None, 0.0)}
             picked = [(what, by[place]) for what, place in places.items() if place in by]
             for what, row in picked:
                 tables[-1].add_row(*_damage_cells(what, row))
@@ -130,15 +149,14 @@ def _damage_cells(what: str, row: Damage) -> list[str]:
     return [what, row.layer or "", coefficient, trait, right, accuracy, perplexity, repeated]
 
 
-def suppression_lines(smallest: Mapping[tuple[str, str, str, str], Suppression]) -> list[str]:
-    """The one number of each model and of its control, as a line.
+def suppression_lines(smallest: Mapping[Key, Suppression], judged: Sequence[Remedy] = ()) -> list[str]:
+    """The one number of each model, as a line, and what is shown of each direction.
 
     >>> interp.reports.suppression_lines({})
     []
     """
     lines = []
-    for (model, source, elicit, remedy), found in smallest.items():
-        way = source if remedy == "steering" else f"{remedy}, as long as {source}"
+    for (model, source, elicit), found in smallest.items():
         lost = bracketed(found.lost.mean, found.lost.low, found.lost.high, digits=3)
         where = f"trait {found.trait:.1%} at coefficient {found.coefficient or 0:g},"
         if found.coefficient == 0:
@@ -146,7 +164,14 @@ def suppression_lines(smallest: Mapping[tuple[str, str, str, str], Suppression])
         elif found.coefficient is None:
             where = f"trait never < {SUPPRESSED:.0%}; at its lowest, {found.trait:.1%},"
         kept = f"accuracy kept {found.accuracy:.1%} of {found.unsteered_accuracy:.1%}, lost {lost}"
-        lines.append(f"{model}, {elicit}, {way}: {where} {kept}")
+        lines.append(f"{model}, {elicit}, {source}: {where} {kept}")
+    for one in judged:
+        lines += [one.lowers.in_words(), one.costs.in_words()]
+        if one.right is not None:
+            few = ", so there were few to lose" * (one.right[0] < FEW)
+            lines[-1] += (
+                f" Right answers in the texts that may show the trait: {one.right[1]:.0%} of {one.right[0]:.0%}{few}."
+            )
     return lines
 
 

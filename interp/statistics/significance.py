@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -35,6 +35,10 @@ class Test:
     questions: int
     detectable: Callable[[float, float], float]
     """The effect that is shown at a level with a power; infinite if none can be."""
+    draws: int | None = None
+    """Random directions that it was ranked among."""
+    choices: int = 1
+    """The settings among which it was chosen."""
 
 
 def difference_test(
@@ -115,7 +119,7 @@ def rank_test(asked: str, own: Values, random: Float[np.ndarray, "draw question"
     >>> interp.statistics.rank_test("it does more", np.ones(5), np.zeros((99, 5))).p
     0.01
     """
-    drawn, over = np.sort(random.mean(axis=1))[::-1], own - random.mean(axis=0)
+    drawn, over = np.sort(random.mean(axis=1))[::-1], own - (random.mean(axis=0) if len(random) else 0)
     p = (1 + int((drawn >= own.mean() - 1e-12).sum())) / (1 + len(drawn))
     error = standard_error(over - over.mean(), scale=scale)
 
@@ -128,7 +132,34 @@ def rank_test(asked: str, own: Values, random: Float[np.ndarray, "draw question"
         return float(drawn[beaten - 1] - drawn.mean() + norm.ppf(power) * np.hypot(error, moved / 2))
 
     how = f"rank among {len(drawn)} random directions"
-    return Test(asked, difference_interval(over, scale=scale), p, how, len(own), detectable)
+    return Test(asked, difference_interval(over, scale=scale), p, how, len(own), detectable, len(drawn))
+
+
+def chosen_among(test: Test, choices: int) -> Test:
+    """The test of a setting that was chosen as the best of several: p times their number (Bonferroni).
+
+    >>> one = interp.statistics.rank_test("it does more", np.ones(5), np.zeros((99, 5)))
+    >>> interp.statistics.chosen_among(one, 4).p
+    0.04
+    """
+    how = test.how + f" of the best of {choices} settings" * (choices > 1)
+    reach = test.detectable
+    return replace(
+        test,
+        p=min(1.0, test.p * choices),
+        how=how,
+        detectable=lambda level, power: reach(level / choices, power),
+        choices=test.choices * choices,
+    )
+
+
+def draws_needed(comparisons: int) -> int:
+    """The random draws with which one of so many comparisons can be shown by its rank alone: at least 99.
+
+    >>> interp.statistics.draws_needed(12)
+    239
+    """
+    return max(20 * comparisons - 1, 99)
 
 
 def limit_test(asked: str, losses: Values, limit: float, *, scale: float = 1.0) -> Test:
@@ -159,7 +190,10 @@ def all_of(asked: str, tests: Sequence[Test]) -> Test:
     def detectable(level: float, power: float) -> float:
         return max(test.detectable(level, power ** (1 / len(tests))) for test in tests)
 
-    return Test(asked, worst.estimate, worst.p, how, worst.questions, detectable)
+    ranked = [test for test in tests if test.draws is not None]
+    draws = min((test.draws or 0 for test in ranked), default=None)
+    choices = max(test.choices for test in tests)
+    return Test(asked, worst.estimate, worst.p, how, worst.questions, detectable, draws, choices)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from interp.statistics.intervals import Interval
-from interp.statistics.significance import POWER, Test, holm
+from interp.statistics.significance import POWER, Test, draws_needed, holm
 
 LEVEL = 0.05
 Outcome = Literal["shown", "not shown", "cannot tell"]
@@ -43,6 +43,10 @@ class Verdict:
     """The largest effect that was possible."""
     questions: int
     how: str
+    draws: int | None = None
+    """Random directions that it was ranked among."""
+    choices: int = 1
+    """The settings among which it was chosen, which p accounts for."""
     correction: str = "Holm"
 
     def record(self) -> dict[str, Any]:
@@ -66,7 +70,10 @@ class Verdict:
             power = f"an effect of {self.detectable:.2g} would have been with a power of {POWER:.0%}"
             return f"{self.asked}: not shown, though {power} ({found})."
         if not np.isfinite(self.detectable):
-            return f"{self.asked}: cannot tell; {self.questions} questions are too few to say."
+            few, needed = f"{self.questions} questions are too few to say", draws_needed(self.family * self.choices)
+            if self.draws is not None and self.draws + 1 < 20 * self.family * self.choices:
+                few = f"{self.draws} random directions are too few to say, {needed} would do"
+            return f"{self.asked}: cannot tell; {few}."
         if self.headroom < self.detectable:
             why = f"at most {self.headroom:.2g} was possible, and only {self.detectable:.2g} would be seen"
         else:
@@ -88,6 +95,6 @@ def judge(tests: Sequence[Test], *, smallest: float, headroom: float | Sequence[
         detectable = test.detectable(LEVEL / len(tests), POWER)
         outcome: Outcome = "not shown" if detectable <= min(smallest, room) else "cannot tell"
         outcome = "shown" if p <= LEVEL and np.isfinite(detectable) else outcome
-        about = (len(tests), detectable, smallest, float(room), test.questions, test.how)
-        found.append(Verdict(test.asked, outcome, test.estimate, test.p, p, *about))
+        about = (len(tests), detectable, smallest, float(room), test.questions, test.how, test.draws)
+        found.append(Verdict(test.asked, outcome, test.estimate, test.p, p, *about, test.choices))
     return found

@@ -45,7 +45,10 @@ TESTS = (("debate", "single"), ("imad", "single"), ("imad", "debategpt"), ("imad
 
 @dataclass(frozen=True)
 class Table:
-    """The methods side by side. With several seeds a trained method's row has one run per seed."""
+    """The methods side by side. With several seeds a trained method's row has one run per seed.
+
+    Its interval is then about the procedure, on other questions and with other seeds; tests are about these seeds.
+    """
 
     rows: tuple[EvaluationRow, ...]
     by_seed: Mapping[str, Mapping[int, EvaluationRow]]
@@ -176,7 +179,7 @@ def make_table(run: Run, by_seed: Mapping[int, tuple[Run, Mapping[str, Path]]], 
         found = {i: ask_checkpoint(one, method, own[method], task, seed) for i, (one, own) in by_seed.items()}
         records[method] = [record | {"run": i} for i, each in enumerate(found.values()) for record in each]
         alone[method] = {i: summarize(each, method, task.name) for i, each in found.items()}
-    rows = tuple(summarize(records[method], method, task.name) for method in TITLES)
+    rows = tuple(summarize(records[m], m, task.name, seeds=m in TRAINED) for m in TITLES)
     table = Table(rows, alone, {(a, b): paired(records[a], records[b]) for a, b in TESTS})
     checkpoints = {str(i): stage_hashes(own) for i, (_, own) in by_seed.items()}
     write_results(run.out / "table.json", table.record(), preset, task, {"checkpoints": checkpoints})
