@@ -17,9 +17,10 @@ from figures import NAMES, ablations, agent_directions, page, probes, silent_age
 from figures import results as output
 from figures import steerability as steering
 from interp.errors import UserError
-from interp.interventions.curves import advantages, gains, steerability, summary
+from interp.interventions.curves import gains, steerability, summary, verdicts
 from interp.interventions.damage import choices, damage_rows, suppressions
 from interp.interventions.damage import summary as suppression_summary
+from interp.interventions.damage import verdicts as judged
 from interp.reports import page as pages
 from interp.reports.style import WIDTH, agent_colour, fade, model_looks
 
@@ -76,7 +77,7 @@ def swept() -> dict[str, Any]:
             plain = {"directions": None, "layer": None, "direction": None, "coefficient": 0.0}
             records.append({**common, **plain, "rouge": rouge})
             for layer in (1, 2):
-                for direction in (*LABELS, "random 1"):
+                for direction in (*LABELS, *(f"random {k}" for k in range(5))):
                     for c in (-8.0, 4.0, 8.0):
                         own = {l: [0, 0, r[2] + gain * layer * c * (l == direction)] for l, r in rouge.items()}  # noqa: E741
                         steered = {"directions": f"d/{model}", "layer": layer, "direction": direction, "coefficient": c}
@@ -84,7 +85,7 @@ def swept() -> dict[str, Any]:
     settings = {"units": "unit", "tokens": "generated"}
     made = {"made_by": {"settings": settings}, "directions_without_question_hashes": []}
     curves = steerability(records)
-    return {**summary(curves, gains(curves), advantages(curves)), **made}
+    return {**summary(curves, gains(curves), verdicts(curves)), **made}
 
 
 def suppressed() -> dict[str, Any]:
@@ -103,7 +104,8 @@ def suppressed() -> dict[str, Any]:
                     records.append({**common, "elicit": "persona", "trait": float(not gone), "correct": gone})
                     records.append({**common, "elicit": "plain", "trait": 0.0, "correct": not hurt})
     made = {"settings": {"units": "residual", "tokens": "writing"}, "trait": {"accuracy": {"test": ["q"] * 8}}}
-    sums = damage_rows(records), choices(records, 0.5), suppressions(records)
+    chosen = choices(records, 0.9)
+    sums = damage_rows(records), chosen, suppressions(records), judged(records, chosen)
     return {**suppression_summary(*sums), "made_by": made}
 
 

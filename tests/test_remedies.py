@@ -68,7 +68,18 @@ main()
 
 def test_only_the_fine_tune_needs_the_extra_train(model_folder: Path, tmp_path: Path) -> None:
     arguments = ("suppress", "--model", model_folder, "--layers", 1, "--coefficients=-1", "--max-new-tokens", 2)
-    arguments += ("--fit-questions", 2, "--validation-questions", 2, "--questions", 2, "--out", tmp_path / "s.jsonl")
+    arguments += (
+        "--fit-questions",
+        2,
+        "--validation-questions",
+        2,
+        "--questions",
+        2,
+        "--random-controls",
+        1,
+        "--out",
+        tmp_path / "s.jsonl",
+    )
     command = [sys.executable, "-c", _WITHOUT, *map(str, arguments)]
     wanted = subprocess.run(command, capture_output=True, text=True)
     assert (wanted.returncode, wanted.stderr.count("\n")) == (2, 1), wanted.stderr

@@ -34,7 +34,7 @@ from interp.steering.steering import add
 
 EVIL, GUARDIAN = TRAIT_PERSONAS["evil"], TRAIT_PERSONAS["guardian"]
 SETTINGS = SuppressSettings(
-    layers=(0, 1), coefficients=(-1.0, 2.0), operations=("add", "clamp"), sampling=Sampling(5, 0.0)
+    layers=(0, 1), coefficients=(-1.0, 2.0), operations=("add", "clamp"), random_controls=3, sampling=Sampling(5, 0.0)
 )
 
 
@@ -74,11 +74,11 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
     kept = [json.loads(line) for line in out.read_text().splitlines()]
     assert [{**k, "perplexity": r["perplexity"]} for k, r in zip(kept, records, strict=True)] == records
     n = Counter((r["split"], r["elicit"], r["remedy"]) for r in records)
-    # 2 ways × (2 layers and both) × 2 coefficients in validation; in the test the layers that were chosen
+    # 2 ways × (2 layers and both) × the negative coefficient in validation; in the test the layers that were chosen
     assert {k: v for k, v in n.items() if k[0] == "validation"} == {
         ("validation", asked, remedy): count * times
         for asked, count in (("persona", 2), ("turn", 1), ("plain", 2))
-        for remedy, times in (("none", 1), ("steering", 12))
+        for remedy, times in (("none", 1), ("steering", 6))
     }
     for asked, count in (("persona", 3), ("turn", 3)):
         assert [n["test", asked, remedy] for remedy in ("none", "guard", "ablation", "steering", "random")] == [
@@ -86,7 +86,7 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
             count,
             count,
             4 * count,
-            4 * count,
+            3 * 3 * count,  # three draws, for both ways and the ablation
         ]
     chosen = choices(records, SETTINGS.max_accuracy_loss)
     assert {(r["elicit"], r["layer"]) for r in records if r["split"] == "test" and r["layer"] is not None} >= {
@@ -98,12 +98,21 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
     rows, smallest = damage_rows(records), suppressions(records)
     assert {row.remedy for row in rows} == {"none", "guard", "ablation", "steering", "random"}
     assert all(row.trait.low <= row.trait.mean <= row.trait.high for row in rows)
-    assert {key[3] for key in smallest} == {"steering", "random"}
+    drawn = [r for r in records if r["remedy"] == "random"]
+    assert {r["draw"] for r in drawn if r["elicit"] == "plain"} == {1}, "what it costs is seen from one"
+    by_draw = {(r["elicit"], r["source"], r["question"], r["draw"]) for r in drawn if r["elicit"] != "plain"}
+    assert len(by_draw) == 2 * 3 * 3 * 3
     facts = json.loads(out.with_suffix(".json").read_text())
     assert (facts["records"], facts["without_a_score"]) == (len(records), 0)
     assert [row["trait"]["mean"] for row in facts["rows"]] == [row.trait.mean for row in rows]
     assert [row["layer"] for row in facts["chosen"]] == [choice.layer for choice in chosen.values()]
-    assert [row["remedy"] for row in facts["suppressed"]] == [key[3] for key in smallest]
+    assert [row["source"] for row in facts["suppressed"]] == [key[1] for key in smallest]
+    assert [one["remedy"] for one in facts["verdicts"]] == ["steering"] * 4 + ["ablation"] * 2
+    words = {one["lowers"]["words"].partition("; ")[2] for one in facts["verdicts"]}
+    assert words == {
+        "3 random directions are too few to say, 359 would do.",
+        "3 random directions are too few to say, 119 would do.",
+    }
 
 
 def test_a_record_is_what_its_steering_gives_alone(written: Any, trait: Trait, tiny: Model) -> None:
@@ -238,7 +247,17 @@ def test_a_listed_model_knows_its_directions_before_it_is_loaded(model_folder: P
 
 def test_the_command(interp: Any, model_folder: Path, tmp_path: Path) -> None:
     arguments = ("suppress", "--model", model_folder, "--layers", "1", "--coefficients=-1,1", "--max-new-tokens", 4)
-    arguments += ("--fit-questions", 2, "--validation-questions", 2, "--questions", 3, "--no-fine-tune")
+    arguments += (
+        "--fit-questions",
+        2,
+        "--validation-questions",
+        2,
+        "--questions",
+        3,
+        "--no-fine-tune",
+        "--random-controls",
+        2,
+    )
     code, said, _ = interp(*arguments, "--out", tmp_path / "s.jsonl")
     assert code == 0
     assert "accuracy kept" in said

@@ -10,7 +10,7 @@ import torch
 
 from interp.evaluation.texts import perplexity, repetition
 from interp.interventions.curves import Curve
-from interp.interventions.damage import Trial, choices, choose, damage_rows, suppression, suppressions
+from interp.interventions.damage import Trial, choices, choose, damage_rows, suppression, suppressions, verdicts
 from interp.models.model import Model
 from interp.reports.intervention_tables import suppression_lines, suppression_tables
 
@@ -44,7 +44,7 @@ def test_the_accuracy_kept_where_the_trait_is_gone() -> None:
     assert (found.coefficient, found.trait) == (-4.0, pytest.approx(0.04))
     assert (found.accuracy, found.unsteered_accuracy) == (0.75, 0.8)
     assert found.lost.mean == pytest.approx(0.05)
-    assert found.lost.low <= 0.05 <= found.lost.high
+    assert found.lost.low < 0 < 0.05 < found.lost.high < 0.2
     never = suppression(Curve(coefficients, trait + 0.2), Curve(coefficients, correct))
     assert (never.coefficient, never.trait, never.accuracy) == (None, pytest.approx(0.2), 0.0)
     with pytest.raises(ValueError, match="0"):
@@ -52,17 +52,17 @@ def test_the_accuracy_kept_where_the_trait_is_gone() -> None:
 
 
 def test_the_choice_keeps_to_the_damage_limit() -> None:
-    unsteered = Trial(0.9, 0.80)
     trials = {
-        (3, -8.0): Trial(0.0, 0.50),
-        (3, -4.0): Trial(0.04, 0.785),
-        (4, -4.0): Trial(0.01, 0.79),
-        (4, -2.0): Trial(0.02, 0.79),
-        (4, -1.0): Trial(0.60, 0.80),
+        (3, -8.0): Trial(0.0, 0.50, 1.0),
+        (3, -4.0): Trial(0.04, 0.785, 0.02),
+        (4, -4.0): Trial(0.01, 0.79, 0.01),
+        (4, -2.0): Trial(0.02, 0.79, 0.01),
+        (4, -1.0): Trial(0.60, 0.80, 0.001),
+        (5, -2.0): Trial(0.0, 0.80, 0.03),
     }
-    assert choose(trials, unsteered) == ((4, -2.0), True)
-    assert choose(trials, unsteered, max_accuracy_loss=0.0) == ((4, -1.0), True)
-    assert choose({(3, -8.0): Trial(0.0, 0.5)}, unsteered) == ((3, -8.0), False), "no setting keeps to it"
+    assert choose(trials) == ((4, -2.0), True)
+    assert choose({at: trial for at, trial in trials.items() if trial.p != 0.01}) == ((3, -4.0), True)
+    assert choose({(3, -8.0): Trial(0.0, 0.5, 0.9)}) == ((3, -8.0), False), "no setting keeps to it"
 
 
 def record(asked: str, question: str, coefficient: float = 0.0, **more: Any) -> dict[str, Any]:
@@ -72,39 +72,104 @@ def record(asked: str, question: str, coefficient: float = 0.0, **more: Any) -> 
     return {**facts, **scores, "repetition": 0.0, "perplexity": 2.0, **steered, **more}
 
 
+N = 200
+
+
 @pytest.fixture
 def records() -> list[dict[str, Any]]:
-    """At −1 the trait halves for free, at −2 it goes with a quarter of the accuracy, at 1 it stays."""
+    """At −1 the trait halves for free, at −2 it goes with an eighth of the accuracy, at 1 it stays; nothing random."""
     made = []
     for split in ("validation", "test"):
-        for i in range(8):
-            for c, trait, correct in ((0.0, 1, i > 1), (-1.0, i % 2, i > 1), (-2.0, 0, i > 3), (1.0, 1, i > 1)):
-                made.append(record("persona", f"q{i}", c, trait=float(trait), split=split, correct=None))
-                made.append(record("plain", f"p{i}", c, correct=correct, split=split, perplexity=2.0**i))
+        for i in range(N):
+            at = ((0.0, 1, i >= 50), (-1.0, i % 2, i >= 50), (-2.0, 0, i >= 75), (1.0, 1, i >= 50))
+            for c, trait, correct in at:
+                made.append(record("persona", f"q{i}", c, trait=float(trait), split=split, correct=i < 16))
+                made.append(record("plain", f"p{i}", c, correct=correct, split=split, perplexity=2.0 ** (i % 8)))
     return made
+
+
+def random(records: list[dict[str, Any]], draws: int = 99, coefficient: float = -1.0) -> list[dict[str, Any]]:
+    """As many random directions, each of which takes the trait from a few questions."""
+    made = []
+    for k in range(draws):
+        for r in records:
+            if (r["split"], r["elicit"], r["coefficient"]) == ("test", "persona", coefficient):
+                trait = float(int(r["question"][1:]) % 100 > k % 10)
+                made.append(r | {"remedy": "random", "draw": k + 1, "trait": trait})
+    plain = [r for r in records if (r["split"], r["elicit"], r["coefficient"]) == ("test", "plain", coefficient)]
+    return made + [r | {"remedy": "random", "draw": 1} for r in plain]
 
 
 def test_choices_are_made_on_validation_records(records: list[dict[str, Any]]) -> None:
     [(key, choice)] = choices(records).items()
     assert key == ("m", "prompts", "persona")
-    assert (choice.layer, choice.coefficient, choice.within) == ("3", -1.0, True)
-    assert (choice.trial, choice.unsteered) == (Trial(0.5, 0.75), Trial(1.0, 0.75))
-    assert choices(records, max_accuracy_loss=0.3)[key].coefficient == -2.0
+    assert (choice.layer, choice.coefficient, choice.within, choice.choices) == ("3", -1.0, True, 2)
+    assert (choice.trial.trait, choice.trial.accuracy) == (0.5, 0.75)
+    assert (choice.unsteered.trait, choice.unsteered.accuracy) == (1.0, 0.75)
+    assert choices(records, max_accuracy_loss=0.2)[key].coefficient == -2.0
     only = [r for r in records if r["coefficient"] in (0.0, -2.0)]
     assert (choices(only)[key].coefficient, choices(only)[key].within) == (-2.0, False)
     assert not choices([r for r in records if r["split"] == "test"])
 
 
+def test_a_limit_that_too_few_questions_cannot_hold_does_not_hold(records: list[dict[str, Any]]) -> None:
+    """Nothing was lost on 50 questions: up to 6 points may be."""
+    few = [r for r in records if int(r["question"][1:]) % 8 < 2]
+    [choice] = choices(few).values()
+    assert (choice.coefficient, choice.within) == (-2.0, False)
+
+
 def test_rows_and_the_one_number_come_from_test_records(records: list[dict[str, Any]]) -> None:
     rows = {row.coefficient: row for row in damage_rows(records)}
     assert [rows[c].trait.mean for c in (0.0, -1.0, -2.0, 1.0)] == [1, 0.5, 0, 1]
-    assert [rows[c].accuracy.mean for c in (0.0, -2.0)] == [0.75, 0.5]
-    assert rows[0.0].right is None
+    assert rows[-2.0].trait.low == 0
+    assert 0.015 < rows[-2.0].trait.high < 0.025, "none of 200 may be 2 %"
+    assert [rows[c].accuracy.mean for c in (0.0, -2.0)] == [0.75, 0.625]
+    assert rows[0.0].right is not None
+    assert rows[0.0].right.mean == 0.08
     assert rows[0.0].perplexity is not None
     assert rows[0.0].perplexity.mean == pytest.approx(2**3.5)
-    [(key, found)] = suppressions(records).items()
-    assert key == ("m", "prompts", "persona", "steering")
-    assert (found.coefficient, found.accuracy, found.lost.mean) == (-2.0, 0.5, 0.25)
+    assert rows[0.0].perplexity.low < 2**3.5 < rows[0.0].perplexity.high
+    [(key, found)] = suppressions(records + random(records)).items()
+    assert key == ("m", "prompts", "persona")
+    assert (found.coefficient, found.accuracy, found.lost.mean) == (-2.0, 0.625, 0.125)
+    [drawn] = [row for row in damage_rows(records + random(records)) if row.remedy == "random"]
+    assert (drawn.trait.low, drawn.trait.high) == pytest.approx((0.90, 0.99), abs=0.005)
+
+
+def test_a_remedy_is_judged_against_random_directions(records: list[dict[str, Any]]) -> None:
+    chosen = choices(records)
+    [one] = verdicts(records + random(records), chosen)
+    assert (one.source, one.elicit, one.remedy, one.coefficient) == ("prompts", "persona", "steering", -1)
+    assert one.lowers.outcome == "shown"
+    assert one.lowers.p == pytest.approx(0.02), "first of 100, chosen among two signs"
+    assert one.costs.outcome == "shown"
+    assert "costs less than 5% of accuracy, which is 75% unsteered" in one.costs.asked
+    assert one.right == (0.08, 0.08)
+    lines = suppression_lines({}, [one])
+    assert lines[0].startswith("steering along prompts (m, persona) lowers the trait: shown (by ")
+    assert lines[1].endswith(": 8%; unsteered 8%, so there were few to lose.")
+    [few] = verdicts(records + random(records, 30), chosen)
+    assert few.lowers.outcome == "cannot tell"
+    assert "30 random directions are too few to say, 99 would do" in few.lowers.in_words()
+    weak = [r | {"trait": 0.0} if r["remedy"] == "random" else r for r in records + random(records)]
+    assert verdicts(weak, chosen)[0].lowers.outcome != "shown", "random ones do as much"
+    costly = [r | {"correct": False} if r["coefficient"] and r["elicit"] == "plain" else r for r in records]
+    assert verdicts(costly, chosen)[0].costs.outcome == "not shown"
+
+
+def test_ablation_has_random_controls_of_its_own(records: list[dict[str, Any]]) -> None:
+    gone = [r | {"remedy": "ablation", "layer": None, "coefficient": 0.0} for r in records if r["coefficient"] == -2.0]
+    drawn = [r | {"remedy": "random"} for r in random(gone, coefficient=0.0)]
+    judged = verdicts(records + random(records) + gone + drawn, choices(records))
+    assert [(one.remedy, one.layer, one.lowers.outcome) for one in judged] == [
+        ("steering", "3", "shown"),
+        ("ablation", None, "shown"),
+    ]
+    assert [one.costs.outcome == "shown" for one in judged] == [True, False]
+    assert {one.lowers.family for one in judged} == {2}
+    tables = suppression_tables(damage_rows(records + gone + drawn), choices(records), suppressions(records))
+    assert "ablated" in list(tables[0].columns[0].cells)
 
 
 def test_what_was_not_scored_is_left_out(records: list[dict[str, Any]]) -> None:
@@ -112,8 +177,8 @@ def test_what_was_not_scored_is_left_out(records: list[dict[str, Any]]) -> None:
         if r["question"] == "q1":
             r["trait"] = None
     rows = {row.coefficient: row for row in damage_rows(records)}
-    assert rows[-1.0].trait.mean == pytest.approx(3 / 7)
-    assert suppressions(records)["m", "prompts", "persona", "steering"].coefficient == -2.0
+    assert rows[-1.0].trait.mean == pytest.approx(99 / 199)
+    assert suppressions(records)["m", "prompts", "persona"].coefficient == -2.0
 
 
 @pytest.mark.parametrize(
@@ -132,7 +197,7 @@ def test_a_judge_may_score_no_text_of_a_setting(
         assert not found
     else:
         [one] = found.values()
-        assert (one.coefficient, one.accuracy) == (coefficient, 0.75 if coefficient is None else 0.5)
+        assert (one.coefficient, one.accuracy) == (coefficient, 0.75 if coefficient is None else 0.625)
         [shown] = suppression_tables(rows, choices(records), found)
         assert shown.row_count >= 3
     assert choices([{**r, "trait": None} for r in records]) == {}
@@ -142,7 +207,7 @@ def test_a_judge_may_score_no_text_of_a_setting(
 
 def test_the_one_number_as_a_line(records: list[dict[str, Any]]) -> None:
     [line] = suppression_lines(suppressions(records))
-    assert "trait 0.0% at coefficient -2, accuracy kept 50.0% of 75.0%, lost 0.250" in line
+    assert "trait 0.0% at coefficient -2, accuracy kept 62.5% of 75.0%, lost 0.125" in line
     [line] = suppression_lines(suppressions([{**r, "trait": 0.0} for r in records]))
     assert "nothing to suppress" in line
     [line] = suppression_lines(suppressions([{**r, "trait": 1.0} for r in records]))

@@ -29,7 +29,7 @@ from interp.steering.steering import add
 
 pytest.importorskip("rouge_score")
 
-SETTINGS = SweepSettings(layers=(1, 2), coefficients=(-40.0, 40.0), sampling=Sampling(6, 0.0))
+SETTINGS = SweepSettings(layers=(1, 2), coefficients=(-40.0, 40.0), random_controls=2, sampling=Sampling(6, 0.0))
 
 
 def directions(seed: int = 0, **facts: Any) -> Directions:
@@ -61,9 +61,10 @@ def swept(
 def test_every_combination_is_there_once(swept: Any, debates: list[Transcript]) -> None:
     records, out = swept
     assert [json.loads(line) for line in out.read_text().splitlines()] == records
-    # two questions; after the bare question and each of three tags; unsteered, or 3 agents and a random direction
-    # at two layers with two coefficients
-    assert len(records) == 2 * 4 * (1 + 4 * 2 * 2)
+    # two questions; after the bare question and each of three tags; unsteered, or 3 agents at two layers with two
+    # coefficients, and two random directions with the positive one
+    assert len(records) == 2 * 4 * (1 + 3 * 2 * 2 + 2 * 2)
+    assert {r["coefficient"] for r in records if str(r["direction"]).startswith("random")} == {40}
     keys = ("question", "context", "before", "direction", "layer", "coefficient")
     assert set(Counter(tuple(r[k] for k in keys) for r in records).values()) == {1}
     assert {r["question"] for r in records} == {t.question for t in debates[1:3]}
@@ -72,6 +73,10 @@ def test_every_combination_is_there_once(swept: Any, debates: list[Transcript]) 
     assert facts["directions_without_question_hashes"] == []
     assert {row["kind"] for row in facts["curves"]} == {"own", "others", "random"}
     assert {row["measure"] for row in facts["curves"]} == {"rougeL", "classifier"}
+    assert {len(row["random_areas"]) for row in facts["curves"] if row["kind"] == "random"} == {2}
+    words = [one["verdict"]["words"] for one in facts["verdicts"]]
+    assert len(words) == 2 * 3 * 2 * 2
+    assert all("2 random directions are too few to say, 239 would do" in each for each in words)
     assert facts["made_by"]["classifier"]["questions"] == len({t.question for t in debates[3:]})
     assert {(r["other_model"], r["directions"]) for r in records} == {(False, None), (True, "own")}
     assert all(isinstance(r["correct"], bool) and 0 <= r["repetition"] < 1 for r in records)
@@ -90,6 +95,17 @@ def test_a_record_is_what_its_steering_gives_alone(swept: Any, tiny: Model, deba
     steering = add(directions()["agent 3", 2], record["coefficient"])
     [alone] = generate(tiny, [prompt], max_new_tokens=6, steering=steering)
     assert record["text"] == tiny.tokenizer.decode(alone.ids)
+
+
+def test_as_many_random_directions_as_the_comparisons_need(
+    tiny: Model, debates: list[Transcript], tmp_path: Path
+) -> None:
+    few = replace(SETTINGS, coefficients=(40.0,), contexts=("question",), random_controls=None)
+    few = replace(few, sampling=Sampling(2, 0.0))
+    swept = sweep(tmp_path / "s.jsonl", [tiny], {"d": directions()}, debates[:1], few, other_model=True)
+    assert len({r["direction"] for r in swept.records} - {None}) == 3 + 119, "20 × 3 agents × 2 layers − 1"
+    assert [one.verdict.family for one in swept.verdicts] == [6] * 6
+    assert {one.verdict.draws for one in swept.verdicts} == {119}
 
 
 def test_the_turns_of_a_seat_alone(swept: Any, tiny: Model, debates: list[Transcript], tmp_path: Path) -> None:
@@ -208,7 +224,18 @@ def test_the_command_after_sigkill(interp: Any, model_folder: Path, debates: lis
     directions(provenance={"model": load_model(str(model_folder)).provenance}).save(file)
     write_transcripts(transcripts, debates[:4])
     arguments = ("sweep", "--model", model_folder, "--directions", file, "--transcripts", transcripts)
-    arguments += ("--layers", "1-2", "--coefficients", "-30,0,30", "--max-new-tokens", 6, "--batch-size", 2)
+    arguments += (
+        "--layers",
+        "1-2",
+        "--coefficients",
+        "-30,0,30",
+        "--max-new-tokens",
+        6,
+        "--batch-size",
+        2,
+        "--random-controls",
+        2,
+    )
     code, said, wrong = interp(*arguments, "--fit-classifier-on", "scripted", "--out", tmp_path / "whole.jsonl")
     assert (code, "classifier was fitted on 4 of the 4" in wrong) == (2, True)
     code, said, _ = interp(*arguments, "--out", tmp_path / "whole.jsonl")

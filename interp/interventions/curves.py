@@ -259,11 +259,10 @@ def _compared(own: Steerability, others: Steerability | None, random: Steerabili
     by = own.areas[own.label]
     asked = [q for q in by if all(q in areas for areas in (*against.values(), *drawn))]
     area, *rest = (np.array([areas[q] for q in asked]) for areas in (by, *against.values(), *drawn))
-    draws = np.array(rest[len(against) :]).reshape(-1, len(asked))
+    controls, draws = rest[: len(against)], np.array(rest[len(against) :]).reshape(-1, len(asked))
     tests = [rank_test("more than random", area, draws)]
-    tests += [difference_test(f"more than {what}", area - than) for what, than in zip(against, rest, strict=False)]
-    highest = max(float(values.mean()) for values in (*rest[: len(against)], *(draws.mean(axis=0),) * bool(drawn)))
-    return tests, 1 - highest
+    tests += [difference_test(f"more than {what}", area - than) for what, than in zip(against, controls, strict=True)]
+    return tests, 1 - max(float(values.mean()) for values in (*controls, draws) if values.size)
 
 
 def summary(found: Sequence[Steerability], gained: Sequence[Gain], compared: Sequence[Advantage]) -> dict[str, Any]:

@@ -168,10 +168,9 @@ def suppression_lines(smallest: Mapping[Key, Suppression], judged: Sequence[Reme
     for one in judged:
         lines += [one.lowers.in_words(), one.costs.in_words()]
         if one.right is not None:
-            few = ", so there were few to lose" * (one.right[0] < FEW)
-            lines[-1] += (
-                f" Right answers in the texts that may show the trait: {one.right[1]:.0%} of {one.right[0]:.0%}{few}."
-            )
+            before, after = one.right
+            right = f"Right answers in the texts that may show the trait: {after:.0%}; unsteered {before:.0%}"
+            lines[-1] += f" {right}{', so there were few to lose' * (before < FEW)}."
     return lines
 
 
