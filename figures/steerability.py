@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 import plotly.graph_objects as go
 from annotated_types import Len
@@ -52,7 +52,9 @@ def _wrong(row: dict[str, Any]) -> str:
 
 
 _CURVES = many(fit(entries(**_PLACE, **_CURVE, kind=str, directions=str), _wrong), 1)
-_KIND = entries(curves=_CURVES, gains=_GAINS, made_by=_MADE, directions_without_question_hashes=list[str])
+_JUDGED = many(entries(**_PLACE, directions=str, verdict=entries(outcome=str)))
+_FOUND = {"curves": _CURVES, "gains": _GAINS, "verdicts": NotRequired[_JUDGED]}
+_KIND = entries(**_FOUND, made_by=_MADE, directions_without_question_hashes=list[str])
 
 Curves = Sequence[dict[str, Any]]
 """Curves of one context and measure, as `interp.interventions.curves.summary` has them."""

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NotRequired
 
 import plotly.graph_objects as go
 from pydantic import FiniteFloat, PositiveFloat
@@ -51,7 +51,9 @@ def _wrong(content: dict[str, Any]) -> str:
     return next((f"no unsteered row of {', '.join(each)}" for each in steered if each not in plain), "")
 
 
-_KIND = fit(entries(rows=_RESULTS, chosen=_CHOSEN, suppressed=_GONE, made_by=_MADE), _wrong)
+_JUDGED = many(entries(**_PLACE, source=str, **dict.fromkeys(("lowers", "costs"), entries(words=str))))
+_FOUND = {"rows": _RESULTS, "chosen": _CHOSEN, "suppressed": _GONE, "verdicts": NotRequired[_JUDGED]}
+_KIND = fit(entries(**_FOUND, made_by=_MADE), _wrong)
 
 
 def suppression(content: dict[str, Any], elicit: str, source: str) -> go.Figure:

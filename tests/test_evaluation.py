@@ -19,7 +19,7 @@ from interp.debate.transcript import read_transcripts
 from interp.errors import UserError
 from interp.evaluation.accuracy import EvaluationRow, compare, evaluate, summarize
 from interp.evaluation.methods import make_method
-from interp.statistics.old import accuracy
+from interp.statistics import mean_interval, seeds_interval
 
 TASK = Arithmetic(0, 9, "a+b")
 QUESTIONS = TASK.questions(10, seed=0)
@@ -59,9 +59,19 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def test_several_runs_are_about_the_model_and_several_seeds_about_the_procedure() -> None:
+    right = np.array([[True] * 6 + [False] * 4, [True] * 9 + [False], [True] * 3 + [False] * 7] * 4)
+    cells = [(run, q, bool(right[run, q])) for run in range(3) for q in range(10)]
+    made = [{"question": str(q), "run": run, "correct": ok, "answer": "2", "usage": {}} for run, q, ok in cells]
+    model, procedure = (summarize(made, "imad", "a+b", seeds=seeds).accuracy for seeds in (False, True))
+    assert model == mean_interval(right[:3].mean(axis=0))
+    assert procedure == seeds_interval(right[:3].astype(float))
+    assert procedure.low < model.low < model.high < procedure.high, "seeds differ, too"
+
+
 def test_single(tmp_path: Path) -> None:
     row = run(tmp_path / "a.jsonl", "single", [Adder(wrong=(0, 3), silent=(5,))])
-    assert row.accuracy == accuracy(np.array([[float(i not in (0, 3, 5)) for i in range(10)]]))
+    assert row.accuracy == mean_interval(np.array([float(i not in (0, 3, 5)) for i in range(10)]))
     assert (row.questions, row.runs, row.undecided, row.calls) == (10, 1, 1, 1.0)
     assert (row.input_tokens, row.output_tokens, row.tokens) == (7, 1.8, 8.8)
     assert row.usage == Usage(10, 70, 18, {"timeout": 1}, {"timeout": 1})

@@ -278,7 +278,9 @@ def test_suppression_draws_the_layer_that_was_chosen(results: Path) -> None:
     trait, accuracy, *_ = [t for t in drawn.figure.data if t.name == "the trait’s direction"]
     assert (list(trait.x), list(trait.y)) == ([-1, 0, 1], [0, 1, 1])
     assert list(accuracy.y) == [0.75, 1.0, 0.75]
-    assert list(trace(drawn.figure, "random direction").y) == [1, 1, 1]
+    random = [t for t in drawn.figure.data if t.name == "random directions"]
+    assert [(list(t.x), list(t.y)) for t in random[:2]] == [([-1], [1]), ([1], [1])]
+    assert "steering along prompts (organism, persona) lowers the trait: cannot tell; 1 random" in drawn.caption
     assert list(trace(drawn.figure, "guarding prompt").y) == [0, 0]
     assert (trace(drawn.figure, "chosen in validation").x[0], trace(drawn.figure, "chosen in validation").y[0]) == (
         -1,

@@ -100,7 +100,9 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
     assert all(row.trait.low <= row.trait.mean <= row.trait.high for row in rows)
     drawn = [r for r in records if r["remedy"] == "random"]
     assert {r["draw"] for r in drawn if r["elicit"] == "plain"} == {1}, "what it costs is seen from one"
-    by_draw = {(r["elicit"], r["source"], r["question"], r["draw"]) for r in drawn if r["elicit"] != "plain"}
+    by_draw = {
+        (r["elicit"], r["source"], r["coefficient"], r["question"], r["draw"]) for r in drawn if r["elicit"] != "plain"
+    }
     assert len(by_draw) == 2 * 3 * 3 * 3
     facts = json.loads(out.with_suffix(".json").read_text())
     assert (facts["records"], facts["without_a_score"]) == (len(records), 0)
@@ -109,10 +111,7 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
     assert [row["source"] for row in facts["suppressed"]] == [key[1] for key in smallest]
     assert [one["remedy"] for one in facts["verdicts"]] == ["steering"] * 4 + ["ablation"] * 2
     words = {one["lowers"]["words"].partition("; ")[2] for one in facts["verdicts"]}
-    assert words == {
-        "3 random directions are too few to say, 359 would do.",
-        "3 random directions are too few to say, 119 would do.",
-    }
+    assert words == {f"3 random directions are too few to say, {n} would do." for n in (359, 119)}
 
 
 def test_a_record_is_what_its_steering_gives_alone(written: Any, trait: Trait, tiny: Model) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -221,7 +220,8 @@ class Advantage:
         return self.verdict.outcome == "shown"
 
 
-_place = attrgetter("model", "directions", "context", "layer", "label", "measure")
+def _place(row: Steerability) -> tuple[str, str, str, int, str, str]:
+    return row.model, row.directions, row.context, row.layer, row.label, row.measure
 
 
 def verdicts(found: Sequence[Steerability]) -> list[Advantage]:
@@ -247,8 +247,7 @@ def verdicts(found: Sequence[Steerability]) -> list[Advantage]:
         judged = judge(tests, smallest=SMALLEST, headroom=[room for _, room in over])
         for row, (parts, _), verdict in zip(rows, over, judged, strict=True):
             by = {part.asked.removeprefix("more than "): part.estimate for part in parts}
-            own_facts = {"area": row.area, "over": by, "verdict": verdict, "other_model": row.other_model}
-            compared.append(Advantage(*_place(row), **own_facts))
+            compared.append(Advantage(*_place(row), row.area, by, verdict, row.other_model))
     return compared
 
 

@@ -160,7 +160,7 @@ def damage_rows(records: Records) -> list[Damage]:
         trait = range_of(map(_array, filter(None, drawn))) if len(drawn) > 1 else mean_interval(_array(drawn[0]))
         right, logs = _values(texts, "correct"), np.log(_array(_values(beside, "perplexity")))
         accuracy, repeated = (mean_interval(_array(_values(beside, what))) for what in ("correct", "repetition"))
-        log = mean_interval(logs, None) if len(logs) else None
+        log = mean_interval(logs, None) if len(logs) > 1 else None
         perplexity = log and Interval(*(float(np.exp(x)) for x in (log.mean, log.low, log.high)))
         where = (model, elicit, remedy, source, layer, coefficient)
         scores = (trait, mean_interval(_array(right)) if right else None, accuracy, perplexity)

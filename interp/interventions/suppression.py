@@ -109,8 +109,8 @@ def suppress(
             for some in [*([d] for d in each), *([each] if len(each) > 1 else [])]
         ]
 
-        def curve(how: SuppressSettings, *where: str, what: Any, draw: int | None = None) -> list[Intervention]:
-            return along(model, how, _facts(*where, draw=draw), *what)
+        def curve(how: SuppressSettings, where: tuple[Any, ...], *what: Any) -> list[Intervention]:
+            return along(model, how, _facts(*where), *what)
 
         def random(some: Sequence[Direction], choices: int) -> Iterator[tuple[Direction, ...]]:
             """Those in the place of some directions: as many as can show one that was chosen among `choices`."""
@@ -118,7 +118,7 @@ def suppress(
             return zip(*(random_directions(d, n) for d in some), strict=True)
 
         unsteered = Intervention(_facts("none"))
-        hows = [unsteered, *(how for *at, op, some in tried for how in curve(down, "steering", *at, what=(op, some)))]
+        hows = [unsteered, *(how for *at, op, some in tried for how in curve(down, ("steering", *at), op, some))]
         rows = [(prompt, how) for prompt in trait.prompts(model, "validation") for how in hows]
         if fine_tune is not None:
             fine_tune.answers()  # there may be none, which is said before any work
@@ -138,11 +138,11 @@ def suppress(
             apply(elicit, [own_one], controls)
         for source, layer, operation, some in tried:
             at = {kind: c for (_, of, kind), c in chosen.items() if (of, c.layer) == (source, layer)}
-            apply(at, curve(settings, "steering", source, layer, what=(operation, some)))
+            apply(at, curve(settings, ("steering", source, layer), operation, some))
             for c in dict.fromkeys(choice.coefficient for choice in at.values()):
                 there, only = [kind for kind in at if at[kind].coefficient == c], replace(settings, coefficients=(c,))
                 those = enumerate(random(some, at[there[0]].choices), 1)
-                hows = [curve(only, "random", source, layer, what=(operation, each), draw=k)[0] for k, each in those]
+                hows = [curve(only, ("random", source, layer, k), operation, each)[0] for k, each in those]
                 apply(there, [], hows)
         rows = [(prompt, how) for prompt in prompts for how in applied[prompt.kind]]
         if trait.guard is not None:
