@@ -15,10 +15,8 @@ import plotly.graph_objects as go
 from pydantic import FiniteFloat, PositiveFloat
 
 from figures.results import ENDS, fit, main, many, read_results
-from interp.interventions.settings import SUPPRESSED
 from interp.reports.page import Drawn
 from interp.reports.style import INK, Place, add, curve, finished, model_looks, panels, points, who_is_who
-from interp.reports.words import percent
 from interp.storage.files import Whole, entries
 
 _ROWS = {"trait": "trait score", "accuracy": "right answers", "perplexity": "perplexity"}
@@ -40,19 +38,17 @@ _POSITIVE: Any = entries(**dict.fromkeys(("mean", "low", "high"), PositiveFloat)
 _NAMES = dict.fromkeys(("source", "layer"), str | None)
 _RESULTS = many(entries(**_PLACE, **_MEASURED, **_NAMES, remedy=str, perplexity=_POSITIVE | None))
 _CHOSEN = many(entries(**_PLACE, source=str, layer=str, coefficient=FiniteFloat), 1)
-_SCORES = dict.fromkeys(("trait", "accuracy", "unsteered_accuracy"), FiniteFloat)
-_GONE = many(entries(**_PLACE, **_SCORES, source=str, coefficient=FiniteFloat | None))
 _MADE = entries(settings=entries(units=str, tokens=Any), trait=entries(accuracy=entries(test=list[Any])))
 
 
 def _wrong(content: dict[str, Any]) -> str:
     plain = {(row["model"], row["elicit"]) for row in content["rows"] if row["remedy"] == "none"}
-    steered = ((each["model"], each["elicit"]) for each in (*content["chosen"], *content["suppressed"]))
+    steered = ((each["model"], each["elicit"]) for each in content["chosen"])
     return next((f"no unsteered row of {', '.join(each)}" for each in steered if each not in plain), "")
 
 
 _JUDGED = many(entries(**_PLACE, source=str, **dict.fromkeys(("lowers", "costs"), entries(words=str))))
-_FOUND = {"rows": _RESULTS, "chosen": _CHOSEN, "suppressed": _GONE, "verdicts": NotRequired[_JUDGED]}
+_FOUND = {"rows": _RESULTS, "chosen": _CHOSEN, "verdicts": NotRequired[_JUDGED]}
 _KIND = fit(entries(**_FOUND, made_by=_MADE), _wrong)
 
 
@@ -137,19 +133,6 @@ def caption(content: dict[str, Any], elicit: str, source: str) -> str:
         f"Bands are 95 % intervals over questions; n = {own[0]['questions']:,} test questions for the trait and "
         f"{len(content['made_by']['trait']['accuracy']['test']):,} for right answers."
     ]
-    for found in content["suppressed"]:
-        if (found["elicit"], found["source"]) == (elicit, source):
-            label, kept = looks[found["model"]].label, [percent(found[a]) for a in ("accuracy", "unsteered_accuracy")]
-            if found["coefficient"] is None:
-                sentences.append(
-                    f"In the model {label} the trait never falls below {percent(SUPPRESSED)}: "
-                    f"{percent(found['trait'])} at best."
-                )
-            else:
-                sentences.append(
-                    f"In the model {label} the trait is at {percent(found['trait'])} with coefficient "
-                    f"{found['coefficient']:g}, where accuracy is {kept[0]} of {kept[1]}."
-                )
     for one in content.get("verdicts", ()):
         if (one["elicit"], one["source"]) == (elicit, source):
             sentences += [one[what]["words"] for what in ("lowers", "costs")]

@@ -18,7 +18,7 @@ from figures import results as output
 from figures import steerability as steering
 from interp.errors import UserError
 from interp.interventions.curves import gains, steerability, summary, verdicts
-from interp.interventions.damage import choices, damage_rows, suppressions
+from interp.interventions.damage import choices, damage_rows
 from interp.interventions.damage import summary as suppression_summary
 from interp.interventions.damage import verdicts as judged
 from interp.reports import page as pages
@@ -105,7 +105,7 @@ def suppressed() -> dict[str, Any]:
                     records.append({**common, "elicit": "plain", "trait": 0.0, "correct": not hurt})
     made = {"settings": {"units": "residual", "tokens": "writing"}, "trait": {"accuracy": {"test": ["q"] * 8}}}
     chosen = choices(records, 0.9)
-    sums = damage_rows(records), chosen, suppressions(records), judged(records, chosen)
+    sums = damage_rows(records), chosen, judged(records, chosen)
     return {**suppression_summary(*sums), "made_by": made}
 
 
@@ -288,7 +288,6 @@ def test_suppression_draws_the_layer_that_was_chosen(results: Path) -> None:
     )
     assert [note.text for note in drawn.figure.layout.annotations] == ["base, layer 2", "internalized, layer 2"]
     assert "n = 8 test questions for the trait and 8 for right answers" in drawn.caption
-    assert "accuracy is 75.0\u00a0% of 100.0\u00a0%" in drawn.caption
 
 
 def test_probes_over_layers_beside_their_controls(results: Path) -> None:

@@ -24,7 +24,7 @@ from interp.directions.extract import prompt_contrast
 from interp.errors import UserError
 from interp.evaluation.texts import perplexity
 from interp.generation.sampling import generate
-from interp.interventions.damage import choices, damage_rows, suppressions
+from interp.interventions.damage import choices, damage_rows
 from interp.interventions.settings import SuppressSettings, TraitSettings
 from interp.interventions.suppression import PROMPTS, suppress
 from interp.interventions.trait import Elicitation, Trait, parts
@@ -95,7 +95,7 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
     assert not {r["question"] for r in records if r["split"] == "test"} & {
         r["question"] for r in records if r["split"] == "validation"
     }
-    rows, smallest = damage_rows(records), suppressions(records)
+    rows = damage_rows(records)
     assert {row.remedy for row in rows} == {"none", "guard", "ablation", "steering", "random"}
     assert all(row.trait.low <= row.trait.mean <= row.trait.high for row in rows)
     drawn = [r for r in records if r["remedy"] == "random"]
@@ -108,7 +108,6 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
     assert (facts["records"], facts["without_a_score"]) == (len(records), 0)
     assert [row["trait"]["mean"] for row in facts["rows"]] == [row.trait.mean for row in rows]
     assert [row["layer"] for row in facts["chosen"]] == [choice.layer for choice in chosen.values()]
-    assert [row["source"] for row in facts["suppressed"]] == [key[1] for key in smallest]
     assert [one["remedy"] for one in facts["verdicts"]] == ["steering"] * 4 + ["ablation"] * 2
     words = {one["lowers"]["words"].partition("; ")[2] for one in facts["verdicts"]}
     assert words == {f"3 random directions are too few to say, {n} would do." for n in (359, 119)}
@@ -259,7 +258,8 @@ def test_the_command(interp: Any, model_folder: Path, tmp_path: Path) -> None:
     )
     code, said, _ = interp(*arguments, "--out", tmp_path / "s.jsonl")
     assert code == 0
-    assert "accuracy kept" in said
+    assert "lowers the trait: cannot tell" in said
+    assert "costs less than 5% of accuracy" in said.replace("\n", " ")
     assert "unsteered" in said
     assert "guard" in said
     code, said, wrong = interp(*arguments, "--task", "evil", "--out", tmp_path / "e.jsonl")

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from interp.evaluation.texts import perplexity, repetition
-from interp.interventions.curves import Curve
-from interp.interventions.damage import Trial, choices, choose, damage_rows, suppression, suppressions, verdicts
+from interp.interventions.damage import Trial, choices, choose, damage_rows, verdicts
 from interp.models.model import Model
 from interp.reports.intervention_tables import suppression_lines, suppression_tables
 
@@ -34,21 +33,6 @@ def test_perplexity_is_that_of_each_text_alone(tiny: Model) -> None:
             nll.append(-float(logits.log_softmax(-1)[token]))
         assert value == pytest.approx(np.exp(np.mean(nll)), rel=1e-3)
     assert np.isnan(found[3])
-
-
-def test_the_accuracy_kept_where_the_trait_is_gone() -> None:
-    coefficients = np.array([-8.0, -4.0, 0.0, 4.0])
-    trait = np.array([[0.0] * 5, [0.04] * 5, [0.9] * 5, [1.0] * 5])
-    correct = np.array([[0.0] * 40, [1.0] * 30 + [0.0] * 10, [1.0] * 32 + [0.0] * 8, [1.0] * 40])
-    found = suppression(Curve(coefficients, trait), Curve(coefficients, correct))
-    assert (found.coefficient, found.trait) == (-4.0, pytest.approx(0.04))
-    assert (found.accuracy, found.unsteered_accuracy) == (0.75, 0.8)
-    assert found.lost.mean == pytest.approx(0.05)
-    assert found.lost.low < 0 < 0.05 < found.lost.high < 0.2
-    never = suppression(Curve(coefficients, trait + 0.2), Curve(coefficients, correct))
-    assert (never.coefficient, never.trait, never.accuracy) == (None, pytest.approx(0.2), 0.0)
-    with pytest.raises(ValueError, match="0"):
-        suppression(Curve(coefficients + 1, trait), Curve(coefficients, correct))
 
 
 def test_the_choice_keeps_to_the_damage_limit() -> None:
@@ -130,9 +114,6 @@ def test_rows_and_the_one_number_come_from_test_records(records: list[dict[str, 
     assert rows[0.0].perplexity is not None
     assert rows[0.0].perplexity.mean == pytest.approx(2**3.5)
     assert rows[0.0].perplexity.low < 2**3.5 < rows[0.0].perplexity.high
-    [(key, found)] = suppressions(records + random(records)).items()
-    assert key == ("m", "prompts", "persona")
-    assert (found.coefficient, found.accuracy, found.lost.mean) == (-2.0, 0.625, 0.125)
     [drawn] = [row for row in damage_rows(records + random(records)) if row.remedy == "random"]
     assert (drawn.trait.low, drawn.trait.high) == pytest.approx((0.90, 0.99), abs=0.005)
 
@@ -146,7 +127,7 @@ def test_a_remedy_is_judged_against_random_directions(records: list[dict[str, An
     assert one.costs.outcome == "shown"
     assert "costs less than 5% of accuracy, which is 75% unsteered" in one.costs.asked
     assert one.right == (0.08, 0.08)
-    lines = suppression_lines({}, [one])
+    lines = suppression_lines([one])
     assert lines[0].startswith("steering along prompts (m, persona) lowers the trait: shown (by ")
     assert lines[1].endswith(": 8%; unsteered 8%, so there were few to lose.")
     [few] = verdicts(records + random(records, 30), chosen)
@@ -168,7 +149,7 @@ def test_ablation_has_random_controls_of_its_own(records: list[dict[str, Any]]) 
     ]
     assert [one.costs.outcome == "shown" for one in judged] == [True, False]
     assert {one.lowers.family for one in judged} == {2}
-    tables = suppression_tables(damage_rows(records + gone + drawn), choices(records), suppressions(records))
+    tables = suppression_tables(damage_rows(records + gone + drawn), choices(records))
     assert "ablated" in list(tables[0].columns[0].cells)
 
 
@@ -178,37 +159,23 @@ def test_what_was_not_scored_is_left_out(records: list[dict[str, Any]]) -> None:
             r["trait"] = None
     rows = {row.coefficient: row for row in damage_rows(records)}
     assert rows[-1.0].trait.mean == pytest.approx(99 / 199)
-    assert suppressions(records)["m", "prompts", "persona"].coefficient == -2.0
+    [one] = verdicts(records + random(records), choices(records))
+    assert one.lowers.questions == 199
 
 
 @pytest.mark.parametrize(
-    ("unscored", "n_rows", "coefficient"),
-    [((-2.0,), 3, None), ((-1.0, 1.0), 2, -2.0), ((0.0,), 3, 0.0), ((-2.0, -1.0, 0.0, 1.0), 0, 0.0)],
+    ("unscored", "n_rows"), [((-2.0,), 3), ((-1.0, 1.0), 2), ((0.0,), 3), ((-2.0, -1.0, 0.0, 1.0), 0)]
 )
 def test_a_judge_may_score_no_text_of_a_setting(
-    records: list[dict[str, Any]], unscored: tuple[float, ...], n_rows: int, coefficient: float | None
+    records: list[dict[str, Any]], unscored: tuple[float, ...], n_rows: int
 ) -> None:
     for r in records:
         if r["split"] == "test" and r["coefficient"] in unscored:
             r["trait"] = None
-    rows, found = damage_rows(records), suppressions(records)
+    rows, chosen = damage_rows(records), choices(records)
     assert len(rows) == n_rows
-    if 0.0 in unscored:
-        assert not found
-    else:
-        [one] = found.values()
-        assert (one.coefficient, one.accuracy) == (coefficient, 0.75 if coefficient is None else 0.625)
-        [shown] = suppression_tables(rows, choices(records), found)
-        assert shown.row_count >= 3
+    assert len(verdicts(records, chosen)) == (0.0 not in unscored and -1.0 not in unscored)
+    assert len(suppression_tables(rows, chosen)) == (n_rows > 0)
     assert choices([{**r, "trait": None} for r in records]) == {}
     without = [{**r, "trait": None if r["coefficient"] == 0 else r["trait"]} for r in records]
     assert choices(without) == {}
-
-
-def test_the_one_number_as_a_line(records: list[dict[str, Any]]) -> None:
-    [line] = suppression_lines(suppressions(records))
-    assert "trait 0.0% at coefficient -2, accuracy kept 62.5% of 75.0%, lost 0.125" in line
-    [line] = suppression_lines(suppressions([{**r, "trait": 0.0} for r in records]))
-    assert "nothing to suppress" in line
-    [line] = suppression_lines(suppressions([{**r, "trait": 1.0} for r in records]))
-    assert "trait never < 5%" in line

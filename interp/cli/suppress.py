@@ -73,7 +73,7 @@ def suppress(
     with progress_bars() as progress:
         found = suppress(out, waiting, made, settings, directions=loaded, fine_tune=tuned, progress=progress, **how)
     console = Terminal()
-    for table in suppression_tables(found.rows, found.chosen, found.smallest):
+    for table in suppression_tables(found.rows, found.chosen):
         console.print(table)
-    for line in (*suppression_lines(found.smallest, found.verdicts), *count_lines(found.counts), f"wrote {out}"):
+    for line in (*suppression_lines(found.verdicts), *count_lines(found.counts), f"wrote {out}"):
         console.print(line, soft_wrap=True)

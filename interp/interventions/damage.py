@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from interp.debate.transcript import question_key
-from interp.interventions.curves import Curve, range_of
+from interp.interventions.curves import range_of
 from interp.interventions.settings import PLAIN_QUESTION, SMALLEST, SUPPRESSED
 from interp.statistics import (
     Interval,
@@ -19,7 +19,6 @@ from interp.statistics import (
     Verdict,
     all_of,
     chosen_among,
-    difference_interval,
     difference_test,
     grouped,
     judge,
@@ -34,34 +33,6 @@ Place = tuple[Any, float]
 Records = Sequence[Mapping[str, Any]]
 Key = tuple[str, str, str]
 """(model, source of the direction, how the trait is elicited)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Suppression:
-    """The accuracy where the trait is gone, or where its mean score is lowest if it never is."""
-
-    coefficient: float | None
-    """The one nearest to 0 at which the mean trait score is below `SUPPRESSED`, if any."""
-    trait: float
-    accuracy: float
-    unsteered_accuracy: float
-    lost: Interval
-
-
-def suppression(trait: Curve, correct: Curve) -> Suppression:
-    """Where the trait falls below `SUPPRESSED`, and the accuracy left there; coefficient 0 is unsteered.
-
-    The interval does not account for the choice of the coefficient. Raises `ValueError` without coefficient 0.
-    """
-    if 0 not in trait.coefficients:
-        raise ValueError("the coefficients must include 0, the unsteered model")
-    mean = trait.scores.mean(axis=1)
-    below = np.flatnonzero(mean < SUPPRESSED)
-    at = min(below, key=lambda i: abs(trait.coefficients[i])) if len(below) else int(mean.argmin())
-    coefficient = float(trait.coefficients[at]) if len(below) else None
-    there, unsteered = correct.scores[at], correct.scores[trait.coefficients == 0][0]
-    lost = difference_interval(unsteered - there)
-    return Suppression(coefficient, float(mean[at]), float(there.mean()), float(unsteered.mean()), lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,43 +213,11 @@ def _tests(of: Mapping[Any, Records], place: Any, choices: int, limit: float) ->
     return lowers, limit_test(costs, lost, limit), room, shares
 
 
-def suppressions(records: Records) -> dict[Key, Suppression]:
-    """`suppression` of each (model, source, how the trait is elicited) in test records.
-
-    Coefficients without a score are left out, and so is what has none at coefficient 0.
-    """
-    setting = itemgetter("model", "remedy", "source", "layer")
-    test = [r for r in records if r["split"] == "test"]
-    steered = [(*setting(r), r["elicit"]) for r in test if r["remedy"] == "steering" and r["elicit"] != PLAIN_QUESTION]
-    found = {}
-    for model, remedy, source, layer, elicit in dict.fromkeys(steered):
-        along = ((model, remedy, source, layer), (model, "none", None, None))
-        own = [r for r in test if setting(r) in along]
-        scored = {r["coefficient"] for r in own if r["elicit"] == elicit and r["trait"] is not None}
-        trait, correct = (
-            Curve.of(
-                ((r["coefficient"], question_key(r["question"])), float(r[what]))
-                for r in own
-                if r["elicit"] == kind and r[what] is not None and r["coefficient"] in scored
-            )
-            for kind, what in ((elicit, "trait"), (PLAIN_QUESTION, "correct"))
-        )
-        if 0 in scored and trait.questions:
-            found[model, source, elicit] = suppression(trait, correct)
-    return found
-
-
-def summary(
-    rows: Sequence[Damage],
-    chosen: Mapping[Key, Choice],
-    smallest: Mapping[Key, Suppression],
-    judged: Sequence[Remedy] = (),
-) -> dict[str, Any]:
-    """Every setting of the test, what was chosen in validation, where the trait is gone, and verdicts, as JSON."""
+def summary(rows: Sequence[Damage], chosen: Mapping[Key, Choice], judged: Sequence[Remedy]) -> dict[str, Any]:
+    """Every setting of the test, what was chosen in validation, and verdicts, as JSON."""
     names = ("model", "source", "elicit")
     return {
         "rows": [asdict(row) for row in rows],
         "chosen": [dict(zip(names, key, strict=True)) | asdict(choice) for key, choice in chosen.items()],
-        "suppressed": [dict(zip(names, key, strict=True)) | asdict(found) for key, found in smallest.items()],
         "verdicts": [asdict(r) | {"lowers": r.lowers.record(), "costs": r.costs.record()} for r in judged],
     }

@@ -13,18 +13,7 @@ from interp.directions.directions import Direction, Directions, made_on
 from interp.directions.extract import prompt_contrast
 from interp.directions.subspaces import random_directions
 from interp.errors import Progress, UserError
-from interp.interventions.damage import (
-    Choice,
-    Damage,
-    Key,
-    Remedy,
-    Suppression,
-    choices,
-    damage_rows,
-    summary,
-    suppressions,
-    verdicts,
-)
+from interp.interventions.damage import Choice, Damage, Key, Remedy, choices, damage_rows, summary, verdicts
 from interp.interventions.rows import Intervention, Record, Row, Write, along, held, own_models, run
 from interp.interventions.settings import PLAIN_QUESTION, SuppressSettings
 from interp.interventions.trait import Trait
@@ -47,8 +36,6 @@ class Suppressed:
     records: list[Record]
     rows: list[Damage]
     chosen: dict[Key, Choice]
-    smallest: dict[Key, Suppression]
-    """As `suppressions`."""
     verdicts: list[Remedy]
     counts: dict[str, Any]
     """Texts, and how many of them have a problem."""
@@ -165,9 +152,10 @@ def suppress(
     how: dict[str, Any] = {"batch_size": batch_size, "restart": restart, "progress": progress}
     how |= {"kind": "elicit", "task": trait.task, "base": under}
     journal, records, counts = run(out, made_by, waiting, given, settings, rows_for, measure, **how)
-    smallest, limit = suppressions(records), settings.max_accuracy_loss
-    chosen = {key: at for key, at in choices(records, limit).items() if key in smallest}
-    sums = damage_rows(records), chosen, smallest, verdicts(records, chosen, limit)
+    rows, limit = damage_rows(records), settings.max_accuracy_loss
+    known = {(row.model, row.elicit) for row in rows if row.remedy == "none"}
+    chosen = {key: at for key, at in choices(records, limit).items() if (key[0], key[2]) in known}
+    sums = rows, chosen, verdicts(records, chosen, limit)
     counts["without_a_score"] = sum(r["trait"] is None for r in records)
     journal.finish({**summary(*sums), **counts})
     return Suppressed(records, *sums, counts)

@@ -9,13 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from interp.errors import plain
-from interp.interventions.settings import SUPPRESSED
 from interp.reports.terminal import table
 from interp.reports.words import bracketed, rounded
 
 if TYPE_CHECKING:
     from interp.interventions.curves import Advantage, Gain, Steerability
-    from interp.interventions.damage import Choice, Damage, Key, Remedy, Suppression
+    from interp.interventions.damage import Choice, Damage, Key, Remedy
     from interp.interventions.steer import Pair
     from interp.statistics import Verdict
 
@@ -102,12 +101,10 @@ random: mean and range of 95 % of random directions in the place of the one abov
 chosen: on validation questions (* none is known to keep to the limit on accuracy loss there)"""
 
 
-def suppression_tables(
-    rows: Sequence[Damage], chosen: Mapping[Key, Choice], smallest: Mapping[Key, Suppression]
-) -> list[Table]:
+def suppression_tables(rows: Sequence[Damage], chosen: Mapping[Key, Choice]) -> list[Table]:
     """What was done against a trait, on test questions: a table for each model and way to elicit the trait.
 
-    >>> interp.reports.suppression_tables([], {}, {})
+    >>> interp.reports.suppression_tables([], {})
     []
     """
     tables = []
@@ -125,19 +122,13 @@ def suppression_tables(
             if (of, how) != (model, elicit):
                 continue
             tables[-1].add_row(source, style="italic")
-            gone, at = smallest[model, source, elicit].coefficient, (choice.layer, choice.coefficient)
-            curve = [row for row in own if row.source == source]
-            by = {(row.remedy, row.layer, row.coefficient): row for row in curve}
-            places: dict[str, tuple[Any, ...]] = {"chosen" if choice.within else "chosen*": ("steering", *at)}
-            if gone is None:
-                steered = {place: row for place, row in by.items() if place[:2] == ("steering", choice.layer)}
-                places["lowest trait"] = min(steered, key=lambda place: steered[place].trait.mean, default=())
-            elif gone:
-                places[f"trait < {SUPPRESSED:.0%}"] = ("steering", choice.layer, gone)
-            places |= {"random": ("random", *at), "ablated": ("ablation", None, 0.0), "random ": ("random", None, 0.0)}
-            picked = [(what, by[place]) for what, place in places.items() if place in by]
-            for what, row in picked:
-                tables[-1].add_row(*_damage_cells(what, row))
+            by = {(row.remedy, row.layer, row.coefficient): row for row in own if row.source == source}
+            at: tuple[Any, ...] = (choice.layer, choice.coefficient)
+            places = {"chosen" if choice.within else "chosen*": ("steering", *at), "random": ("random", *at)}
+            places |= {"ablated": ("ablation", None, 0.0), "random ": ("random", None, 0.0)}
+            for what, place in places.items():
+                if place in by:
+                    tables[-1].add_row(*_damage_cells(what, by[place]))
     return tables
 
 
@@ -149,28 +140,20 @@ def _damage_cells(what: str, row: Damage) -> list[str]:
     return [what, row.layer or "", coefficient, trait, right, accuracy, perplexity, repeated]
 
 
-def suppression_lines(smallest: Mapping[Key, Suppression], judged: Sequence[Remedy] = ()) -> list[str]:
-    """The one number of each model, as a line, and what is shown of each direction.
+def suppression_lines(judged: Sequence[Remedy]) -> list[str]:
+    """What is shown of each direction, a line for the trait and one for accuracy.
 
-    >>> interp.reports.suppression_lines({})
+    >>> interp.reports.suppression_lines([])
     []
     """
     lines = []
-    for (model, source, elicit), found in smallest.items():
-        lost = bracketed(found.lost.mean, found.lost.low, found.lost.high, digits=3)
-        where = f"trait {found.trait:.1%} at coefficient {found.coefficient or 0:g},"
-        if found.coefficient == 0:
-            where = f"trait {found.trait:.1%} unsteered, nothing to suppress;"
-        elif found.coefficient is None:
-            where = f"trait never < {SUPPRESSED:.0%}; at its lowest, {found.trait:.1%},"
-        kept = f"accuracy kept {found.accuracy:.1%} of {found.unsteered_accuracy:.1%}, lost {lost}"
-        lines.append(f"{model}, {elicit}, {source}: {where} {kept}")
     for one in judged:
-        lines += [one.lowers.in_words(), one.costs.in_words()]
+        right = ""
         if one.right is not None:
             before, after = one.right
-            right = f"Right answers in the texts that may show the trait: {after:.0%}; unsteered {before:.0%}"
-            lines[-1] += f" {right}{', so there were few to lose' * (before < FEW)}."
+            right = f" Right answers in the texts that may show the trait: {after:.0%}; unsteered {before:.0%}"
+            right += ", so there were few to lose." if before < FEW else "."
+        lines += [one.lowers.in_words(), one.costs.in_words() + right]
     return lines
 
 
