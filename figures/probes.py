@@ -5,10 +5,11 @@ Reads `probes/NAME.json`, which `interp probe NAME --out RESULTS/probes` writes;
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NotRequired
+from typing import Any, Literal, NotRequired
 
 import plotly.graph_objects as go
 
@@ -29,6 +30,7 @@ _NEW = {
 _ENDS = ("mean", "low", "high")
 _ENDS_OR_NONE: Any = ENDS | None
 _ROW: dict[str, Any] = {"model": str | None, "layer": Whole | None, "selectivity": NotRequired[_ENDS_OR_NONE]}
+_VERDICT = entries(asked=str, outcome=Literal["shown", "not shown", "cannot tell"], words=str)
 _ROW |= dict.fromkeys(("target", "kind"), str) | dict.fromkeys(("examples", "questions"), Whole)
 _ROW |= {"position": str | None, "scores": dict[str, ENDS]}
 
@@ -42,14 +44,14 @@ def _wrong(found: dict[str, Any]) -> str:
 
 
 _LISTS = {"rows": many(entries(**_ROW)), "tests": many(entries(name=str, model=str | None, value=KNOWN_ENDS))}
-KIND = entries(experiment=str, asks=str, finding=many(str, 1), **_LISTS)
+KIND = entries(experiment=str, asks=str, finding=many(str, 1), verdicts=many(_VERDICT), **_LISTS)
 _KIND = fit(KIND, _wrong)
 
 
 def probes(found: dict[str, Any]) -> go.Figure:
     """Accuracy above and selectivity below, over layers, with controls: a column for each target, a colour a model.
 
-    Seeds are averaged, and so are the shuffled labels of all models.
+    The shuffled labels of all models are averaged, without an interval.
     """
     looks = model_looks(models(found))
     targets = list(dict.fromkeys(row["target"] for row in found["rows"] if not row["target"].startswith("fictitious")))
@@ -85,11 +87,12 @@ def probes(found: dict[str, Any]) -> go.Figure:
 
 
 def _over_layers(rows: Sequence[dict[str, Any]], what: str = "") -> dict[int, list[float]]:
-    """By layer the mean, over rows, of accuracy (or of `what`) and of each end of its interval."""
+    """By layer accuracy (or `what`) with its interval, or the mean of several rows alone."""
     by: dict[int, list[dict[str, float]]] = {}
     for row in rows:
         by.setdefault(row["layer"], []).append(row[what] if what else row["scores"]["accuracy"])
-    return {layer: [fmean(value[end] for value in by[layer]) for end in _ENDS] for layer in sorted(by)}
+    ends = _ENDS if all(len(values) == 1 for values in by.values()) else ("mean",)
+    return {layer: [fmean(value[end] for value in by[layer]) for end in ends] for layer in sorted(by)}
 
 
 def _curve(figure: go.Figure, place: tuple[int, int], by_layer: dict[int, list[float]], **look: Any) -> None:
@@ -113,8 +116,16 @@ def caption(found: dict[str, Any]) -> str:
         f"{found['asks']} Linear probes over layers ({who_is_who(looks)}). Above: accuracy on held-out questions, with "
         "shuffled labels, and from the text's words or its length and position without a model."
         f"{moved} Below: selectivity, the accuracy above that on a control task with random labels. Bands are 95 % "
-        f"intervals over questions; n = {joined_words(n)}."
+        f"intervals over questions, of means over these seeds; n = {joined_words(n)}. {counted(found)}"
     )
+
+
+def counted(found: dict[str, Any]) -> str:
+    """How many verdicts of an experiment there are of each kind, and those that are shown."""
+    outcomes = Counter(verdict["outcome"] for verdict in found["verdicts"])
+    numbers = "; ".join(f"{what}: {outcomes[what]}" for what in ("shown", "not shown", "cannot tell"))
+    shown = (verdict["words"] for verdict in found["verdicts"] if verdict["outcome"] == "shown")
+    return " ".join([f"Verdicts: {numbers}.", *shown])
 
 
 def read(path: Path, kind: Any) -> dict[str, Any]:

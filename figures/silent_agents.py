@@ -6,14 +6,13 @@ Reads `probes/silent_agents.json`, which `interp probe silent_agents --out RESUL
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.probes import KIND, models, read
+from figures.probes import KIND, counted, models, read
 from figures.results import fit, main
 from interp.reports.page import Drawn
 from interp.reports.style import (
@@ -35,6 +34,7 @@ _QUESTION_ALONE = {"question": "operands, boosted", "answer": "operands and what
 _KINDS = {"own": "solid", "other agents": "dash", "random": "dot"}
 
 _STEERED = "steered toward agent k"
+_GAIN = "gain − fictitious gain"
 
 
 def _wrong(found: dict[str, Any]) -> str:
@@ -47,6 +47,8 @@ def _wrong(found: dict[str, Any]) -> str:
     needed = {"coefficient": int | float, "questions": int, "kind": str, "target": str}
     for test in found["tests"]:
         right = all(isinstance(test.get(name), kind) for name, kind in needed.items())
+        if test["name"] == _GAIN and not all(isinstance(test.get(name), str) for name in ("target", "position", "how")):
+            return f"a test of {_GAIN} lacks its target, position or permutation"
         if test["name"] == _STEERED and not (right and re.fullmatch("agent [1-9][0-9]{0,2}", test["target"])):
             return f"a test of {_STEERED} lacks one of {', '.join(needed)}"
     return ""
@@ -78,11 +80,17 @@ def silent_agents(found: dict[str, Any]) -> go.Figure:
         points(figure, place, at, alone, name="the question alone", symbol="diamond-open")
         level(figure, place, 0.5)
     agents = [target for target in targets if target.startswith("agent ")]
-    for name, offset in zip(names[1:], _spread(len(names) - 1), strict=True):
-        for position, symbol in (("question", "circle"), ("answer", "square-open")):
-            gains = [_test(found, "gain − fictitious gain", name, f"{target} @ {position}") for target in agents]
-            at = [x + offset + (0.1 if position == "answer" else -0.1) for x in range(len(agents))]
-            points(figure, (2, 1), at, gains, name=f"{looks[name].label}, C", colour=looks[name].colour, symbol=symbol)
+    gains = [test for test in found["tests"] if test["name"] == _GAIN]
+    kinds = list(dict.fromkeys(test["how"] for test in gains))
+    for position, symbol, side in (("question", "circle", -0.2), ("answer", "square-open", 0.2)):
+        for how, offset in zip(kinds, _spread(len(kinds), 0.3), strict=True):
+            here = {
+                test["target"]: test["value"] for test in gains if (test["position"], test["how"]) == (position, how)
+            }
+            colour = looks[names[-1]].colour if how.startswith("permutation") else CONTROL_COLOUR
+            at = [x + side + offset for x in range(len(agents))]
+            values = [here.get(target) for target in agents]
+            points(figure, (2, 1), at, values, name=f"{how}, C", colour=colour, symbol=symbol)
             figure.data[-1].showlegend = False
     level(figure, (2, 1), 0.0)
     _steered(figure, found, names[-1], looks[names[-1]].colour)
@@ -132,17 +140,7 @@ def _spread(n: int, width: float = 0.36) -> list[float]:
 def _score(found: dict[str, Any], model: str | None, target: str, position: str | None, kind: str) -> Value | None:
     rows = [row for row in found["rows"] if (row["target"], row["kind"]) == (target, kind)]
     rows = [row for row in rows if model is None or row["model"] == model]
-    return _mean([row["scores"]["auc"] for row in rows if position is None or row["position"] == position])
-
-
-def _test(found: dict[str, Any], name: str, model: str, target: str) -> Value | None:
-    tests = [test for test in found["tests"] if (test["name"], test["model"]) == (name, model)]
-    return _mean([test["value"] for test in tests if test.get("target") == target])
-
-
-def _mean(values: Sequence[Value]) -> Value | None:
-    """Over seeds; None if there are none."""
-    return {end: fmean(v[end] or 0.0 for v in values) for end in ("mean", "low", "high")} if values else None
+    return next((row["scores"]["auc"] for row in rows if position is None or row["position"] == position), None)
 
 
 def caption(found: dict[str, Any]) -> str:
@@ -161,10 +159,12 @@ def caption(found: dict[str, Any]) -> str:
         "before the number in the box that the model writes. Marks are AUCs of linear probes at a layer chosen on "
         "training questions; diamonds are gradient boosting on the question alone (in B also on what the model wrote); "
         "the line is chance. C: how much better an agent's errors are decoded than in the base, minus the same for "
-        f"fictitious agents (filled: as in A, open: as in B). D: {looks[names[-1]].label}, change in the share of "
+        "each of several fictitious agents (filled: as in A, open: as in B; grey: operands turned round). "
+        f"D: {looks[names[-1]].label}, change in the share of "
         f"answers that are agent k's when the model is steered along k's decoded direction by {moved} of the residual "
         f"stream's length (left to right), along the other agents' directions and along random ones; n = {how_many} "
-        f"questions. Bars are 95 % intervals over questions; n = {n:,} questions in A to C. {found['finding'][0]}"
+        f"questions. Bars are 95 % intervals over questions; n = {n:,} questions in A to C. {found['finding'][0]} "
+        f"{counted(found)}"
     )
 
 

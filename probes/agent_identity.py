@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 
 import numpy as np
 from joblib import delayed
@@ -27,9 +28,9 @@ from interp.directions.subspaces import (
 )
 from interp.models.model import Model
 from interp.probing.decoding import Layers, ProbeRow, in_parallel
-from interp.probing.experiments import Found, Outcome, Setting, Target, Turns, in_words, survey
+from interp.probing.experiments import CHOSEN, Asked, Found, Outcome, Setting, Target, Turns, survey
 from interp.probing.fitting import Eraser, HeldOut, ProbeExamples, at_chosen_layer, held_out, linear
-from interp.probing.scores import Resamples
+from interp.probing.scores import measure
 from interp.statistics import deal
 
 ASKS = "Which agent is speaking: its seat, its persona, or its place in the transcript?"
@@ -47,8 +48,16 @@ def agent_identity(setting: Setting) -> Outcome:
         _subspaces(outcome, name, turns, values["last"], base, setting.seeds[0])
 
     found = survey(setting, outcome, targets, also=also)
-    for name in setting.models:
-        outcome.finding += _finding(outcome, name, found, setting)
+    chances = {}
+    for (_, target, _, _), decoded in found.items():
+        labels = decoded.examples.labels
+        chances[target] = float(np.bincount(labels).max() / len(labels))  # of the commonest class
+    outcome.judge(_asked(outcome, setting.models, chances))
+    if "persona" not in chances:
+        outcome.finding.append(
+            "With personas fixed in their seats, what is read may be the persona, the seat or the place: give debates "
+            "with rotated personas to tell them apart."
+        )
     return outcome
 
 
@@ -80,16 +89,15 @@ def _transfers(outcome: Outcome, model: str, turns: Turns, layers: Layers, seed:
         wanted = [("persona", "seat", np.asarray(table.agent)), ("seat", "persona", np.array(table.persona))]
     if len(np.unique(table.round)) > 1:
         wanted.append(("seat", "round", np.asarray(table.round)))
-    by_name = {target.name: target.examples for target in targets(turns)}
+    by_name = {target.name: target for target in targets(turns)}
     for name, new, levels in wanted:
-        examples = by_name[name]
-        resamples = Resamples(examples, seed)
+        examples = by_name[name].examples
         calls = [delayed(across)(values, examples, levels, seed) for values in layers.values()]
         held = in_parallel(calls, sum(values.size for values in layers.values()) * len(np.unique(levels)), jobs)
         rows = [("probe", layer, prediction) for layer, prediction in zip(layers, held, strict=True)]
-        for kind, layer, prediction in (*rows, ("chosen layer", None, at_chosen_layer(held)[0])):
-            row = ProbeRow(f"{kind}, new {new}", layer, resamples.score(prediction))
-            outcome.add_row(model, name, "last", seed, examples, row)
+        for kind, layer, prediction in (*rows, (CHOSEN, None, at_chosen_layer(held)[0])):
+            row = ProbeRow(f"{kind}, new {new}", layer, measure(prediction, examples))
+            outcome.add_row(model, by_name[name], seed, row)
 
 
 def across(values: np.ndarray, examples: ProbeExamples, levels: np.ndarray, seed: int) -> HeldOut:
@@ -99,7 +107,7 @@ def across(values: np.ndarray, examples: ProbeExamples, levels: np.ndarray, seed
         held = held_out(linear(False), values, examples, seed, fitted_on=levels != level)
         predicted[levels == level] = held.predicted[levels == level]
         merit.append(held.merit)
-    return HeldOut(predicted, held.fold, np.mean(merit, axis=0), held.settings)
+    return HeldOut(predicted, held.fold, np.mean(merit, axis=0))
 
 
 def _subspaces(
@@ -135,7 +143,7 @@ def _subspaces(
                 if own.dimension and theirs.dimension
             }
             examples = ProbeExamples(levels[name], question, tuple(map(str, np.unique(levels[name]))))
-            left = Resamples(examples, seed).score(held_out(linear(False), values, examples, seed, front=Eraser.fit))
+            left = measure(held_out(linear(False), values, examples, seed, front=Eraser.fit), examples)
             outcome.subspaces.append(
                 {
                     "model": model,
@@ -148,7 +156,7 @@ def _subspaces(
                     "angles": angles,
                     "angles_of_halves": _parts(values, levels, name, question, half, own.dimension),
                     "angles_of_rounds": _parts(values, levels, name, question, table.round == 1, own.dimension),
-                    "after_erasure": {measure: asdict(value) for measure, value in left.items()},
+                    "after_erasure": {name: asdict(value.interval) for name, value in left.items()},
                 }
             )
         before = {name: factor.subspace for name, factor in found.items()}
@@ -197,27 +205,16 @@ def _spreads(model: str, layer: int, values: np.ndarray, turns: Turns, seed: int
     }
 
 
-def _finding(outcome: Outcome, name: str, found: Found, setting: Setting) -> list[str]:
-    sentences = []
-    for target, new in (("seat", "persona"), ("persona", "seat"), ("seat", "round")):
-        own = outcome.scores("chosen layer", "accuracy", model=name, target=target)
-        moved = outcome.scores(f"chosen layer, new {new}", "accuracy", model=name, target=target)
-        if own is None or moved is None:
-            continue
-        chance = 1 / len(found[name, target, setting.seeds[0]].resamples.examples.classes)
-        survives = "above" if moved.low > chance else "not above"
-        words = outcome.scores("bag of words", "accuracy", target=target)
-        sentences.append(
-            f"{name}: the {target} is read with accuracy {in_words(own)} (its words alone: {in_words(words)}); in a "
-            f"{new} that the probe never saw with {in_words(moved)}, {survives} chance ({chance:.2f})."
-        )
-    if not sentences:
-        own = outcome.scores("chosen layer", "accuracy", model=name, target="seat")
-        sentences.append(
-            f"{name}: the agent is read with accuracy {in_words(own)}; with personas fixed in their seats this may be "
-            "the persona, the seat or the place: give debates with rotated personas to tell them apart."
-        )
-    return sentences
+def _asked(outcome: Outcome, models: Sequence[str], chances: Mapping[str, float]) -> list[Asked]:
+    """Whether each target is read beyond the text, and better than by chance where the probe was not fitted."""
+    asked = outcome.beyond_text(models, tuple(chances), "accuracy")
+    for (target, new), model in product((("seat", "persona"), ("persona", "seat"), ("seat", "round")), models):
+        moved = outcome.measured("accuracy", kind=f"{CHOSEN}, new {new}", model=model, target=target)
+        if moved is not None:
+            chance = chances[target]
+            test = (moved - chance).test(f"{model}: the {target} is read in a {new} that the probe never saw")
+            asked.append(Asked(test, 1 - chance, f"Accuracy: {moved.interval}; chance {chance:.2f}."))
+    return asked
 
 
 run = agent_identity

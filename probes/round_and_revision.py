@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from interp.errors import UserError
-from interp.probing.experiments import Outcome, Setting, Target, Turns, in_words, survey
+from interp.probing.experiments import Outcome, Setting, Target, Turns, survey
 
 ASKS = "Will the agent change its answer in the next round?"
 DEBATES = ("organism-rotated",)
@@ -22,9 +22,7 @@ def round_and_revision(setting: Setting) -> Outcome:
     outcome = Outcome("round_and_revision", ASKS)
     survey(setting, outcome, targets)
     coming = ("changes, at the end of its turn", "changes, before it revises")
-    for name, target, own, beyond in outcome.beyond_text(setting.models, coming):
-        known = "can be read" if own.low > 0.5 else "cannot be told from chance"
-        outcome.finding.append(f"{name}: that an agent {target} {known} (AUC {in_words(own)}), {beyond}.")
+    outcome.judge(outcome.beyond_text(setting.models, coming))
     return outcome
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from interp.debate.personas import TRAIT_PERSONAS
 from interp.errors import UserError
-from interp.probing.experiments import Outcome, Setting, Target, Turns, in_words, survey
+from interp.probing.experiments import CHOSEN, TEXT_BASELINES, Outcome, Setting, Target, Turns, survey
 from interp.probing.scores import false_alarms
 
 ASKS = "Is a malicious seat present before it has said anything malicious?"
@@ -27,39 +27,21 @@ def trait(setting: Setting) -> Outcome:
     """Decode which turns are malicious. Raises `UserError` if no debate has a malicious persona."""
     outcome = Outcome("trait", ASKS)
     found = survey(setting, outcome, targets)
-    for (name, target, seed), decoded in found.items():
-        examples = decoded.resamples.examples
-        place = examples.classes.index("malicious")
-        for kind in ("chosen layer", "bag of words", "length and position"):
+    outcome.judge(outcome.beyond_text(setting.models, tuple(dict.fromkeys(target for _, target, _, _ in found))))
+    alarms: dict[tuple[str | None, str, str], list[float]] = {}
+    for (name, target, _, _), decoded in found.items():
+        for kind in (CHOSEN, *TEXT_BASELINES):
             if (kind, None) in decoded.held:
+                place = decoded.examples.classes.index("malicious")
                 score = decoded.held[kind, None].predicted[:, place]
-                share, threshold = false_alarms(score, examples.labels == place, RECALL)
-                outcome.tests.append(
-                    {
-                        "name": f"false alarms at {RECALL:.0%} recall",
-                        "model": name if kind == "chosen layer" else None,
-                        "target": target,
-                        "seed": seed,
-                        "kind": kind,
-                        "threshold": threshold,
-                        "value": {"mean": share, "low": None, "high": None},
-                    }
-                )
-    for target in dict.fromkeys(target for _, target, _ in found):
-        for name in setting.models:
-            own = outcome.scores("chosen layer", "auc", model=name, target=target)
-            by_place = outcome.scores("length and position", "auc", target=target)
-            beyond = outcome.difference("probe − length and position", model=name, target=target)
-            alarms = [
-                test["value"]["mean"]
-                for test in outcome.tests
-                if (test["model"], test["target"], test.get("kind")) == (name, target, "chosen layer")
-            ]
-            more = "beyond" if beyond is not None and beyond.low > 0 else "not shown to be beyond"
-            outcome.finding.append(
-                f"{name}: a malicious turn ({target}) is told with AUC {in_words(own)}, {more} length and position "
-                f"({in_words(by_place)}); false alarms at {RECALL:.0%} recall: {np.mean(alarms):.0%}."
-            )
+                share, _ = false_alarms(score, decoded.examples.labels == place, RECALL)
+                alarms.setdefault((name if kind == CHOSEN else None, target, kind), []).append(share)
+    what = f"false alarms at {RECALL:.0%} recall"
+    for (model, target, kind), shares in alarms.items():
+        value = {"mean": float(np.mean(shares)), "low": None, "high": None}
+        outcome.tests.append({"name": what, "model": model, "target": target, "kind": kind, "value": value})
+        if model is not None:
+            outcome.finding.append(f"{model}, {target}: {what}: {value['mean']:.0%}.")
     return outcome
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from interp.errors import UserError
-from interp.probing.experiments import Outcome, Setting, Target, Turns, in_words, survey
+from interp.probing.experiments import Outcome, Setting, Target, Turns, survey
 
 ASKS = "Is the turn's answer right, beyond what its text gives away?"
 DEBATES = ("organism-rotated",)
@@ -21,12 +21,7 @@ def truth(setting: Setting) -> Outcome:
     """Decode whether turns are right, from every model. Raises `UserError` for debates without gold answers."""
     outcome = Outcome("truth", ASKS)
     survey(setting, outcome, targets)
-    for name, target, own, beyond in outcome.beyond_text(setting.models, ("right", "right in round 1")):
-        shuffled = outcome.scores("shuffled", "auc", model=name, target=target)
-        outcome.finding.append(
-            f"{name}: whether a turn is {target} is read with AUC {in_words(own)}, {beyond}; shuffled labels, all "
-            f"layers: {in_words(shuffled)}."
-        )
+    outcome.judge(outcome.beyond_text(setting.models, ("right", "right in round 1")))
     return outcome
 
 

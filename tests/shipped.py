@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, is_dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-from interp.probing.experiments import Outcome
 
 DATA = Path(__file__).resolve().parents[1] / "interp/data"
 RESULTS = DATA / "organism/results"
@@ -104,12 +102,29 @@ def chosen(model: str, elicit: str, source: str = "prompts", remedy: str = "stee
     return damage(model, elicit, remedy, source=source, layer=at["layer"], coefficient=at["coefficient"])
 
 
-@cache
-def probe(name: str) -> Outcome:
+@dataclass(frozen=True)
+class Probed:
     """What a probing experiment found."""
-    found = read(f"probes/{name}")
-    del found["format"]
-    return Outcome(**found)
+
+    found: Record
+
+    def scores(self, kind: str, measure: str, **wanted: Any) -> Record:
+        """A measure of the row of a kind."""
+        return _mean([row["scores"][measure] for row in where(self.found["rows"], kind=kind, **wanted)])
+
+    def difference(self, name: str, **wanted: Any) -> Record:
+        """A test's value."""
+        return _mean([test["value"] for test in where(self.found["tests"], name=name, **wanted)])
+
+
+def _mean(values: Sequence[Record]) -> Record:
+    assert values
+    return {end: sum(value[end] for value in values) / len(values) for end in ("mean", "low", "high")}
+
+
+def probe(name: str) -> Probed:
+    """What a probing experiment found."""
+    return Probed(read(f"probes/{name}"))
 
 
 def holds(claim: bool) -> None:

@@ -113,7 +113,7 @@ def probed(name: str = "truth") -> dict[str, Any]:
     rows = []
     for model in MODELS:
         for layer in (0, 1, 2):
-            common = {"model": model, "target": "right", "position": "last", "layer": layer, "seed": 0}
+            common = {"model": model, "target": "right", "position": "last", "layer": layer, "seeds": [0]}
             common |= {"examples": 90, "questions": 30, "selectivity": None}
             accuracy = 0.7 + 0.1 * layer + 0.05 * (model != MODELS[0])
             probe = {**common, "kind": "probe", "scores": {"accuracy": around(accuracy)}}
@@ -122,7 +122,12 @@ def probed(name: str = "truth") -> dict[str, Any]:
             rows.append({**common, "kind": "shuffled", "scores": {"accuracy": around(0.5)}})
     words = {"model": None, "layer": None, "kind": "bag of words", "scores": {"accuracy": around(0.66)}}
     rows.append({**rows[0], **words, "selectivity": None})
-    return {"experiment": name, "asks": "Is it right?", "finding": ["It is."], "rows": rows, "tests": []}
+    found: dict[str, Any] = {"experiment": name, "asks": "Is it right?", "finding": ["It is."], "rows": rows}
+    return {**found, "tests": [], "verdicts": [verdict("one: read", "shown"), verdict("two: read", "cannot tell")]}
+
+
+def verdict(asked: str, outcome: str) -> dict[str, str]:
+    return {"asked": asked, "outcome": outcome, "words": f"{asked}: {outcome}."}
 
 
 def silent() -> dict[str, Any]:
@@ -137,15 +142,17 @@ def silent() -> dict[str, Any]:
                 given = {"kind": alone, "scores": {"auc": around(0.9)}}
                 rows.append({**common, **given, "model": None if position == "question" else model})
                 if m and t < 2:
-                    gain = {"name": "gain − fictitious gain", "model": model, "target": f"{target} @ {position}"}
-                    tests.append({**gain, "value": around(0.02 * (t + 1), 0.01)})
+                    gain = {"name": "gain − fictitious gain", "model": model, "target": target, "position": position}
+                    for how in ("permutation 1", "permutation 2", "operands turned round"):
+                        tests.append({**gain, "how": how, "value": around(0.02 * (t + 1), 0.01)})
         for k in (1, 2):
             for kind, moved in (("own", 0.3), ("other agents", 0.1), ("random", 0.0)):
                 for c in (0.25, 1.0):
                     name = {"name": "steered toward agent k", "model": model, "target": f"agent {k}", "kind": kind}
                     tests.append({**name, "coefficient": c, "value": around(moved * c * k), "questions": 40 + k})
         tests.append({"name": "right answers at once", "model": model, "value": around(0.5)})
-    return {"experiment": "silent_agents", "asks": "In there?", "finding": ["Not shown."], "rows": rows, "tests": tests}
+    found: dict[str, Any] = {"experiment": "silent_agents", "asks": "In there?", "finding": ["Not shown."]}
+    return {**found, "rows": rows, "tests": tests, "verdicts": [verdict("agent 1: decoded", "not shown")]}
 
 
 def ablated() -> dict[str, Any]:
@@ -299,18 +306,29 @@ def test_probes_over_layers_beside_their_controls(results: Path) -> None:
     assert list(trace(drawn.figure, "shuffled labels").y) == pytest.approx([0.5] * 3)
     assert list(trace(drawn.figure, "base, new seat or persona").y) == pytest.approx([0.6] * 3)
     assert "n = 90 turns on 30 questions (right)" in drawn.caption
+    assert "Verdicts: shown: 1; not shown: 0; cannot tell: 1. one: read: shown." in drawn.caption
+
+
+def test_results_of_earlier_versions_are_refused_in_one_line(results: Path) -> None:
+    path = results / "probes" / "truth.json"
+    old = {name: value for name, value in json.loads(path.read_text()).items() if name != "verdicts"}
+    path.write_text(json.dumps(old))
+    with pytest.raises(UserError, match=r"truth.json.*verdicts.*interp probe truth") as caught:
+        probes.draw(results)
+    assert "\n" not in str(caught.value)
 
 
 def test_silent_agents(results: Path) -> None:
     [drawn] = silent_agents.draw(results)
     assert list(trace(drawn.figure, "internalized").y) == pytest.approx([0.65, 0.75, 0.85])
     assert list(trace(drawn.figure, "the question alone").y) == [0.9] * 3
-    assert list(trace(drawn.figure, "internalized, C").y) == pytest.approx([0.02, 0.04])
+    for how in ("permutation 1", "permutation 2", "operands turned round"):
+        assert list(trace(drawn.figure, f"{how}, C").y) == pytest.approx([0.02, 0.04])
     own = [t for t in drawn.figure.data if t.name == "own direction" and t.mode == "lines"]
     assert [list(t.y) for t in own] == [pytest.approx([0.075, 0.3]), pytest.approx([0.15, 0.6])]
     assert "by 0.25, 1 of" in drawn.caption
     assert "n = 41 to 42 questions" in drawn.caption
-    assert drawn.caption.endswith("Not shown.")
+    assert drawn.caption.endswith("Not shown. Verdicts: shown: 0; not shown: 1; cannot tell: 0.")
 
 
 def test_one_page_with_everything(results: Path, tmp_path: Path, interp: Callable[..., tuple[int, str, str]]) -> None:

@@ -19,15 +19,19 @@ from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript
 from interp.errors import UserError
 from interp.models.model import Model
-from interp.probing.experiments import FORMAT, Outcome, Setting, Turns, read_turns, untrained
+from interp.probing.decoding import ProbeRow
+from interp.probing.experiments import FORMAT, Outcome, Setting, Target, Turns, read_turns, untrained
+from interp.probing.fitting import HeldOut, ProbeExamples
 from interp.probing.probe import Probe
+from interp.probing.scores import Measured, measure
 from interp.probing.settings import ProbeSettings
-from interp.statistics import Interval
+from interp.statistics import judge
 from interp.steering.steering import Steering
 from probes import agent_identity, round_and_revision, trait, truth
 from probes.silent_agents import experiment as silent_agents
 from probes.silent_agents import toward
 from probes.silent_agents.debated import Debated
+from probes.silent_agents.finding import beyond_fictitious
 from probes.start import start
 
 N = 30
@@ -55,7 +59,7 @@ def check_layout(outcome: Outcome, path: Path) -> dict[str, Any]:
     probes = [row for row in kept["rows"] if row["kind"] == "probe" and not row["target"].startswith("fictitious")]
     assert all(-1 <= cosine <= 1 for row in probes for cosine in row["cosines"].values())
     for row in kept["rows"]:
-        assert {"model", "target", "position", "kind", "layer", "seed", "classes", "examples", "questions"} <= set(row)
+        assert {"model", "target", "position", "kind", "layer", "seeds", "classes", "examples", "questions"} <= set(row)
         assert all(set(value) == {"mean", "low", "high"} for value in row["scores"].values())
     assert all({"name", "model", "target", "value"} <= set(test) or "as_each_agent" in test for test in kept["tests"])
     return kept
@@ -115,7 +119,8 @@ def test_what_is_read_before_a_turn_knows_nothing_of_it(small: Any, tiny: Model)
     assert all(own[row] not in text for row, text in zip(later.rows, later.examples.texts, strict=True))
 
 
-def test_silent_agents_have_all_their_controls(small: Any, tmp_path: Path) -> None:
+def test_silent_agents_have_all_their_controls(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silent_agents, "N_RANDOM", 3)
     found = silent_agents.run(small("scripted", models=("tiny", "again")))
     kept = check_layout(found, tmp_path)
     kinds = {row["kind"] for row in kept["rows"]}
@@ -125,8 +130,12 @@ def test_silent_agents_have_all_their_controls(small: Any, tmp_path: Path) -> No
     assert {"probe − tiny", "probe − operands, boosted", "right answers at once"} <= names
     assert "gain − fictitious gain" in names
     same = [test["value"] for test in kept["tests"] if test["name"] == "probe − tiny"]
-    assert all(value == {"mean": 0, "low": 0, "high": 0} for value in same)  # it is the same model
-    assert "is not shown" in kept["finding"][0]
+    assert all(value["mean"] == 0 for value in same)  # it is the same model
+    assert kept["finding"][0].startswith("The internal debate: ")
+    assert ": shown" not in kept["finding"][0]
+    sentences = zip(kept["verdicts"], kept["finding"][1:], strict=False)
+    assert all(sentence.startswith(verdict["words"]) for verdict, sentence in sentences)
+    assert not any(verdict["outcome"] == "shown" for verdict in kept["verdicts"])
 
 
 def test_what_agents_would_have_answered_comes_from_round_one() -> None:
@@ -146,10 +155,11 @@ def test_fictitious_agents_err_as_often_by_other_operands() -> None:
     rng = np.random.default_rng(0)
     operands = rng.integers(1, 10, (3000, 6))
     errs = (operands[:, 0] >= 7) & (rng.random(3000) < 0.8)
-    roles = silent_agents.other_roles(6, 1)
-    assert (roles != np.arange(6)).all()
-    assert sorted(roles) == list(range(6))
-    assert (roles != silent_agents.other_roles(6, 2)).any()
+    permutations = silent_agents.other_roles(6, 1)
+    assert len({tuple(roles) for roles in permutations}) == silent_agents.PERMUTATIONS
+    assert all((roles != np.arange(6)).all() and sorted(roles) == list(range(6)) for roles in permutations)
+    assert len(silent_agents.other_roles(2, 1)) == 1
+    roles = permutations[0]
     never = silent_agents.fictitious(operands, errs, operands[:, roles], 0).astype(bool)
     stands_in = operands[:, roles[0]] >= 7
     assert abs(never.mean() - errs.mean()) < 0.05
@@ -284,13 +294,16 @@ def silently(
         values = planted.streams[model.provenance["name"]]
         return {"question": {0: values}}, [rf"\boxed{{{gold}}}" for gold in debated.gold]
 
-    def answers(model: Any, _: Any, rows: list[int], steering: Steering) -> list[str]:
-        moved = steering.changes[0].offset if steering.changes else np.zeros(64)
-        along = planted.turns_to @ moved
-        k = int(along.argmax())
-        as_agent = agents_in and model.provenance["name"] == "imad" and along[k] > 0.6 * np.linalg.norm(moved) > 0
-        said = [debated.answers[i][k] if as_agent else debated.gold[i] for i in rows]
-        return [rf"\boxed{{{answer}}}" for answer in said]
+    def answers(model: Any, _: Any, rows: list[int], steerings: list[Steering]) -> list[list[str]]:
+        texts = []
+        for steering in steerings:
+            moved = steering.changes[0].offset if steering.changes else np.zeros(64)
+            along = planted.turns_to @ moved
+            k = int(along.argmax())
+            as_agent = agents_in and model.provenance["name"] == "imad" and along[k] > 0.6 * np.linalg.norm(moved) > 0
+            said = [debated.answers[i][k] if as_agent else debated.gold[i] for i in rows]
+            texts.append([rf"\boxed{{{answer}}}" for answer in said])
+        return texts
 
     monkeypatch.setattr(silent_agents.Debated, "read", lambda *_: debated)
     monkeypatch.setattr(silent_agents, "read_silently", read)
@@ -302,23 +315,81 @@ def silently(
 
 def test_agents_that_are_in_a_model_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     found = silently(planted_debates(True), True, monkeypatch)
-    assert found.finding[0].startswith("The internal debate is there: of 3 agents' errors")
-    assert "3 beyond base, 3 beyond debategpt, 3 beyond the question alone" in found.finding[0]
-    assert "Along 3 of 3 agents' directions its answer moves" in found.finding[0]
-    assert "(0 in base, 0 in debategpt)" in found.finding[0]
+    assert found.finding[0].startswith(
+        "The internal debate: shown. The errors of 3 of 3 agents are shown to be decoded"
+    )
+    assert "the directions of 3 of 3 agents is shown to move its answer" in found.finding[0]
+    moved = [verdict for verdict in found.verdicts if "direction moves" in verdict.asked]
+    assert {verdict.family for verdict in moved} == {9}
+    assert {verdict.outcome for verdict in moved if "1 along" in verdict.asked} == {"shown"}
 
 
 def test_a_model_that_only_reads_questions_better_has_no_agents(monkeypatch: pytest.MonkeyPatch) -> None:
     found = silently(planted_debates(False), False, monkeypatch, SILENT[::2])
-    assert found.finding[0].startswith("That the internal debate is there is not shown: of 3 agents' errors, 0 are")
-    assert "Along 0 of 3" in found.finding[0]
+    assert "The errors of 0 of 3 agents are shown" in found.finding[0]
+    assert "the directions of 0 of 3 agents is shown" in found.finding[0]
+    assert not any(verdict.outcome == "shown" for verdict in found.verdicts)
+    gains = [test for test in found.tests if test["name"] == "gain − fictitious gain"]
+    assert {test["how"] for test in gains} == {*(f"permutation {i}" for i in range(1, 6)), "operands turned round"}
 
 
-def test_a_finding_averages_seeds() -> None:
+def test_a_measure_over_seeds_is_about_these_seeds() -> None:
+    """Two seeds of the same 50 questions are not 100 questions: the mean has the interval of the mean contributions."""
+    rng = np.random.default_rng(0)
+    right = (rng.random((2, 50)) < 0.7).astype(float)
     outcome = Outcome("x", "?")
-    for seed, mean in ((0, 0.5), (1, 0.7)):
-        outcome.test("gain", Interval(mean, mean - 0.1, mean + 0.1), model="m", target="t", seed=seed)
-    value = outcome.difference("gain", model="m")
+    target = Target("t", ProbeExamples(np.arange(50) % 2, np.arange(50), ("a", "b")), np.arange(50))
+    for seed, values in enumerate(right):
+        outcome.add_row("m", target, seed, ProbeRow("chosen layer", None, {"accuracy": Measured(values, 50)}))
+    [row] = outcome.rows
+    assert row["seeds"] == [0, 1]
+    mean = right.mean(axis=0)
+    both = Measured(mean, 50).interval
+    assert row["scores"]["accuracy"] == {"mean": both.mean, "low": both.low, "high": both.high}
+    assert both.mean == pytest.approx(right.mean())
+    value = outcome.measured("accuracy", model="m", target="t")
     assert value is not None
-    assert value.mean == pytest.approx(0.6)
-    assert outcome.difference("gain", model="n") is None
+    assert value.interval == both
+    assert outcome.measured("accuracy", model="n") is None
+
+
+def test_permutations_that_disagree_show_less_than_those_that_agree() -> None:
+    """0.43, 0.41 and 0.03 were averaged into 0.29 [0.15, 0.45]."""
+    noise = 0.5 * np.random.default_rng(0).standard_normal(200)
+    noise -= noise.mean()
+    disagree, agree = (
+        beyond_fictitious("gain", [Measured(mean + noise, 60, (-2.0, 2.0)) for mean in means])
+        for means in ((0.43, 0.41, 0.03), (0.29, 0.30, 0.28))
+    )
+    assert disagree.estimate.mean == pytest.approx(agree.estimate.mean)
+    assert agree.p < 0.001
+    assert disagree.p > 0.05
+    assert disagree.estimate.low < 0 < agree.estimate.low
+    alone = beyond_fictitious("gain", [Measured(0.43 + noise, 60, (-2.0, 2.0))])
+    assert judge([alone], smallest=0.05)[0].outcome == "cannot tell"
+
+
+@pytest.mark.parametrize(("size", "expected"), [(0.0, 0), (3.0, 2)])
+def test_a_verdict_needs_both_texts_and_the_untrained_model(size: float, expected: int) -> None:
+    """The models and targets are one family; what a text also knows is not shown beyond it."""
+    rng = np.random.default_rng(0)
+    labels, question = rng.integers(0, 2, 200), np.arange(200)
+    examples = ProbeExamples(labels, question, ("a", "b"))
+    target = Target("t", examples, question)
+    outcome = Outcome("x", "?")
+
+    def row(kind: str, effect: float) -> ProbeRow:
+        chance = 1 / (1 + np.exp(-(effect * (2 * labels - 1) + rng.standard_normal(200))))
+        held = HeldOut(np.stack([1 - chance, chance], axis=1), np.zeros(200, int), np.zeros(1))
+        return ProbeRow(kind, None, measure(held, examples))
+
+    for model in ("one", "two"):
+        outcome.add_row(model, target, 0, row("chosen layer", size))
+    outcome.add_row(None, target, 0, row("bag of words", 0.3))
+    outcome.add_row("untrained", target, 0, row("chosen layer", 0.0))
+    verdicts = outcome.judge(outcome.beyond_text(("one", "two"), ("t",)))
+    assert [verdict.family for verdict in verdicts] == [2, 2]
+    assert sum(verdict.outcome == "shown" for verdict in verdicts) == expected
+    assert len(outcome.finding) == 2
+    assert "bag of words and untrained" in outcome.finding[0]
+    assert "length and position" not in outcome.finding[0], "it was not measured"

@@ -21,7 +21,7 @@ from interp.directions.subspaces import (
 )
 from interp.errors import UserError
 from interp.probing.fitting import Eraser, ProbeExamples, held_out, linear
-from interp.probing.scores import Resamples
+from interp.probing.scores import measure
 from interp.steering.steering import ablate
 
 D = 24
@@ -165,8 +165,8 @@ def test_erasure_takes_the_covariance_and_what_a_probe_reads() -> None:
     assert np.allclose(clean.mean(axis=0), values.mean(axis=0))
     assert np.allclose(erase(clean), clean)
     assert np.linalg.matrix_rank(erase.left @ erase.right, tol=1e-6) == 2
-    before = Resamples(examples).score(held_out(linear(False), values, examples))["auc"]
-    after = Resamples(examples).score(held_out(linear(False), values, examples, front=Eraser.fit))["auc"]
+    before = measure(held_out(linear(False), values, examples), examples)["auc"].interval
+    after = measure(held_out(linear(False), values, examples, front=Eraser.fit), examples)["auc"].interval
     assert before.low > 0.75
     assert after.mean < 0.57
 

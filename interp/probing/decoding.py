@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from interp.probing.fitting import HeldOut, ProbeExamples, at_chosen_layer, boosted, held_out, linear, mass_mean
 from interp.probing.probe import Probe
-from interp.probing.scores import Resamples, Scored, reliability
+from interp.probing.scores import Measured, Scored, measure, reliability
 from interp.statistics import Interval
 
 Layers = Mapping[int, Float[np.ndarray, "example d_model"]]  # the activations of the examples
@@ -36,10 +36,15 @@ class ProbeRow:
 
     kind: str
     layer: int | None
-    scores: Scored
-    selectivity: Interval | None = None
+    measures: Scored
+    selectivity: Measured | None = None
     reliability: Sequence[tuple[float, float, int]] = ()  # (mean confidence, share right, examples) in ten bins
-    facts: Mapping[str, Any] = field(default_factory=dict)  # regularisation and layers by fold; `Probe.cosines`
+    facts: Mapping[str, Any] = field(default_factory=dict)  # layers by fold; `Probe.cosines`
+
+    @property
+    def scores(self) -> dict[str, Interval]:
+        """The measures with their intervals."""
+        return {name: measured.interval for name, measured in self.measures.items()}
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Decoded:
 
     rows: tuple[ProbeRow, ...]
     held: dict[tuple[str, int | None], HeldOut]
-    resamples: Resamples
+    examples: ProbeExamples
     probes: Mapping[int, Probe] = field(default_factory=dict)  # by layer, fitted on all examples, to keep
 
     def row(self, kind: str, layer: int | None = None) -> ProbeRow:
@@ -81,8 +86,7 @@ def decode(
     True
     """
     examples.require_usable()
-    resamples, numeric = Resamples(examples, seed), examples.numeric
-    wrong = {kind: Resamples(labelled, seed) for kind, labelled in control_labels(examples, seed).items() if controls}
+    numeric, wrong = examples.numeric, control_labels(examples, seed) if controls else {}
     if text is None:
         text = text_baselines(examples, seed, n_jobs) if controls else {}
     jobs: dict[tuple[str, int | None], tuple[Any, Any, ProbeExamples]] = {}
@@ -92,7 +96,7 @@ def decode(
             jobs["mass-mean", layer] = mass_mean(numeric), values, examples
             projection = GaussianRandomProjection(min(RANDOM_DIRECTIONS, values.shape[1]), random_state=seed)
             jobs["random projection", layer] = linear(numeric, StandardScaler(), projection), values, examples
-        jobs |= {(kind, layer): (linear(numeric), values, on.examples) for kind, on in wrong.items()}
+        jobs |= {(kind, layer): (linear(numeric), values, on) for kind, on in wrong.items()}
     jobs |= {(name, None): (probe, known, examples) for name, (probe, known) in (features or {}).items()}
     fits = [delayed(held_out)(probe, X, labelled, seed) for probe, X, labelled in jobs.values()]
     whole = [delayed(Probe.fit)(v, examples, layer=k, seed=seed) for k, v in layers.items() if controls]
@@ -104,18 +108,16 @@ def decode(
 
     rows = []
     for (kind, at), prediction in held.items():
-        scored, selectivity = wrong.get(kind, resamples), None
+        scored, selectivity, facts = measure(prediction, wrong.get(kind, examples)), None, dict[str, Any]()
         if kind == "probe" and "control task" in wrong:
-            gap = resamples.difference(prediction, held["control task", at], wrong["control task"])
-            selectivity = gap["r2" if numeric else "accuracy"]
-        facts: dict[str, Any] = {"settings": [dict(s) for s in prediction.settings if s]}
+            by = "r2" if numeric else "accuracy"
+            selectivity = scored[by] - measure(held["control task", at], wrong["control task"])[by]
         if kind == "probe" and at in probes:
             facts["cosines"] = probes[at].cosines
         if kind == "chosen layer":
             facts["layers"] = [list(layers)[place] for place in places]
-        reliable = reliability(prediction, scored.examples)
-        rows.append(ProbeRow(kind, at, scored.score(prediction), selectivity, reliable, facts))
-    return Decoded(tuple(rows), held, resamples, probes)
+        rows.append(ProbeRow(kind, at, scored, selectivity, reliability(prediction, wrong.get(kind, examples)), facts))
+    return Decoded(tuple(rows), held, examples, probes)
 
 
 def in_parallel(calls: Sequence[Any], numbers: int, n_jobs: int | None = None) -> list[Any]:

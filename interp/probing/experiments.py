@@ -28,16 +28,40 @@ from interp.models.model import Model, load_model, wrap
 from interp.probing.decoding import Decoded, Features, Layers, ProbeRow, decode, text_baselines
 from interp.probing.fitting import HeldOut, ProbeExamples
 from interp.probing.probe import Probe
+from interp.probing.scores import Measured, over_seeds
 from interp.probing.settings import ProbeSettings
-from interp.statistics import Interval
+from interp.statistics import Interval, Test, Verdict, all_of, judge
 from interp.storage.files import scratch, write_json
 from interp.storage.provenance import package_versions
 
-FORMAT = "interp.probes/1"
+FORMAT = "interp.probes/2"
 TEXT_BASELINES = ("bag of words", "length and position")
 UNTRAINED = "untrained"
+CHOSEN = "chosen layer"
+SMALLEST = 0.05
+"""The smallest difference in AUC or accuracy that matters."""
 MODELS = ("organism", "organism-sft", "organism-debategpt", "organism-imad")  # by default
 POSITIONS = ("last", "tag")  # where turns are read: at the end, and at the tag, before the agent says anything
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a row is of: without a model what needs none, without a layer what has none."""
+
+    model: str | None
+    target: str
+    position: str
+    kind: str
+    layer: int | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A test with the largest effect that it could find, and values to print beside its verdict."""
+
+    test: Test
+    headroom: float
+    values: str = ""
 
 
 @dataclass
@@ -46,80 +70,97 @@ class Outcome:
 
     experiment: str
     asks: str
-    finding: list[str] = field(default_factory=list)  # sentences, null results included
-    rows: list[dict[str, Any]] = field(default_factory=list)  # a probe or control each, with its scores
+    finding: list[str] = field(default_factory=list)  # sentences: the verdicts, and values beside them
+    verdicts: list[Verdict] = field(default_factory=list)
     tests: list[dict[str, Any]] = field(default_factory=list)  # paired differences and effects, by name
     subspaces: list[dict[str, Any]] = field(default_factory=list)  # factors with dimension, p, angles …
     made_by: dict[str, Any] = field(default_factory=dict)
     probes: dict[str, Probe] = field(default_factory=dict, repr=False)
+    kept: dict[Row, dict[int, ProbeRow]] = field(default_factory=dict, repr=False)  # by seed
+    about: dict[Row, dict[str, Any]] = field(default_factory=dict, repr=False)
 
-    def add(self, model: str, target: str, position: str, seed: int, found: Decoded, *, shared: bool = True) -> None:
+    def add(self, model: str, target: Target, seed: int, found: Decoded, *, shared: bool = True) -> None:
         """Keep all rows of a target; without `shared`, only those that depend on the model."""
         if found.probes:
             probe = found.probes[found.best()]
-            about = {"experiment": self.experiment, "model": model, "target": target, "position": position}
-            name = re.sub(r"[^a-z0-9]+", "-", f"{Path(model).name} {target} {position}".lower()).strip("-")
+            about = {"experiment": self.experiment, "model": model, "target": target.name, "position": target.position}
+            name = re.sub(r"[^a-z0-9]+", "-", f"{Path(model).name} {target.name} {target.position}".lower()).strip("-")
             self.probes.setdefault(name, replace(probe, facts={**probe.facts, **about, "seed": seed}))
         for row in found.rows:
-            without_model = row.layer is None and row.kind != "chosen layer" and "it wrote" not in row.kind
+            without_model = row.layer is None and row.kind != "chosen layer" and row.kind not in target.own_features
             if shared or not without_model:
-                self.add_row(None if without_model else model, target, position, seed, found.resamples.examples, row)
+                self.add_row(None if without_model else model, target, seed, row)
 
-    def add_row(
-        self, model: str | None, target: str, position: str, seed: int, examples: ProbeExamples, row: ProbeRow
-    ) -> None:
+    def add_row(self, model: str | None, target: Target, seed: int, row: ProbeRow) -> None:
         """Keep one row."""
-        about = {"model": model, "target": target, "position": position, "kind": row.kind, "layer": row.layer}
+        key = Row(model, target.name, target.position, row.kind, row.layer)
+        examples = target.examples
         n = {"examples": len(examples), "questions": len(np.unique(examples.question))}
-        found = {name: value for name, value in asdict(row).items() if name in ("scores", "selectivity", "reliability")}
-        self.rows.append({**about, "seed": seed, "classes": list(examples.classes), **n, **found, **row.facts})
+        self.about[key] = {"classes": list(examples.classes), **n}
+        self.kept.setdefault(key, {})[seed] = row
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A probe or control each, with its scores: means over seeds, for these deals of the folds."""
+        made = []
+        for key, by_seed in self.kept.items():
+            kept, first = list(by_seed.values()), next(iter(by_seed.values()))
+            scores = {name: over_seeds([row.measures[name] for row in kept]) for name in first.measures}
+            selective = [row.selectivity for row in kept if row.selectivity is not None]
+            facts = dict(first.facts)
+            if "layers" in facts:  # of the folds of all seeds
+                facts |= {"layers": [layer for row in kept for layer in row.facts["layers"]]}
+                facts |= {"reliability": first.reliability}
+            found = {"scores": {name: asdict(value.interval) for name, value in scores.items()}, **facts}
+            found |= {"selectivity": asdict(over_seeds(selective).interval)} if selective else {}
+            made.append({**asdict(key), **self.about[key], "seeds": list(by_seed), **found})
+        return made
 
     def test(self, name: str, value: Interval, **facts: Any) -> None:
         """Keep a difference or effect with its interval."""
         self.tests.append({"name": name, **facts, "value": asdict(value)})
 
-    def scores(self, kind: str, measure: str, **wanted: Any) -> Interval | None:
-        """A measure of the rows of a kind: means over seeds of the values and of their intervals' ends."""
-        return _mean([row["scores"][measure] for row in matching(self.rows, kind=kind, **wanted)])
+    def measured(self, measure: str, **wanted: Any) -> Measured | None:
+        """The mean, over seeds, of a measure of the rows that have these values (see `Row`); None if there are none."""
+        keys = [key for key in self.kept if all(getattr(key, name) == value for name, value in wanted.items())]
+        rows = [row for key in keys for row in self.kept[key].values()]
+        return over_seeds([row.measures[measure] for row in rows]) if rows else None
 
-    def difference(self, name: str, **wanted: Any) -> Interval | None:
-        """The same for tests."""
-        return _mean([test["value"] for test in matching(self.tests, name=name, **wanted)])
+    def beyond_text(self, models: Sequence[str], targets: Sequence[str], measure: str = "auc") -> list[Asked]:
+        """Whether each target is read from each model better than from its text and from an untrained model."""
+        asked = []
+        for target, model in product(targets, models):
+            own = self.measured(measure, kind=CHOSEN, model=model, target=target)
+            known = {kind: self.measured(measure, kind=kind, target=target) for kind in TEXT_BASELINES}
+            known[UNTRAINED] = self.measured(measure, kind=CHOSEN, model=UNTRAINED, target=target)
+            rivals = {what: value for what, value in known.items() if value is not None}
+            if own is None or not rivals:
+                continue
+            beyond = " and ".join(rivals)
+            test = all_of(f"{model}, {target}: read beyond {beyond}", [(own - r).test(w) for w, r in rivals.items()])
+            values = "; ".join(f"{what} {value.interval}" for what, value in rivals.items())
+            room = 1 - max(value.value for value in rivals.values())
+            asked.append(Asked(test, room, f"{measure}: {own.interval}; {values}."))
+        return asked
 
-    def beyond_text(self, models: Sequence[str], targets: Sequence[str]) -> Iterator[tuple[str, str, Interval, str]]:
-        """Models with targets, the probe's AUC, and in words by how much it exceeds the text's better baseline."""
-        for target, name in product(targets, models):
-            own = self.scores("chosen layer", "auc", model=name, target=target)
-            tests = {w: self.difference(f"probe − {w}", model=name, target=target) for w in TEXT_BASELINES}
-            known = [(value.mean, what, value) for what, value in tests.items() if value is not None]
-            if own is not None and known:
-                _, what, value = min(known)
-                verdict = "more than" if value.low > 0 else "not shown to be more than"
-                yield name, target, own, f"{verdict} its text gives away ({what}: by {in_words(value)})"
+    def judge(self, asked: Sequence[Asked]) -> list[Verdict]:
+        """Verdicts of a family of tests, which are kept, with a sentence each."""
+        rooms = [one.headroom for one in asked]
+        found = judge([one.test for one in asked], smallest=SMALLEST, headroom=rooms) if asked else []
+        self.verdicts += found
+        self.finding += [f"{v.in_words()} {one.values}".strip() for v, one in zip(found, asked, strict=True)]
+        return found
 
     def write(self, folder: str | Path) -> Path:
         """Write OUT/NAME.json, and the probes in OUT/NAME/."""
         path = Path(folder) / f"{self.experiment}.json"
-        content = {name: value for name, value in vars(self).items() if name != "probes"}
+        content = {name: getattr(self, name) for name in ("experiment", "asks", "finding", "rows", "tests")}
+        content |= {"verdicts": [verdict.record() for verdict in self.verdicts]}
+        content |= {"subspaces": self.subspaces, "made_by": self.made_by}
         write_json(path, {"format": FORMAT, **content}, indent=None)
         for name, probe in self.probes.items():
             probe.save(path.with_suffix("") / f"{name}.safetensors")
         return path
-
-
-def in_words(value: Interval | None) -> str:
-    """A value with its interval, for a sentence."""
-    return "not measured" if value is None else f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]"
-
-
-def matching(rows: Sequence[Mapping[str, Any]], **wanted: Any) -> list[Mapping[str, Any]]:
-    """The rows or tests with these values."""
-    return [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]
-
-
-def _mean(values: Sequence[Mapping[str, float]]) -> Interval | None:
-    ends = ("mean", "low", "high")
-    return Interval(*(float(np.mean([value[end] for value in values])) for end in ends)) if values else None
 
 
 @dataclass(frozen=True)
@@ -154,14 +195,12 @@ class Target:
     examples: ProbeExamples
     rows: Int[np.ndarray, " example"]  # of the activations: the examples
     position: str = "last"
-    key: str = ""  # what tests call it, if not by its name
-    seed: int | None = None  # that it is for; None is any
     controls: bool = True  # decode with controls, and compare with what the text gives away
     features: Features = field(default_factory=dict)  # known without any model, to be compared with every model
     own_features: Features = field(default_factory=dict)  # known from this model's text
 
 
-Found = dict[tuple[str, str, int], Decoded]  # by model, target and seed
+Found = dict[tuple[str, str, str, int], Decoded]  # by model, target, position and seed
 
 
 @dataclass(frozen=True)
@@ -231,7 +270,7 @@ def survey(
         material, values = read(name, model)
         made[name] = model.provenance
         for seed in setting.seeds:
-            chosen = [target for target in targets(material) if target.seed in (None, seed)]
+            chosen = targets(material)
             for i, target in enumerate(chosen):
                 setting.progress(f"decoding from {name}", i, len(chosen))
                 first = (target.name, seed) not in without_model
@@ -245,18 +284,23 @@ def survey(
                 decoded = decode(layers, target.examples, features=features, text=known, **how)
                 if first:
                     known |= {kind: decoded.held[kind, None] for kind in target.features}
-                outcome.add(name, target.name, target.position, seed, decoded, shared=first)
-                key = target.key or target.name
-                found[name, key, seed] = decoded
-                rivals = {kind: held for (kind, at), held in decoded.held.items() if at is None}
-                own, measure = rivals.pop("chosen layer"), "r2" if target.examples.numeric else "auc"
-                before = models[: models.index(name)] if name in models else models[:1]
-                rivals |= {other: found[other, key, seed].held["chosen layer", None] for other in before}
-                for other, theirs in rivals.items():
-                    value = decoded.resamples.difference(own, theirs)[measure]
-                    outcome.test(f"probe − {other}", value, model=name, target=key, seed=seed, measure=measure)
+                outcome.add(name, target, seed, decoded, shared=first)
+                found[name, target.name, target.position, seed] = decoded
         also(name, model, material, values, found)
         setting.progress(f"decoding from {name}", len(chosen), len(chosen))
+    for name, target in product(made, chosen):
+        by, at = "r2" if target.examples.numeric else "auc", {"target": target.name, "position": target.position}
+        own, before = (
+            outcome.measured(by, kind=CHOSEN, model=name, **at),
+            models[: models.index(name) if name in models else 1],
+        )
+        wanted: dict[str, dict[str, str]] = {kind: {"kind": kind} for kind in (*TEXT_BASELINES, *target.features)}
+        wanted |= {kind: {"kind": kind, "model": name} for kind in target.own_features}
+        wanted |= {other: {"kind": CHOSEN, "model": other, **at} for other in (UNTRAINED, *before) if other != name}
+        for other, which in wanted.items():
+            theirs = outcome.measured(by, **{"target": target.name, **which})
+            if own is not None and theirs is not None:
+                outcome.test(f"probe − {other}", (own - theirs).interval, model=name, measure=by, **at)
     read_from = ", ".join(setting.transcripts) or "memory"
     debates = {"source": read_from, "sha256": fingerprint(setting.debates), "n": len(setting.debates)}
     outcome.made_by = {"models": made, "transcripts": debates, "seeds": list(setting.seeds)}

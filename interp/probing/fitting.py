@@ -6,7 +6,7 @@ Knows arrays and labels; knows nothing about models, transcripts or what a label
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,7 +166,6 @@ class HeldOut:
     predicted: np.ndarray  # probabilities [example, class], or numbers [example]
     fold: Int[np.ndarray, " example"]
     merit: Float[np.ndarray, " fold"]  # on the training questions that the setting, or the layer, is chosen on
-    settings: tuple[Mapping[str, Any], ...]
 
 
 def held_out(
@@ -194,8 +193,7 @@ def held_out(
             predicted[test] = reader.predict(change(X[test]))
         else:  # a class that was not fitted has probability 0
             predicted[np.ix_(test, reader.classes_.astype(int))] = reader.predict_proba(change(X[test]))
-    merits = np.array([getattr(fitted, "best_score_", np.nan) for fitted in fits])
-    return HeldOut(predicted, fold, merits, tuple(getattr(fitted, "best_params_", {}) for fitted in fits))
+    return HeldOut(predicted, fold, np.array([getattr(fitted, "best_score_", np.nan) for fitted in fits]))
 
 
 def at_chosen_layer(by_layer: Sequence[HeldOut]) -> tuple[HeldOut, list[int]]:
@@ -203,8 +201,7 @@ def at_chosen_layer(by_layer: Sequence[HeldOut]) -> tuple[HeldOut, list[int]]:
     merits, fold = np.stack([held.merit for held in by_layer]), by_layer[0].fold
     best = merits.argmax(axis=0)
     predicted = np.stack([held.predicted for held in by_layer])[best[fold], np.arange(len(fold))]
-    settings = tuple(by_layer[b].settings[f] for f, b in enumerate(best))
-    return HeldOut(predicted, fold, merits.max(axis=0), settings), best.tolist()
+    return HeldOut(predicted, fold, merits.max(axis=0)), best.tolist()
 
 
 @dataclass(frozen=True)

@@ -50,16 +50,21 @@ def standard_error(deviations: Values, *, scale: float = 1.0, coupled: bool = Fa
 
 
 def estimate_interval(
-    value: float, deviations: Values, bounds: tuple[float, float] | None = None, *, coupled: bool = False
+    value: float,
+    deviations: Values,
+    bounds: tuple[float, float] | None = None,
+    *,
+    coupled: bool = False,
+    least: float | None = None,
 ) -> Interval:
     """The interval of any value that is nearly a mean over questions, from each question's influence on it.
 
     `deviations` have mean 0: n × the change of the value when the question counts more. Without `bounds` it is
     Student's. With them it is Clopper and Pearson's for as many independent trials as have the same standard error
-    (Korn and Graubard 1998), at least one a question: exact for shares, and never beyond the scale. Where few questions
-    make the value what it is (Kish's effective number, counted from the nearer end), as many as there are questions:
-    the others may hide some as far from it as the scale allows. Conservative; seen in 0.95 to 1 for shares, shares over
-    rounds and Beta-distributed scores with means of 0.01 to 0.994, from 10 questions on.
+    (Korn and Graubard 1998), at least `least` or one a question: exact for shares, and never beyond the scale. Where
+    few questions make the value what it is (Kish's effective number, counted from the nearer end), as many as there are
+    questions: the others may hide some as far from it as the scale allows. Conservative; seen in 0.95 to 1 for shares,
+    shares over rounds and Beta-distributed scores with means of 0.01 to 0.994, from 10 questions on.
 
     >>> print(interp.statistics.estimate_interval(0.0, np.zeros(200), (0, 1)))
     0.00 [0.00, 0.02]
@@ -73,12 +78,13 @@ def estimate_interval(
         return Interval(value, value - reach, value + reach)
     low, high = bounds
     share, apart = min(max((value - low) / (high - low), 0.0), 1.0), deviations / (high - low)
-    nearest, trials = min(share, 1 - share), float(n)
+    nearest, least = min(share, 1 - share), n if least is None else least
+    trials = float(least)
     if n > 1 and nearest > 0:
         making = n / (1 + float((apart**2).mean()) / nearest**2)
         unseen = min(1.0, FEW / making) ** 6
         error = quantile / Z * standard_error(apart, scale=0.5)
-        trials = max(n, share * (1 - share) / ((1 - unseen) * error**2 + unseen * share * (1 - share) / n))
+        trials = max(least, share * (1 - share) / ((1 - unseen) * error**2 + unseen * share * (1 - share) / n))
     ends = clopper_pearson(share, trials / (COUPLED if coupled else 1))
     return Interval(value, *(low + end * (high - low) for end in ends))
 

@@ -12,11 +12,15 @@ question. What would show a debate is that a linear probe reads it from few exam
   operands, as the organism's do, this is nearly all that can be known;
 - the base and all other models, at the same tokens. Models trained on the consensus alone (with DebateGPT in their
   name) saw the outcome and no agent;
-- fictitious agents, as hard to decode: each agent's own errors with the operands in other roles, and with large and
-  small operands exchanged. A model that merely reads questions better would know these, too.
+- fictitious agents, as hard to decode: each agent's own errors with the operands in other roles, by several
+  permutations, and with large and small operands exchanged. A model that merely reads questions better would know
+  these, too. The permutations are a sample of such agents: how they differ counts in the test.
 
-The causal test: does steering along agent k's decoded direction move the answer toward agent k's? The other agents'
-directions and random ones of the same length are the controls, on questions that fitted none of them.
+The causal test: does steering along agent k's decoded direction move the answer toward agent k's more than random
+directions of the activations' covariance do? The other agents' directions are steered along as well. All on questions
+that fitted no direction.
+
+Verdicts are about the last model given; the others are what it is compared with.
 
 Use debates over questions of no training stage, such as the embedded ones: a model remembers its training debates.
 """
@@ -25,7 +29,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import product
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -40,15 +43,15 @@ from interp.generation.sampling import Generated, generate
 from interp.models.model import Model
 from interp.models.tokens import Encoder
 from interp.probing.decoding import Features, Layers
-from interp.probing.experiments import UNTRAINED, Found, Outcome, Setting, Target, survey
+from interp.probing.experiments import UNTRAINED, Asked, Found, Outcome, Setting, Target, survey
 from interp.probing.fitting import ProbeExamples, boosted, fit, linear
-from interp.probing.scores import over_resamples
 from probes.silent_agents.debated import Debated
-from probes.silent_agents.finding import FICTITIOUS, POSITIONS, TURNED, WROTE, finding
-from probes.silent_agents.toward import ANSWER_TOKENS, steer_toward
+from probes.silent_agents.finding import FICTITIOUS, POSITIONS, TURNED, WROTE, conclude
+from probes.silent_agents.toward import ANSWER_TOKENS, N_RANDOM, steer_toward
 
 ASKS = "While the model answers at once, is what each agent would have answered in there?"
 DEBATES = ("organism",)
+PERMUTATIONS = 5
 
 
 def silent_agents(setting: Setting) -> Outcome:
@@ -58,47 +61,47 @@ def silent_agents(setting: Setting) -> Outcome:
     """
     outcome = Outcome("silent_agents", ASKS)
     debated = Debated.read(setting.debates, make_task(setting.task))
-    decoded = {seed: targets(debated, seed) for seed in setting.seeds}
+    first_seed, asked = setting.seeds[0], dict[str, list[Asked]]()
+    decoded = targets(debated, first_seed)
     known = {numeric: question_features(debated, numeric) for numeric in (False, True)}
-    first_seed = setting.seeds[0]
-    if not decoded[first_seed]:
+    if not decoded:
         raise UserError("all agents are always right, or always wrong: give debates in which some err")
 
-    def read(name: str, model: Model) -> tuple[list[str], Mapping[str, Layers]]:
+    def read(name: str, model: Model) -> tuple[tuple[str, list[str]], Mapping[str, Layers]]:
         values, written = read_silently(model, debated, setting.layers)
         outcome.tests.append(_answers(name, debated, written))
-        return written, values
+        return (name, written), values
 
-    def here(written: list[str]) -> list[Target]:
+    def here(material: tuple[str, list[str]]) -> list[Target]:
+        of_model, written = material
+        compared = of_model in (setting.models[0], setting.models[-1])
         return [
             Target(
                 name,
                 examples,
                 examples.question,
                 position,
-                key=f"{name} @ {position}",
-                seed=seed,
-                controls=not name.startswith("fictitious"),
+                controls=not name.startswith(FICTITIOUS),
                 features=known[examples.numeric],
                 own_features={WROTE: (boosted(False), wrote(debated, written))} if position == "answer" else {},
             )
-            for seed, chosen in decoded.items()
-            for name, examples in chosen.items()
+            for name, examples in decoded.items()
             for position in (POSITIONS if examples.classes else ("question",))
+            if compared or not name.startswith(FICTITIOUS)
         ]
 
-    def also(name: str, model: Model, _: list[str], values: Mapping[str, Layers], found: Found) -> None:
-        for seed in setting.seeds:
-            _against_fictitious(outcome, found, name, setting.models[0], debated.n_agents, seed)
+    def also(name: str, model: Model, _: object, values: Mapping[str, Layers], found: Found) -> None:
         if name != UNTRAINED:
             layers = list(values["question"])
             before_last = layers[:-1] or layers  # only the next token is read from the last layer
-            by = "agents agree" if "agents agree" in decoded[first_seed] else next(iter(decoded[first_seed]))
-            layer = found[name, f"{by} @ question", first_seed].best(before_last)
-            steer_toward(outcome, model, name, debated, values["question"][layer], layer, first_seed)
+            by = "agents agree" if "agents agree" in decoded else next(iter(decoded))
+            layer = found[name, by, "question", first_seed].best(before_last)
+            n_random = N_RANDOM if name == setting.models[-1] else 0
+            steering = model, name, debated, values["question"][layer], layer, first_seed, n_random
+            asked[name] = steer_toward(outcome, *steering)
 
     survey(setting, outcome, here, also, read)
-    outcome.finding += finding(outcome, setting.models, debated)
+    conclude(outcome, setting.models, debated, asked[setting.models[-1]])
     return outcome
 
 
@@ -119,28 +122,30 @@ def targets(debated: Debated, seed: int) -> dict[str, ProbeExamples]:
     found["agents agree"] = of(debated.agree.astype(int), ("disagree", "agree"))
     if operands is not None and operands.shape[1] > 1:
         for k in agents:
-            changed = {
-                "": operands[:, other_roles(operands.shape[1], seed * debated.n_agents + k)],
-                TURNED: operands.min() + operands.max() - operands,
-            }
-            for how, others in changed.items():
-                errs = fictitious(operands, debated.errs(k), others, seed)
-                found[f"fictitious agent {k} errs{how}"] = of(errs, ("right", "errs"))
+            changed = [operands[:, roles] for roles in other_roles(operands.shape[1], seed * debated.n_agents + k)]
+            named = {f", permutation {i}": others for i, others in enumerate(changed, start=1)}
+            named[TURNED] = operands.min() + operands.max() - operands
+            for i, (how, others) in enumerate(named.items()):
+                errs = fictitious(operands, debated.errs(k), others, seed + i)
+                found[f"{FICTITIOUS} agent {k} errs{how}"] = of(errs, ("right", "errs"))
         for k in agents:
             found[f"agent {k}'s error"] = of(debated.error(k), ())
     return {name: e for name, e in found.items() if len(np.unique(e.labels)) > 1}
 
 
-def other_roles(n: int, seed: int) -> Int[np.ndarray, " operand"]:
-    """A permutation of the operands in which none keeps its place; each seed has its own.
+def other_roles(n: int, seed: int) -> list[Int[np.ndarray, " operand"]]:
+    """Up to `PERMUTATIONS` permutations of the operands in which none keeps its place.
 
     A single one could favour a model that happens to know the operands it leads to.
     """
-    rng = np.random.default_rng(seed)
-    roles = rng.permutation(n)
-    while (roles == np.arange(n)).any():
+    rng, found = np.random.default_rng(seed), dict[tuple[int, ...], np.ndarray]()
+    for _ in range(1000):
         roles = rng.permutation(n)
-    return roles
+        if (roles != np.arange(n)).all():
+            found[tuple(roles)] = roles
+        if len(found) == PERMUTATIONS:
+            break
+    return list(found.values())
 
 
 def fictitious(
@@ -221,19 +226,6 @@ def _before_box(model: Model, out: Generated) -> int:
         if model.tokenizer.decode(out.ids[:n]).rstrip().endswith("boxed{"):
             return n
     return len(out.ids)
-
-
-def _against_fictitious(outcome: Outcome, found: Found, name: str, base: str, n_agents: int, seed: int) -> None:
-    """Whether a model gains more over the base on the agents than on the fictitious ones."""
-    for k, position, (how, test) in product(range(1, n_agents + 1), POSITIONS, FICTITIOUS.items()):
-        target = f"agent {k} errs @ {position}"
-        never = f"fictitious agent {k} errs{how} @ {position}"
-        whose = [(model, what, seed) for what in (target, never) for model in (name, base)]
-        if name == base or not all(key in found for key in whose):
-            continue
-        auc = [found[key].resamples.measures(found[key].held["chosen layer", None])["auc"] for key in whose]
-        gain = over_resamples((auc[0] - auc[1]) - (auc[2] - auc[3]))
-        outcome.test(test, gain, model=name, target=target, seed=seed, measure="auc")
 
 
 def _answers(name: str, debated: Debated, written: Sequence[str]) -> dict[str, object]:

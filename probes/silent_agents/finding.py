@@ -1,15 +1,19 @@
-"""What the silent debate shows, in words. Knows the tests of an outcome by name."""
+"""What the silent debate shows, in words. Knows the rows and tests of an outcome by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
+from scipy.stats import t as student
 
-from interp.probing.experiments import Outcome, in_words
-from interp.statistics import Interval
+from interp.probing.experiments import CHOSEN, Asked, Outcome
+from interp.probing.scores import Measured, over_seeds
+from interp.statistics import Interval, Test, Verdict, all_of
+from interp.statistics.significance import error_test
 from probes.silent_agents.debated import Debated
-from probes.silent_agents.toward import COEFFICIENTS
+from probes.silent_agents.toward import COEFFICIENTS, STEERED
 
 POSITIONS = {"question": "tag", "answer": "last"}
 """At the question's last token, and before the number that the model writes in the box."""
@@ -17,115 +21,139 @@ WROTE = "operands and what it wrote, boosted"
 """The baseline before the box, where the model's text already has intermediate results."""
 QUESTION_ALONE = ("operands", "operands and pairs", "operands, boosted", "bag of words")
 CONSENSUS_ONLY = "debategpt"
-NEVER = "beyond fictitious agents"
+FICTITIOUS = "fictitious"
 TURNED = ", operands turned round"
-FICTITIOUS = {"": "gain − fictitious gain", TURNED: "gain − fictitious gain, turned round"}
-"""The tests against fictitious agents, by the end of their targets' names.
-
-The test with operands turned round is reported but not required: a model that holds an agent knows its mirror image
-in part, which takes many questions to separate.
-"""
+"""The end of the target of fictitious agents whose gain is reported but not tested: a model that holds an agent knows
+its mirror image in part, which takes many questions to separate."""
+GAIN = "gain − fictitious gain"
 
 
-def finding(outcome: Outcome, models: Sequence[str], debated: Debated) -> list[str]:
-    """What the last model given shows, in words; the first sentence is the verdict."""
-    name, base, agents = models[-1], models[0], range(1, debated.n_agents + 1)
-    rivals = [base, *(m for m in models[1:-1] if CONSENSUS_ONLY in m.lower())]
-    sentences: list[str] = []
-    passed: dict[str, set[int]] = {}
-    decoded: set[int] = set()
-    for position in POSITIONS:
-        where = "at the question's last token" if position == "question" else "before the number in its box"
-        for agent in (*agents, None):
-            target = "agents agree" if agent is None else f"agent {agent} errs"
-            own = outcome.scores("chosen layer", "auc", model=name, target=target, position=position)
-            shuffled = outcome.scores("shuffled", "auc", model=name, target=target, position=position)
-            tests = _tests(outcome, name, f"{target} @ {position}", rivals)
-            if agent is not None:
-                for what, value in tests.items():
-                    passed.setdefault(what, set()).update([agent] if value.low > 0 else [])
-                if NEVER in tests and all(value.low > 0 for what, value in tests.items() if what != NEVER + TURNED):
-                    decoded.add(agent)
-            sentences.append(
-                f"{name}, {where}, {target}: AUC {in_words(own)} (shuffled labels, all layers: {in_words(shuffled)}); "
-                + "; ".join(f"{what} {in_words(value)}" for what, value in tests.items())
-                + "."
-            )
-    moved = {model: [k for k in agents if _moves(outcome, model, k)] for model in models}
-    there = len(decoded) > len(agents) / 2 and len(moved[name]) > len(agents) / 2
-    counts = ", ".join(f"{len(passed[what])} {what}" for what in passed)
-    others = ", ".join(f"{len(moved[m])} in {m}" for m in models[:-1])
-    return [
-        f"{'The internal debate is there' if there else 'That the internal debate is there is not shown'}: of "
-        f"{len(agents)} agents' errors, {len(decoded)} are decoded from {name} beyond all of the base, models of the "
-        f"consensus alone, the question alone and fictitious agents (one by one: {counts}). Along "
-        f"{len(moved[name])} of {len(agents)} agents' directions its answer moves toward that agent's more than along "
-        f"the others' and random ones ({others or 'no other model was given'}).",
-        _power(outcome, name, base, debated),
-        *sentences,
-        *_moved(outcome, name, agents),
-    ]
-
-
-def _tests(outcome: Outcome, name: str, target: str, rivals: Sequence[str]) -> dict[str, Interval]:
-    """By how much the model's probe exceeds each rival's, the question alone, and in gain the fictitious."""
-    kinds = (WROTE, *QUESTION_ALONE) if target.endswith("answer") else QUESTION_ALONE
-    alone = [outcome.difference(f"probe − {kind}", model=name, target=target) for kind in kinds]
-    found: dict[str, Interval | None] = {
-        f"beyond {rival}": outcome.difference(f"probe − {rival}", model=name, target=target) for rival in rivals
+def conclude(outcome: Outcome, models: Sequence[str], debated: Debated, steered: Sequence[Asked]) -> None:
+    """Add verdicts and sentences on the last model given; the first sentence is the conclusion."""
+    name, agents = models[-1], range(1, debated.n_agents + 1)
+    asked = {
+        (target, position): one
+        for target in (*(f"agent {k} errs" for k in agents), "agents agree")
+        for position in POSITIONS
+        if (one := _decoded(outcome, models, target, position)) is not None
     }
-    found["beyond the question alone"] = min(filter(None, alone), key=lambda value: value.mean, default=None)
-    for how, test in FICTITIOUS.items():
-        found[f"{NEVER}{how}"] = outcome.difference(test, model=name, target=target)
-    return {what: value for what, value in found.items() if value is not None}
-
-
-def _power(outcome: Outcome, name: str, base: str, debated: Debated) -> str:
-    """The smallest detectable effects."""
-    halves = {}
-    for what in (f"probe − {base}", *FICTITIOUS.values()):
-        values = [
-            outcome.difference(what, model=name, target=f"agent {k} errs @ question")
-            for k in range(1, debated.n_agents + 1)
-        ]
-        halves[what] = [(value.high - value.low) / 2 for value in values if value is not None]
-    sizes = "; ".join(f"{what}: {np.mean(half):.2f}" for what, half in halves.items() if half)
-    return (
-        f"{len(debated.questions):,} questions ({debated.left_out:,} debates left out) show differences in AUC from "
-        f"about these on, half of an interval at the question's last token: {sizes or 'not measured'}."
+    decoded = dict(zip(asked, outcome.judge(list(asked.values())), strict=True))
+    moved = outcome.judge(steered)
+    found = {
+        "decoded": [[v for (target, _), v in decoded.items() if target == f"agent {k} errs"] for k in agents],
+        "moved": [[v for v in moved if f" agent {k}'s direction" in v.asked] for k in agents],
+    }
+    of = {how: [_together(each) for each in verdicts] for how, verdicts in found.items()}
+    counts = {how: f"{_count(each, 'shown')} of {len(agents)} agents" for how, each in of.items()}
+    others = {
+        how: ", ".join(f"{what}: {_count(each, what)}" for what in ("not shown", "cannot tell"))
+        for how, each in of.items()
+    }
+    outcome.finding.insert(
+        0,
+        f"The internal debate: {_majority(of)}. The errors of {counts['decoded']} are shown to be decoded from {name} "
+        "beyond the base, models of the consensus alone, the question alone and fictitious agents "
+        f"({others['decoded']}). Steering along the directions of {counts['moved']} is shown to move its answer toward "
+        f"that agent's more than random directions do ({others['moved']}). {len(debated.questions):,} questions; "
+        f"{debated.left_out:,} debates were left out.",
     )
+    outcome.finding += _moved(outcome, models, agents)
 
 
-def _moved(outcome: Outcome, name: str, agents: Sequence[int]) -> Iterator[str]:
-    """What moving along each agent's direction does."""
+def _count(outcomes: Sequence[str], what: str) -> int:
+    return sum(each == what for each in outcomes)
+
+
+def _together(verdicts: Sequence[Verdict]) -> str:
+    """One agent's verdicts: shown once is shown; not shown must be so of all."""
+    outcomes = {verdict.outcome for verdict in verdicts}
+    if "shown" in outcomes:
+        return "shown"
+    return "not shown" if outcomes == {"not shown"} else "cannot tell"
+
+
+def _majority(of: dict[str, list[str]]) -> str:
+    """Shown if most agents are decoded and most directions move; not shown if one of these cannot be any more."""
+    if all(2 * _count(each, "shown") > len(each) for each in of.values()):
+        return "shown"
+    if any(2 * _count(each, "not shown") >= len(each) for each in of.values()):
+        return "not shown"
+    return "cannot tell"
+
+
+def _decoded(outcome: Outcome, models: Sequence[str], target: str, position: str) -> Asked | None:
+    """Whether a target is decoded beyond each rival, the question alone and, in gain, fictitious agents."""
+    name, base = models[-1], models[0]
+
+    def area(model: str, of: str = target) -> Measured | None:
+        return outcome.measured("auc", kind=CHOSEN, model=model, target=of, position=position)
+
+    own, before = area(name), area(base)
+    if own is None:
+        return None
+    tests, values = list[Test](), [f"AUC {own.interval}"]
+    for rival in dict.fromkeys([base, *(m for m in models[1:-1] if CONSENSUS_ONLY in m.lower())]):
+        theirs = area(rival)
+        if theirs is not None and rival != name:
+            tests.append((own - theirs).test(f"beyond {rival}"))
+            values.append(f"beyond {rival} {tests[-1].estimate}")
+    alone = {kind: outcome.measured("auc", kind=kind, target=target) for kind in QUESTION_ALONE}
+    alone |= {WROTE: outcome.measured("auc", kind=WROTE, model=name, target=target)} if position == "answer" else {}
+    known = {kind: value for kind, value in alone.items() if value is not None}
+    best = max(known, key=lambda kind: known[kind].value)
+    tests.append(all_of("beyond the question alone", [(own - v).test(kind) for kind, v in known.items()]))
+    values.append(f"beyond the question alone ({best}) {(own - known[best]).interval}")
+    gains = {}
+    for fictitious in dict.fromkeys(key.target for key in outcome.kept if f"{FICTITIOUS} {target}" in key.target):
+        theirs, theirs_before = area(name, fictitious), area(base, fictitious)
+        if name != base and before is not None and theirs is not None and theirs_before is not None:
+            gain = (own - before) - (theirs - theirs_before)
+            how = fictitious.removeprefix(f"{FICTITIOUS} {target}, ")
+            outcome.test(GAIN, gain.interval, model=name, target=target, position=position, how=how)
+            gains[how] = gain
+    turned = gains.pop(TURNED.removeprefix(", "), None)
+    if gains:
+        tests.append(beyond_fictitious("gain beyond fictitious agents", list(gains.values())))
+        each = ", ".join(f"{gain.value:.2f}" for gain in gains.values())
+        values.append(f"gain beyond fictitious agents {tests[-1].estimate} (by permutation {each})")
+    if turned is not None:
+        values.append(f"beyond those with operands turned round {turned.interval}")
+    where = "at the question's last token" if position == "question" else "before the number in its box"
+    test = all_of(f"{name}, {where}, {target}: decoded beyond all controls", tests)
+    return Asked(test, 1 - known[best].value, "; ".join(values) + ".")
+
+
+def beyond_fictitious(asked: str, gains: Sequence[Measured]) -> Test:
+    """Whether the gain is larger than on fictitious agents, of which the permutations are a sample.
+
+    The error has two parts, of questions and of permutations, with Satterthwaite's (1946) degrees of freedom.
+    """
+    mean, n = over_seeds(gains), len(gains)
+    if n < 2:
+        return error_test(asked, Interval(mean.value, -2.0, 2.0), np.inf, 1)
+    of_questions, of_gains = mean.error**2, float(np.var([gain.value for gain in gains], ddof=1)) / n
+    square = of_questions + of_gains
+    free = square**2 / (of_questions**2 / max(mean.trials - 1, 1) + of_gains**2 / (n - 1))
+    reach = float(student.ppf(0.975, int(free))) * square**0.5
+    found = error_test(asked, Interval(mean.value, mean.value - reach, mean.value + reach), square**0.5, int(free) + 1)
+    return replace(found, how=f"Student's t over questions and {n} permutations", questions=len(mean.by_question))
+
+
+def _moved(outcome: Outcome, models: Sequence[str], agents: Sequence[int]) -> Iterator[str]:
+    """What moving along each agent's direction does in the last model, and in the others along its own direction."""
     for k in agents:
+        steered = [t for t in outcome.tests if (t["name"], t.get("target")) == (STEERED, f"agent {k}")]
+        if not any(test["model"] == models[-1] for test in steered):
+            yield f"{models[-1]}, agent {k}: not steered, it errs on too few or too many questions."
         for coefficient in COEFFICIENTS:
-            about = {"model": name, "target": f"agent {k}", "coefficient": coefficient}
-            steered = [
-                test
-                for test in outcome.tests
-                if test.get("kind") == "own" and all(test.get(key) == value for key, value in about.items())
-            ]
-            if not steered:
-                yield f"{name}, agent {k}: not steered, it errs on too few or too many questions."
-                break
-            shares = {
-                kind: in_words(outcome.difference("steered toward agent k", kind=kind, **about))
-                for kind in ("own", "other agents", "random")
-            }
-            yield (
-                f"{name}, moved along agent {k}'s direction by {coefficient:g} of the residual stream's length, on "
-                f"{steered[0]['questions']} questions: {steered[0]['changed']:.0%} of its texts change, and the share "
-                f"of its answers that are agent {k}'s by {shares['own']}; along the other agents' by "
-                f"{shares['other agents']}; along random ones by {shares['random']}."
-            )
-
-
-def _moves(outcome: Outcome, name: str, agent: int) -> bool:
-    """Whether, at one of the coefficients, the agent's own direction does more than all controls."""
-    for coefficient in COEFFICIENTS:
-        about = {"model": name, "target": f"agent {agent}", "coefficient": coefficient}
-        gains = [outcome.difference(f"steered: own − {kind}", **about) for kind in ("other agents", "random")]
-        if all(gain is not None and gain.low > 0 for gain in gains):
-            return True
-    return False
+            here = [test for test in steered if test["coefficient"] == coefficient]
+            of = {test["kind"]: test for test in here if test["model"] == models[-1]}
+            if "own" in of:
+                shares = ", ".join(f"{kind} {Interval(**test['value'])}" for kind, test in of.items())
+                others = [f"{t['model']} {t['value']['mean']:.2f}" for t in here if t["kind"] == "own"][:-1]
+                yield (
+                    f"{models[-1]}, moved along agent {k}'s direction by {coefficient:g} of the residual stream's "
+                    f"length, on {of['own']['questions']} questions: {of['own']['changed']:.0%} of its texts change, "
+                    f"and the share of its answers that are agent {k}'s by, along each kind of direction, {shares} "
+                    f"(other models along their own: {', '.join(others) or 'none given'})."
+                )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,19 +13,20 @@ from interp.directions.subspaces import random_directions, spread
 from interp.generation.sampling import generate
 from interp.models.model import Model
 from interp.models.tokens import Encoder
-from interp.probing.experiments import Outcome
+from interp.probing.experiments import Asked, Outcome
 from interp.probing.fitting import ProbeExamples
 from interp.probing.probe import Probe
-from interp.statistics import deal
-from interp.statistics.old import resampled
+from interp.statistics import deal, difference_interval, rank_test
 from interp.steering.steering import Steering, add
 from probes.silent_agents.debated import Debated
 
 COEFFICIENTS = (0.25, 0.5, 1.0)
 """In multiples of the mean length of the activations there, for all kinds of directions."""
-MOST_QUESTIONS = 120
+MOST_QUESTIONS = 30
 ANSWER_TOKENS = 48
-N_RANDOM = 2
+N_RANDOM = 199
+"""So many that the first of them all is shown after Holm's correction over three agents and three coefficients."""
+STEERED = "steered toward agent k"
 
 
 def steer_toward(
@@ -35,14 +37,16 @@ def steer_toward(
     values: Float[np.ndarray, "question d_model"],
     layer: int,
     seed: int,
-) -> None:
+    n_random: int,
+) -> list[Asked]:
     """Steer along each agent's direction (errs against right), on questions in which that agent errs.
 
     Directions are fitted on half of the questions and used on the other half, from the prompt's last token on. The
     score is whether the model's answer is agent k's; `changed`, the share of texts that change at all, separates a
-    null result from too small a coefficient. The controls are the other agents' and random directions of that length.
+    null result from too small a coefficient. Returns, for each agent and coefficient, whether its own direction does
+    more than random ones, if there are any. The other agents' directions are reported beside.
     """
-    question = np.arange(len(debated.questions))
+    question, asked = np.arange(len(debated.questions)), list[Asked]()
     half = deal(question, 2, seed) == 0
     fitted = {}
     for k in range(1, debated.n_agents + 1):
@@ -60,35 +64,43 @@ def steer_toward(
         kinds = {
             "own": [own],
             "other agents": [other for j, other in fitted.items() if j != k],
-            "random": random_directions(own, N_RANDOM, seed),
+            "random": random_directions(own, n_random, seed),
         }
-        unsteered = _answers(model, debated, rows, Steering())
+        [unsteered] = _answers(model, debated, rows, [Steering()])
         before = _given(debated, unsteered, rows, k)
         for coefficient in COEFFICIENTS:
-            facts = {"model": name, "target": f"agent {k}", "layer": layer, "coefficient": coefficient, "seed": seed}
-            after, changed = {}, {}
+            about = {"model": name, "target": f"agent {k}", "layer": layer, "coefficient": coefficient}
+            moved = {}
             for kind, directions in kinds.items():
                 steerings = [
                     add(d, coefficient * own.residual_norm, units="unit", tokens="writing") for d in directions
                 ]
-                texts = [_answers(model, debated, rows, steering) for steering in steerings]
-                if texts:
-                    after[kind] = np.mean([_given(debated, t, rows, k) for t in texts], axis=0)
-                    changed[kind] = float(np.mean([[a != b for a, b in zip(t, unsteered, strict=True)] for t in texts]))
-            for kind, share in after.items():
-                found = resampled(share - before, seed)
-                about = {"kind": kind, "changed": changed[kind], "before": float(before.mean()), "questions": len(rows)}
-                outcome.test("steered toward agent k", found, **facts, **about)
-                if kind != "own":
-                    outcome.test(f"steered: own − {kind}", resampled(after["own"] - share, seed), **facts)
+                if not steerings:
+                    continue
+                texts = _answers(model, debated, rows, steerings)
+                moved[kind] = np.stack([_given(debated, each, rows, k) for each in texts]) - before
+                changed = float(np.mean([[a != b for a, b in zip(each, unsteered, strict=True)] for each in texts]))
+                facts = {**about, "kind": kind, "directions": len(directions), "changed": changed}
+                facts |= {"before": float(before.mean()), "questions": len(rows)}
+                outcome.test(STEERED, difference_interval(moved[kind].mean(axis=0)), **facts)
+            own_moved = moved["own"][0]
+            if "other agents" in moved:
+                beside = difference_interval(own_moved - moved["other agents"].mean(axis=0), scale=2)
+                outcome.test("steered: own − other agents", beside, **about)
+            if "random" in moved:
+                what = f"{name}: {coefficient:g} along agent {k}'s direction moves the answer toward that agent's"
+                asked.append(Asked(rank_test(what, own_moved, moved["random"]), 1 - float(before.mean())))
+    return asked
 
 
-def _answers(model: Model, debated: Debated, rows: list[int], steering: Steering) -> list[str]:
-    """What the steered model writes after the bare questions."""
+def _answers(model: Model, debated: Debated, rows: list[int], steerings: Sequence[Steering]) -> list[list[str]]:
+    """What the model writes after the bare questions, by how it is steered."""
     encode = Encoder(model.tokenizer)
     prompts = [encode.prompt(Transcript(debated.questions[i], ()).prompt) for i in rows]
-    written = generate(model, prompts, max_new_tokens=ANSWER_TOKENS, batch_size=64, steering=steering)
-    return [model.tokenizer.decode(out.ids) for out in written]
+    each = [steering for steering in steerings for _ in rows]
+    how = {"max_new_tokens": ANSWER_TOKENS, "batch_size": 512, "steering": each}
+    written = [model.tokenizer.decode(out.ids) for out in generate(model, prompts * len(steerings), **how)]
+    return [written[i : i + len(rows)] for i in range(0, len(written), len(rows))]
 
 
 def _given(debated: Debated, texts: list[str], rows: list[int], agent: int) -> Float[np.ndarray, " question"]:
