@@ -127,9 +127,9 @@ def rank_test(asked: str, own: Values, random: Float[np.ndarray, "draw question"
         beaten = int(level * (len(drawn) + 1) + 1e-9)  # own may be beaten by one fewer
         if not beaten:
             return np.inf
-        off = round(beaten**0.5)  # other random directions would have another limit
-        moved = drawn[max(beaten - 1 - off, 0)] - drawn[min(beaten - 1 + off, len(drawn) - 1)]
-        return float(drawn[beaten - 1] - drawn.mean() + norm.ppf(power) * np.hypot(error, moved / 2))
+        tail = drawn[: max(2 * beaten, 5) + 1]  # other random directions would have another limit: a tail's falls so
+        moved = (tail.mean() - tail[-1]) / (beaten - 0.4) ** 0.5
+        return float(drawn[beaten - 1] - drawn.mean() + norm.ppf(power) * np.hypot(error, moved))
 
     how = f"rank among {len(drawn)} random directions"
     return Test(asked, difference_interval(over, scale=scale), p, how, len(own), detectable, len(drawn))
@@ -178,7 +178,7 @@ def limit_test(asked: str, losses: Values, limit: float, *, scale: float = 1.0) 
 def all_of(asked: str, tests: Sequence[Test]) -> Test:
     """Whether all of several are above 0: the largest p, which needs no correction (Berger 1982).
 
-    The detectable effect is one that all show, as if they were independent.
+    The detectable effect is one that all show, as if they were independent: its power is 80 % or more.
 
     >>> tests = [interp.statistics.difference_test(name, np.array([1.0, 1.0, x])) for name, x in (("a", 1), ("b", 0))]
     >>> interp.statistics.all_of("both", tests).p
@@ -188,7 +188,13 @@ def all_of(asked: str, tests: Sequence[Test]) -> Test:
     how = f"{worst.how}, the weakest of {len(tests)}: {worst.asked}" if len(tests) > 1 else worst.how
 
     def detectable(level: float, power: float) -> float:
-        return max(test.detectable(level, power ** (1 / len(tests))) for test in tests)
+        powers = np.linspace(power, 0.999, 8 if len(tests) > 1 else 1)
+        reach = np.array([[test.detectable(level, one) for one in powers] for test in tests])
+        if not np.isfinite(reach).all() or len(tests) == 1:
+            return float(reach.max())
+        effects = np.linspace(reach[:, 0].max(), reach.max(), 100)
+        each = [np.interp(effects, one, powers, right=1) for one in reach]
+        return float(effects[np.prod(each, axis=0) >= power][0])
 
     ranked = [test for test in tests if test.draws is not None]
     draws = min((test.draws or 0 for test in ranked), default=None)
