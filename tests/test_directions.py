@@ -106,7 +106,7 @@ def test_planted_directions_come_back_from_the_command_s_own_path(tmp_path: Path
         assert vector @ truth / (np.linalg.norm(vector) * np.linalg.norm(truth)) >= 0.99
     evidence = found.facts["evidence"]["all"]
     separation = {part: np.array(values) for part, values in evidence["separation"].items()}
-    assert separation["low"][:, 1].min() > 0.95
+    assert separation["low"][:, 1].min() > 0.92
     assert (separation["low"][:, 0] < 0.5).all()  # nothing was planted at layer 0, and nothing is reported
     assert (separation["high"][:, 0] > 0.5).all()
     assert abs(np.array(evidence["reliability"]["mean"])[:, 0]).max() < 0.4

@@ -20,7 +20,7 @@ from interp.debate.transcript import Transcript
 from interp.errors import UserError
 from interp.models.model import Model
 from interp.probing.decoding import ProbeRow
-from interp.probing.experiments import FORMAT, Outcome, Setting, Target, Turns, read_turns, untrained
+from interp.probing.experiments import FORMAT, Outcome, Setting, Target, Turns, read_turns
 from interp.probing.fitting import HeldOut, ProbeExamples
 from interp.probing.probe import Probe
 from interp.probing.scores import Measured, measure
@@ -166,14 +166,6 @@ def test_fictitious_agents_err_as_often_by_other_operands() -> None:
     assert never[stands_in].mean() > 0.7
     assert never[~stands_in].mean() < 0.1
     assert abs(never[operands[:, 0] >= 7].mean() - never.mean()) < 0.1
-
-
-def test_an_untrained_model_has_the_same_shape_and_other_weights(tiny: Model) -> None:
-    made = untrained(tiny, seed=1)
-    assert (made.n_layers, made.d_model) == (tiny.n_layers, tiny.d_model)
-    assert made.provenance["name"] == "untrained"
-    first, second = (next(m.hf.parameters()) for m in (made, tiny))
-    assert (first != second).any()
 
 
 def test_every_name_is_an_experiment_and_the_command_knows_it(interp: Any, model_folder: Path, tmp_path: Path) -> None:

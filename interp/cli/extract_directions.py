@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +21,8 @@ FILES = ("directions.safetensors", "directions.json", "report.html")
 
 def _made(out: Path, _: Any) -> Iterator[Made]:
     yield Made([out / name for name in FILES], lambda: says(out / FILES[0], "interp.directions/"))
-    kept = out / "activations.safetensors"
-    yield Made([kept], lambda: says(kept, "interp.activations/"))
+    for kept in (out / "activations.safetensors", out / "untrained.safetensors"):
+        yield Made([kept], partial(says, kept, "interp.activations/"))
 
 
 @verb
@@ -40,13 +41,15 @@ def extract_directions(
 
     Every transcript goes through the model once. For each agent and layer the direction is the mean difference between
     its turns and the other agents' in the same question and round; separation and reliability on held-out questions
-    say how far to trust it. A killed run resumes where it stopped.
+    say how far to trust it. So is the same model with random weights, and what the text alone gives away: a finding is
+    what lies beyond both. A killed run resumes where it stopped.
 
     Example: `interp extract-directions --transcripts debates.jsonl --layers 10-20 --out found`
     """
     from interp.activations.corpus import Tokenization
     from interp.directions import extract
     from interp.models.model import load_model
+    from interp.reports.findings import beyond_controls
     from interp.reports.page import write_report
     from interp.reports.tables import best_layers_table
     from interp.reports.terminal import progress_bars
@@ -64,6 +67,8 @@ def extract_directions(
         )
     write_report(found, out)
     console.print(best_layers_table(found.directions))
+    for line in beyond_controls(found.directions.facts):
+        console.print(line)
     for line in Tokenization(**found.directions.facts["tokenization"]).lines:
         console.print(line)
     skipped = found.directions.facts["skipped"]

@@ -6,8 +6,8 @@ directions fitted without its question.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Protocol
 
@@ -16,13 +16,15 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from scipy.stats import t as student_t
 
-from interp.statistics import deal
-from interp.statistics.old import counts, percentiles
+from interp.statistics import Verdict, all_of, deal, difference_test, judge, mean_interval
 
 Sums = Float[np.ndarray, "fold label d_model"]
+Wins = Float[np.ndarray, "question label"]
+"""The share of the other turns that lie below the label's own along its direction, each question's groups averaged."""
 N_FOLDS = 10
 N_CONTROLS = 20
-N_BOOTSTRAP = 1000
+SMALLEST = 0.05
+"""The smallest difference between two separations that matters."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,9 @@ class Evidence:
     """Probability that the label's own turn lies further along its direction than another's in its group."""
     separation_shuffled: Estimate
     separation_random: Estimate
-    """Along random directions, each signed to agree with the training questions' mean difference."""
-    wins: Float[np.ndarray, "group label"]
-    """The share of the group's other turns below the label's own."""
-    merit: Float[np.ndarray, " fold"]
+    """Along random directions of the differences' own covariance, each signed to agree with the label's direction."""
+    wins: Wins
+    merit: Float[np.ndarray, "fold label"]
     """Mean separation on the other folds, by directions fitted without this one: for choosing a layer."""
     projections: Float[np.ndarray, "group label direction"]
     """Each turn, centred within its group, on unit directions fitted without its question."""
@@ -56,14 +57,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Design:
-    """The random part of the evaluation, drawn once for all layers."""
+    """The folds, and the random part of the evaluation, drawn once for all layers."""
 
     question: Int[np.ndarray, " group"]
+    """Counted from 0, without gaps."""
     fold: Int[np.ndarray, " group"]
     owner: Int[np.ndarray, "draw group label"]
     """Whose turn each label gets: its own in draw 0, a shuffle of the question's labels in the others."""
-    resamples: Int[np.ndarray, "resample question"]
-    """How often each question is in each bootstrap sample."""
+    n_random: int
+    """Random directions."""
     seed: int
 
     @staticmethod
@@ -74,12 +76,21 @@ class Design:
         identity = np.broadcast_to(np.arange(n_labels), (1, len(question), n_labels))
         by_question = np.broadcast_to(np.arange(n_labels), (N_CONTROLS, len(unique), n_labels))
         shuffled = rng.permuted(by_question, axis=-1).astype(np.int8)[:, index]
-        owner = np.concatenate([identity.astype(np.int8), shuffled])
-        parts = (counts(len(unique), rng, n) for n in [N_BOOTSTRAP // 20] * 20)  # as one call draws them
-        return Design(index, fold, owner, np.concatenate([part.astype(np.int16) for part in parts]), seed)
+        return Design(index, fold, np.concatenate([identity.astype(np.int8), shuffled]), N_CONTROLS, seed)
 
     def select(self, groups: Bool[np.ndarray, " group"]) -> Design:
-        return Design(self.question[groups], self.fold[groups], self.owner[:, groups], self.resamples, self.seed)
+        question = np.unique(self.question[groups], return_inverse=True)[1]
+        return replace(self, question=question, fold=self.fold[groups], owner=self.owner[:, groups])
+
+    @property
+    def bare(self) -> Design:
+        """The same folds, without shuffled labels and random directions: for what is itself a control."""
+        return replace(self, owner=self.owner[:1], n_random=0)
+
+    def by_question(self, values: Float[np.ndarray, "group label"]) -> Wins:
+        """The mean over each question's groups."""
+        sums = np.stack([np.bincount(self.question, column) for column in values.T], axis=1)
+        return np.asarray(sums / np.bincount(self.question)[:, None])
 
 
 class Differences(Protocol):
@@ -98,79 +109,93 @@ def evaluate(difference: Differences, design: Design) -> Evidence:
     """
     n_groups, n_labels, d_model = difference.shape
     n_draws, folds = len(design.owner), np.unique(design.fold)
-    random = np.random.default_rng(design.seed).standard_normal((N_CONTROLS, d_model)).astype(np.float32)
-    # Sums over each fold of the differences that a draw gives to each label.
-    fold_sums = np.zeros((len(folds), n_draws, n_labels, d_model))
+    given_to = n_draws * n_labels
+    # Sums over each fold of the differences that a draw gives to each label, and of randomly weighted ones.
+    fold_sums = np.zeros((len(folds), given_to + design.n_random, d_model))
     for i, fold in enumerate(folds):
         groups = np.flatnonzero(design.fold == fold)
         given = np.zeros((n_draws, n_labels, len(groups), n_labels), dtype=np.float32)
         draw, group, label = np.ogrid[:n_draws, : len(groups), :n_labels]
         given[draw, label, group, design.owner[:, groups]] = 1
-        of_fold = rearrange(difference[groups], "g a d -> (g a) d")
-        fold_sums[i] = rearrange(rearrange(given, "k a g b -> (k a) (g b)") @ of_fold, "(k a) d -> k a d", k=n_draws)
-    total = fold_sums.sum(axis=0)
+        rng = np.random.default_rng([design.seed, int(fold)])
+        random = rng.standard_normal((design.n_random, len(groups) * n_labels), dtype=np.float32)
+        weights = np.concatenate([rearrange(given, "k a g b -> (k a) (g b)"), random])
+        fold_sums[i] = weights @ rearrange(difference[groups], "g a d -> (g a) d")
+    total, own_sums = fold_sums.sum(axis=0), fold_sums[:, :n_labels]
     wins = np.full((n_groups, n_labels), np.nan)
-    won = np.zeros((n_draws + N_CONTROLS, n_labels))
-    merits = np.zeros((len(folds), len(folds)))  # sums of wins on one fold by directions without it and another
+    weight = 1 / np.bincount(design.question)[design.question] / (design.question.max() + 1)
+    won = np.zeros((n_draws + design.n_random, n_labels))
+    # Shares of wins on one fold by directions without it and another.
+    merits = np.zeros((len(folds), len(folds), n_labels))
     projections = np.empty((n_groups, n_labels, n_labels), dtype=np.float32)
     for i, fold in enumerate(folds):
         groups = np.flatnonzero(design.fold == fold)
-        of_fold = difference[groups]
-        held_out = total - fold_sums[i]
-        unit = held_out / np.maximum(np.linalg.norm(held_out, axis=-1, keepdims=True), 1e-30)
-        along = of_fold @ rearrange(unit.astype(np.float32), "k a d -> d (k a)")
-        on_random = rearrange(of_fold, "g b d -> (g b) d") @ random.T
-        turned = np.sign(random @ held_out[0].T)
+        left = total - fold_sums[i]
+        without = left[:n_labels] - own_sums  # this fold and another; for choosing a layer
+        unit = left / np.maximum(np.linalg.norm(left, axis=-1, keepdims=True), 1e-30)
+        directions = np.concatenate([unit, rearrange(without, "f a d -> (f a) d")]).astype(np.float32)
+        along = np.asarray(difference[groups] @ directions.T)
+        given, random, others = np.split(along, [given_to, given_to + design.n_random], axis=2)
+        turned = np.sign(left[given_to:] @ left[:n_labels].T).astype(np.float32)
         scores = np.concatenate(
             [
-                rearrange(along, "g b (k a) -> g b k a", k=n_draws),
-                rearrange(on_random, "(g b) k -> g b k", b=n_labels)[..., None] * turned.astype(np.float32),
+                rearrange(given, "g b (k a) -> g b k a", k=n_draws),
+                random[..., None] * turned,
+                rearrange(others, "g b (f a) -> g b f a", a=n_labels),
             ],
             axis=2,
         )
-        shape = (N_CONTROLS, len(groups), n_labels)
+        shape = (design.n_random + len(folds), len(groups), n_labels)
         owner = np.concatenate([design.owner[:, groups], np.broadcast_to(design.owner[:1, groups], shape)])
         of_draws = _wins(scores, owner)
-        wins[groups], won = of_draws[0], won + of_draws.sum(axis=1)
+        wins[groups] = of_draws[0]
+        shares = einsum(of_draws, weight[groups], "k g a, g -> k a")
+        won += shares[: len(won)]
+        merits[i] = shares[len(won) :]
         projections[groups] = scores[:, :, 0] * np.float32((n_labels - 1) / n_labels)
-        for j in range(len(folds)):
-            direction = (total[0] - fold_sums[j, 0] - fold_sums[i, 0]).astype(np.float32)
-            merits[i, j] = _wins((of_fold @ direction.T)[:, :, None], design.owner[:1, groups]).sum()
-    auc = won / n_groups
     if len(folds) < 2:
-        wins, auc = np.full_like(wins, np.nan), np.full_like(auc, np.nan)
-    shuffled = np.stack([_split_half(fold_sums[:, k]) for k in range(1, n_draws)])
-    reliability = _jackknife(fold_sums[:, 0]), _over_draws(shuffled)
-    separation = _separation(wins, design), _over_draws(auc[1:n_draws]), _over_draws(auc[n_draws:])
-    sizes = np.array([(design.fold == fold).sum() * n_labels for fold in folds])
-    np.fill_diagonal(merits, 0)
-    merit = merits.sum(axis=0) / np.maximum(sizes.sum() - sizes, 1)
-    merit = merit if len(folds) > 2 else np.full(len(folds), np.nan)
-    return Evidence(*reliability, *separation, wins, merit, projections)
+        wins, won = np.full_like(wins, np.nan), np.full_like(won, np.nan)
+    shuffled = [_split_half(fold_sums[:, k : k + n_labels]) for k in range(n_labels, given_to, n_labels)]
+    reliability = _jackknife(own_sums), _over_draws(np.reshape(shuffled, (-1, n_labels)))
+    by_question = design.by_question(wins)
+    separation = separated(by_question), _over_draws(won[1:n_draws]), _over_draws(won[n_draws:])
+    merits[np.diag_indices(len(folds))] = 0
+    seen = 1 - np.array([weight[design.fold == fold].sum() for fold in folds])
+    merit = merits.sum(axis=0) / seen[:, None] if len(folds) > 2 else np.full((len(folds), n_labels), np.nan)
+    return Evidence(*reliability, *separation, by_question, merit, projections)
 
 
-def chosen_layer(evidence: Sequence[Evidence], design: Design) -> tuple[Estimate, list[int]]:
-    """Separation at a layer chosen, for each fold, on the others, and the layers (indices); NaN below three folds."""
+def at_chosen_layer(evidence: Sequence[Evidence], design: Design, *, each: bool = False) -> tuple[Wins, list[int]]:
+    """Wins at a layer chosen, for each fold, on the others, and the layers (indices); NaN below three folds.
+
+    One layer for all labels, or `each` label's own: for a control, which may be as strong as it can.
+    """
     merit = np.stack([e.merit for e in evidence])
     if not np.isfinite(merit).all():
-        return _separation(np.full_like(evidence[0].wins, np.nan), design), []
+        return np.full_like(evidence[0].wins, np.nan), []
+    merit = merit if each else np.broadcast_to(merit.mean(axis=2, keepdims=True), merit.shape)
     best = merit.argmax(axis=0)
-    layer_of_group = best[np.searchsorted(np.unique(design.fold), design.fold)]
-    wins = np.stack([e.wins for e in evidence])[layer_of_group, np.arange(len(layer_of_group))]
-    return _separation(wins, design), sorted(set(best.tolist()))
+    fold = np.searchsorted(np.unique(design.fold), design.fold)[np.unique(design.question, return_index=True)[1]]
+    wins = np.take_along_axis(np.stack([e.wins for e in evidence]), best[fold][None], axis=0)[0]
+    return wins, sorted(set(best.ravel().tolist()))
 
 
-def _separation(wins: Float[np.ndarray, "group label"], design: Design) -> Estimate:
-    """Mean of the wins, with an interval from resampling questions."""
-    mean, n_questions = wins.mean(axis=0), design.resamples.shape[1]
-    groups = np.bincount(design.question, minlength=n_questions)
-    won = np.stack([np.bincount(design.question, own, n_questions) for own in wins.T], axis=1)
-    parts = (some.astype(np.float64) for some in np.array_split(design.resamples, 20))
-    resampled = np.concatenate([some @ won / np.maximum(some @ groups, 1)[:, None] for some in parts])
-    low, high = percentiles(resampled)
-    # Where all groups agree, all resamples do: the bound that this many agreeing questions allow.
-    reach = 0.025 ** (1 / len(np.unique(design.question)))
-    return Estimate(mean, np.where(mean == 1, reach, low), np.where(mean == 0, 1 - reach, high))
+def separated(wins: Wins) -> Estimate:
+    """The mean of the wins, with an interval over questions."""
+    found = [mean_interval(own, coupled=True) for own in wins.T]
+    return Estimate(*(np.array([getattr(one, part) for one in found]) for part in ("mean", "low", "high")))
+
+
+def beyond(labels: Sequence[str], own: Wins, controls: Mapping[str, Wins]) -> list[Verdict]:
+    """Whether each label separates better than by every control: paired over questions, Holm over the labels."""
+    joint = []
+    for k, label in enumerate(labels):
+        each = ((name, own[:, k] - wins[:, k]) for name, wins in controls.items())
+        tests = [difference_test(f"against {name}", by, coupled=True) for name, by in each]
+        than = f"than {' and '.join(controls)} explain"
+        joint.append(all_of(f"{label}’s turns lie further along its direction {than}", tests))
+    room = 1 - np.max([wins.mean(axis=0) for wins in controls.values()], axis=0)
+    return judge(joint, smallest=SMALLEST, headroom=room.tolist())
 
 
 def _wins(
@@ -212,5 +237,6 @@ def _jackknife(fold_sums: Sums) -> Estimate:
 
 
 def _over_draws(values: Float[np.ndarray, "draw label"]) -> Estimate:
-    """Mean and 95 % range over the draws of a control."""
-    return Estimate(values.mean(axis=0), *percentiles(values))
+    """Mean and 95 % range over the draws of a control; NaN without any."""
+    values = values if len(values) else np.full((1, values.shape[1]), np.nan)
+    return Estimate(values.mean(axis=0), *np.quantile(values, (0.025, 0.975), axis=0))

@@ -21,17 +21,20 @@ from interp.debate.personas import Persona
 from interp.debate.transcript import Transcript, fingerprint, question_key
 from interp.directions.contrast import Contrast, differences
 from interp.directions.directions import Directions, question_hash
-from interp.directions.evidence import Design, Estimate, Evidence, chosen_layer, evaluate
+from interp.directions.evidence import Design, Estimate, Evidence, Wins, at_chosen_layer, beyond, evaluate, separated
 from interp.directions.settings import ExtractionSettings
 from interp.directions.subspaces import MOST_EXAMPLES, spread
+from interp.directions.text import TextDifferences, text_controls
 from interp.errors import Progress, UserError
 from interp.models.layers import SITES, Site
 from interp.models.model import Model
+from interp.models.random_weights import room_beside, untrained
 from interp.models.tokens import prompt_tokens
 from interp.storage.files import scratch, write_json
 from interp.storage.provenance import differing, package_versions
 
 DIRECTIONS_FILE = "directions.safetensors"
+UNTRAINED_FILE = "untrained.safetensors"
 _HARMLESS = ("batch_tokens", "skip_long", "keep_activations")  # they change nothing in the directions
 
 
@@ -70,6 +73,8 @@ def extract_directions(
 ) -> Extraction:
     """Read every turn, contrast the agents, and measure how well they separate.
 
+    So is what an untrained model and the text alone give away; `controls=False` leaves that out, for a first look.
+
     Keyword arguments change fields of `ExtractionSettings`. `out` gets `directions.safetensors` and `directions.json`;
     a killed call resumes there. Raises `UserError` for unusable input, and, without `restart`, where `out` holds
     directions made from anything else.
@@ -86,31 +91,45 @@ def extract_directions(
             facts = Directions.load(folder / DIRECTIONS_FILE).facts
             made = facts["provenance"]
             sha256 = made.get("transcripts", {}).get("sha256")
-            before = {"model": made["model"], "transcripts": sha256, **made.get("settings", {})}
+            before = {"model": made["model"], "transcripts": sha256, "controls": False, **made.get("settings", {})}
             now = {"model": model.provenance, "transcripts": data["sha256"], **asdict(settings)}
             names = dict.fromkeys(name.partition(".")[0] for name in differing(before, now))
-            if different := [name for name in names if name not in _HARMLESS]:
+            harmless = (*_HARMLESS, "controls") if settings.controls else _HARMLESS  # they may be added
+            if different := [name for name in names if name not in harmless]:
                 holds = f"holds directions of {made['model']['name']} from {facts['questions']:,} questions, made with"
                 other = f"other settings ({', '.join(different)})"
                 raise UserError(f"{folder}: {holds} {other}; give another --out, or replace them with --restart")
         corpus = Corpus.build(transcripts, model.tokenizer, model.context_length, skip_long=settings.skip_long)
         contrast = Contrast.build(corpus.turns, corpus.questions, settings.by, text_needed=settings.position != "tag")
-        activations = folder / "activations.safetensors"
-        keep = settings.keep_activations or (activations.exists() and not restart)
+        paths = [folder / "activations.safetensors", folder / UNTRAINED_FILE]
+        keep = settings.keep_activations or (paths[0].exists() and not restart)
         reading: dict[str, Any] = {name: getattr(settings, name) for name in ("layers", "site", "batch_tokens")}
-        reading |= {"positions": (settings.position,), "data": data}
-        reading |= {"restart": restart, "keep": keep, "progress": progress}
-        store = read_activations(model, corpus, activations, **reading)
+        reading |= {"positions": (settings.position,), "data": data, "restart": restart, "keep": keep}
+        store = read_activations(model, corpus, paths[0], **reading, progress=progress)
+        controls = None
+        if settings.controls:
+            say: Progress = lambda what, *done: progress(f"{what} of an untrained model", *done)  # noqa: E731
+            with room_beside(model):
+                beside = read_activations(untrained(model, settings.seed), corpus, paths[1], **reading, progress=say)
+            controls = Controls(beside, text_controls(corpus, contrast, settings.position))
         contrast = replace(contrast, skipped=(*corpus.skipped, *contrast.skipped))
-        found = measure(store, contrast, settings, progress=progress)
+        found = measure(store, contrast, settings, controls, progress=progress)
         facts = {**found.directions.facts, "tokenization": asdict(corpus.tokenization)}
         found = replace(found, directions=replace(found.directions, facts=facts))
         if out:
             found.directions.save(folder / DIRECTIONS_FILE)
             write_json(folder / "directions.json", found.directions.facts)
-        if not keep:
-            discard(activations)
+        for path in () if keep else paths:
+            discard(path)
         return found
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What is evaluated beside a model, on the same folds."""
+
+    untrained: ActivationStore
+    text: Sequence[TextDifferences]
 
 
 @dataclass(frozen=True)
@@ -131,7 +150,12 @@ class _Stored:
 
 
 def measure(
-    store: ActivationStore, contrast: Contrast, settings: ExtractionSettings, *, progress: Progress = lambda *_: None
+    store: ActivationStore,
+    contrast: Contrast,
+    settings: ExtractionSettings,
+    controls: Controls | None = None,
+    *,
+    progress: Progress = lambda *_: None,
 ) -> Extraction:
     """Directions and their evidence from stored activations, with few turns of one layer in memory at a time."""
     design = Design.draw(contrast.question, len(contrast.labels), settings.seed)
@@ -143,6 +167,7 @@ def measure(
     varying = spread(lambda i: store.rows(store.layers[i], settings.position, some), len(store.layers))
     vectors, norms = [], []
     evidence: dict[str, list[Evidence]] = {name: [] for name in rounds}
+    untrained: dict[str, list[Evidence]] = {name: [] for name in rounds}
     for i, layer in enumerate(store.layers):
         lengths, sums = list[np.ndarray](), [np.float64(0)] * len(rounds)
         for start in range(0, len(contrast.rows), 1024):
@@ -157,8 +182,10 @@ def measure(
         norms.append(float(np.concatenate(lengths).mean()))
         vectors.append([total / groups.sum() for total, groups in zip(sums, rounds.values(), strict=True)])
         for name, groups in rounds.items():
-            stored = _Stored(store, layer, settings.position, contrast.rows[groups])
-            evidence[name].append(evaluate(stored, design.select(groups)))
+            where, selected = (layer, settings.position, contrast.rows[groups]), design.select(groups)
+            evidence[name].append(evaluate(_Stored(store, *where), selected))
+            if controls is not None:
+                untrained[name].append(evaluate(_Stored(controls.untrained, *where), selected.bare))
         progress("measuring directions", i + 1, len(store.layers))
     by_round = np.asarray(vectors, dtype=np.float32).transpose(1, 2, 0, 3)
     norm = np.asarray(norms, dtype=np.float32)
@@ -166,15 +193,24 @@ def measure(
     directions = Directions(contrast.labels, store.layers, by_round, norm, store.hook_point, {}, names, varying)
     summary: dict[str, Any] = {}
     for name, groups in rounds.items():
-        separation, chosen = chosen_layer(evidence[name], design.select(groups))
+        selected = design.select(groups)
+        wins, chosen = at_chosen_layer(evidence[name], selected)
         summary[name] = {
             "groups": int(groups.sum()),
-            "questions": len(np.unique(contrast.question[groups])),
+            "questions": len(wins),
             **_curves(evidence[name]),
-            "chosen_layer": {part: _plain(value) for part, value in vars(separation).items()},
+            "chosen_layer": _estimate(wins) | {"layers": [store.layers[i] for i in chosen]},
             "cosine": _plain(directions.cosines(name)),
         }
-        summary[name]["chosen_layer"]["layers"] = [store.layers[i] for i in chosen]
+        if controls is not None:
+            text = [evaluate(replace(kind, rows=kind.rows[groups]), selected.bare) for kind in controls.text]
+            each = {"an untrained model": untrained[name], "the text": text}
+            of_each = {what: at_chosen_layer(of, selected, each=True)[0] for what, of in each.items()}
+            summary[name] |= {
+                "separation_untrained": _curves(untrained[name])["separation"],
+                "controls": dict(zip(("untrained", "text"), map(_estimate, of_each.values()), strict=True)),
+                "beyond_controls": [verdict.record() for verdict in beyond(contrast.labels, wins, of_each)],
+            }
     # by mean separation over the labels, ties by mean reliability
     scores = [(round(float(e.separation.mean.mean()), 6), float(e.reliability.mean.mean())) for e in evidence["all"]]
     defined = [i for i, score in enumerate(scores) if np.isfinite(score).all()]
@@ -196,6 +232,7 @@ def measure(
         "best_layers": [store.layers[i] for i in best],
         "provenance": {
             **store.provenance,
+            **({"untrained": controls.untrained.provenance["model"]} if controls else {}),
             "settings": asdict(settings) | {"layers": list(store.layers)},
             "created": datetime.now(UTC).isoformat("T", "seconds"),
         },
@@ -265,6 +302,10 @@ def _curves(evidence: Sequence[Evidence]) -> dict[str, Any]:
         name: {part: _plain(np.stack([layer[part] for layer in layers], axis=1)) for part in layers[0]}
         for name, layers in estimates.items()
     }
+
+
+def _estimate(wins: Wins) -> dict[str, Any]:
+    return {part: _plain(value) for part, value in vars(separated(wins)).items()}
 
 
 def _plain(values: np.ndarray) -> Any:

@@ -32,11 +32,16 @@ Names = Annotated[tuple[str, ...], MinLen(1), AfterValidator(distinct)]
 Layers = Annotated[tuple[Annotated[int, Ge(0), Lt(10_000)], ...], MinLen(1), AfterValidator(distinct)]
 HookPoint = Annotated[str, AfterValidator(_site)]
 
+_PARTS = ("mean", "low", "high")
 _ROW = list[FiniteFloat | None]  # None where it is not defined
 _ESTIMATES = entries(mean=list[_ROW], low=list[_ROW], high=list[_ROW])
 _CHOSEN = entries(mean=_ROW, low=_ROW, high=_ROW, layers=list[Whole])
-MEASURED = ("separation", "separation_shuffled", "separation_random", "reliability", "reliability_shuffled")
+_CONTROLS = dict.fromkeys(("untrained", "text"), entries(mean=_ROW, low=_ROW, high=_ROW))
+_VERDICT = entries(asked=str, outcome=str, words=str)
+_SEPARATION = ("separation", "separation_untrained", "separation_shuffled", "separation_random")
+MEASURED = (*_SEPARATION, "reliability", "reliability_shuffled")
 _ROUNDS = {"groups": Whole, "questions": Whole, "cosine": list[list[_ROW]], "chosen_layer": _CHOSEN}
+_ROUNDS |= {"controls": entries(**_CONTROLS), "beyond_controls": list[_VERDICT]}  # type: ignore[valid-type]
 _EVIDENCE = entries(False, **_ROUNDS, **dict.fromkeys(MEASURED, _ESTIMATES))
 _HASHED, _STAGED = entries(hash=str | None), entries(stages=list[Any])
 _MODEL = entries(False, name=str, model_type=str, adapters=list[_HASHED], lineage=_STAGED)  # type: ignore[valid-type]
@@ -55,9 +60,12 @@ def require_fitting(facts: Mapping[str, Any], labels: Sequence[str], layers: Seq
         chosen = found.get("chosen_layer", {})
         named += chosen.get("layers", ())
         sized.append((f"{rounds}.cosine", found.get("cosine"), (m, n, n)))
-        sized += [(f"{rounds}.chosen_layer", chosen.get(part), (n,)) for part in ("mean", "low", "high")]
+        whole = {"chosen_layer": chosen, **found.get("controls", {})}
+        sized += [(f"{rounds}.{name}", of.get(part), (n,)) for name, of in whole.items() for part in _PARTS]
+        asked = [each["asked"] for each in found.get("beyond_controls", ())]
+        sized.append((f"{rounds}.beyond_controls", asked or None, (n,)))
         estimates = ((name, found[name]) for name in MEASURED if name in found)
-        sized += [(f"{rounds}.{name}", of[part], (n, m)) for name, of in estimates for part in ("mean", "low", "high")]
+        sized += [(f"{rounds}.{name}", of[part], (n, m)) for name, of in estimates for part in _PARTS]
     for name, values, shape in sized:
         if values is not None and np.shape(values) != shape:
             raise ValueError(f"{name} is not of {n} labels at {m} layers")

@@ -36,6 +36,8 @@ class ExtractionSettings:
     """Leave out transcripts longer than the model's context."""
     keep_activations: bool = False
     """Keep activations.safetensors: every turn at every layer."""
+    controls: bool = True
+    """Also read an untrained model, and the text alone, and say what is beyond both."""
     seed: int = option(0, min=0, max=LARGEST_SEED)
     """Random seed."""
 

@@ -7,3 +7,4 @@ from .model import LazyModel as LazyModel
 from .model import Model as Model
 from .model import load_model as load_model
 from .model import wrap as wrap
+from .random_weights import untrained as untrained

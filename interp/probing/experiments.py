@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import re
@@ -24,7 +23,8 @@ from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript, fingerprint
 from interp.errors import Progress, UserError
-from interp.models.model import Model, load_model, wrap
+from interp.models.model import Model, load_model
+from interp.models.random_weights import UNTRAINED, untrained
 from interp.probing.decoding import Decoded, Features, Layers, ProbeRow, decode, text_baselines
 from interp.probing.fitting import HeldOut, ProbeExamples
 from interp.probing.probe import Probe
@@ -36,7 +36,6 @@ from interp.storage.provenance import package_versions
 
 FORMAT = "interp.probes/2"
 TEXT_BASELINES = ("bag of words", "length and position")
-UNTRAINED = "untrained"
 CHOSEN = "chosen layer"
 SMALLEST = 0.05
 """The smallest difference in AUC or accuracy that matters."""
@@ -306,16 +305,3 @@ def survey(
     outcome.made_by = {"models": made, "transcripts": debates, "seeds": list(setting.seeds)}
     outcome.made_by |= {"versions": package_versions(), "created": datetime.now(UTC).isoformat("T", "seconds")}
     return found
-
-
-def untrained(model: Model, seed: int = 0) -> Model:
-    """A model of the same architecture and tokenizer with random weights."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    config = copy.deepcopy(model.hf.config)
-    config._attn_implementation = model.attention
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        made = AutoModelForCausalLM.from_config(config, dtype=model.dtype).to(model.device)
-    return wrap(made, model.tokenizer, {"name": UNTRAINED, "shape_of": model.provenance, "seed": seed})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from statistics import fmean
 from typing import Any
 
 from interp.reports.words import between, estimate, joined_words, number, percent
+from interp.statistics.questions import grouped
 from interp.statistics.verdict import LEVEL
 
 _FILE = resources.files("interp.reports") / "findings.toml"
@@ -20,8 +21,12 @@ _Values = Sequence[float | None]
 def main_findings(facts: Facts) -> list[tuple[str, str]]:
     """What was done, whether the directions separate, whether they are stable: a verdict and its evidence for each.
 
-    >>> [verdict for verdict, evidence in interp.reports.main_findings(found.facts)]
-    ['What was done.', 'The agents separate.', 'The directions are stable.']
+    >>> for verdict, evidence in interp.reports.main_findings(found.facts):
+    ...     print(verdict)
+    What was done.
+    The agents separate.
+    Beyond the controls: cannot tell for agent 1, agent 2 and agent 3.
+    The directions are stable.
     """
     by, layers, chosen = facts["by"], facts["layers"], facts["evidence"]["all"]["chosen_layer"]
     best = f", the best of {len(layers)}" if facts["best_layers"] and len(layers) > 1 else ""
@@ -38,12 +43,28 @@ def main_findings(facts: Facts) -> list[tuple[str, str]]:
     )
     separate, separation, controls = _judged(facts, "separation", chosen if chosen["layers"] else None)
     stable, reliability, others = _judged(facts, "reliability")
+    beyond, *verdicts = beyond_controls(facts)
     separation.append(", ".join(["chance is 50\u00a0%", *controls]))
     return [
         ("What was done.", done),
         (separate, f"{elsewhere}, {'; '.join(separation)}; 95\u00a0% intervals in parentheses."),
+        (beyond, " ".join(verdicts)),
         (stable, f"{where}, {'; '.join(reliability + others)}."),
     ]
+
+
+def beyond_controls(facts: Mapping[str, Any]) -> list[str]:
+    """What the directions know beyond an untrained model and the text: in short, then the verdict on each label."""
+    found, words = facts["evidence"]["all"], _WORDS["beyond"]
+    if "controls" not in found:
+        return [words["without"], words["add"]]
+    verdicts, given = found["beyond_controls"], {}
+    outcomes = grouped((one["outcome"], label) for label, one in zip(facts["labels"], verdicts, strict=True))
+    short = "; ".join(f"{outcome} for {joined_words(of)}" for outcome, of in outcomes.items())
+    for name, control in found["controls"].items():
+        means = [percent(mean) for mean in control["mean"] if mean is not None]
+        given[name] = joined_words(means or ["nothing"])
+    return [words["short"].format(short=short), words["given"].format(**given), *(one["words"] for one in verdicts)]
 
 
 def activation_name(facts: Facts) -> str:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _PARTS = ("mean", "low", "high")
 _LAYERS_CAPTION = """\
 separation: how often a turn lies further along its own direction than another
-  turn does (95 % interval); then with shuffled labels and random directions
+  turn does (95 % interval); then of an untrained model, of the text alone, with
+  shuffled labels and of random directions
 reliability: cosine between the directions of two halves; then with shuffled labels
 length: of the raw direction, relative to the activations
 chosen: at a layer that was also chosen on other questions"""
@@ -60,20 +61,24 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
     by, evidence = facts["by"], facts["evidence"]["all"]
     groups = f"{evidence['groups']} groups of {evidence['questions']} questions"
     title = f"Best of {len(directions.layers)} layers, on held-out questions ({groups})"
-    headings = ("layer", by, "separation", "shuffled", "random", "reliability", "shuffled", "length")
+    controls = evidence.get("controls", {})
+    columns = ("untrained", "text") if controls else ()
+    headings = ("layer", by, "separation", *columns, "shuffled", "random", "reliability", "shuffled", "length")
     made = table(title, _LAYERS_CAPTION, headings, left=(by,), whole=True)
     chosen = evidence["chosen_layer"]
     for i, label in enumerate(directions.labels if chosen["layers"] else ()):
-        made.add_row("chosen", label, bracketed(*(chosen[part][i] for part in _PARTS)))
+        beside = [rounded(controls[name]["mean"][i]) for name in columns]
+        made.add_row("chosen", label, bracketed(*(chosen[part][i] for part in _PARTS)), *beside)
     made.add_section()
     names = ("separation_shuffled", "separation_random", "reliability", "reliability_shuffled")
     for layer in facts["best_layers"][:n_layers]:
         at = directions.layers.index(layer)
         for i, label in enumerate(directions.labels):
             separation = bracketed(*(evidence["separation"][part][i][at] for part in _PARTS))
+            beside = [rounded(evidence["separation_untrained"]["mean"][i][at]), ""] if controls else []
             means = (rounded(evidence[name]["mean"][i][at]) for name in names)
             length = f"{facts['norm'][i][at] / facts['residual_norm'][at]:.0%}"
-            made.add_row(str(layer), label, separation, *means, length)
+            made.add_row(str(layer), label, separation, *beside, *means, length)
         made.add_section()
     return made
 

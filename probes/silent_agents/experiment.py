@@ -41,9 +41,10 @@ from interp.debate.transcript import Transcript
 from interp.errors import UserError
 from interp.generation.sampling import Generated, generate
 from interp.models.model import Model
+from interp.models.random_weights import UNTRAINED
 from interp.models.tokens import Encoder
 from interp.probing.decoding import Features, Layers
-from interp.probing.experiments import UNTRAINED, Asked, Found, Outcome, Setting, Target, survey
+from interp.probing.experiments import Asked, Found, Outcome, Setting, Target, survey
 from interp.probing.fitting import ProbeExamples, boosted, fit, linear
 from probes.silent_agents.debated import Debated
 from probes.silent_agents.finding import FICTITIOUS, POSITIONS, TURNED, WROTE, conclude
