@@ -1,8 +1,9 @@
 """What steering costs: `python -m benchmarks.steering`.
 
 Times a batch of prompts without and with steering, the same prompts one at a time without a cache (as in the paper's
-implementation), and a sweep of coefficients over fewer prompts against an unsteered batch of the same size. The methods
-run alternately, and ratios are medians over repeats. All texts have the full length, so all methods write equally many
+implementation), a sweep of coefficients over fewer prompts against an unsteered batch of the same size, and 200 random
+directions with three coefficients each against 20, by text. The methods run alternately, and ratios are medians over
+repeats. All texts have the full length, so all methods write equally many
 tokens. Decoding is greedy, and the title counts how often the same steering gives the same tokens.
 """
 
@@ -20,9 +21,11 @@ import torch
 from rich.table import Table
 
 from interp.debate.agents import Request, chat_messages
-from interp.debate.personas import PERSONAS
+from interp.debate.personas import PERSONAS, Persona
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.directions.directions import Direction
+from interp.directions.extract import prompt_contrast
+from interp.directions.subspaces import random_directions
 from interp.generation.sampling import generate
 from interp.models.model import Model, load_model
 from interp.models.tokens import prompt_tokens
@@ -119,6 +122,33 @@ def measure(model: Model, n_prompts: int, n_tokens: int, n_coefficients: int, n_
     return table
 
 
+def many_directions(model: Model, n_prompts: int, n_tokens: int, batch_size: int, repeats: int) -> Table:
+    """What a text costs with 200 random directions of the activations' covariance, against 20, and without steering."""
+    persona = next(iter(PERSONAS.values()))
+    questions = Arithmetic().questions(n_prompts, seed=0)
+    prompts = [prompt_tokens(model.tokenizer, chat_messages(persona, Request(q.text, 1))) for q in questions]
+    benign = Persona("plain", "Answer the question.")
+    found = prompt_contrast(model, [q.text for q in questions], persona, benign, layers=[model.n_layers // 2])
+    drawn = random_directions(found[persona.name][0], 200)
+    seconds: dict[int, list[float]] = {0: [], 20: [], 200: []}
+    for _ in range(repeats):
+        for n, spent in seconds.items():
+            ways = [add(d, c) for d in drawn[:n] for c in (0.1, 0.2, 0.4)] or [Steering()]
+            rows = [(prompt, way) for prompt in prompts for way in ways]
+            started = time.perf_counter()
+            how: dict[str, Any] = {"max_new_tokens": n_tokens, "batch_size": batch_size}
+            generate(model, [prompt for prompt, _ in rows], **how, steering=[way for _, way in rows])
+            spent.append((time.perf_counter() - started) / len(rows))
+    table = Table(title=f"{n_prompts} prompts, 3 coefficients, batches of {batch_size}")
+    for heading in ("random directions", "texts", "ms a text (median)", "compared with 20 (median)"):
+        table.add_column(heading, justify="right")
+    for n, spent in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(spent, seconds[20], strict=True))
+        texts = n_prompts * max(1, 3 * n)
+        table.add_row(str(n), str(texts), f"{1000 * statistics.median(spent):.2f}", f"{ratio:.2f}")
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
@@ -131,6 +161,7 @@ def main() -> None:
     model = load_model(given.model)
     console = Terminal(soft_wrap=True)
     with endless(model):
+        console.print(many_directions(model, 4, given.max_new_tokens, 32, given.repeats))
         console.print(
             measure(model, given.prompts, given.max_new_tokens, given.coefficients, given.slow, given.repeats)
         )

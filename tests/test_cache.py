@@ -45,3 +45,18 @@ def test_tokens_are_added_in_place() -> None:
         layer.update(*states(2, 1, step))
         assert layer.keys.data_ptr() == place
     assert layer.keys.shape == layer.values.shape == (2, 2, 30, 4)
+
+
+def test_rows_that_end_leave_without_moving_the_others() -> None:
+    growing, plain = growing_cache(), DynamicCache()
+    for cache in (growing, plain):
+        cache.update(*states(6, 10, 0), 0)
+    place = growing.layers[0].keys.data_ptr()
+    for step, rows in enumerate(([0, 5, 2, 3, 4], [0, 4, 2], [2, 1], [0, 1], [1])):
+        growing.reorder_cache(torch.tensor(rows))
+        plain.reorder_cache(torch.tensor(rows))
+        for a, b in zip(
+            growing.update(*states(len(rows), 1, step), 0), plain.update(*states(len(rows), 1, step), 0), strict=True
+        ):
+            assert torch.equal(a, b)
+        assert growing.layers[0].keys.data_ptr() == place

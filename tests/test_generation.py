@@ -7,12 +7,15 @@ from collections import Counter
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_hf, make_tokenizer
 
+from interp.directions.directions import Direction
 from interp.generation.sampling import end_tokens, generate
 from interp.models.model import Model, wrap
+from interp.steering.steering import add
 
 ARCHITECTURES = ("llama", "qwen2", "mistral")
 
@@ -152,3 +155,40 @@ def test_all_end_tokens_count() -> None:
         assert end_tokens(model) == {1, 5, 7}
     finally:
         model.hf.generation_config.eos_token_id = [1, 2]
+
+
+def test_a_text_ends_where_it_is_told_to_in_a_batch_as_alone() -> None:
+    model, asked = sharp("llama"), prompts(10)
+    whole = [g.ids for g in generate(model, asked, max_new_tokens=24, batch_size=4)]
+    told = {i: ids[min(i, len(ids) - 1)] for i, ids in enumerate(whole) if ids}
+    out = generate(model, asked, max_new_tokens=24, batch_size=4, until=lambda i, text: text[-1] == told[i])
+    for i, g in enumerate(out):
+        if i in told:
+            assert g.ids == whole[i][: whole[i].index(told[i]) + 1]
+            assert g.ended
+            assert g.n_tokens == len(g.ids)
+    assert len({g.n_tokens for g in out}) > 3
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("tokens", ["generated", "writing"])
+def test_many_directions_on_a_few_prompts_read_each_prompt_once(architecture: str, tokens: str) -> None:
+    model, n = sharp(architecture), 36
+    rng = np.random.default_rng(0)
+    ways = [Direction(v, "d", 1, model.hook_name("resid_post", 1)) for v in rng.standard_normal((n, model.d_model))]
+    longest = sorted((p for p in prompts(20) if len(p) > 30), key=len)[-2:]
+    asked = [prompt for prompt in longest for _ in ways]
+    steering = [add(way.unit, 20.0, units="unit", tokens=tokens) for _ in longest for way in ways]
+    alone = [generate(model, [p], max_new_tokens=9, steering=[s])[0] for p, s in zip(asked, steering, strict=True)]
+    assert len({tuple(g.ids) for g in alone}) > n, "directions differ in what they do"
+    n_read = [0]
+
+    def count(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        n_read[0] += kwargs["input_ids"].numel()
+
+    handle = model.hf.register_forward_pre_hook(count, with_kwargs=True)
+    assert generate(model, asked, max_new_tokens=9, batch_size=8, steering=steering) == alone
+    handle.remove()
+    if architecture != "mistral":  # its window
+        most = 3 * sum(map(len, longest)) + len(asked) + sum(g.n_tokens for g in alone)  # those of two prompts: again
+        assert n_read[0] <= most < sum(map(len, asked)) / 2

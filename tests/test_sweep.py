@@ -16,9 +16,11 @@ import pytest
 from conftest import COMMAND, make_model
 
 from interp.debate.agents import Sampling
+from interp.debate.embedded import read_embedded
 from interp.debate.tasks.arithmetic import Arithmetic
-from interp.debate.transcript import Transcript, write_transcripts
+from interp.debate.transcript import Transcript, before_tags, without_tags, write_transcripts
 from interp.directions.directions import Directions, question_hash
+from interp.directions.extract import extract_directions
 from interp.errors import UserError
 from interp.evaluation.texts import PersonaClassifier
 from interp.generation.sampling import generate
@@ -253,3 +255,16 @@ def test_the_command_after_sigkill(interp: Any, model_folder: Path, debates: lis
     killed.wait()
     assert interp(*arguments, "--out", out)[0] == 0
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_a_text_after_a_tag_ends_with_the_next_tag(tmp_path: Path) -> None:
+    model, transcripts = load_model("organism-imad"), read_embedded("organism")
+    found = extract_directions(model, transcripts[:5], layers=[1]).directions
+    how = SweepSettings(layers=(1,), coefficients=(0.1,), random_controls=1, sampling=Sampling(64, 0.0))
+    records = sweep(tmp_path / "s.jsonl", [model], {"d": found}, transcripts[5:7], how, batch_size=8).records
+    turns = [r for r in records if r["context"] == "turn"]
+    for record in turns:
+        said = before_tags(record["text"])
+        assert without_tags(record["text"]).strip() == said.strip(), "nothing follows the tag"
+        assert record["ended"] or said == record["text"]
+    assert sum(r["text"] != before_tags(r["text"]) for r in turns) > len(turns) / 2

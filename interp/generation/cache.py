@@ -67,14 +67,25 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not t
         self.keys, self.values = self._grown("keys", key_states), self._grown("values", value_states)
         return self.keys, self.values
 
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        if not self.is_initialized or len(beam_idx) > len(self.keys):
+            super().reorder_cache(beam_idx)
+            return
+        to = (beam_idx != torch.arange(len(beam_idx), device=beam_idx.device)).nonzero()[:, 0]
+        for name in ("keys", "values"):  # in place: a few rows that end do not move all others
+            old = getattr(self, name)
+            old[to] = old[beam_idx[to]]
+            setattr(self, name, old[: len(beam_idx)])
+
     def _grown(self, name: str, new: Tensor) -> Tensor:
         old = getattr(self, name)
         n_old, n_all = old.shape[2], old.shape[2] + new.shape[2]
         buffer = self._buffers.get(name)
-        if buffer is None or buffer.data_ptr() != old.data_ptr() or len(buffer) != len(old) or buffer.shape[2] < n_all:
+        if buffer is None or buffer.data_ptr() != old.data_ptr() or buffer.shape[2] < n_all:
             buffer = torch.empty(*new.shape[:2], n_all + 64, new.shape[3], dtype=new.dtype, device=new.device)
             buffer[:, :, :n_old] = old
             self._buffers[name] = buffer
+        buffer = buffer[: len(new)]
         buffer[:, :, n_old:n_all] = new
         return buffer[:, :, :n_all]
 

@@ -69,14 +69,16 @@ def generate(  # type: ignore[misc]  # the options are these
     steering: Steering | Sequence[Steering] | None = None,
     hooks: Sequence[tuple[str, Hook]] = (),
     received: Callable[[int, Generated], None] = lambda *_: None,
+    until: Callable[[int, Ids], bool] = lambda *_: False,
 ) -> Generated | list[Generated]:
     """Continue one text, or a list of texts or of token ids; a prompt that fills the context gets no tokens.
 
     At a temperature above 0, tokens are drawn from the smallest set whose probability reaches `top_p`, with
     `seeds[i]` (by default i) for prompt i. `steering` is one for all prompts or one per prompt, on top of what already
     steers the model; a row that it makes overflow ends there. `hooks` are pairs of a hook point and a function (value,
-    hook) → new value or None. `received` is called with the index and result of each prompt as it ends. Raises
-    `UserError` for an empty prompt.
+    hook) → new value or None. `received` is called with the index and result of each prompt as it ends. `until` is
+    asked after each token, with a prompt's index and the text so far, whether it ends there. Raises `UserError` for an
+    empty prompt.
 
     >>> steering = interp.add(found[2, 1])
     >>> len(interp.generate(model, ["Problem: 3+4*2", "Problem: 1+1*2"], max_new_tokens=4, steering=steering))
@@ -105,7 +107,7 @@ def generate(  # type: ignore[misc]  # the options are these
             for plan in sorted(set(plans)):
                 reader = _Reader(model, steered, bool(hooks), plan[0])
                 rows = [i for i in order if room[i] and plans[i] == plan]
-                for row, generated in _continue(reader, ids, rows, room, pick, batch_size):
+                for row, generated in _continue(reader, ids, rows, room, pick, batch_size, until):
                     written[row] = generated
                     received(row, generated)
     return written[0] if isinstance(prompts, str) else written
@@ -172,7 +174,13 @@ def end_tokens(model: Model) -> set[int]:
 
 
 def _continue(
-    reader: _Reader, prompts: Sequence[Ids], order: Sequence[int], room: Sequence[int], pick: _Picking, batch_size: int
+    reader: _Reader,
+    prompts: Sequence[Ids],
+    order: Sequence[int],
+    room: Sequence[int],
+    pick: _Picking,
+    batch_size: int,
+    until: Callable[[int, Ids], bool] = lambda *_: False,
 ) -> Iterator[tuple[int, Generated]]:
     """Continue the prompts in `order`; yields each with its index as it ends. Others join when a quarter has ended."""
     ends, tokenizer = end_tokens(reader.model), reader.model.tokenizer
@@ -200,12 +208,14 @@ def _continue(
             text.append(token)
             if token in ends:
                 yield i, Generated(text[:-1], len(text), True, token, tokenizer=tokenizer)
-            elif len(text) == room[i]:
-                yield i, Generated(text, len(text), False, tokenizer=tokenizer)
+            elif (stopped := until(i, text)) or len(text) == room[i]:
+                yield i, Generated(text, len(text), stopped, tokenizer=tokenizer)
             else:
                 stay.append(place)
                 reader.steered.wrote(i, prompts[i], text)
         if stay:
+            left, last = set(stay), (place for place in stay if place >= len(stay))  # who fill the gaps of the ended
+            stay = [place if place in left else next(last) for place in range(len(stay))]
             live = live.chosen(stay, [live.index[place] for place in stay])
             live = reader.read(live.index, [texts[i][-1:] for i in live.index], live)
         else:
@@ -251,6 +261,8 @@ class _Reader:
     """Whether hooks must see whole prompts, batch by batch."""
     batching: Batching
     opening: _Rows | None = None
+    last: tuple[Ids, _Rows] | None = None
+    """The beginning that a whole batch had in common, and what was read of it, for rows that join later."""
     read_so_far: dict[int, Ids] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -309,9 +321,15 @@ class _Reader:
         heads = [tuple(p[n_opening:n]) for p, n in zip(prompts, free, strict=True)]
         different = list(dict.fromkeys(heads))
         resumed = self.batching is Batching.JOINED or max(len(p) - n for p, n in zip(prompts, free, strict=True)) <= 1
-        if all(heads) and len(different) < len(heads) and not self.whole and resumed:
+        shared = len(different) < len(heads) or (self.last is not None and different == [self.last[0]])
+        if all(heads) and shared and not self.whole and resumed:
             first = [index[heads.index(head)] for head in different]
-            rows = self.read(first, different, rows and rows.chosen([0] * len(first), first))
+            if self.last and different == [self.last[0]]:
+                rows = copy.deepcopy(self.last[1])
+            else:
+                rows = self.read(first, different, rows and rows.chosen([0] * len(first), first))
+                if len(different) == 1 and self.batching is Batching.JOINED:
+                    self.last = different[0], copy.deepcopy(rows)
             places, stops = [different.index(head) for head in heads], free
         rest = [p[n:] for p, n in zip(prompts, stops, strict=True)]
         rows = rows and rows.chosen(places, index)

@@ -155,8 +155,16 @@ def run(
 
     def some(name: str, model: Model, what: str, rows: Sequence[Row]) -> list[Record]:
         ids, steering = [prompt.ids for prompt, _ in rows], [how.steering for _, how in rows]
-        seeds = [sampling.seed] * len(rows)
-        written = generate(model, ids, **sampling.options, seeds=seeds, batch_size=batch_size, steering=steering)
+        how = {**sampling.options, "seeds": [sampling.seed] * len(rows), "batch_size": batch_size}
+        decode = model.tokenizer.decode
+
+        def spoke(i: int, text: Sequence[int]) -> bool:
+            """Whether the one turn that a row is to write is over: the next tag stands there."""
+            if rows[i][0].kind != "turn" or ">" not in decode(text[-1:]):
+                return False
+            return before_tags(whole := decode(text)) != whole
+
+        written = generate(model, ids, **how, steering=steering, until=spoke)
         said = [spoken(prompt.kind, text.text) for (prompt, _), text in zip(rows, written, strict=True)]
         return [
             {

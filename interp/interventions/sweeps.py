@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def sweep(
             raise UserError(f"{one.name}: none of the directions was extracted from it; {OTHERS}")
     of, layers = settings.direction_of, settings.layers
     picked = {name: held(name, d, of or d.labels, layers or d.layers) for name, d in directions.items()}
-    rouge, steps = Rouge(), settings.coefficients
+    rouge, steps = lru_cache(2**16)(Rouge()), settings.coefficients  # many steered texts are the same
     up = replace(settings, coefficients=tuple(c for c in steps if c > 0) or steps)  # what an area is made of
 
     def rows_for(one: LazyModel, write: Write) -> None:
@@ -101,15 +102,15 @@ def sweep(
         write(model, "texts", [(prompt, how) for prompt in readable for how in tried])
 
     def measure(what: str, rows: Sequence[Row], texts: Sequence[str]) -> Iterator[Record]:
-        for (prompt, _), text in zip(rows, texts, strict=True):
+        likely = {label: classifier.probability(texts, label) for label in classifier.labels_} if classifier else {}
+        for i, ((prompt, _), text) in enumerate(zip(rows, texts, strict=True)):
             scores: Record = {"before": prompt.before}
             scores["rouge"] = {label: list(rouge(own, text).values()) for label, own in prompt.references.items()}
             if task is not None and prompt.gold_answer is not None:
                 scores["correct"] = task.grade(task.answer(text), prompt.gold_answer)
             if classifier is not None:
-                known = [label for label in prompt.references if label in classifier.labels_]
-                likely = {label: float(classifier.probability([text], label)[0]) if text else 0.0 for label in known}
-                scores["probability"] = {label: round(value, 6) for label, value in likely.items()}
+                known = [label for label in prompt.references if label in likely]
+                scores["probability"] = {label: round(float(likely[label][i]), 6) if text else 0.0 for label in known}
             yield scores
 
     made_by = {
