@@ -140,11 +140,9 @@ def test_a_bounded_interval_is_clopper_and_pearsons_for_as_many_trials(bounds: t
     trials = share * (1 - share) / ((1 - unseen) * variance + unseen * share * (1 - share) / 40)
     assert trials > 40
     found = mean_interval(values, bounds)
-    expected = (
-        beta(share * trials, (1 - share) * trials + 1).ppf(0.025),
-        beta(share * trials + 1, (1 - share) * trials).ppf(0.975),
-    )
-    assert [found.low, found.high] == pytest.approx([low + (high - low) * end for end in expected])
+    hits, misses = share * trials, (1 - share) * trials
+    ends = beta(hits, misses + 1).ppf(0.025), beta(hits + 1, misses).ppf(0.975)
+    assert [found.low, found.high] == pytest.approx([low + (high - low) * end for end in ends])
     coupled = mean_interval(values, bounds, coupled=True)
     assert coupled.low == pytest.approx(low + (high - low) * beta(hits / 2, misses / 2 + 1).ppf(0.025))
     mirrored = mean_interval(low + high - values, bounds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations
 from typing import Protocol
 
@@ -216,13 +217,18 @@ def _split_half(fold_sums: Sums) -> Float[np.ndarray, " label"]:
         return np.full(fold_sums.shape[1], np.nan)
     by_label = rearrange(fold_sums, "f a d -> a f d")
     gram = by_label @ rearrange(by_label, "a f d -> a d f")
-    half = np.array([np.isin(np.arange(n), chosen) for chosen in combinations(range(n), n // 2)], dtype=float)
-    if n % 2 == 0:
-        half = half[: len(half) // 2]  # the others are their complements
+    half = _halves(n)
     rest = 1 - half
     product = einsum(half, gram, rest, "s f, a f e, s e -> s a")
     norms = [np.sqrt(einsum(h, gram, h, "s f, a f e, s e -> s a")) for h in (half, rest)]
     return (product / np.maximum(norms[0] * norms[1], 1e-30)).mean(axis=0)
+
+
+@cache
+def _halves(n: int) -> Float[np.ndarray, "way fold"]:
+    """All ways to halve n folds; of an even number, without the complements."""
+    half = np.array([np.isin(np.arange(n), chosen) for chosen in combinations(range(n), n // 2)], dtype=float)
+    return half[: len(half) // 2] if n % 2 == 0 else half
 
 
 def _jackknife(fold_sums: Sums) -> Estimate:
