@@ -238,16 +238,16 @@ def verdicts(found: Sequence[Steerability]) -> list[Advantage]:
     compared: list[Advantage] = []
     own = [((row.model, row.directions, row.measure), row) for row in found if row.kind == "own"]
     for rows in grouped(own).values():
-        over = [_compared(row, *(controls.get((*_place(row), kind)) for kind in ("others", "random"))) for row in rows]
-        asked = [
-            f"The direction of {r.label} turns it up ({r.model}, {r.context}, layer {r.layer}, {r.measure})"
-            for r in rows
-        ]
-        tests = [all_of(what, parts) for what, (parts, _) in zip(asked, over, strict=True)]
-        judged = judge(tests, smallest=SMALLEST, headroom=[room for _, room in over])
-        for row, (parts, _), verdict in zip(rows, over, judged, strict=True):
-            by = {part.asked.removeprefix("more than "): part.estimate for part in parts}
-            compared.append(Advantage(*_place(row), row.area, by, verdict, row.other_model))
+        parts, rooms, tests = [], [], []
+        for row in rows:
+            some, room = _compared(row, *(controls.get((*_place(row), kind)) for kind in ("others", "random")))
+            where = f"{row.model}, {row.context}, layer {row.layer}, {row.measure}"
+            tests.append(all_of(f"The direction of {row.label} turns it up ({where})", some))
+            parts.append({part.asked.removeprefix("more than "): part.estimate for part in some})
+            rooms.append(room)
+        judged = judge(tests, smallest=SMALLEST, headroom=rooms)
+        for row, over, verdict in zip(rows, parts, judged, strict=True):
+            compared.append(Advantage(*_place(row), row.area, over, verdict, row.other_model))
     return compared
 
 

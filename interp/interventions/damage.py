@@ -18,7 +18,6 @@ from interp.statistics import (
     Test,
     Verdict,
     all_of,
-    chosen_among,
     difference_test,
     grouped,
     judge,
@@ -202,7 +201,7 @@ def _tests(of: Mapping[Any, Records], place: Any, choices: int, limit: float) ->
         return None
     own, before, *random = np.array([[by[q] for q in asked] for by in traits])
     drawn, where = np.array(random).reshape(-1, len(asked)), f"{remedy} along {source} ({model}, {elicit})"
-    lower = chosen_among(rank_test("lower than under random ones", -own, -drawn), choices)
+    lower = rank_test("lower than under random ones", -own, -drawn, choices=choices)
     lowers = all_of(f"{where} lowers the trait", [lower, difference_test("lower than unsteered", before - own)])
     plain, kept = (_values(of[(*at[:5], PLAIN_QUESTION)], "correct") for at in (none, place))
     lost = np.array([plain[q] - kept[q] for q in kept])

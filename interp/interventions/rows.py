@@ -73,6 +73,12 @@ def spoken(kind: str, text: str) -> str:
     return (before_tags(text) if kind == "turn" else without_tags(text)).strip()
 
 
+def _is_control(record: Record, kind: str) -> bool:
+    """Whether a text is one of many under random directions, whose perplexity is not asked for."""
+    random = str(record.get("direction")).startswith("random ") or record.get("draw") is not None
+    return random and record[kind] != PLAIN_QUESTION
+
+
 def plain(model: Model, task: Task, questions: Sequence[Question], guard: Persona | None = None) -> Iterator[Prompt]:
     """Plain questions: bare for a model with trained stages, else as a chat; or under a guard."""
     persona = guard or (None if model.provenance.get("lineage") else PLAIN)
@@ -133,7 +139,8 @@ def run(
 
     `rows_for` loads a model and writes its rows. `measure` (what the rows are, the rows, what their texts say) returns
     the fields of records that depend on the text. `kind` is the record's name for the kind of prompt, and `task` gives
-    the task of each kind. With a `base` the records returned have their perplexity under it.
+    the task of each kind. With a `base` the records returned have their perplexity under it, but for the many under
+    random directions.
     """
     for name, d in directions.items():
         if d is not None and d.spread is None and settings.random_controls != 0:
@@ -197,7 +204,7 @@ def run(
         def read(rows: Sequence[Record]) -> list[Record]:
             model, encode = load(), Encoder(load().tokenizer)
             prompts = [next(plain(model, task(r[kind]), [Question(r["question"], "")])).ids for r in rows]
-            texts = [encode.continuation(spoken(r[kind], r["text"])) for r in rows]
+            texts = [[] if _is_control(r, kind) else encode.continuation(spoken(r[kind], r["text"])) for r in rows]
             values = perplexity(model, prompts, texts, batch_size)
             return [{"perplexity": None if np.isnan(value) else round(float(value), 4)} for value in values]
 

@@ -10,7 +10,6 @@ from .questions import means as means
 from .significance import PairedTest as PairedTest
 from .significance import Test as Test
 from .significance import all_of as all_of
-from .significance import chosen_among as chosen_among
 from .significance import difference_test as difference_test
 from .significance import draws_needed as draws_needed
 from .significance import holm as holm

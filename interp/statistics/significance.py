@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -110,47 +110,32 @@ def _outnumbering(n: int, differ: int, level: float, power: float) -> float:
     return float(brentq(lacking, 1e-6, 1, xtol=1e-4)) if lacking(1) <= 0 else np.inf
 
 
-def rank_test(asked: str, own: Values, random: Float[np.ndarray, "draw question"], *, scale: float = 1.0) -> Test:
+def rank_test(
+    asked: str, own: Values, random: Float[np.ndarray, "draw question"], *, scale: float = 1.0, choices: int = 1
+) -> Test:
     """Whether a direction does more than random ones: p = (1 + those that do at least as much) / (1 + all).
 
     The direction is the unit (Phipson and Smyth 2010): if it is drawn like the random ones, p is uniform, however few
-    the questions. The estimate is the mean over questions minus that of all random ones.
+    the questions. The estimate is the mean over questions minus that of all random ones. If the direction was chosen as
+    the best of several `choices`, and random ones were not, p is multiplied by their number.
 
     >>> interp.statistics.rank_test("it does more", np.ones(5), np.zeros((99, 5))).p
     0.01
     """
     drawn, over = np.sort(random.mean(axis=1))[::-1], own - (random.mean(axis=0) if len(random) else 0)
-    p = (1 + int((drawn >= own.mean() - 1e-12).sum())) / (1 + len(drawn))
+    p = min(1.0, choices * (1 + int((drawn >= own.mean() - 1e-12).sum())) / (1 + len(drawn)))
     error = standard_error(over - over.mean(), scale=scale)
 
     def detectable(level: float, power: float) -> float:
-        beaten = int(level * (len(drawn) + 1) + 1e-9)  # own may be beaten by one fewer
+        beaten = int(level / choices * (len(drawn) + 1) + 1e-9)  # own may be beaten by one fewer
         if not beaten:
             return np.inf
         tail = drawn[: max(2 * beaten, 5) + 1]  # other random directions would have another limit: a tail's falls so
         moved = (tail.mean() - tail[-1]) / (beaten - 0.4) ** 0.5
         return float(drawn[beaten - 1] - drawn.mean() + norm.ppf(power) * np.hypot(error, moved))
 
-    how = f"rank among {len(drawn)} random directions"
-    return Test(asked, difference_interval(over, scale=scale), p, how, len(own), detectable, len(drawn))
-
-
-def chosen_among(test: Test, choices: int) -> Test:
-    """The test of a setting that was chosen as the best of several: p times their number (Bonferroni).
-
-    >>> one = interp.statistics.rank_test("it does more", np.ones(5), np.zeros((99, 5)))
-    >>> interp.statistics.chosen_among(one, 4).p
-    0.04
-    """
-    how = test.how + f" of the best of {choices} settings" * (choices > 1)
-    reach = test.detectable
-    return replace(
-        test,
-        p=min(1.0, test.p * choices),
-        how=how,
-        detectable=lambda level, power: reach(level / choices, power),
-        choices=test.choices * choices,
-    )
+    how = "rank" + f" of the best of {choices}" * (choices > 1) + f" among {len(drawn)} random directions"
+    return Test(asked, difference_interval(over, scale=scale), p, how, len(own), detectable, len(drawn), choices)
 
 
 def draws_needed(comparisons: int) -> int:
@@ -196,8 +181,7 @@ def all_of(asked: str, tests: Sequence[Test]) -> Test:
         each = [np.interp(effects, one, powers, right=1) for one in reach]
         return float(effects[np.prod(each, axis=0) >= power][0])
 
-    ranked = [test for test in tests if test.draws is not None]
-    draws = min((test.draws or 0 for test in ranked), default=None)
+    draws = min((test.draws for test in tests if test.draws is not None), default=None)
     choices = max(test.choices for test in tests)
     return Test(asked, worst.estimate, worst.p, how, worst.questions, detectable, draws, choices)
 
