@@ -113,12 +113,12 @@ def results_table(found: Results) -> Table:
 
     first, seeds = found.rows[0], list(next(iter(found.by_seed.values())))
     several = len(seeds) > 1
-    of_seeds, these = ", of trained methods over questions and seeds" * several, ", these seeds" * several
+    of_seeds = ", of trained methods over questions and seeds; differences: for these seeds" * several
     caption = [
         f"accuracy: 95 % interval over questions{of_seeds}; in, out: tokens per question, all calls",
         "÷ Debate: tokens as a share of Debate's, in and out together; out ÷: tokens written alone",
         "none: questions without an answer, counted as wrong; cut: texts cut off at the length limit",
-        *(f"{TITLES[a]} − {TITLES[b]}{these}: {difference(test)}" for (a, b), test in found.tests.items()),
+        *(f"{TITLES[a]} − {TITLES[b]}: {difference(test)}" for (a, b), test in found.tests.items()),
     ]
     title = f"{first.task}: {first.questions:,} questions that no stage has seen"
     title += f"; mean of seeds {', '.join(map(str, seeds))}" if several else ""
