@@ -48,7 +48,7 @@ class Evidence:
     """Probability that the label's own turn lies further along its direction than another's in its group."""
     separation_shuffled: Estimate
     separation_random: Estimate
-    """Along random directions of the differences' own covariance, each signed to agree with the label's direction."""
+    """Along the random directions given, each signed to agree with the training questions' mean difference."""
     wins: Wins
     merit: Float[np.ndarray, "fold label"]
     """Mean separation on the other folds, by directions fitted without this one: for choosing a layer."""
@@ -65,9 +65,6 @@ class Design:
     fold: Int[np.ndarray, " group"]
     owner: Int[np.ndarray, "draw group label"]
     """Whose turn each label gets: its own in draw 0, a shuffle of the question's labels in the others."""
-    n_random: int
-    """Random directions."""
-    seed: int
 
     @staticmethod
     def draw(question: Int[np.ndarray, " group"], n_labels: int, seed: int) -> Design:
@@ -77,7 +74,7 @@ class Design:
         identity = np.broadcast_to(np.arange(n_labels), (1, len(question), n_labels))
         by_question = np.broadcast_to(np.arange(n_labels), (N_CONTROLS, len(unique), n_labels))
         shuffled = rng.permuted(by_question, axis=-1).astype(np.int8)[:, index]
-        return Design(index, fold, np.concatenate([identity.astype(np.int8), shuffled]), N_CONTROLS, seed)
+        return Design(index, fold, np.concatenate([identity.astype(np.int8), shuffled]))
 
     def select(self, groups: Bool[np.ndarray, " group"]) -> Design:
         question = np.unique(self.question[groups], return_inverse=True)[1]
@@ -85,8 +82,8 @@ class Design:
 
     @property
     def bare(self) -> Design:
-        """The same folds, without shuffled labels and random directions: for what is itself a control."""
-        return replace(self, owner=self.owner[:1], n_random=0)
+        """The same folds without shuffled labels, for what is itself a control."""
+        return replace(self, owner=self.owner[:1])
 
     def by_question(self, values: Float[np.ndarray, "group label"]) -> Wins:
         """The mean over each question's groups."""
@@ -103,29 +100,29 @@ class Differences(Protocol):
     def __getitem__(self, groups: np.ndarray, /) -> Float[np.ndarray, "group label d_model"]: ...
 
 
-def evaluate(difference: Differences, design: Design) -> Evidence:
+def evaluate(
+    difference: Differences, design: Design, random: Float[np.ndarray, "draw d_model"] | None = None
+) -> Evidence:
     """Evaluate the mean over groups of `difference` at one layer; every estimate is NaN with a single question.
 
     In memory are the groups of one fold at a time.
     """
     n_groups, n_labels, d_model = difference.shape
     n_draws, folds = len(design.owner), np.unique(design.fold)
-    given_to = n_draws * n_labels
-    # Sums over each fold of the differences that a draw gives to each label, and of randomly weighted ones.
-    fold_sums = np.zeros((len(folds), given_to + design.n_random, d_model))
+    random = np.zeros((0, d_model)) if random is None else random
+    # Sums over each fold of the differences that a draw gives to each label.
+    fold_sums = np.zeros((len(folds), n_draws * n_labels, d_model))
     for i, fold in enumerate(folds):
         groups = np.flatnonzero(design.fold == fold)
         given = np.zeros((n_draws, n_labels, len(groups), n_labels), dtype=np.float32)
         draw, group, label = np.ogrid[:n_draws, : len(groups), :n_labels]
         given[draw, label, group, design.owner[:, groups]] = 1
-        rng = np.random.default_rng([design.seed, int(fold)])
-        random = rng.standard_normal((design.n_random, len(groups) * n_labels), dtype=np.float32)
-        weights = np.concatenate([rearrange(given, "k a g b -> (k a) (g b)"), random])
-        fold_sums[i] = weights @ rearrange(difference[groups], "g a d -> (g a) d")
+        of_fold = rearrange(difference[groups], "g a d -> (g a) d")
+        fold_sums[i] = rearrange(given, "k a g b -> (k a) (g b)") @ of_fold
     total, own_sums = fold_sums.sum(axis=0), fold_sums[:, :n_labels]
     wins = np.full((n_groups, n_labels), np.nan)
     weight = 1 / np.bincount(design.question)[design.question] / (design.question.max() + 1)
-    won = np.zeros((n_draws + design.n_random, n_labels))
+    won = np.zeros((n_draws + len(random), n_labels))
     # Shares of wins on one fold by directions without it and another.
     merits = np.zeros((len(folds), len(folds), n_labels))
     projections = np.empty((n_groups, n_labels, n_labels), dtype=np.float32)
@@ -134,19 +131,19 @@ def evaluate(difference: Differences, design: Design) -> Evidence:
         left = total - fold_sums[i]
         without = left[:n_labels] - own_sums  # this fold and another; for choosing a layer
         unit = left / np.maximum(np.linalg.norm(left, axis=-1, keepdims=True), 1e-30)
-        directions = np.concatenate([unit, rearrange(without, "f a d -> (f a) d")]).astype(np.float32)
+        directions = np.concatenate([unit, random, rearrange(without, "f a d -> (f a) d")]).astype(np.float32)
         along = np.asarray(difference[groups] @ directions.T)
-        given, random, others = np.split(along, [given_to, given_to + design.n_random], axis=2)
-        turned = np.sign(left[given_to:] @ left[:n_labels].T).astype(np.float32)
+        given, on_random, others = np.split(along, [len(unit), len(unit) + len(random)], axis=2)
+        turned = np.sign(random @ left[:n_labels].T).astype(np.float32)
         scores = np.concatenate(
             [
                 rearrange(given, "g b (k a) -> g b k a", k=n_draws),
-                random[..., None] * turned,
+                on_random[..., None] * turned,
                 rearrange(others, "g b (f a) -> g b f a", a=n_labels),
             ],
             axis=2,
         )
-        shape = (design.n_random + len(folds), len(groups), n_labels)
+        shape = (len(random) + len(folds), len(groups), n_labels)
         owner = np.concatenate([design.owner[:, groups], np.broadcast_to(design.owner[:1, groups], shape)])
         of_draws = _wins(scores, owner)
         wins[groups] = of_draws[0]
@@ -156,7 +153,7 @@ def evaluate(difference: Differences, design: Design) -> Evidence:
         projections[groups] = scores[:, :, 0] * np.float32((n_labels - 1) / n_labels)
     if len(folds) < 2:
         wins, won = np.full_like(wins, np.nan), np.full_like(won, np.nan)
-    shuffled = [_split_half(fold_sums[:, k : k + n_labels]) for k in range(n_labels, given_to, n_labels)]
+    shuffled = [_split_half(fold_sums[:, k : k + n_labels]) for k in range(n_labels, len(total), n_labels)]
     reliability = _jackknife(own_sums), _over_draws(np.reshape(shuffled, (-1, n_labels)))
     by_question = design.by_question(wins)
     separation = separated(by_question), _over_draws(won[1:n_draws]), _over_draws(won[n_draws:])

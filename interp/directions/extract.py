@@ -21,9 +21,19 @@ from interp.debate.personas import Persona
 from interp.debate.transcript import Transcript, fingerprint, question_key
 from interp.directions.contrast import Contrast, differences
 from interp.directions.directions import Directions, question_hash
-from interp.directions.evidence import Design, Estimate, Evidence, Wins, at_chosen_layer, beyond, evaluate, separated
+from interp.directions.evidence import (
+    N_CONTROLS,
+    Design,
+    Estimate,
+    Evidence,
+    Wins,
+    at_chosen_layer,
+    beyond,
+    evaluate,
+    separated,
+)
 from interp.directions.settings import ExtractionSettings
-from interp.directions.subspaces import MOST_EXAMPLES, spread
+from interp.directions.subspaces import MOST_EXAMPLES, drawn, spread
 from interp.directions.text import TextDifferences, text_controls
 from interp.errors import Progress, UserError
 from interp.models.layers import SITES, Site
@@ -180,10 +190,11 @@ def measure(
                 for total, groups in zip(sums, rounds.values(), strict=True)
             ]
         norms.append(float(np.concatenate(lengths).mean()))
+        random = drawn(varying[i], N_CONTROLS, settings.seed)
         vectors.append([total / groups.sum() for total, groups in zip(sums, rounds.values(), strict=True)])
         for name, groups in rounds.items():
             where, selected = (layer, settings.position, contrast.rows[groups]), design.select(groups)
-            evidence[name].append(evaluate(_Stored(store, *where), selected))
+            evidence[name].append(evaluate(_Stored(store, *where), selected, random))
             if controls is not None:
                 untrained[name].append(evaluate(_Stored(controls.untrained, *where), selected.bare))
         progress("measuring directions", i + 1, len(store.layers))
