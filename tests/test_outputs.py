@@ -88,9 +88,7 @@ def test_an_output_neither_holds_nor_lies_in_an_input(
     assert "lies in the input model" in refused(interp, tmp_path, *train, "model/run")
 
 
-@pytest.mark.parametrize(
-    "name", ["report.html", "directions.json", "directions.safetensors", "activations.safetensors"]
-)
+@pytest.mark.parametrize("name", ["report.html", "directions.json", "directions.safetensors", "untrained.safetensors"])
 def test_files_of_others_stay(name: str, interp: Any, model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")
     for more in ((), ("--restart",)):

@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
 _MOST_POINTS = 3000  # a browser redraws this many without a pause when the slider moves
 _SYMBOLS = ("circle", "diamond-open", "x-thin-open", "square-open", "triangle-up-open")
-_HATCH = {"shape": "/", "size": 6, "solidity": 0.12, "fgcolor": style.CONTROL_COLOUR}
+_PATTERN = {"shape": "/", "size": 6, "solidity": 0.12, "fgcolor": style.CONTROL_COLOUR}
+_HATCH = {"fillpattern": _PATTERN, "fillcolor": style.fade(style.CONTROL_COLOUR, 0)}
+_SHADE = {"fillcolor": style.fade(style.CONTROL_COLOUR, 0.28)}
 _CONTROLS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "shuffled": ("shuffled labels", "dash", {"fillcolor": style.fade(style.CONTROL_COLOUR, 0.28)}),
-    "random": ("random directions", "dot", {"fillpattern": _HATCH, "fillcolor": style.fade(style.CONTROL_COLOUR, 0)}),
+    "untrained": ("an untrained model", "longdash", {"colour": "#cc6677"}),
+    "text": ("the text alone", "dashdot", {"colour": "#998a5c"}),
+    "shuffled": ("shuffled labels", "dash", {"fill": _SHADE}),
+    "random": ("random directions", "dot", {"fill": _HATCH}),
 }
 
 
@@ -38,8 +42,8 @@ def separation_figure(facts: Facts, rounds: str = "all") -> go.Figure:
 
     `rounds`, here and below, is a key of `facts["evidence"]`: "all", or a round such as "1".
 
-    >>> [trace.name for trace in interp.reports.separation_figure(found.facts).data if trace.name]
-    ['shuffled labels', 'random directions', 'agent 1', 'agent 2', 'agent 3']
+    >>> [trace.name for trace in interp.reports.separation_figure(found.facts).data if trace.name][:4]
+    ['an untrained model', 'the text alone', 'shuffled labels', 'random directions']
     """
     return draw_evidence(_over_layers(facts, "separation of held-out turns"), (1, 1), facts, "separation", rounds)
 
@@ -59,13 +63,21 @@ def norm_figure(facts: Facts) -> go.Figure:
     return figure.update_yaxes(rangemode="tozero", tickformat=".0%")
 
 
+def measured(facts: Facts, rounds: str = "all") -> dict[str, Any]:
+    """The evidence, with the text's separation as if the text had layers."""
+    evidence, n = facts["evidence"][rounds], len(facts["layers"])
+    text = evidence.get("controls", {}).get("text")
+    held = {part: [[value] * n for value in values] for part, values in text.items()} if text else None
+    return {**evidence, "separation_text": held}
+
+
 def draw_evidence(figure: go.Figure, place: Place, facts: Facts, quantity: str, rounds: str = "all") -> go.Figure:
-    """Draw "separation" or "reliability" into a panel: a line for each label, grey ones for controls, and chance."""
-    separation, evidence = quantity == "separation", facts["evidence"][rounds]
+    """Draw "separation" or "reliability" into a panel: a line for each label, others for controls, and chance."""
+    separation, evidence = quantity == "separation", measured(facts, rounds)
     show = percent if separation else number
-    for control, (name, dash, fill) in _CONTROLS.items():
+    for control, (name, dash, special) in _CONTROLS.items():
         if values := evidence.get(f"{quantity}_{control}"):
-            look: dict[str, Any] = {"name": name, "colour": style.CONTROL_COLOUR, "dash": dash, "fill": fill}
+            look: dict[str, Any] = {"name": name, "colour": style.CONTROL_COLOUR, "dash": dash, **special}
             curve(figure, place, facts["layers"], *over_labels(values), show=show, **look)
             figure.data[-1].legendrank = 2000  # after the labels
     _draw_labels(figure, place, facts, evidence[quantity], show)

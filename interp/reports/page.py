@@ -64,7 +64,8 @@ def write_report(found: Extraction, out: str | Path) -> Path:
         "norm": {"all": draw.norm_figure(facts)},
     }
     reasons = Counter(item["reason"] for item in facts["skipped"]).most_common()
-    content = {"facts": facts, "rounds": rounds, "projections": projections, "reasons": reasons}
+    content: dict[str, Any] = {"facts": facts, "measured": draw.measured(facts), "rounds": rounds}
+    content |= {"projections": projections, "reasons": reasons}
     page = _render("report.html.jinja", figures, drawn=int(draw.drawn_turns(projections).sum()), **content)
     return _write(Path(out) / "report.html", page)
 

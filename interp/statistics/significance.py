@@ -47,7 +47,8 @@ def difference_test(
     """Whether the mean of paired differences is above 0, by flipping the signs of whole questions; exact.
 
     Assumes that differences are symmetric about 0 if there is no effect. `coupled` differences, of predictions by
-    cross-fitting, are not independent: Student's test with the doubled variance (see `COUPLED`).
+    cross-fitting, are not independent: Student's test with the doubled variance (see `COUPLED`). Where flipping the
+    signs of so few questions could not show anything, it shows nothing either.
 
     >>> interp.statistics.difference_test("A is better", np.array([0.1, -0.2, 0.3, 0.4])).p
     0.1875
@@ -55,7 +56,8 @@ def difference_test(
     n, mean = len(differences), float(np.mean(differences)) if len(differences) else np.nan
     estimate = estimate or difference_interval(differences, scale=scale, coupled=coupled)
     if coupled:
-        return error_test(asked, estimate, standard_error(differences - mean, scale=scale, coupled=True), n)
+        test = error_test(asked, estimate, standard_error(differences - mean, scale=scale, coupled=True), n)
+        return replace(test, detectable=lambda *ask: test.detectable(*ask) if 0.5**n <= ask[0] else np.inf)
     sizes = np.abs(differences[differences != 0])
     largest = float(sizes.max(initial=0)) or scale
     p = sign_flip(np.rint(differences / largest * GRID).astype(np.int64), two_sided=False) if n else 1.0
