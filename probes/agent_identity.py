@@ -28,10 +28,11 @@ from interp.directions.subspaces import (
 )
 from interp.models.model import Model
 from interp.probing.decoding import Layers, ProbeRow, in_parallel
-from interp.probing.experiments import CHOSEN, Asked, Found, Outcome, Setting, Target, Turns, survey
+from interp.probing.experiments import CHOSEN, Found, Outcome, Setting, Target, Turns, survey
 from interp.probing.fitting import Eraser, HeldOut, ProbeExamples, at_chosen_layer, held_out, linear
 from interp.probing.scores import measure
 from interp.statistics import deal
+from probes.verdicts import Asked, beyond_text, judge
 
 ASKS = "Which agent is speaking: its seat, its persona, or its place in the transcript?"
 DEBATES = ("organism-rotated",)
@@ -52,7 +53,7 @@ def agent_identity(setting: Setting) -> Outcome:
     for (_, target, _, _), decoded in found.items():
         labels = decoded.examples.labels
         chances[target] = float(np.bincount(labels).max() / len(labels))  # of the commonest class
-    outcome.judge(_asked(outcome, setting.models, chances))
+    judge(outcome, _asked(outcome, setting.models, chances))
     if "persona" not in chances:
         outcome.finding.append(
             "With personas fixed in their seats, what is read may be the persona, the seat or the place: give debates "
@@ -207,7 +208,7 @@ def _spreads(model: str, layer: int, values: np.ndarray, turns: Turns, seed: int
 
 def _asked(outcome: Outcome, models: Sequence[str], chances: Mapping[str, float]) -> list[Asked]:
     """Whether each target is read beyond the text, and better than by chance where the probe was not fitted."""
-    asked = outcome.beyond_text(models, tuple(chances), "accuracy")
+    asked = beyond_text(outcome, models, tuple(chances), "accuracy")
     for (target, new), model in product((("seat", "persona"), ("persona", "seat"), ("seat", "round")), models):
         moved = outcome.measured("accuracy", kind=f"{CHOSEN}, new {new}", model=model, target=target)
         if moved is not None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from interp.errors import UserError
 from interp.probing.experiments import Outcome, Setting, Target, Turns, survey
+from probes.verdicts import beyond_text, judge
 
 ASKS = "Will the agent change its answer in the next round?"
 DEBATES = ("organism-rotated",)
@@ -22,7 +23,7 @@ def round_and_revision(setting: Setting) -> Outcome:
     outcome = Outcome("round_and_revision", ASKS)
     survey(setting, outcome, targets)
     coming = ("changes, at the end of its turn", "changes, before it revises")
-    outcome.judge(outcome.beyond_text(setting.models, coming))
+    judge(outcome, beyond_text(outcome, setting.models, coming))
     return outcome
 
 

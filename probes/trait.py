@@ -15,6 +15,7 @@ from interp.debate.personas import TRAIT_PERSONAS
 from interp.errors import UserError
 from interp.probing.experiments import CHOSEN, TEXT_BASELINES, Outcome, Setting, Target, Turns, survey
 from interp.probing.scores import false_alarms
+from probes.verdicts import beyond_text, judge
 
 ASKS = "Is a malicious seat present before it has said anything malicious?"
 DEBATES = ("organism-evil", "organism")
@@ -27,7 +28,7 @@ def trait(setting: Setting) -> Outcome:
     """Decode which turns are malicious. Raises `UserError` if no debate has a malicious persona."""
     outcome = Outcome("trait", ASKS)
     found = survey(setting, outcome, targets)
-    outcome.judge(outcome.beyond_text(setting.models, tuple(dict.fromkeys(target for _, target, _, _ in found))))
+    judge(outcome, beyond_text(outcome, setting.models, tuple(dict.fromkeys(target for _, target, _, _ in found))))
     alarms: dict[tuple[str | None, str, str], list[float]] = {}
     for (name, target, _, _), decoded in found.items():
         for kind in (CHOSEN, *TEXT_BASELINES):

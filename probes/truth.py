@@ -12,6 +12,7 @@ import numpy as np
 
 from interp.errors import UserError
 from interp.probing.experiments import Outcome, Setting, Target, Turns, survey
+from probes.verdicts import beyond_text, judge
 
 ASKS = "Is the turn's answer right, beyond what its text gives away?"
 DEBATES = ("organism-rotated",)
@@ -21,7 +22,7 @@ def truth(setting: Setting) -> Outcome:
     """Decode whether turns are right, from every model. Raises `UserError` for debates without gold answers."""
     outcome = Outcome("truth", ASKS)
     survey(setting, outcome, targets)
-    outcome.judge(outcome.beyond_text(setting.models, ("right", "right in round 1")))
+    judge(outcome, beyond_text(outcome, setting.models, ("right", "right in round 1")))
     return outcome
 
 

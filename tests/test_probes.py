@@ -28,6 +28,7 @@ from interp.probing.settings import ProbeSettings
 from interp.statistics import judge
 from interp.steering.steering import Steering
 from probes import agent_identity, round_and_revision, trait, truth
+from probes import verdicts as verdicts_of
 from probes.silent_agents import experiment as silent_agents
 from probes.silent_agents import toward
 from probes.silent_agents.debated import Debated
@@ -379,9 +380,9 @@ def test_a_verdict_needs_both_texts_and_the_untrained_model(size: float, expecte
         outcome.add_row(model, target, 0, row("chosen layer", size))
     outcome.add_row(None, target, 0, row("bag of words", 0.3))
     outcome.add_row("untrained", target, 0, row("chosen layer", 0.0))
-    verdicts = outcome.judge(outcome.beyond_text(("one", "two"), ("t",)))
+    verdicts = verdicts_of.judge(outcome, verdicts_of.beyond_text(outcome, ("one", "two"), ("t",)))
     assert [verdict.family for verdict in verdicts] == [2, 2]
     assert sum(verdict.outcome == "shown" for verdict in verdicts) == expected
     assert len(outcome.finding) == 2
-    assert "bag of words and untrained" in outcome.finding[0]
+    assert "bag of words, untrained" in outcome.finding[0]
     assert "length and position" not in outcome.finding[0], "it was not measured"

@@ -21,7 +21,7 @@ from interp.probing.fitting import (
     linear,
     mass_mean,
 )
-from interp.probing.scores import false_alarms, measure, reliability
+from interp.probing.scores import false_alarms, measure
 from interp.statistics import deal
 
 N_QUESTIONS, D = 60, 12
@@ -186,7 +186,6 @@ def test_measures_are_those_of_scikit_learn() -> None:
     classes = rng.integers(0, 3, 100)
     area = measure(as_held(three), ProbeExamples(classes, question, ("a", "b", "c")))["auc"].value
     assert area == pytest.approx(roc_auc_score(classes, three, multi_class="ovr"), abs=1e-4)
-    assert sum(n for _, _, n in reliability(as_held(predicted), examples)) == 100
 
 
 @pytest.mark.parametrize(("d", "per_question", "share"), [(4, 3, 0.5), (32, 1, 0.3)])

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from interp.probing.fitting import HeldOut, ProbeExamples, at_chosen_layer, boosted, held_out, linear, mass_mean
 from interp.probing.probe import Probe
-from interp.probing.scores import Measured, Scored, measure, reliability
+from interp.probing.scores import Measured, Scored, measure
 from interp.statistics import Interval
 
 Layers = Mapping[int, Float[np.ndarray, "example d_model"]]  # the activations of the examples
@@ -38,7 +38,6 @@ class ProbeRow:
     layer: int | None
     measures: Scored
     selectivity: Measured | None = None
-    reliability: Sequence[tuple[float, float, int]] = ()  # (mean confidence, share right, examples) in ten bins
     facts: Mapping[str, Any] = field(default_factory=dict)  # layers by fold; `Probe.cosines`
 
     @property
@@ -116,7 +115,7 @@ def decode(
             facts["cosines"] = probes[at].cosines
         if kind == "chosen layer":
             facts["layers"] = [list(layers)[place] for place in places]
-        rows.append(ProbeRow(kind, at, scored, selectivity, reliability(prediction, wrong.get(kind, examples)), facts))
+        rows.append(ProbeRow(kind, at, scored, selectivity, facts))
     return Decoded(tuple(rows), held, examples, probes)
 
 

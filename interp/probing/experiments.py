@@ -30,15 +30,13 @@ from interp.probing.fitting import HeldOut, ProbeExamples
 from interp.probing.probe import Probe
 from interp.probing.scores import Measured, over_seeds
 from interp.probing.settings import ProbeSettings
-from interp.statistics import Interval, Test, Verdict, all_of, judge
+from interp.statistics import Interval, Verdict
 from interp.storage.files import scratch, write_json
 from interp.storage.provenance import package_versions
 
 FORMAT = "interp.probes/2"
 TEXT_BASELINES = ("bag of words", "length and position")
 CHOSEN = "chosen layer"
-SMALLEST = 0.05
-"""The smallest difference in AUC or accuracy that matters."""
 MODELS = ("organism", "organism-sft", "organism-debategpt", "organism-imad")  # by default
 POSITIONS = ("last", "tag")  # where turns are read: at the end, and at the tag, before the agent says anything
 
@@ -52,15 +50,6 @@ class Row:
     position: str
     kind: str
     layer: int | None
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A test with the largest effect that it could find, and values to print beside its verdict."""
-
-    test: Test
-    headroom: float
-    values: str = ""
 
 
 @dataclass
@@ -109,9 +98,8 @@ class Outcome:
             facts = dict(first.facts)
             if "layers" in facts:  # of the folds of all seeds
                 facts |= {"layers": [layer for row in kept for layer in row.facts["layers"]]}
-                facts |= {"reliability": first.reliability}
             found = {"scores": {name: asdict(value.interval) for name, value in scores.items()}, **facts}
-            found |= {"selectivity": asdict(over_seeds(selective).interval)} if selective else {}
+            found["selectivity"] = asdict(over_seeds(selective).interval) if selective else None
             made.append({**asdict(key), **self.about[key], "seeds": list(by_seed), **found})
         return made
 
@@ -124,31 +112,6 @@ class Outcome:
         keys = [key for key in self.kept if all(getattr(key, name) == value for name, value in wanted.items())]
         rows = [row for key in keys for row in self.kept[key].values()]
         return over_seeds([row.measures[measure] for row in rows]) if rows else None
-
-    def beyond_text(self, models: Sequence[str], targets: Sequence[str], measure: str = "auc") -> list[Asked]:
-        """Whether each target is read from each model better than from its text and from an untrained model."""
-        asked = []
-        for target, model in product(targets, models):
-            own = self.measured(measure, kind=CHOSEN, model=model, target=target)
-            known = {kind: self.measured(measure, kind=kind, target=target) for kind in TEXT_BASELINES}
-            known[UNTRAINED] = self.measured(measure, kind=CHOSEN, model=UNTRAINED, target=target)
-            rivals = {what: value for what, value in known.items() if value is not None}
-            if own is None or not rivals:
-                continue
-            beyond = " and ".join(rivals)
-            test = all_of(f"{model}, {target}: read beyond {beyond}", [(own - r).test(w) for w, r in rivals.items()])
-            values = "; ".join(f"{what} {value.interval}" for what, value in rivals.items())
-            room = 1 - max(value.value for value in rivals.values())
-            asked.append(Asked(test, room, f"{measure}: {own.interval}; {values}."))
-        return asked
-
-    def judge(self, asked: Sequence[Asked]) -> list[Verdict]:
-        """Verdicts of a family of tests, which are kept, with a sentence each."""
-        rooms = [one.headroom for one in asked]
-        found = judge([one.test for one in asked], smallest=SMALLEST, headroom=rooms) if asked else []
-        self.verdicts += found
-        self.finding += [f"{v.in_words()} {one.values}".strip() for v, one in zip(found, asked, strict=True)]
-        return found
 
     def write(self, folder: str | Path) -> Path:
         """Write OUT/NAME.json, and the probes in OUT/NAME/."""

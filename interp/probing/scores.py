@@ -147,14 +147,6 @@ def _auc(
     return replace(_ratio(won, against, place, pairs=2), trials=float(trials))
 
 
-def reliability(held: HeldOut, examples: ProbeExamples) -> list[tuple[float, float, int]]:
-    """Mean confidence, share right and number of examples in ten bins of equal size; empty for numbers."""
-    if examples.numeric:
-        return []
-    sure, right = held.predicted.max(axis=1), held.predicted.argmax(axis=1) == examples.labels
-    return [(round(float(sure[r].mean()), 4), round(float(right[r].mean()), 4), len(r)) for r in _bins(sure)]
-
-
 def false_alarms(score: np.ndarray, positive: np.ndarray, recall: float = 0.99) -> tuple[float, float]:
     """The share of negative examples above the threshold that catches this share of the positive ones, and that."""
     caught = np.sort(score[positive])[::-1]

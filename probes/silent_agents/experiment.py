@@ -44,11 +44,12 @@ from interp.models.model import Model
 from interp.models.random_weights import UNTRAINED
 from interp.models.tokens import Encoder
 from interp.probing.decoding import Features, Layers
-from interp.probing.experiments import Asked, Found, Outcome, Setting, Target, survey
+from interp.probing.experiments import Found, Outcome, Setting, Target, survey
 from interp.probing.fitting import ProbeExamples, boosted, fit, linear
 from probes.silent_agents.debated import Debated
 from probes.silent_agents.finding import FICTITIOUS, POSITIONS, TURNED, WROTE, conclude
 from probes.silent_agents.toward import ANSWER_TOKENS, N_RANDOM, steer_toward
+from probes.verdicts import Asked
 
 ASKS = "While the model answers at once, is what each agent would have answered in there?"
 DEBATES = ("organism",)

@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import t as student
 
-from interp.probing.experiments import CHOSEN, Asked, Outcome
+from interp.probing.experiments import CHOSEN, Outcome
 from interp.probing.scores import Measured, over_seeds
 from interp.statistics import Interval, Test, Verdict, all_of
 from interp.statistics.significance import error_test
 from probes.silent_agents.debated import Debated
 from probes.silent_agents.toward import COEFFICIENTS, STEERED
+from probes.verdicts import Asked, judge
 
 POSITIONS = {"question": "tag", "answer": "last"}
 """At the question's last token, and before the number that the model writes in the box."""
@@ -37,8 +38,8 @@ def conclude(outcome: Outcome, models: Sequence[str], debated: Debated, steered:
         for position in POSITIONS
         if (one := _decoded(outcome, models, target, position)) is not None
     }
-    decoded = dict(zip(asked, outcome.judge(list(asked.values())), strict=True))
-    moved = outcome.judge(steered)
+    decoded = dict(zip(asked, judge(outcome, list(asked.values())), strict=True))
+    moved = judge(outcome, steered)
     found = {
         "decoded": [[v for (target, _), v in decoded.items() if target == f"agent {k} errs"] for k in agents],
         "moved": [[v for v in moved if f" agent {k}'s direction" in v.asked] for k in agents],

@@ -13,12 +13,13 @@ from interp.directions.subspaces import random_directions, spread
 from interp.generation.sampling import generate
 from interp.models.model import Model
 from interp.models.tokens import Encoder
-from interp.probing.experiments import Asked, Outcome
+from interp.probing.experiments import Outcome
 from interp.probing.fitting import ProbeExamples
 from interp.probing.probe import Probe
 from interp.statistics import deal, difference_interval, rank_test
 from interp.steering.steering import Steering, add
 from probes.silent_agents.debated import Debated
+from probes.verdicts import Asked
 
 COEFFICIENTS = (0.25, 0.5, 1.0)
 """In multiples of the mean length of the activations there, for all kinds of directions."""
