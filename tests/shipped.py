@@ -114,7 +114,10 @@ class Probed:
 
     def difference(self, name: str, **wanted: Any) -> Record:
         """A test's value."""
-        return _mean([test["value"] for test in where(self.found["tests"], name=name, **wanted)])
+        target, _, position = wanted["target"].partition(" @ ")
+        at = {"target": target, **({"position": position} if position else {})}
+        tests = where(self.found["tests"], name=name, **wanted) or where(self.found["tests"], name=name, **wanted | at)
+        return _mean([test["value"] for test in tests])
 
 
 def _mean(values: Sequence[Record]) -> Record:

@@ -84,10 +84,8 @@ def estimate_interval(
         making = n / (1 + float((apart**2).mean()) / nearest**2)
         unseen = min(1.0, FEW / making) ** 6
         quantile = float(student.ppf(0.975, max(min(n, least) - 1, 1)))
-        error = quantile / Z * standard_error(apart, scale=0.5)
-        trials = max(
-            least, share * (1 - share) / ((1 - unseen) * error**2 + unseen * share * (1 - share) / max(least, 1))
-        )
+        error, rare = quantile / Z * standard_error(apart, scale=0.5), share * (1 - share) / max(least, 1)
+        trials = max(least, share * (1 - share) / ((1 - unseen) * error**2 + unseen * rare))
     ends = clopper_pearson(share, trials / (COUPLED if coupled else 1))
     return Interval(value, *(low + end * (high - low) for end in ends))
 
