@@ -14,7 +14,6 @@ import numpy as np
 from interp.debate.personas import TRAIT_PERSONAS
 from interp.errors import UserError
 from interp.probing.experiments import CHOSEN, TEXT_BASELINES, Outcome, Setting, Target, Turns, survey
-from interp.probing.scores import false_alarms
 from probes.verdicts import beyond_text, judge
 
 ASKS = "Is a malicious seat present before it has said anything malicious?"
@@ -44,6 +43,13 @@ def trait(setting: Setting) -> Outcome:
         if model is not None:
             outcome.finding.append(f"{model}, {target}: {what}: {value['mean']:.0%}.")
     return outcome
+
+
+def false_alarms(score: np.ndarray, positive: np.ndarray, recall: float = 0.99) -> tuple[float, float]:
+    """The share of negative examples above the threshold that catches this share of the positive ones, and that."""
+    caught = np.sort(score[positive])[::-1]
+    threshold = float(caught[min(int(np.ceil(recall * len(caught))), len(caught)) - 1])
+    return float((score[~positive] >= threshold).mean()), threshold
 
 
 def targets(turns: Turns) -> Sequence[Target]:

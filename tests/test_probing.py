@@ -21,8 +21,9 @@ from interp.probing.fitting import (
     linear,
     mass_mean,
 )
-from interp.probing.scores import false_alarms, measure
+from interp.probing.scores import measure
 from interp.statistics import deal
+from probes.trait import false_alarms
 
 N_QUESTIONS, D = 60, 12
 

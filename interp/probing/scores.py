@@ -147,12 +147,5 @@ def _auc(
     return replace(_ratio(won, against, place, pairs=2), trials=float(trials))
 
 
-def false_alarms(score: np.ndarray, positive: np.ndarray, recall: float = 0.99) -> tuple[float, float]:
-    """The share of negative examples above the threshold that catches this share of the positive ones, and that."""
-    caught = np.sort(score[positive])[::-1]
-    threshold = float(caught[min(int(np.ceil(recall * len(caught))), len(caught)) - 1])
-    return float((score[~positive] >= threshold).mean()), threshold
-
-
 def _bins(confidence: np.ndarray) -> list[np.ndarray]:
     return [rows for rows in np.array_split(np.argsort(confidence, kind="stable"), 10) if len(rows)]
