@@ -19,14 +19,14 @@ _Values = Sequence[float | None]
 
 
 def main_findings(facts: Facts) -> list[tuple[str, str]]:
-    """What was done, whether the directions separate, whether they are stable: a verdict and its evidence for each.
+    """What was done, how well labels separate, what is shown beyond the controls, how stable directions are.
 
     >>> for verdict, evidence in interp.reports.main_findings(found.facts):
     ...     print(verdict)
     What was done.
-    The agents separate.
+    How well the agents separate.
     Beyond the controls: cannot tell for agent 1, agent 2 and agent 3.
-    The directions are stable.
+    How stable the directions are.
     """
     by, layers, chosen = facts["by"], facts["layers"], facts["evidence"]["all"]["chosen_layer"]
     best = f", the best of {len(layers)}" if facts["best_layers"] and len(layers) > 1 else ""
@@ -41,15 +41,12 @@ def main_findings(facts: Facts) -> list[tuple[str, str]]:
         f"the mean difference between the model’s {activation_name(facts)} in its own turns and in the other "
         f"{by}s’ turns on the same question in the same round, read {read_at(facts)}."
     )
-    separate, separation, controls = _judged(facts, "separation", chosen if chosen["layers"] else None)
-    stable, reliability, others = _judged(facts, "reliability")
     beyond, *verdicts = beyond_controls(facts)
-    separation.append(", ".join(["chance is 50\u00a0%", *controls]))
     return [
         ("What was done.", done),
-        (separate, f"{elsewhere}, {'; '.join(separation)}; 95\u00a0% intervals in parentheses."),
+        _described(facts, "separation", elsewhere, chosen if chosen["layers"] else None),
         (beyond, " ".join(verdicts)),
-        (stable, f"{where}, {'; '.join(reliability + others)}."),
+        _described(facts, "reliability", where),
     ]
 
 
@@ -93,37 +90,27 @@ def over_labels(quantity: dict[str, Any]) -> list[_Values]:
     return reduced
 
 
-def _judged(facts: Facts, quantity: str, chosen: dict[str, Any] | None = None) -> tuple[str, list[str], list[str]]:
-    """The verdict on separation or reliability, a clause for each kind of outcome, and one for each control.
+def _described(facts: Facts, quantity: str, where: str, chosen: dict[str, Any] | None = None) -> tuple[str, str]:
+    """Separation or reliability of every label and of the controls at the best layer, or `chosen`; no verdict.
 
-    A label counts as "found" only if its whole interval is above chance and its mean above what shuffled labels and
-    random directions give, and as "matched" if only random directions reach it. `chosen` has the estimates at the
-    layer chosen on other questions, which replace those of the best layer.
+    Of so few questions that all of them in favour would show nothing, it says that they are too few.
     """
-    show, chance = (percent, 0.5) if quantity == "separation" else (number, 0.0)
-    layer, evidence = start_layer(facts), facts["evidence"]["all"]
-    controls = {name: evidence.get(f"{quantity}_{control}") for control, name in _WORDS["controls"].items()}
-    few = 0.5 ** evidence["questions"] > LEVEL / len(facts["labels"])  # all of them in favour would show nothing
-    outcomes: dict[str, list[str]] = {}
+    show, words = percent if quantity == "separation" else number, _WORDS[quantity]
+    layer, evidence, parts = start_layer(facts), facts["evidence"]["all"], ("mean", "low", "high")
+    by_outcome: dict[str, list[str]] = {}
     for k, label in enumerate(facts["labels"]):
-        parts = ("mean", "low", "high")
         mean, low, high = (chosen[part][k] if chosen else evidence[quantity][part][k][layer] for part in parts)
         if mean is None or low is None or high is None:
-            outcomes.setdefault("unknown", []).append(label)
-            continue
-        shuffled, random = (control and control["high"][k][layer] for control in controls.values())
-        kind = "matched" if random is not None and mean <= random else "found"
-        if low <= chance or (shuffled is not None and mean <= shuffled):
-            kind = "below" if high < chance and quantity == "separation" else "null"
-        outcomes.setdefault("few" if few else kind, []).append(f"{show(mean)} for {label} ({between(low, high, show)})")
-    known = {kind: joined_words(these) for kind, these in outcomes.items()}
-    verdict = "every" if set(known) == {"found"} else "some" if "found" in known else "none"
-    verdict = "few" if few else "unmeasured" if set(known) == {"unknown"} else verdict
-    texts = {kind: text for kind, text in _WORDS[quantity]["clauses"].items() if kind in known}
-    clauses = [text.format(by=facts["by"], these=known[kind]) for kind, text in texts.items()]
-    given = []
-    for name, values in controls.items():
+            by_outcome.setdefault("unknown", []).append(label)
+        else:
+            by_outcome.setdefault("known", []).append(f"{show(mean)} for {label} ({between(low, high, show)})")
+    said = [words[kind].format(by=facts["by"], these=joined_words(these)) for kind, these in by_outcome.items()]
+    given = words["chance"]
+    for control, name in _WORDS["controls"].items():
+        values = evidence.get(f"{quantity}_{control}")
         mean, low, high = (part[layer] for part in over_labels(values)) if values else (None, None, None)
-        given += [] if mean is None else [f"{name} give {estimate(mean, low, high, show)}"]
-    questions = f"{evidence['questions']:,} question{'s' * (evidence['questions'] != 1)}"
-    return _WORDS[quantity][verdict].format(by=facts["by"], questions=questions), clauses, given
+        given += "" if mean is None else f", {name} give {estimate(mean, low, high, show)}"
+    n = evidence["questions"]
+    lead = _WORDS["few"] if 0.5**n > LEVEL / len(facts["labels"]) else words["lead"]
+    lead = lead.format(by=facts["by"], questions=f"{n:,} question{'s' * (n != 1)}")
+    return lead, f"{where}, {'; '.join([*said, given])}; {_WORDS['intervals']}."
