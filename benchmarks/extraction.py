@@ -7,8 +7,8 @@ Times three methods, alternately on the same debates; ratios are medians over re
 - prefixes: the bare model reads the growing transcript again for each turn, at a single layer, as the public
   implementation does.
 
-Also measures the peak memory of the whole command, from reading the debates to the report, at two numbers of
-transcripts, each in its own process.
+Also measures what the controls cost (the whole command, alternately with and without --no-controls), and its peak
+memory, from reading the debates to the report, at two numbers of transcripts; each in its own process.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from rich.table import Table
 
 from interp.activations.corpus import Corpus
 from interp.activations.reading import stream
+from interp.debate.embedded import find_transcripts
 from interp.debate.personas import PERSONAS
 from interp.debate.protocol import debates
 from interp.debate.scripted.agent import ScriptedAgent
 from interp.debate.tasks.arithmetic import Arithmetic
-from interp.debate.transcript import Transcript, read_transcripts, write_transcripts
+from interp.debate.transcript import Transcript, write_transcripts
 from interp.models.catalog import locate
 from interp.models.model import load_model
 from interp.reports.terminal import Terminal
@@ -148,6 +149,27 @@ def memory(model_name: str, sizes: list[int], form: str, batch_tokens: int) -> T
     return table
 
 
+def controls(model_name: str, debates: list[Transcript], batch_tokens: int, repeats: int) -> Table:
+    """Seconds of the whole command with an untrained model and the text beside it, and without."""
+    seconds: dict[str, list[float]] = {"--controls": [], "--no-controls": []}
+    with tempfile.TemporaryDirectory() as folder:
+        write_transcripts(f"{folder}/debates.jsonl", debates)
+        for i, which in enumerate([*seconds] * repeats):
+            options = ["--model", model_name, "--batch-tokens", str(batch_tokens), "--out", f"{folder}/found-{i}"]
+            options += ["--transcripts", f"{folder}/debates.jsonl", which]
+            started = time.perf_counter()
+            command = [sys.executable, "-m", "benchmarks.extraction", "--extract-once", *options]
+            subprocess.run(command, stdout=subprocess.PIPE, check=True)
+            seconds[which].append(time.perf_counter() - started)
+    ratios = [a / b for a, b in zip(*seconds.values(), strict=True)]
+    table = Table(title=f"{model_name}: interp extract-directions on {len(debates)} debates, {repeats} repeats")
+    for heading in ("with controls (s)", "without (s)", "ratio (median)", "range"):
+        table.add_column(heading, justify="right")
+    medians = (f"{statistics.median(each):.1f}" for each in seconds.values())
+    table.add_row(*medians, f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}")
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
@@ -158,6 +180,7 @@ def main() -> None:
         "--debates", help="file of debates to time instead of scripted ones; only those with --rounds rounds are used"
     )
     parser.add_argument("--repeats", type=int, default=5, help="repeats of the timing; 0 skips it")
+    parser.add_argument("--controls", type=int, default=3, help="repeats with and without controls; 0 skips them")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens per batch")
     parser.add_argument(
         "--memory", type=int, nargs="*", default=[200, 4000], help="numbers of transcripts; none skips memory"
@@ -167,10 +190,12 @@ def main() -> None:
         return extract_once(sys.argv[2:])
     given = parser.parse_args()
     console = Terminal(soft_wrap=True)
+    debates = scripted(given.transcripts, given.form, rounds=given.rounds)
+    if given.debates:
+        debates = [d for d in find_transcripts(given.debates) if d.n_rounds == given.rounds][: given.transcripts]
+    if given.controls:
+        console.print(controls(given.model, debates, given.batch_tokens, given.controls))
     if given.repeats:
-        debates = scripted(given.transcripts, given.form, rounds=given.rounds)
-        if given.debates:
-            debates = [d for d in read_transcripts(given.debates) if d.n_rounds == given.rounds][: given.transcripts]
         console.print(times(given.model, debates, given.batch_tokens, given.repeats))
     if given.memory:
         console.print(memory(given.memory_model, given.memory, "a+b", given.batch_tokens))
