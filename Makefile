@@ -72,6 +72,7 @@ results: $(VENV)/ready
 		--coefficients=-1,-0.5,-0.25,-0.1,0.25,0.5 --seed 7 --batch-size 256 --out $(RUN)/suppression.jsonl
 	$(BIN)/interp probe all --seed 0 --seed 1 --seed 2 --out $(RUN)/probes
 	$(BIN)/python -m benchmarks.ablations $(RUN) --out $(RUN)/ablations
+	$(BIN)/interp calibrate --out $(RUN)/calibration.jsonl
 	$(BIN)/python -m benchmarks.ship $(RUN)
 
 # What README and the guides say of a real language model; half an hour on two cores.

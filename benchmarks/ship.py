@@ -24,7 +24,7 @@ KEPT = ("sft", "debategpt", "imad")
 # Results of a run that figures read, as `make results` makes them, and the metrics that are kept.
 RESULTS = (
     *("table.json", "preset.json", "ablations/ablations.json", "directions/*/directions.json", "steerability.json"),
-    *("suppression.json", "probes/*.json", "seed-*/metrics.jsonl"),
+    *("suppression.json", "probes/*.json", "calibration.json", "seed-*/metrics.jsonl"),
 )
 METRICS = (
     *("stage", "step", "loss", "learning_rate", "entropy", "reward", "correctness", "structure", "length", "limit"),
@@ -64,6 +64,8 @@ def ship(
         assert lineage is not None
         write_lineage(replace(lineage, base=replace(lineage.base, name="organism", folder=None)))
     results = into / f"{prefix}results"
+    calibration = results / "calibration.json"  # of the toolkit: of any run
+    kept = calibration.read_bytes() if calibration.exists() else None
     shutil.rmtree(results, ignore_errors=True)
     for path in chain.from_iterable(map(run.glob, RESULTS)):
         copy = results / path.relative_to(run)
@@ -73,6 +75,9 @@ def ship(
         else:
             rows = ({name: value for name, value in row.items() if name in METRICS} for row in read_lines(path))
             copy.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    if kept and not calibration.exists():
+        results.mkdir(parents=True, exist_ok=True)
+        calibration.write_bytes(kept)
 
 
 def _replace(folder: Path, by: Path) -> None:

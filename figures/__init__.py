@@ -11,6 +11,7 @@ A folder of results is laid out as the commands write it:
       steerability.json               interp sweep --out RESULTS/steerability.jsonl
       suppression.json                interp suppress --out RESULTS/suppression.jsonl
       probes/NAME.json                interp probe NAME --out RESULTS/probes
+      calibration.json                interp calibrate --out RESULTS/calibration.jsonl
 
 `ablations.json`, and `directions.json` of a single model, may also lie in RESULTS itself. Each figure needs only
 these small files, not the checkpoints, directions or texts. `interp figures RESULTS --out DIR` draws all figures that
@@ -29,4 +30,5 @@ NAMES = (
     "suppression",
     "probes",
     "silent_agents",
+    "calibration",
 )

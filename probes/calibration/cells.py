@@ -14,6 +14,7 @@ from interp.statistics.intervals import Z
 SIZES = (10, 20, 48, 200)
 EFFECTS = (0.01, 0.05, 0.2, 0.5, 0.9, 0.99, 0.994)
 ROUNDS = (1, 2, 4)
+LABELS = ("agent 1", "agent 2", "agent 3")
 LOWEST, HIGHEST = 0.93, 0.97
 """The coverage that a 95 % interval may have."""
 LEVEL = 0.05
@@ -45,7 +46,7 @@ class Cell:
     setting: Mapping[str, float]
     simulate: Callable[[Generator, int], Rate]
     conservative: bool = False
-    """Whether the interval is said to cover more often than 95 %."""
+    """Whether the interval is said to cover more often than 95 %, or the power to be at least 80 %."""
     costs: int = 1
     """By how much fewer data sets it gets."""
 
@@ -60,7 +61,7 @@ class Cell:
             return bool(LOWEST <= rate.value <= (1 if self.conservative else HIGHEST))
         if self.measure == "false positives":
             return bool(rate.value <= LEVEL + rate.error)
-        return bool(abs(rate.value - POWER) <= SLACK)
+        return bool(POWER - SLACK <= rate.value <= (1 if self.conservative else POWER + SLACK))
 
 
 def share(outcomes: Iterable[bool]) -> Rate:

@@ -16,7 +16,7 @@ from joblib import cpu_count, delayed
 from interp.errors import Progress
 from interp.probing.decoding import in_parallel
 from interp.storage.journal import Journal
-from probes.calibration import intervals, models, organism, verdicts
+from probes.calibration import intervals, models, organism, steering, verdicts
 from probes.calibration.cells import SIZES, Cell
 from probes.calibration.settings import CalibrationSettings
 
@@ -29,7 +29,7 @@ FEWEST = 1000
 def grid(settings: CalibrationSettings) -> Iterator[Cell]:
     """All cells; with `quick`, those of two sizes."""
     sizes = (SIZES[1],) if settings.quick else SIZES
-    for cell in chain(*(room.cells() for room in (intervals, verdicts, models, organism))):
+    for cell in chain(*(room.cells() for room in (intervals, verdicts, steering, models, organism))):
         if cell.setting.get("questions", sizes[0]) in sizes or "questions" not in cell.setting:
             yield cell
 
