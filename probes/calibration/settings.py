@@ -12,7 +12,7 @@ class CalibrationSettings:
     """How much is simulated, and on how many cores."""
 
     quick: bool = False
-    """Twenty questions only, and fewer data sets: minutes instead of most of an hour."""
+    """Twenty questions only, and fewer data sets: minutes instead of half an hour."""
     jobs: int | None = option(None, min=1, max=1024, shown="all cores")
     """Processes that simulate."""
     seed: int = option(0, min=0, max=LARGEST_SEED)
@@ -21,4 +21,4 @@ class CalibrationSettings:
     @property
     def data_sets(self) -> int:
         """How many each cell gets, unless it costs much."""
-        return 1000 if self.quick else 2000
+        return 1000
