@@ -313,7 +313,7 @@ def test_agents_that_are_in_a_model_are_found(monkeypatch: pytest.MonkeyPatch) -
     )
     assert "the directions of 3 of 3 agents is shown to move its answer" in found.finding[0]
     moved = [verdict for verdict in found.verdicts if "direction moves" in verdict.asked]
-    assert {verdict.family for verdict in moved} == {9}
+    assert {verdict.family for verdict in moved} == {6}
     assert {verdict.outcome for verdict in moved if "1 along" in verdict.asked} == {"shown"}
 
 

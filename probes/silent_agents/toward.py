@@ -21,12 +21,12 @@ from interp.steering.steering import Steering, add
 from probes.silent_agents.debated import Debated
 from probes.verdicts import Asked
 
-COEFFICIENTS = (0.25, 0.5, 1.0)
-"""In multiples of the mean length of the activations there, for all kinds of directions."""
-MOST_QUESTIONS = 30
+COEFFICIENTS = (0.5, 1.0)
+"""In multiples of the mean length of the activations there, for all kinds of directions; 0.25 changes no text."""
+MOST_QUESTIONS = 20
 ANSWER_TOKENS = 48
-N_RANDOM = 199
-"""So many that the first of them all is shown after Holm's correction over three agents and three coefficients."""
+N_RANDOM = 119
+"""So many that the first of them all is shown after Holm's correction over three agents and two coefficients."""
 STEERED = "steered toward agent k"
 
 
