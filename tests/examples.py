@@ -33,3 +33,16 @@ def _examples(request: pytest.FixtureRequest) -> None:
     names["probe"] = interp.probing.Probe(directions, np.zeros(3), directions, *where)
     folder: Path = request.getfixturevalue("tmp_path")
     names |= {"interp": interp, "np": np, "torch": torch, "tmp_path": folder}
+
+
+def calibrated() -> dict[str, Any]:
+    """Cells of two kinds of data, one of which fails."""
+    cells = [
+        {"what": what, "function": "f", "measure": measure, "setting": {"questions": n}, "value": value, "holds": holds}
+        for what, measure, n, value, holds in (
+            ("right answers", "coverage", 10, 0.96, True),
+            ("right answers", "coverage", 48, 0.7, False),
+            ("a family", "false positives", 48, 0.04, True),
+        )
+    ]
+    return {"cells": [cell | {"error": 0.01, "data_sets": 1000} for cell in cells]}
