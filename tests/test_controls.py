@@ -178,7 +178,7 @@ def test_controls_are_added_to_a_first_look_but_not_lost(tiny: Model, tmp_path: 
     assert beyond_controls(first.directions.facts)[0] == "No controls."
     page = write_report(first, tmp_path).read_text()
     assert ("<b>No controls.</b>" in page, ">untrained<" in page) == (True, False)
-    assert "untrained" not in [column.header for column in best_layers_table(first.directions).columns]
+    assert "text" not in [column.header for column in best_layers_table(first.directions).columns]
     second = extract_directions(tiny, debates, tmp_path, layers=(1,), keep_activations=True)
     np.testing.assert_array_equal(first.directions.vectors, second.directions.vectors)
     assert Directions.load(tmp_path / "directions.safetensors").facts["provenance"]["untrained"]["seed"] == 0

@@ -36,6 +36,14 @@ def test_extraction(debates: list[Transcript]) -> None:
     torch.testing.assert_close(torch.as_tensor(gpu), torch.as_tensor(cpu), atol=1e-4, rtol=1e-3)
 
 
+def test_a_model_makes_room_for_its_untrained_one(debates: list[Transcript], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = on(DEVICE)
+    expected = extract_directions(model, debates, layers=(1,)).directions.facts["evidence"]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (0, 1))  # a full GPU
+    assert extract_directions(model, debates, layers=(1,)).directions.facts["evidence"] == expected
+    assert model.device.type == DEVICE
+
+
 def test_generation(debates: list[Transcript]) -> None:
     tokenizer = make_tokenizer("bytes")
     prompts = [tokenizer(t.prompt + t.render()[: 40 * i])["input_ids"] for i, t in enumerate(debates[:6])]

@@ -63,22 +63,24 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
     title = f"Best of {len(directions.layers)} layers, on held-out questions ({groups})"
     controls = evidence.get("controls", {})
     columns = ("untrained", "text") if controls else ()
-    headings = ("layer", by, "separation", *columns, "shuffled", "random", "reliability", "shuffled", "length")
+    beside = ("un-\ntrained", "text") if controls else ()
+    wrong = "shuf-\nfled"
+    headings = ("layer", by, "separation", *beside, wrong, "random", "relia-\nbility", wrong, "length")
     made = table(title, _LAYERS_CAPTION, headings, left=(by,), whole=True)
     chosen = evidence["chosen_layer"]
     for i, label in enumerate(directions.labels if chosen["layers"] else ()):
-        beside = [rounded(controls[name]["mean"][i]) for name in columns]
-        made.add_row("chosen", label, bracketed(*(chosen[part][i] for part in _PARTS)), *beside)
+        known = [rounded(controls[name]["mean"][i]) for name in columns]
+        made.add_row("chosen", label, bracketed(*(chosen[part][i] for part in _PARTS)), *known)
     made.add_section()
     names = ("separation_shuffled", "separation_random", "reliability", "reliability_shuffled")
     for layer in facts["best_layers"][:n_layers]:
         at = directions.layers.index(layer)
         for i, label in enumerate(directions.labels):
             separation = bracketed(*(evidence["separation"][part][i][at] for part in _PARTS))
-            beside = [rounded(evidence["separation_untrained"]["mean"][i][at]), ""] if controls else []
+            known = [rounded(evidence["separation_untrained"]["mean"][i][at]), ""] if controls else []
             means = (rounded(evidence[name]["mean"][i][at]) for name in names)
             length = f"{facts['norm'][i][at] / facts['residual_norm'][at]:.0%}"
-            made.add_row(str(layer), label, separation, *beside, *means, length)
+            made.add_row(str(layer), label, separation, *known, *means, length)
         made.add_section()
     return made
 
