@@ -13,7 +13,7 @@ from interp.statistics.questions import grouped
 from interp.statistics.verdict import LEVEL
 
 _FILE = resources.files("interp.reports") / "findings.toml"
-_WORDS: dict[str, dict[str, Any]] = tomllib.loads(_FILE.read_text("utf-8"))
+_WORDS: dict[str, Any] = tomllib.loads(_FILE.read_text("utf-8"))
 Facts = dict[str, Any]
 _Values = Sequence[float | None]
 
