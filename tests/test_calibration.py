@@ -18,6 +18,7 @@ from scipy import stats
 from figures import calibration
 from interp.directions.evidence import Design, beyond, evaluate
 from interp.interventions.curves import Steerability, verdicts
+from interp.models.catalog import SHIPPED_RESULTS
 from interp.statistics import (
     Interval,
     difference_interval,
@@ -322,6 +323,16 @@ def test_every_cell_is_another() -> None:
     assert set(quick) < set(full)
     assert 40 < len(quick) < len(full) / 3
     assert {cell.setting.get("questions") for cell in run.grid(CalibrationSettings())} == set(made.SIZES)
+
+
+def test_the_shipped_calibration_is_of_this_grid() -> None:
+    shipped = json.loads((SHIPPED_RESULTS / "calibration.json").read_text())
+    cells = list(run.grid(CalibrationSettings()))
+    assert len(shipped["cells"]) == len(cells)
+    for one, cell in zip(shipped["cells"], cells, strict=True):
+        assert {name: one[name] for name in cell.place()} == cell.place()
+        assert one["holds"] == cell.holds(Rate(one["value"], one["error"], one["data_sets"]))
+        assert one["data_sets"] >= run.FEWEST or one["error"] == 0
 
 
 def test_the_verb_prints_what_fails(

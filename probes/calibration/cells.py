@@ -19,7 +19,7 @@ LOWEST, HIGHEST = 0.93, 0.97
 """The coverage that a 95 % interval may have."""
 LEVEL = 0.05
 POWER, SLACK = 0.80, 0.05
-TYPICAL = 100
+TYPICAL = 400
 """Data sets without an effect that say which effect is detectable; their median counts."""
 
 Measure = Literal["coverage", "false positives", "power"]
