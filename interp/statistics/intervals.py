@@ -151,8 +151,8 @@ def seeds_interval(values: Float[np.ndarray, "seed question"], bounds: tuple[flo
 
     Both are drawn at random and crossed: the variance is that of the two-way layout without replication (Searle,
     Casella and McCulloch 1992), its degrees of freedom Satterthwaite's (1946). One seed has `mean_interval`, which is
-    about that seed. Conservative; seen in 0.94 to 1 with 3 and 5 seeds whose accuracies differ by a standard deviation of
-    0 to 4 points; two seeds (0.89) say too little about how seeds differ.
+    about that seed. Conservative; seen in 0.94 to 1 with 3 and 5 seeds whose accuracies differ by a standard deviation
+    of 0 to 4 points; two seeds (0.89) say too little about how seeds differ.
 
     >>> right = np.tile([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]], 10)
     >>> print(interp.statistics.seeds_interval(right))
