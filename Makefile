@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test notebooks check bench gpu organism results smollm2 clean
+.PHONY: demo test notebooks check bench gpu organism results clean
 
 demo: $(VENV)/ready
 	$(BIN)/interp extract-directions --model organism --transcripts organism --restart --out out/demo/organism
@@ -63,29 +63,17 @@ results: $(VENV)/ready
 	$(BIN)/interp debate --model organism --task small-arithmetic --split test --questions 80 --seed 11 --max-new-tokens 96 \
 		--out $(RUN)/held-out.jsonl
 	$(foreach m,$(MODELS),$(BIN)/interp extract-directions --model $(m) --transcripts organism --out $(call found,$(m)) &&) true
-	$(BIN)/interp sweep --transcripts $(RUN)/held-out.jsonl --layers 1-2 --coefficients=-0.4,-0.2,0.2,0.4,0.6 \
-		--task small-arithmetic --fit-classifier-on organism --limit 48 --max-new-tokens 96 --batch-size 256 \
+	$(BIN)/interp sweep --transcripts $(RUN)/held-out.jsonl --layers 2 --coefficients=-0.4,-0.2,0.2,0.4,0.6 \
+		--task small-arithmetic --fit-classifier-on organism --limit 48 --max-new-tokens 96 --batch-size 128 \
 		$(foreach m,$(MODELS),--model $(m) --directions $(call found,$(m))/directions.safetensors) \
 		--out $(RUN)/steerability.jsonl
 	$(BIN)/interp suppress --model organism --model organism-evil-imad --transcripts organism-evil \
-		--elicit persona --elicit turn --layers 1-2 --operation add --operation clamp \
-		--coefficients=-1,-0.5,-0.25,-0.1,0.25,0.5 --seed 7 --batch-size 256 --out $(RUN)/suppression.jsonl
+		--elicit persona --elicit turn --layers 2 --operation add --coefficients=-1,-0.5,-0.25,-0.1,0.25,0.5 \
+		--questions 100 --validation-questions 100 --seed 7 --batch-size 128 --out $(RUN)/suppression.jsonl
 	$(BIN)/interp probe all --seed 0 --seed 1 --seed 2 --out $(RUN)/probes
 	$(BIN)/python -m benchmarks.ablations $(RUN) --out $(RUN)/ablations
 	$(BIN)/interp calibrate --out $(RUN)/calibration.jsonl
 	$(BIN)/python -m benchmarks.ship $(RUN)
-
-# What README and the guides say of a real language model; half an hour on two cores.
-SMOLLM2 := out/smollm2
-ROTATED := --model smollm2-135m --transcripts scripted-rotated --limit 72 --layers 2,8,14,20,26
-smollm2: $(VENV)/ready
-	$(BIN)/interp extract-directions --model smollm2-135m --transcripts scripted --limit 72 \
-		--out $(SMOLLM2)/directions/smollm2-135m
-	$(BIN)/interp probe agent_identity $(ROTATED) --out $(SMOLLM2)/probes
-	$(BIN)/interp probe truth $(ROTATED) --out $(SMOLLM2)/probes
-	for file in directions/smollm2-135m/directions probes/agent_identity probes/truth; do \
-		mkdir -p interp/data/smollm2/results/$$(dirname $$file) && \
-		cp $(SMOLLM2)/$$file.json interp/data/smollm2/results/$$file.json || exit; done
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -160,11 +160,16 @@ def constants(name: str) -> list[int]:
     values = [e for out in tree.find_all(nodes.Output) for e in out.nodes if not isinstance(e, nodes.TemplateData)]
     values += [assigned.node for assigned in tree.find_all(nodes.Assign)]
     values += [loop.iter for loop in tree.find_all(nodes.For)]
-    return [value.lineno for value in values if not _looked_up(value) and re.search(r"\d", str(value))]
+    return [value.lineno for value in values if not _looked_up(value) and _has_a_number(value)]
 
 
 def _looked_up(value: nodes.Node) -> bool:
     return isinstance(value, nodes.Name) or value.find(nodes.Name) is not None
+
+
+def _has_a_number(value: nodes.Node) -> bool:
+    typed = (c.value for c in ([value] if isinstance(value, nodes.Const) else value.find_all(nodes.Const)))
+    return any(NUMBER.search(LABEL.sub("", c)) if isinstance(c, str) else isinstance(c, int | float) for c in typed)
 
 
 def stale(path: Path) -> list[str]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).resolve().parents[1] / "interp/data"
-RESULTS = DATA / "organism/results"
+RESULTS, SMOLLM2 = DATA / "organism/results", DATA / "smollm2/results"
 INTERNALIZED = ("organism-imad", "out/organism/seed-1/imad", "out/organism/seed-2/imad")
+"""As sweeps name them; as folders of directions they are:"""
+TRAINED = ("organism-imad", "seed-1-imad", "seed-2-imad")
 Record = Mapping[str, Any]
+ENDS = ("mean", "low", "high")
 
 
 @cache
@@ -50,18 +52,27 @@ def ablations() -> list[Record]:
     return [{"what": "nothing", **found["variants"].get(row["name"], {}), **row} for row in found["rows"]]
 
 
-def separations(*names: str) -> list[Record]:
-    """Separation per agent with the layer chosen on other questions, of one or more extractions."""
-    chosen = [read(f"directions/{name}/directions")["evidence"]["all"]["chosen_layer"] for name in names]
-    return [{end: of[end][k] for end in ("mean", "low", "high")} for of in chosen for k in range(len(of["mean"]))]
+def evidence(*names: str) -> list[Record]:
+    """The evidence of one or more extractions."""
+    folders = (SMOLLM2 if name == "smollm2-135m" else RESULTS for name in names)
+    read_of = (read(f"directions/{name}/directions", folder) for name, folder in zip(names, folders, strict=True))
+    return [found["evidence"]["all"] for found in read_of]
 
 
-def control(name: str, *extractions: str) -> list[Record]:
-    """Separation of a control, over labels, layers and extractions."""
-    found = [read(f"directions/{of}/directions")["evidence"]["all"][f"separation_{name}"] for of in extractions]
-    ends = ("mean", "low", "high")
-    return [dict(zip(ends, v, strict=True)) for f in found for rows in zip(*map(f.get, ends), strict=True)
-            for v in zip(*rows, strict=True)]  # fmt: skip
+def separations(*names: str, control: str = "") -> list[Record]:
+    """Separation per agent with the layer chosen on other questions, or that of a control: untrained or text."""
+    found = [of["controls"][control] if control else of["chosen_layer"] for of in evidence(*names)]
+    return [{end: of[end][k] for end in ENDS} for of in found for k in range(len(of["mean"]))]
+
+
+def everywhere(quantity: str, *names: str) -> list[float]:
+    """Mean separation of shuffled labels or random directions, for every agent and layer."""
+    return [value for of in evidence(*names) for row in of[f"separation_{quantity}"]["mean"] for value in row]
+
+
+def beyond(*names: str) -> list[Record]:
+    """The verdicts on separation beyond an untrained model and the text, an agent each."""
+    return [verdict for of in evidence(*names) for verdict in of["beyond_controls"]]
 
 
 def gains(**wanted: Any) -> list[Record]:
@@ -69,9 +80,9 @@ def gains(**wanted: Any) -> list[Record]:
     return [row["gain"] for row in where(read("steerability")["gains"], label="mean", **wanted)]
 
 
-def advantages(**wanted: Any) -> list[Record]:
-    """Each agent's own direction against no steering and the controls."""
-    return where(read("steerability")["advantages"], **wanted)
+def turned_up(**wanted: Any) -> list[Record]:
+    """The verdicts on each agent's own direction against random ones, no steering and the other agents'."""
+    return [row["verdict"] for row in where(read("steerability")["verdicts"], **wanted)]
 
 
 def curves(**wanted: Any) -> list[Record]:
@@ -91,6 +102,13 @@ def unsteered_score(model: str, label: str) -> float:
     return found.pop()
 
 
+def already() -> Record:
+    """In how many cases (agent, model) an internalized model scores more than the base with nothing added."""
+    cases = [(model, f"agent {k}") for model in INTERNALIZED for k in (1, 2, 3)]
+    more = sum(unsteered_score(model, label) > unsteered_score("organism", label) for model, label in cases)
+    return {"more": more, "of": len(cases)}
+
+
 def damage(model: str, elicit: str, remedy: str, **wanted: Any) -> Record:
     """A row of the suppression: what was done against the trait and what it cost."""
     return one(read("suppression")["rows"], model=model, elicit=elicit, remedy=remedy, **wanted)
@@ -102,32 +120,37 @@ def chosen(model: str, elicit: str, source: str = "prompts", remedy: str = "stee
     return damage(model, elicit, remedy, source=source, layer=at["layer"], coefficient=at["coefficient"])
 
 
-@dataclass(frozen=True)
-class Probed:
-    """What a probing experiment found."""
-
-    found: Record
-
-    def scores(self, kind: str, measure: str, **wanted: Any) -> Record:
-        """A measure of the row of a kind."""
-        return _mean([row["scores"][measure] for row in where(self.found["rows"], kind=kind, **wanted)])
-
-    def difference(self, name: str, **wanted: Any) -> Record:
-        """A test's value."""
-        target, _, position = wanted["target"].partition(" @ ")
-        at = {"target": target, **({"position": position} if position else {})}
-        tests = where(self.found["tests"], name=name, **wanted) or where(self.found["tests"], name=name, **wanted | at)
-        return _mean([test["value"] for test in tests])
+def random_out(model: str, elicit: str, source: str = "prompts") -> Record:
+    """With random subspaces of the same rank projected out."""
+    return damage(model, elicit, "random", source=source, layer=None)
 
 
-def _mean(values: Sequence[Record]) -> Record:
-    assert values
-    return {end: sum(value[end] for value in values) / len(values) for end in ("mean", "low", "high")}
+def remedy(model: str, elicit: str, remedy: str = "ablation", source: str = "prompts") -> Record:
+    """The verdicts on a direction against the trait: `lowers` and `costs`."""
+    return one(read("suppression")["verdicts"], model=model, elicit=elicit, remedy=remedy, source=source)
 
 
-def probe(name: str) -> Probed:
-    """What a probing experiment found."""
-    return Probed(read(f"probes/{name}"))
+def probed(name: str) -> Any:
+    """The results of an experiment on the organism, or of `smollm2/NAME`."""
+    folder, _, experiment = name.rpartition("/")
+    return read(f"probes/{experiment}", SMOLLM2 if folder else RESULTS)
+
+
+def probe(name: str, measure: str = "auc", kind: str = "chosen layer", **wanted: Any) -> Record:
+    """A score of a probe or of a control without a model."""
+    return one(probed(name)["rows"], kind=kind, **wanted)["scores"][measure]
+
+
+def over(name: str, rival: str, **wanted: Any) -> Record:
+    """A paired difference: the probe minus a rival."""
+    return one(probed(name)["tests"], name=rival, **wanted)["value"]
+
+
+def judged(name: str, *asked: str) -> list[Record]:
+    """The verdicts of an experiment whose question has all these words."""
+    found = [v for v in probed(name)["verdicts"] if all(words in v["asked"] for words in asked)]
+    assert found, f"no verdict of {name} on {asked}"
+    return found
 
 
 def holds(claim: bool) -> None:
@@ -135,48 +158,48 @@ def holds(claim: bool) -> None:
     assert claim, "a sentence of this passage is no longer true: rewrite it"
 
 
-def _ends(value: Any) -> Record:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+def _mean(value: Record | float) -> float:
+    return float(value["mean"] if isinstance(value, Mapping) else value)
 
 
-def number(value: Any, digits: int = 2) -> str:
+def number(value: Record | float, digits: int = 2) -> str:
     """A number, or the middle of an interval: −0.04."""
-    value = value if isinstance(value, int | float) else _ends(value)["mean"]
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+    return f"{round(_mean(value), digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
-def interval(value: Any, digits: int = 2) -> str:
+def interval(value: Record, digits: int = 2) -> str:
     """0.91 [0.89, 0.93]."""
-    ends = _ends(value)
-    low, high = (number(ends[end], digits) for end in ("low", "high"))
-    return f"{number(value, digits)}\xa0[{low},\xa0{high}]"
+    mean, low, high = (number(value[end], digits) for end in ENDS)
+    return f"{mean}\xa0[{low},\xa0{high}]"
 
 
-def percent(value: Any, digits: int = 0) -> str:
+def percent(value: Record | float, digits: int = 0) -> str:
     """53 %."""
-    return f"{number(100 * (value if isinstance(value, int | float) else _ends(value)['mean']), digits)}\xa0%"
+    return f"{number(100 * _mean(value), digits)}\xa0%"
 
 
-def reach(values: Iterable[Any], write: Callable[..., str] = number, digits: int = 2) -> str:
+def reach(values: Iterable[Record | float], write: Callable[..., str] = number, digits: int = 2) -> str:
     """0.79 to 1.00."""
-    means = [value if isinstance(value, int | float) else _ends(value)["mean"] for value in values]
+    means = [_mean(value) for value in values]
     low, high = (write(end, digits) for end in (min(means), max(means)))
-    return high if low == high else f"{low.removesuffix(' %')} to {high}"
+    return high if low == high else low.removesuffix("\xa0%") + f" to {high}"
 
 
-def percents(values: Iterable[Any], digits: int = 0) -> str:
+def percents(values: Iterable[Record | float], digits: int = 0) -> str:
     """53 to 225 %."""
     return reach(values, percent, digits)
 
 
 def falls(values: Iterable[Any]) -> str:
     """8 to 22 %, of negative shares."""
-    return percents(-_ends(value)["mean"] for value in values)
+    return percents(-_mean(value) for value in values)
 
 
-def shown(rows: Iterable[Record]) -> str:
-    """In how many of the rows the effect is shown."""
-    return str(sum(bool(row["shown"]) for row in rows))
+def tally(verdicts: Iterable[Record]) -> str:
+    """shown in 2 of 18 cases (not shown: 12, cannot tell: 4)."""
+    outcomes = [verdict["outcome"] for verdict in verdicts]
+    others = [f"{what}: {n}" for what in ("not shown", "cannot tell") if (n := outcomes.count(what))]
+    return f"shown in {outcomes.count('shown')} of {len(outcomes)} cases" + f" ({', '.join(others)})" * bool(others)
 
 
 def listed(values: Iterable[Any], digits: int = 2) -> str:
@@ -198,26 +221,14 @@ FORMATS: dict[str, Callable[..., str]] = {
     "reach": reach,
     "listed": listed,
     "falls": falls,
-    "shown": shown,
+    "tally": tally,
     "p": p_value,
 }
 LOOKUPS: dict[str, Any] = {
     name.__name__: name
     for name in (
-        *(
-            read,
-            where,
-            one,
-            method,
-            paired,
-            ablations,
-            separations,
-            control,
-            gains,
-            advantages,
-            curves,
-            unsteered_score,
-        ),
-        *(damage, chosen, probe, holds),
+        *(read, where, one, method, paired, ablations, separations, everywhere, beyond, gains, turned_up, curves),
+        *(unsteered_score, already, damage, chosen, random_out, remedy, probe, over, judged),
+        holds,
     )
-} | {"INTERNALIZED": INTERNALIZED}
+} | {"INTERNALIZED": INTERNALIZED, "TRAINED": TRAINED}
