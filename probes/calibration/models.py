@@ -7,7 +7,7 @@ from functools import partial
 from itertools import product
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from interp.directions.contrast import differences
 from interp.directions.evidence import Design, Evidence, beyond, evaluate
@@ -39,9 +39,10 @@ def cells() -> Iterator[Cell]:
     for n in SIZES[1:]:
         setting = {"questions": n, "planted": PLANTED[1], "controls": 2}
         yield Cell("separation beyond controls", "beyond", "power", setting, partial(_power_beyond, n), True, costs=4)
-    for n, planted, by in product(SIZES, (0.0, 2.0), ("accuracy", "auc")):
+    for n, planted, by in product(SIZES, (0.0, 2.0), ("accuracy", "auc", "brier", "r2")):
         setting = {"questions": n, "planted": planted}
-        covering = partial(about_its_mean, partial(_read, n, planted, by), None if planted else 0.5)
+        truth = 0.5 if not planted and by in ("accuracy", "auc") else None
+        covering = partial(about_its_mean, partial(_read, n, planted, by), truth)
         yield Cell(f"{by} of a probe", "measure", "coverage", setting, covering, conservative=True, costs=4)
     for n, planted in product(SIZES[1:3], (0.0, 1.0)):
         setting = {"questions": n, "planted": planted}
@@ -99,12 +100,14 @@ def _power_beyond(n: int, rng: Generator, data_sets: int) -> Rate:
 
 
 def _probe(n: int, planted: float, by: str, rng: Generator, labels: np.ndarray | None = None) -> Measured:
-    """A probe of two labels; each question has both once, or one of them twice."""
-    labels = rng.integers(0, 2, 2 * n) if labels is None else labels
-    examples = ProbeExamples(labels, np.repeat(np.arange(n), 2), ("no", "yes"))
+    """A probe of two labels, of which each question has both once or one twice, or, for R², of numbers."""
+    if labels is None:
+        labels = rng.standard_normal(2 * n) if by == "r2" else rng.integers(0, 2, 2 * n)
+    examples = ProbeExamples(labels, np.repeat(np.arange(n), 2), () if by == "r2" else ("no", "yes"))
     X = rng.standard_normal((2 * n, D_MODEL // 2))
-    X[:, 0] += planted * (labels - 0.5)
-    return measure(held_out(LogisticRegression(C=0.1), X, examples, int(rng.integers(2**31))), examples)[by]
+    X[:, 0] += planted * (labels - (0 if by == "r2" else 0.5))
+    probe = Ridge() if by == "r2" else LogisticRegression(C=0.1)
+    return measure(held_out(probe, X, examples, int(rng.integers(2**31))), examples)[by]
 
 
 def _read(n: int, planted: float, by: str, rng: Generator) -> Interval:
