@@ -70,7 +70,8 @@ class Verdict:
             power = f"an effect of {self.detectable:.2g} would have been with a power of {POWER:.0%}"
             return f"{self.asked}: not shown, though {power} ({found})."
         if not np.isfinite(self.detectable):
-            few, needed = f"{self.questions} questions are too few to say", draws_needed(self.family * self.choices)
+            are, needed = "s are" if self.questions != 1 else " is", draws_needed(self.family * self.choices)
+            few = f"{self.questions} question{are} too few to say"
             if self.draws is not None and self.draws + 1 < 20 * self.family * self.choices:
                 few = f"{self.draws} random directions are too few to say, {needed} would do"
             return f"{self.asked}: cannot tell; {few}."
