@@ -120,7 +120,7 @@ def difference_interval(differences: Values, *, scale: float = 1.0, coupled: boo
     in 0.94 to 1 for right against wrong answers and differences of scores.
 
     >>> print(interp.statistics.difference_interval(np.array([0.25, 0.0, 0.5, 0.25, 0.0])))
-    0.20 [-0.08, 0.48]
+    0.20 [-0.43, 0.72]
     """
     differences = np.asarray(differences, dtype=np.float64)
     mean = float(differences.mean()) if len(differences) else np.nan
