@@ -69,7 +69,7 @@ def suppress(
     >>> settings = interp.interventions.SuppressSettings(layers=(2,), coefficients=(-0.2,))
     >>> suppressed = interp.interventions.suppress(tmp_path / "s.jsonl", [model], trait, settings)
     >>> [row.remedy for row in suppressed.rows]
-    ['none', 'ablation', 'steering', 'random', 'guard']
+    ['none', 'ablation', 'random', 'steering', 'random', 'guard']
     """
     settings = settings or SuppressSettings()
     given = {PROMPTS: None} if directions is None else directions

@@ -57,7 +57,9 @@ def sweep(
     questions whether the answer is right, and with a `base` the perplexity under that unsteered model after the plain
     question. A killed run resumes. Raises `UserError` if nothing is left, and for directions that do not fit.
 
-    >>> settings = interp.interventions.SweepSettings(layers=(2,), coefficients=(0.2,), contexts=("turn",))
+    >>> settings = interp.interventions.SweepSettings(
+    ...     layers=(2,), coefficients=(0.2,), contexts=("turn",), random_controls=1
+    ... )
     >>> swept = interp.interventions.sweep(tmp_path / "s.jsonl", [model], {"d": found}, transcripts[30:31], settings)
     >>> len(swept.records)
     15
