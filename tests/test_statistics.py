@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from math import comb
 
@@ -297,3 +299,13 @@ def test_a_verdict_has_three_outcomes() -> None:
     assert [one.outcome for one in found] == ["shown", "not shown", "cannot tell"]
     (confined,) = judge([difference_test("x", none)], smallest=0.1, headroom=0.001)
     assert confined.outcome == "cannot tell", "there was no room for an effect"
+
+
+def test_what_all_of_several_show_is_known_even_if_a_test_is_no_surer_of_more() -> None:
+    def told(*effects: float) -> Callable[[float, float], float]:
+        return lambda level, power: float(np.interp(power, np.linspace(0.8, 0.999, len(effects)), effects))
+
+    one = difference_test("one", np.array([0.1, 0.2, 0.3, 0.1, 0.2, 0.3]))
+    for effects in ((0.3, 0.2), (0.2, 0.2), (0.1, 0.4)):
+        both = all_of("both", [replace(one, detectable=told(*effects)), replace(one, detectable=told(0.1, 0.1))])
+        assert 0.1 <= both.detectable(0.05, 0.8) <= max(effects)

@@ -180,8 +180,9 @@ def all_of(asked: str, tests: Sequence[Test]) -> Test:
         if not np.isfinite(reach).all() or len(tests) == 1:
             return float(reach.max())
         effects = np.linspace(reach[:, 0].max(), reach.max(), 100)
-        each = [np.interp(effects, one, powers, right=1) for one in reach]
-        return float(effects[np.prod(each, axis=0) >= power][0])
+        each = [np.interp(effects, np.maximum.accumulate(one), powers, right=1) for one in reach]
+        enough = np.prod(each, axis=0) >= power
+        return float(effects[enough][0] if enough.any() else reach.max())
 
     draws = min((test.draws for test in tests if test.draws is not None), default=None)
     choices = max(test.choices for test in tests)
