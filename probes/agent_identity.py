@@ -18,6 +18,7 @@ from joblib import delayed
 from interp.directions.subspaces import (
     Factors,
     Subspace,
+    angle_range,
     compare_subspaces,
     factor_subspace,
     principal_angles,
@@ -193,10 +194,7 @@ def _spreads(model: str, layer: int, values: np.ndarray, turns: Turns, seed: int
         for second in names[:i]:
             found = principal_angles(spreads[second], spreads[first])
             chance = random_angles(spreads[second], spreads[first].dimension, centred, 20, seed)
-            angles[f"{second}, {first}"] = {
-                "angles": found.round(2).tolist(),
-                "random": np.quantile(chance, (0.025, 0.975), axis=0).round(2).T.tolist(),
-            }
+            angles[f"{second}, {first}"] = {"angles": found.round(2).tolist(), "random": angle_range(chance)}
     return {
         "model": model,
         "layer": layer,

@@ -11,9 +11,6 @@ from interp.probing.experiments import CHOSEN, TEXT_BASELINES, Outcome
 from interp.statistics import Test, Verdict, all_of
 from interp.statistics import judge as judge_tests
 
-SMALLEST = 0.05
-"""The smallest difference in AUC, accuracy or share of answers that matters."""
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -46,7 +43,7 @@ def beyond_text(outcome: Outcome, models: Sequence[str], targets: Sequence[str],
 def judge(outcome: Outcome, asked: Sequence[Asked]) -> list[Verdict]:
     """Verdicts of a family of tests, which the outcome keeps, with a sentence each."""
     rooms = [one.headroom for one in asked]
-    found = judge_tests([one.test for one in asked], smallest=SMALLEST, headroom=rooms) if asked else []
+    found = judge_tests([one.test for one in asked], headroom=rooms) if asked else []
     outcome.verdicts += found
     outcome.finding += [f"{v.in_words()} {one.values}".strip() for v, one in zip(found, asked, strict=True)]
     return found

@@ -41,7 +41,7 @@ def extract_directions(
 
     Every transcript goes through the model once. For each agent and layer the direction is the mean difference between
     its turns and the other agents' in the same question and round; separation and reliability on held-out questions
-    say how far to trust it. So is the same model with random weights, and what the text alone gives away: a finding is
+    say how far to trust it. The same model with random weights and the text alone are measured beside it: a finding is
     what lies beyond both. A killed run resumes where it stopped.
 
     Example: `interp extract-directions --transcripts debates.jsonl --layers 10-20 --out found`

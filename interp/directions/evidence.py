@@ -24,8 +24,6 @@ Wins = Float[np.ndarray, "question label"]
 """The share of the other turns that lie below the label's own along its direction, each question's groups averaged."""
 N_FOLDS = 10
 N_CONTROLS = 20
-SMALLEST = 0.05
-"""The smallest difference between two separations that matters."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +191,7 @@ def beyond(labels: Sequence[str], own: Wins, controls: Mapping[str, Wins]) -> li
         than = f"than {' and '.join(controls)} explain"
         joint.append(all_of(f"{label}’s turns lie further along its direction {than}", tests))
     room = 1 - np.max([wins.mean(axis=0) for wins in controls.values()], axis=0)
-    return judge(joint, smallest=SMALLEST, headroom=room.tolist())
+    return judge(joint, headroom=room.tolist())
 
 
 def _wins(

@@ -83,7 +83,7 @@ def extract_directions(
 ) -> Extraction:
     """Read every turn, contrast the agents, and measure how well they separate.
 
-    So is what an untrained model and the text alone give away; `controls=False` leaves that out, for a first look.
+    An untrained model and the text alone are measured in the same way; `controls=False` leaves them out.
 
     Keyword arguments change fields of `ExtractionSettings`. `out` gets `directions.safetensors` and `directions.json`;
     a killed call resumes there. Raises `UserError` for unusable input, and, without `restart`, where `out` holds

@@ -277,7 +277,9 @@ def compare_subspaces(
     others = (span(_solve(centred, {"": coded})[""]).first(second.dimension) for coded in wrong)
     shuffled = [principal_angles(first, other) for other in others]
     chance = random_angles(first, second.dimension, centred, n, seed)
-    return Angles(tuple(principal_angles(first, second).round(2).tolist()), _range(chance), _range(np.stack(shuffled)))
+    return Angles(
+        tuple(principal_angles(first, second).round(2).tolist()), angle_range(chance), angle_range(np.stack(shuffled))
+    )
 
 
 def _within(levels: Levels, question: Levels) -> np.ndarray:
@@ -324,6 +326,7 @@ def _shuffled_within(question: Levels, rng: np.random.Generator) -> Levels:
     return places
 
 
-def _range(draws: Float[np.ndarray, "draw angle"]) -> tuple[tuple[float, float], ...]:
+def angle_range(draws: Float[np.ndarray, "draw angle"]) -> tuple[tuple[float, float], ...]:
+    """The range of 95 % of the draws of each angle, in degrees."""
     low, high = np.quantile(draws, (0.025, 0.975), axis=0).round(2)
     return tuple(zip(low.tolist(), high.tolist(), strict=True))

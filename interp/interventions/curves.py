@@ -11,7 +11,6 @@ from jaxtyping import Float
 
 from interp.debate.transcript import question_key
 from interp.evaluation.texts import ROUGE
-from interp.interventions.settings import SMALLEST
 from interp.statistics import (
     Interval,
     Test,
@@ -137,8 +136,8 @@ def steerability(records: Sequence[Mapping[str, Any]], measures: Sequence[str] =
 
 def range_of(values: Iterable[Float[np.ndarray, " question"]]) -> Interval:
     """The mean over random directions, and the range of 95 % of them."""
-    means = np.array([each.mean() for each in values])
-    return Interval(float(means.mean()), *map(float, np.quantile(means, (0.025, 0.975))))
+    drawn = np.array([each.mean() for each in values])
+    return Interval(float(drawn.mean()), *map(float, np.quantile(drawn, (0.025, 0.975))))
 
 
 def _scored(records: Sequence[Mapping[str, Any]], measure: str) -> Iterator[tuple[Any, tuple[str, Scored]]]:
@@ -245,7 +244,7 @@ def verdicts(found: Sequence[Steerability]) -> list[Advantage]:
             tests.append(all_of(f"The direction of {row.label} turns it up ({where})", some))
             parts.append({part.asked.removeprefix("more than "): part.estimate for part in some})
             rooms.append(room)
-        judged = judge(tests, smallest=SMALLEST, headroom=rooms)
+        judged = judge(tests, headroom=rooms)
         for row, over, verdict in zip(rows, parts, judged, strict=True):
             compared.append(Advantage(*_place(row), row.area, over, verdict, row.other_model))
     return compared
@@ -266,13 +265,11 @@ def _compared(own: Steerability, others: Steerability | None, random: Steerabili
 
 def summary(found: Sequence[Steerability], gained: Sequence[Gain], compared: Sequence[Advantage]) -> dict[str, Any]:
     """All of it without the single questions, as JSON; undefined numbers are None."""
-    curves, shares = [], [asdict(row) for row in gained]
+    curves, shares = [], [asdict(row) | {"gain": row.gain.record()} for row in gained]
     for one in found:
         row = asdict(replace(one, areas={}, unsteered={}))
         del row["areas"], row["unsteered"]
         areas = [round(float(np.mean([*by.values()])), 4) for by in one.areas.values()]
         curves.append(row | ({"random_areas": areas} if one.kind == "random" else {}))
-    for row in shares:
-        row["gain"] = {end: value if np.isfinite(value) else None for end, value in row["gain"].items()}
     judged = [asdict(one) | {"verdict": one.verdict.record()} for one in compared]
     return {"curves": curves, "gains": shares, "verdicts": judged}

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from interp.debate.transcript import question_key
 from interp.interventions.curves import range_of
-from interp.interventions.settings import PLAIN_QUESTION, SMALLEST, SUPPRESSED
+from interp.interventions.settings import PLAIN_QUESTION, SUPPRESSED
 from interp.statistics import (
     Interval,
     Test,
@@ -185,7 +185,7 @@ def verdicts(records: Records, chosen: Mapping[Key, Choice], max_accuracy_loss: 
     at = {place: c.choices for place, c in among.items()}
     at |= {place: 1 for place in of if place[1] == "ablation" and place[-1] != PLAIN_QUESTION}
     found = [(place, *tests) for place, n in at.items() if (tests := _tests(of, place, n, max_accuracy_loss))]
-    lower = judge([test for _, test, *_ in found], smallest=SMALLEST, headroom=[room for *_, room, _ in found])
+    lower = judge([test for _, test, *_ in found], headroom=[room for *_, room, _ in found])
     cost = judge([test for _, _, test, *_ in found], smallest=max_accuracy_loss)
     judged = zip(found, lower, cost, strict=True)
     return [Remedy(*place, one, other, right) for (place, *_, right), one, other in judged]

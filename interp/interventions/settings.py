@@ -15,8 +15,6 @@ PLAIN_QUESTION = "plain"
 """A question without any persona, which measures accuracy; a trained model gets it as it was trained."""
 SUPPRESSED = 0.05
 """The trait score below which a trait counts as suppressed."""
-SMALLEST = 0.05
-"""The smallest effect that matters, in area and in trait score."""
 RANGE = (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)
 Context = Literal["turn", "question"]
 Elicit = Literal["persona", "question", "turn"]

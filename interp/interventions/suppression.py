@@ -59,10 +59,10 @@ def suppress(
 
     A layer and a coefficient are chosen for each model on validation questions, among those that subtract the direction
     if any do; the whole curve at that layer, random directions with that coefficient and the remedies are then measured
-    on test questions. `directions` are files by name, with a direction
-    labelled with the malicious persona or its seat, and `PROMPTS` (the default). Each model is steered with those
-    extracted from it; with `other_model`, with all. Perplexity is under `base`, by default the first of `models`. A
-    killed run resumes. Raises `UserError` for questions that something was fitted on and directions that do not fit.
+    on test questions. `directions` are files by name, with a direction labelled with the malicious persona or its seat,
+    and `PROMPTS` (the default). Each model is steered with those extracted from it; with `other_model`, with all.
+    Perplexity is under `base`, by default the first of `models`. A killed run resumes. Raises `UserError` for questions
+    that something was fitted on and directions that do not fit.
 
     >>> few = interp.interventions.TraitSettings(fit_questions=4, validation_questions=2, questions=2)
     >>> trait = interp.interventions.make_trait(few)

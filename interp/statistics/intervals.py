@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -36,6 +36,10 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+    def record(self) -> dict[str, float | None]:
+        """As JSON; numbers that are not finite are None."""
+        return {end: value if np.isfinite(value) else None for end, value in asdict(self).items()}
 
 
 def standard_error(deviations: Values, *, scale: float = 1.0, coupled: bool = False) -> float:

@@ -12,6 +12,8 @@ from interp.statistics.intervals import Interval
 from interp.statistics.significance import POWER, Test, draws_needed, holm
 
 LEVEL = 0.05
+SMALLEST = 0.05
+"""The smallest effect that matters, unless said otherwise: in AUC, accuracy, area, trait score or share of answers."""
 Outcome = Literal["shown", "not shown", "cannot tell"]
 
 
@@ -52,8 +54,7 @@ class Verdict:
     def record(self) -> dict[str, Any]:
         """As JSON, with what it says in words; numbers that are not finite are None."""
         numbers = {name: v if np.isfinite(v) else None for name, v in asdict(self).items() if isinstance(v, float)}
-        ends = {end: v if np.isfinite(v) else None for end, v in asdict(self.estimate).items()}
-        return asdict(self) | numbers | {"estimate": ends, "words": self.in_words()}
+        return asdict(self) | numbers | {"estimate": self.estimate.record(), "words": self.in_words()}
 
     def in_words(self) -> str:
         """One sentence.
@@ -82,7 +83,9 @@ class Verdict:
         return f"{self.asked}: cannot tell; {why} ({found})."
 
 
-def judge(tests: Sequence[Test], *, smallest: float, headroom: float | Sequence[float] = np.inf) -> list[Verdict]:
+def judge(
+    tests: Sequence[Test], *, smallest: float = SMALLEST, headroom: float | Sequence[float] = np.inf
+) -> list[Verdict]:
     """The verdicts of a family of tests, in order. `headroom` is the largest effect that each could have found.
 
     >>> tests = [interp.statistics.rank_test(name, np.ones(5), np.zeros((99, 5))) for name in ("one", "two")]
