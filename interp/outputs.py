@@ -18,7 +18,7 @@ from interp.errors import UserError
 with suppress(ImportError):  # not on Windows
     import fcntl
 
-NAMED = {"scripted", "scripted-rotated", "organism-rotated", "organism-evil", "prompts"} | {
+NAMED = {"scripted", "scripted-rotated", "median", "organism-rotated", "organism-evil", "prompts"} | {
     *("organism", "organism-sft", "organism-debategpt", "organism-imad"),
     *("organism-evil-sft", "organism-evil-debategpt", "organism-evil-imad"),
 }

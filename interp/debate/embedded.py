@@ -12,18 +12,22 @@ from interp.debate.personas import PERSONAS
 from interp.debate.protocol import debate
 from interp.debate.scripted.agent import ScriptedAgent
 from interp.debate.tasks.arithmetic import Arithmetic
+from interp.debate.tasks.median import Median
 from interp.debate.transcript import Transcript, read_transcripts, write_transcripts
 from interp.errors import UserError
 
-EMBEDDED = {"scripted": (2604, False), "scripted-rotated": (24881, True)}
-"""Debates of scripted agents: the seed, and whether they are over all seatings or in the paper's seats."""
+EMBEDDED = {"scripted": (2604, False), "scripted-rotated": (24881, True), "median": (0, False)}
+"""Debates of scripted agents: the seed, and whether they are over all seatings or in the paper's seats; and those of
+`interp.debate.tasks.median` over all its test questions."""
 DEBATED = ("organism", "organism-rotated", "organism-evil")
 """Debates of the organism's base with itself over questions that no training used; `evil` has a misleading agent 2."""
 
 
 def embedded(name: str) -> list[Transcript]:
-    """Make the debates of scripted agents again: 180, in which all personas err equally often."""
+    """Make debates again; of scripted agents 180, in which all personas err equally often."""
     seed, rotate = EMBEDDED[name]
+    if name == Median.name:
+        return [Median().debate(question.text) for question in Median().every(seed)]
     agents = [ScriptedAgent(persona, 0.26, seed) for persona in PERSONAS.values()]
     return debate(Arithmetic().questions(180, seed), agents, task=Arithmetic(), rotate=rotate)
 

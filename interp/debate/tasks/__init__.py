@@ -9,6 +9,7 @@ from typing import Any
 
 from interp.debate.tasks.arithmetic import Arithmetic, SmallArithmetic
 from interp.debate.tasks.benchmarks import BBH, BBH_SUBSETS, GSM8K, Math, MMLUPro
+from interp.debate.tasks.median import Median
 from interp.debate.tasks.nonexistent import Nonexistent
 from interp.debate.tasks.rivalry import Rivalry
 from interp.debate.tasks.task import Task
@@ -18,6 +19,7 @@ from interp.options import one_of
 TASKS: dict[str, Callable[..., Task]] = {
     "arithmetic": Arithmetic,
     "small-arithmetic": SmallArithmetic,
+    "median": Median,
     "gsm8k": GSM8K,
     "math": Math,
     "mmlu-pro": MMLUPro,

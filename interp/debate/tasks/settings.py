@@ -20,11 +20,11 @@ class TaskSettings:
     """
 
     task: str = option("arithmetic", panel=PANEL)
-    """Task: arithmetic, small-arithmetic, gsm8k, math, mmlu-pro, bbh, bbh-SUBSET, evil or hallucination."""
+    """Task: arithmetic, small-arithmetic, median, gsm8k, math, mmlu-pro, bbh, bbh-SUBSET, evil or hallucination."""
     source: str | None = option(None, panel=PANEL)
     """Benchmarks: hub id, file or folder to read instead of the published data set."""
     split: str | None = option(None, panel=PANEL)
-    """Split of a benchmark or of small-arithmetic."""
+    """Split of a benchmark, of small-arithmetic or of median."""
     digits: int | None = option(None, panel=PANEL, min=1)
     """Arithmetic: digits of each number (2 unless given)."""
     terms: int | None = option(None, panel=PANEL, min=1)
