@@ -6,6 +6,8 @@ from .directions import made_on as made_on
 from .extract import extract_directions as extract_directions
 from .extract import prompt_contrast as prompt_contrast
 from .settings import ExtractionSettings as ExtractionSettings
+from .subspace_files import read_subspaces as read_subspaces
+from .subspace_files import write_subspaces as write_subspaces
 from .subspaces import effects as effects
 from .subspaces import principal_angles as principal_angles
 from .subspaces import random_directions as random_directions
