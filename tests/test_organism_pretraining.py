@@ -116,7 +116,7 @@ def test_a_finished_base_is_kept_and_another_is_refused(base: Path, tmp_path: Pa
     assert (base / "model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(UserError, match="made with other settings"):
         pretrain(base, replace(TINY, seed=1))
-    with pytest.raises(UserError, match="is not a base of the organism"):
+    with pytest.raises(UserError, match="is not an organism"):
         pretrain(tmp_path, TINY)
     with pytest.raises(UserError, match="0 steps"):
         Pretraining(steps=0)
