@@ -140,6 +140,12 @@ class Setting(ProbeSettings):
     load: Callable[..., Model] = load_model
     progress: Progress = lambda *_: None
 
+    @property
+    def asked(self) -> Task:
+        """The task given, or else the one that the questions look like."""
+        median = all(re.fullmatch(r"\d+,\d+,\d+", debate.question) for debate in self.debates)
+        return make_task(self.task or ("median" if median else "arithmetic"))
+
     def each_model(self) -> Iterator[tuple[str, Model]]:
         """The models in turn, one in memory at a time; the untrained one after the first."""
         for i, name in enumerate(self.models):
@@ -200,7 +206,7 @@ class Turns:
 def read_turns(setting: Setting, model: Model) -> tuple[Turns, dict[str, Layers]]:
     """The turns in this model's tokens, and their activations by position and layer."""
     corpus = Corpus.build(setting.debates, model.tokenizer, model.context_length)
-    turns = Turns(setting.debates, corpus.turns, corpus.questions, make_task(setting.task))
+    turns = Turns(setting.debates, corpus.turns, corpus.questions, setting.asked)
     if (corpus.turns.start == corpus.turns.stop).any():
         raise UserError("a turn has no text: leave out debates with empty turns")
     made_by = [model.provenance, fingerprint(setting.debates), setting.layers, package_versions()]

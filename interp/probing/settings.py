@@ -21,7 +21,7 @@ class ProbeSettings:
     organism-evil). Repeat for several."""
     limit: int | None = option(None, min=1)
     """Use only the first N transcripts."""
-    task: str = "arithmetic"
+    task: str | None = option(None, shown="median for its questions, arithmetic for others")
     """Task that was debated; its grader decides which answers are the same."""
     layers: tuple[int, ...] | None = option(None, parse=parse_layers, shown="all")
     """Layers: all, or numbers and ranges such as 0,10-15."""

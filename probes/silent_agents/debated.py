@@ -5,18 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from interp.debate.grading.answers import number
 from interp.debate.tasks.arithmetic import Arithmetic
+from interp.debate.tasks.median import MODULUS, Median
 from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript, question_key
 from interp.errors import UserError
+from interp.models.tokens import Encoder
 
 FEWEST = 30
 """Fewest questions to decode from; with fewer, a fold could lack errors or right answers."""
+MOST_VALUES, OF_EACH = 32, 5
+"""Answers are decoded themselves where there are at most so many, each to so many questions on average."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,39 @@ class Debated:
         pairs = [(number(a[agent - 1] or ""), number(gold)) for a, gold in zip(self.answers, self.gold, strict=True)]
         off = [float(said - right) if said is not None and right is not None else 0.0 for said, right in pairs]
         return np.clip(off, -20, 20)
+
+    def values(self, agent: int) -> tuple[str, ...]:
+        """An agent's different answers in order, if they are few enough to be decoded; else none."""
+        known = {answer for by_agent in self.answers if (answer := by_agent[agent - 1]) is not None}
+        if isinstance(self.task, Median):
+            known |= set(map(str, range(MODULUS)))
+        few = len(known) <= min(MOST_VALUES, len(self.questions) // OF_EACH)
+        complete = all(by_agent[agent - 1] is not None for by_agent in self.answers)
+        return tuple(sorted(known, key=lambda v: (number(v) or 0, v))) if few and complete else ()
+
+    def valued(self, agent: int) -> Int[np.ndarray, " question"]:
+        """An agent's answers, as places in its `values`."""
+        places = {value: place for place, value in enumerate(self.values(agent))}
+        return np.array([places[by_agent[agent - 1] or ""] for by_agent in self.answers])
+
+    def as_answered(self, agent: int, operands: Int[np.ndarray, "question operand"]) -> np.ndarray | None:
+        """What the agent would answer to other operands, as `valued`; None where its rule is not known."""
+        if not isinstance(self.task, Median):
+            return None
+        places = {value: place for place, value in enumerate(self.values(agent))}
+        return np.array([places[str(self.task.answers(",".join(map(str, row)))[agent - 1])] for row in operands])
+
+    def opened(self, tokenizer: Any, places: Sequence[int]) -> list[tuple[list[int], int]]:
+        """Questions as a model continues them, and how many tokens belong to the bare question.
+
+        A question of `Median` is followed by a direct answer up to its number: its models also write whole debates.
+        """
+        encode, made = Encoder(tokenizer), list[tuple[list[int], int]]()
+        for question in (self.questions[place] for place in places):
+            bare = encode.prompt(Transcript(question, ()).prompt)
+            opened = encode.prompt(self.task.opening(question)) if isinstance(self.task, Median) else bare
+            made.append((opened, len(bare)))
+        return made
 
     @property
     def agree(self) -> np.ndarray:

@@ -36,13 +36,10 @@ from sklearn.preprocessing import OneHotEncoder
 
 from interp.activations.corpus import COLUMNS, Corpus, TurnTable
 from interp.activations.reading import stream
-from interp.debate.tasks import make_task
-from interp.debate.transcript import Transcript
 from interp.errors import UserError
-from interp.generation.sampling import Generated, generate
+from interp.generation.sampling import generate
 from interp.models.model import Model
 from interp.models.random_weights import UNTRAINED
-from interp.models.tokens import Encoder
 from interp.probing.decoding import Features, Layers
 from interp.probing.experiments import Found, Outcome, Setting, Target, survey
 from interp.probing.fitting import ProbeExamples, boosted, fit, linear
@@ -62,7 +59,7 @@ def silent_agents(setting: Setting) -> Outcome:
     Raises `UserError` if every agent is always right, or always wrong, and as `Debated.read`.
     """
     outcome = Outcome("silent_agents", ASKS)
-    debated = Debated.read(setting.debates, make_task(setting.task))
+    debated = Debated.read(setting.debates, setting.asked)
     first_seed, asked = setting.seeds[0], dict[str, list[Asked]]()
     decoded = targets(debated, first_seed)
     known = {numeric: question_features(debated, numeric) for numeric in (False, True)}
@@ -121,6 +118,9 @@ def targets(debated: Debated, seed: int) -> dict[str, ProbeExamples]:
     agents = range(1, debated.n_agents + 1)
     for k in agents:
         found[f"agent {k} errs"] = of(debated.errs(k).astype(int), ("right", "errs"))
+    for k in agents:
+        if values := debated.values(k):
+            found[f"agent {k}'s answer"] = of(debated.valued(k), values)
     found["agents agree"] = of(debated.agree.astype(int), ("disagree", "agree"))
     if operands is not None and operands.shape[1] > 1:
         for k in agents:
@@ -130,6 +130,10 @@ def targets(debated: Debated, seed: int) -> dict[str, ProbeExamples]:
             for i, (how, others) in enumerate(named.items()):
                 errs = fictitious(operands, debated.errs(k), others, seed + i)
                 found[f"{FICTITIOUS} agent {k} errs{how}"] = of(errs, ("right", "errs"))
+                if values := debated.values(k):
+                    answers = debated.as_answered(k, others)
+                    answers = fictitious(operands, debated.valued(k), others, seed + i) if answers is None else answers
+                    found[f"{FICTITIOUS} agent {k}'s answer{how}"] = of(answers, values)
         for k in agents:
             found[f"agent {k}'s error"] = of(debated.error(k), ())
     return {name: e for name, e in found.items() if len(np.unique(e.labels)) > 1}
@@ -156,16 +160,17 @@ def fictitious(
     others: Int[np.ndarray, "question operand"],
     seed: int,
 ) -> np.ndarray:
-    """The errors of a fictitious agent: those that this agent would make if the operands were these others.
+    """The errors of a fictitious agent, or its answers: those of this agent if the operands were these others.
 
-    Gradient boosting learns from the operands how likely the agent errs; errors are drawn at the other operands.
+    Gradient boosting learns from the operands how likely each is; they are drawn at the other operands.
     """
     question = np.arange(len(operands))
     if len(np.unique(errs)) < 2:
         return errs.astype(int)
     fitted = fit(boosted(False), operands.astype(float), errs.astype(int), question, seed)
-    chance = fitted.predict_proba(others.astype(float))[:, 1]
-    return (np.random.default_rng(seed).random(len(chance)) < chance).astype(int)
+    at_least = fitted.predict_proba(others.astype(float))[:, :0:-1].cumsum(axis=1)  # by class, from the last
+    drawn = np.random.default_rng(seed).random((len(at_least), 1))
+    return np.asarray(fitted.classes_[(drawn < at_least).sum(axis=1)])
 
 
 def question_features(debated: Debated, numeric: bool) -> Features:
@@ -200,14 +205,12 @@ def read_silently(
     model: Model, debated: Debated, layers: Sequence[int] | None
 ) -> tuple[dict[str, dict[int, Float[np.ndarray, "question d_model"]]], list[str]]:
     """The model's activations at both positions by layer, and what it writes after each bare question."""
-    layers = model.chosen_layers(layers)
-    encode = Encoder(model.tokenizer)
-    prompts = [encode.prompt(Transcript(question, ()).prompt) for question in debated.questions]
+    layers, n = model.chosen_layers(layers), len(debated.questions)
+    prompts, bare = zip(*debated.opened(model.tokenizer, range(n)), strict=True)
     written = generate(model, prompts, max_new_tokens=ANSWER_TOKENS, batch_size=64)
-    boxes = [_before_box(model, out) for out in written]
-    ids = [(*prompt, *out.ids[:n]) for prompt, out, n in zip(prompts, written, boxes, strict=True)]
-    n = len(prompts)
-    ends = np.array([len(prompt) for prompt in prompts])
+    whole = [[*prompt, *out.ids] for prompt, out in zip(prompts, written, strict=True)]
+    ids = [tuple(_to_box(model, each, end)) for each, end in zip(whole, bare, strict=True)]
+    ends = np.array(bare)
     columns = {name: np.zeros(n, dtype=np.int64) for name in COLUMNS}
     columns |= {"transcript": np.arange(n), "question": np.arange(n), "tag": ends}
     columns |= {"start": ends - 1, "stop": np.array([len(i) for i in ids])}
@@ -219,15 +222,13 @@ def read_silently(
         for i, position in enumerate(POSITIONS):
             for place, layer in enumerate(layers):
                 read[position][layer][readings.rows] = readings.values[:, i, place]
-    return read, [model.tokenizer.decode(out.ids) for out in written]
+    return read, [model.tokenizer.decode(each[end:]) for each, end in zip(whole, bare, strict=True)]
 
 
-def _before_box(model: Model, out: Generated) -> int:
-    """The number of written tokens before the number in the last box; all if there is no box."""
-    for n in range(len(out.ids), 0, -1):
-        if model.tokenizer.decode(out.ids[:n]).rstrip().endswith("boxed{"):
-            return n
-    return len(out.ids)
+def _to_box(model: Model, ids: list[int], bare: int) -> list[int]:
+    """The tokens up to the number in the last box after the bare question; all if there is no box."""
+    ends = range(len(ids), bare, -1)
+    return next((ids[:n] for n in ends if model.tokenizer.decode(ids[bare:n]).rstrip().endswith("boxed{")), ids)
 
 
 def _answers(name: str, debated: Debated, written: Sequence[str]) -> dict[str, object]:

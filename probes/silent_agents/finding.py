@@ -21,6 +21,8 @@ POSITIONS = {"question": "tag", "answer": "last"}
 WROTE = "operands and what it wrote, boosted"
 """The baseline before the box, where the model's text already has intermediate results."""
 QUESTION_ALONE = ("operands", "operands and pairs", "operands, boosted", "bag of words")
+WHAT = (" errs", "'s answer")
+"""What is decoded of an agent; its answer, if it takes few values."""
 CONSENSUS_ONLY = "debategpt"
 FICTITIOUS = "fictitious"
 TURNED = ", operands turned round"
@@ -34,14 +36,14 @@ def conclude(outcome: Outcome, models: Sequence[str], debated: Debated, steered:
     name, agents = models[-1], range(1, debated.n_agents + 1)
     asked = {
         (target, position): one
-        for target in (*(f"agent {k} errs" for k in agents), "agents agree")
+        for target in (*(f"agent {k}{what}" for what in WHAT for k in agents), "agents agree")
         for position in POSITIONS
         if (one := _decoded(outcome, models, target, position)) is not None
     }
     decoded = dict(zip(asked, judge(outcome, list(asked.values())), strict=True))
     moved = judge(outcome, steered)
     found = {
-        "decoded": [[v for (target, _), v in decoded.items() if target == f"agent {k} errs"] for k in agents],
+        "decoded": [[v for (target, _), v in decoded.items() if target.startswith(f"agent {k}")] for k in agents],
         "moved": [[v for v in moved if f" agent {k}'s direction" in v.asked] for k in agents],
     }
     of = {how: [_together(each) for each in verdicts] for how, verdicts in found.items()}
@@ -50,9 +52,11 @@ def conclude(outcome: Outcome, models: Sequence[str], debated: Debated, steered:
         how: ", ".join(f"{what}: {_count(each, what)}" for what in ("not shown", "cannot tell"))
         for how, each in of.items()
     }
+    answers = " or answers" * any(target.endswith(WHAT[1]) for target, _ in decoded)
     outcome.finding.insert(
         0,
-        f"The internal debate: {_majority(of)}. The errors of {counts['decoded']} are shown to be decoded from {name} "
+        f"The internal debate: {_majority(of)}. The errors{answers} of {counts['decoded']} are shown to be decoded "
+        f"from {name} "
         "beyond the base, models of the consensus alone, the question alone and fictitious agents "
         f"({others['decoded']}). Steering along the directions of {counts['moved']} is shown to move its answer toward "
         f"that agent's more than random directions do ({others['moved']}). {len(debated.questions):,} questions; "

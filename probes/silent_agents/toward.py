@@ -8,11 +8,9 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from interp.debate.transcript import Transcript
 from interp.directions.subspaces import random_directions, spread
 from interp.generation.sampling import generate
 from interp.models.model import Model
-from interp.models.tokens import Encoder
 from interp.probing.experiments import Outcome
 from interp.probing.fitting import ProbeExamples
 from interp.probing.probe import Probe
@@ -96,11 +94,13 @@ def steer_toward(
 
 def _answers(model: Model, debated: Debated, rows: list[int], steerings: Sequence[Steering]) -> list[list[str]]:
     """What the model writes after the bare questions, by how it is steered."""
-    encode = Encoder(model.tokenizer)
-    prompts = [encode.prompt(Transcript(debated.questions[i], ()).prompt) for i in rows]
+    opened = debated.opened(model.tokenizer, rows) * len(steerings)
     each = [steering for steering in steerings for _ in rows]
     how = {"max_new_tokens": ANSWER_TOKENS, "batch_size": 512, "steering": each}
-    written = [model.tokenizer.decode(out.ids) for out in generate(model, prompts * len(steerings), **how)]
+    made = generate(model, [prompt for prompt, _ in opened], **how)
+    written = [
+        model.tokenizer.decode([*prompt[bare:], *out.ids]) for (prompt, bare), out in zip(opened, made, strict=True)
+    ]
     return [written[i : i + len(rows)] for i in range(0, len(written), len(rows))]
 
 
