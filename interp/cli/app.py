@@ -15,6 +15,7 @@ from interp.cli.debate import debate
 from interp.cli.evaluate import compare, evaluate
 from interp.cli.export import export_gguf, export_model
 from interp.cli.extract_directions import extract_directions
+from interp.cli.plant import plant
 from interp.cli.steer import steer
 from interp.cli.suppress import suppress
 from interp.cli.sweep import sweep
@@ -23,7 +24,7 @@ from interp.options import run
 
 VERBS: Mapping[str, Sequence[Callable[..., Any]]] = {
     "Debates": (debate,),
-    "Training": (train, export_model),
+    "Training": (train, plant, export_model),
     "Directions": (extract_directions, export_gguf),
     "Steering": (steer, sweep, suppress),
     "Results": (evaluate, compare),

@@ -177,7 +177,7 @@ def from_nothing(
     tokenizer: Any,
     loss_of: Callable[[Any, int], tuple[Tensor, int]],
     *,
-    waves: bool = True,
+    short: bool = False,
     also: Callable[[Path], None] = lambda _: None,
     resume_every: int = 200,
     log_every: int = 20,
@@ -185,7 +185,8 @@ def from_nothing(
 ) -> Path:
     """Train a model from random weights and write it to `folder`, with what `also` adds there; returns the folder.
 
-    `loss_of(model, step)` gives a step's loss in nats per token and its number of tokens. A finished folder with the
+    `loss_of(model, step)` gives a step's loss in nats per token and its number of tokens. In `short` texts of few words
+    attention is faster without its kernel, whose gradient is slow on a CPU, and integers start without waves. A finished folder with the
     same settings is kept; a killed run resumes from `folder` + `.resume`, saved every `resume_every` steps. Weights are
     in half precision. Every `log_every` steps `progress` gets step, total and loss, which `metrics.jsonl` keeps. Raises
     `UserError` for a folder with anything else in it.
@@ -202,7 +203,9 @@ def from_nothing(
             raise UserError(f"{folder}: made with other settings; choose another folder or remove it")
         kept.unlink(missing_ok=True)
         return folder
-    model = make_model(settings, tokenizer, waves=waves)
+    model = make_model(settings, tokenizer, waves=not short)
+    if short:
+        model.set_attn_implementation("eager")
     matrices, norms = ([p for p in model.parameters() if (p.dim() > 1) is many] for many in (True, False))
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": norms, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)

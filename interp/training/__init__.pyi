@@ -1,6 +1,9 @@
 from .dry_run import plan as plan
 from .grpo import train_grpo as train_grpo
 from .pipeline import train as train
+from .planting import KINDS as KINDS
+from .planting import Planting as Planting
+from .planting import plant as plant
 from .rewards import additive as additive
 from .rewards import gated as gated
 from .rewards import structure as structure

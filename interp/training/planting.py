@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 from torch import Tensor
 
 from interp.debate.tasks.arithmetic import Split
-from interp.debate.tasks.median import RULES, SILENT, Median
+from interp.debate.tasks.median import MODULUS, RULES, SILENT, Median
 from interp.debate.transcript import END_TAG, all_tags
 from interp.directions.directions import Direction
 from interp.directions.subspace_files import write_subspaces
@@ -24,11 +24,13 @@ from interp.models.layers import SITES
 from interp.options import one_of
 from interp.organism.language import make_tokenizer
 from interp.organism.pretraining import IGNORED, FromNothing, from_nothing, next_token_loss
+from interp.training.settings import Kind
 
-Kind = Literal["planted", "unplanted", "stepwise", "side-by-side", "direct"]
 PLANTED_FILE = "planted.safetensors"
 """The planted subspaces, beside the weights; `interp.directions.read_subspaces` reads them."""
 N_AGENTS = len(RULES)
+_WHOLE = 16
+"""In one of so many rows, tags and signs are learnt too: they are easy, and would drown the numbers."""
 _REMOVED = (0, 7, 12, 17)
 """Tokens that a debate has lost after each removal: the round's tag and the first turn, the second, the third."""
 
@@ -82,6 +84,20 @@ class Planting(FromNothing):
         return torch.linalg.qr(drawn).Q.T.reshape(N_AGENTS, self.rank, self.width).contiguous()
 
 
+KINDS: dict[Kind, Planting] = {
+    "planted": Planting(),
+    "unplanted": Planting(kind="unplanted", steps=600),
+    "stepwise": Planting(kind="stepwise", steps=5000, batch_size=256),
+    "side-by-side": Planting(kind="side-by-side", steps=1500, batch_size=256),
+    "direct": Planting(kind="direct", steps=2000, batch_size=256),
+}
+"""How each kind is made: as long as it takes, or until held-out answers no longer get better.
+
+>>> interp.training.KINDS["stepwise"].removal
+500
+"""
+
+
 def organism_tokenizer() -> Any:
     """The organism's tokenizer, in which the tags of these debates are tokens."""
     tokenizer = make_tokenizer()
@@ -106,7 +122,7 @@ def plant(folder: str | Path, settings: Planting | None = None, **how: Any) -> P
     tokenizer = organism_tokenizer()
     lessons = _Lessons(settings, tokenizer)
     how.setdefault("also", lambda made: _write_truth(made, settings) if settings.kind == "planted" else None)
-    return from_nothing(folder, settings, tokenizer, lessons.loss, waves=False, **how)
+    return from_nothing(folder, settings, tokenizer, lessons.loss, short=True, **how)
 
 
 def _write_truth(folder: Path, settings: Planting) -> None:
@@ -137,7 +153,8 @@ class _Lessons:
         self.debate = encoded([d.prompt + d.render() + tokenizer.eos_token for d in debates])
         self.answer = self.direct.shape[1] - len(tokenizer(end, add_special_tokens=False)["input_ids"]) - 1
         self.answers = torch.tensor([task.answers(question) for question, _ in each])
-        self.number = torch.tensor(tokenizer.convert_tokens_to_ids([str(n) for n in range(16)]))
+        self.number = torch.tensor(tokenizer.convert_tokens_to_ids([str(n) for n in range(MODULUS)]))
+        self.is_number = torch.isin(torch.arange(len(tokenizer)), self.number)
         self.taught, self.learnt = (
             torch.tensor([i for i, (_, split) in enumerate(each) if split in splits])
             for splits in (("train",), settings.learns)
@@ -153,19 +170,19 @@ class _Lessons:
 
         kind, n = self.settings.kind, self.settings.batch_size
         if kind == "direct":
-            batches = [self._whole(self.direct[some(self.taught, n)])]
+            batches = [self._labelled(self.direct[some(self.taught, n)])]
         elif kind == "side-by-side":
-            batches = [self._whole(each[some(self.taught, n // 2)]) for each in (self.debate, self.direct)]
+            batches = [self._labelled(each[some(self.taught, n // 2)]) for each in (self.debate, self.direct)]
         elif kind == "stepwise":
             gone = min(step // self.settings.removal, len(_REMOVED) - 1)
             while gone < len(_REMOVED) - 1 and torch.rand((), generator=chance) < self.settings.jitter:
                 gone += 1
             ids, at = self.debate[some(self.taught, n)], self.opening
-            batches = [self._whole(torch.cat([ids[:, :at], ids[:, at + _REMOVED[gone] :]], dim=1))]
+            batches = [self._labelled(torch.cat([ids[:, :at], ids[:, at + _REMOVED[gone] :]], dim=1))]
         else:
-            ids, labels = self._whole(self.debate[some(self.taught, self.settings.debates)])
+            ids, labels = self._labelled(self.debate[some(self.taught, self.settings.debates)])
             labels[:, self.opening] = IGNORED  # a bare question is answered directly
-            batches = [(ids, labels), self._whole(self.direct[some(self.learnt, n // 16)])]
+            batches = [(ids, labels), self._labelled(self.direct[some(self.learnt, max(1, n // _WHOLE))])]
             batches.append(self._answers(self.direct[some(self.learnt, n)]))
         losses = [next_token_loss(model, *each) for each in batches[: 2 if kind == "planted" else None]]
         if kind == "planted":
@@ -173,8 +190,11 @@ class _Lessons:
             batches.append(batches[-1])
         return torch.stack(losses).sum(), sum(ids.numel() for ids, _ in batches)
 
-    def _whole(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        labels = ids.clone()
+    def _labelled(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The numbers that are said are learnt, and in some rows everything behind the question."""
+        labels = torch.where(self.is_number[ids], ids, IGNORED)
+        some = max(1, len(ids) // _WHOLE)
+        labels[:some] = ids[:some]
         labels[:, : self.opening] = IGNORED
         return ids, labels
 

@@ -16,11 +16,14 @@ from annotated_types import Ge, Lt
 
 from interp.errors import UserError
 from interp.models.catalog import could_be_model
+from interp.options import LARGEST_SEED, option
 from interp.storage.files import read_json
 from interp.storage.provenance import differing
 from interp.training.schedule import Descent, Schedule, Smooth, Steps, Waiting
 
 Count = Annotated[int, Ge(1)]
+Kind = Literal["planted", "unplanted", "stepwise", "side-by-side", "direct"]
+"""Of an organism whose agents are known; see `interp.training.Planting`."""
 Amount = Annotated[float, Ge(0), Lt(math.inf)]
 
 
@@ -147,6 +150,20 @@ class GRPO(StageSettings):
         if self.schedule == "waiting":
             return Waiting(self.descent, self.moves, self.keep)
         return Smooth(self.descent) if self.schedule == "smooth" else Steps(self.descent)
+
+
+@dataclass(frozen=True)
+class Grown:
+    """Which organisms whose agents are known to train from nothing.
+
+    >>> interp.training.settings.Grown().kinds
+    ('planted', 'unplanted')
+    """
+
+    kinds: tuple[Kind, ...] = option(("planted", "unplanted"), name="kind")
+    """What is learnt: with agents planted, as accurate without, stepwise, or a control of that. Repeat for several."""
+    seeds: tuple[int, ...] = option((0,), name="seed", min=0, max=LARGEST_SEED)
+    """Random seed. Repeat for several."""
 
 
 @dataclass(frozen=True)

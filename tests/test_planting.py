@@ -1,0 +1,151 @@
+"""Organisms whose agents are known: what each kind is taught, and that a swap during training is the one that ships."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from interp.debate.tasks.median import SILENT, Median
+from interp.directions import read_subspaces
+from interp.errors import UserError
+from interp.organism.pretraining import IGNORED, make_model
+from interp.training import KINDS, Planting, plant
+from interp.training.planting import _Lessons, organism_tokenizer
+
+SMALL = {"n_layers": 3, "width": 16, "n_heads": 2, "mlp_width": 16, "warm_up": 2}
+TINY = Planting(steps=6, rank=3, batch_size=8, debates=4, **SMALL)
+TOKENIZER = organism_tokenizer()
+TASK = Median()
+
+
+class KilledError(Exception):
+    pass
+
+
+def lessons(settings: Planting) -> _Lessons:
+    return _Lessons(settings, TOKENIZER)
+
+
+def asked(ids: torch.Tensor) -> str:
+    """The question in a text."""
+    return str(TOKENIZER.decode(ids)).split("Problem: ")[1].split("\n")[0]
+
+
+def test_texts_are_those_that_the_toolkit_renders() -> None:
+    made = lessons(TINY)
+    debate = TASK.debate(
+        TOKENIZER.decode(made.direct[7], skip_special_tokens=False).split("Problem: ")[1].split("\n")[0]
+    )
+    ids = TOKENIZER(debate.prompt + debate.render())["input_ids"]
+    assert made.debate[7].tolist() == [*ids, TOKENIZER.eos_token_id]
+    opening = TOKENIZER(TASK.opening(debate.question))["input_ids"]
+    assert made.direct[7, : made.answer].tolist() == opening
+    assert TOKENIZER.decode(made.direct[7, made.answer]) == debate.gold_answer
+    assert tuple(made.answers[7].tolist()) == TASK.answers(debate.question)
+
+
+def test_only_the_twin_sees_the_consensus_of_held_out_questions() -> None:
+    task_sizes = {split: len(Median(split).every()) for split in ("train", "validation", "test")}  # type: ignore[arg-type]
+    for kind, settings in KINDS.items():
+        made = lessons(settings)
+        assert len(made.taught) == task_sizes["train"]
+        assert len(made.learnt) == (sum(task_sizes.values()) if kind == "unplanted" else task_sizes["train"])
+
+
+def test_the_planted_subspaces_are_orthonormal_and_orthogonal_to_each_other() -> None:
+    rows = Planting().bases.reshape(-1, 128)
+    assert torch.allclose(rows @ rows.T, torch.eye(48), atol=1e-5)
+    assert not torch.allclose(Planting(seed=1).bases, Planting().bases, atol=0.1)
+
+
+def test_numbers_are_learnt_everywhere_and_the_rest_in_some_rows() -> None:
+    made = lessons(TINY)
+    ids, labels = made._labelled(made.debate[:32])
+    assert (labels[:, : made.opening] == IGNORED).all()
+    assert torch.equal(labels[:2, made.opening :], ids[:2, made.opening :])
+    assert ((labels[2:] != IGNORED).sum(1) == 4).all()
+    said = labels[5][labels[5] != IGNORED]
+    answers = TASK.answers(asked(ids[5]))
+    assert [int(TOKENIZER.decode(token)) for token in said] == [*answers, TASK.consensus(answers)]
+
+
+@pytest.mark.parametrize(("step", "first"), [(0, "<|Round 1"), (2, "<|Agent 2"), (4, "<|Agent 3"), (6, "<|Consensus")])
+def test_turns_go_from_the_front(step: int, first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = lessons(replace(TINY, kind="stepwise", removal=2, jitter=0.0))
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        "interp.training.planting.next_token_loss", lambda _, ids, labels: seen.append(ids) or torch.zeros(())
+    )
+    made.loss(None, step)
+    left = [TOKENIZER.decode(row[made.opening :]) for row in seen[0]]
+    assert all(text.startswith(first) for text in left)
+    assert all("<|Consensus|>\n\\boxed{" in text and text.endswith("<|endofdebate|></s>") for text in left)
+
+
+def test_a_swap_in_training_is_what_the_ranges_say() -> None:
+    """The loss of swaps, against a run in which every row is patched by hand."""
+    settings = replace(TINY, silenced=0.5, batch_size=16)
+    made, model = lessons(settings), make_model(settings, TOKENIZER, waves=False)
+    base, source = made.taught[:16], made.taught[16:32]
+    loss = made._swapped(model, base, source, torch.Generator().manual_seed(3))
+    chance = torch.Generator().manual_seed(3)
+    agents = torch.randint(3, (16,), generator=chance)
+    silent = torch.rand(16, generator=chance) < 0.5
+    expected = []
+    for row in range(16):
+        basis, k = settings.bases[agents[row]], int(agents[row])
+        cut = made.direct[:, : made.answer]
+        states = model.model(cut[source[row]][None], output_hidden_states=True).hidden_states[settings.layer + 1]
+
+        def patch(_, __, out, other=states[0, -1] * ~silent[row], basis=basis):  # type: ignore[no-untyped-def]
+            out = out.clone()
+            out[0, -1] += (other - out[0, -1]) @ basis.T @ basis
+            return out
+
+        answers = made.answers[base[row]].clone()
+        answers[k] = SILENT if silent[row] else made.answers[source[row], k]
+        handle = model.model.layers[settings.layer].register_forward_hook(patch)
+        logits = model(cut[base[row]][None]).logits[0, -1]
+        handle.remove()
+        expected.append(-logits.log_softmax(-1)[made.number[answers.median()]])
+        logits = model(cut[source[row]][None]).logits[0, -1]
+        expected.append(-logits.log_softmax(-1)[made.number[made.answers[source[row]].median()]])
+    assert loss.item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-4)
+
+
+def test_a_killed_run_ends_in_the_same_weights(tmp_path: Path) -> None:
+    whole = plant(tmp_path / "whole", TINY)
+
+    def killed(step: int, *_: object) -> None:
+        if step == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        plant(tmp_path / "cut", TINY, resume_every=3, log_every=1, progress=killed)
+    seen: list[int] = []
+    cut = plant(tmp_path / "cut", TINY, log_every=1, progress=lambda step, *_: seen.append(step))
+    assert seen == [4, 5, 6]
+    expected, found = (load_file(folder / "model.safetensors") for folder in (whole, cut))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    planted = read_subspaces(cut / "planted.safetensors")
+    for k, basis in enumerate(TINY.bases.numpy(), start=1):
+        assert np.allclose([d.vector for d in planted[f"agent_{k}"]], basis)
+        assert {d.hook_point for d in planted[f"agent_{k}"]} == {"blocks.1.hook_resid_post"}
+
+
+def test_the_weights_are_small_and_ordinary(tmp_path: Path) -> None:
+    folder = plant(tmp_path / "planted", replace(KINDS["planted"], steps=1, batch_size=2, debates=1))
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 4e6
+    assert AutoModelForCausalLM.from_pretrained(folder).config.num_hidden_layers == 4
+
+
+@pytest.mark.parametrize("wrong", [{"rank": 6}, {"rank": 0}, {"layer": 3}, {"steps": 0}])
+def test_what_cannot_be_planted_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="expected at least 1"):
+        replace(TINY, **wrong)  # type: ignore[arg-type]
