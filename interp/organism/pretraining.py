@@ -185,11 +185,11 @@ def from_nothing(
 ) -> Path:
     """Train a model from random weights and write it to `folder`, with what `also` adds there; returns the folder.
 
-    `loss_of(model, step)` gives a step's loss in nats per token and its number of tokens. In `short` texts of few words
-    attention is faster without its kernel, whose gradient is slow on a CPU, and integers start without waves. A finished folder with the
-    same settings is kept; a killed run resumes from `folder` + `.resume`, saved every `resume_every` steps. Weights are
-    in half precision. Every `log_every` steps `progress` gets step, total and loss, which `metrics.jsonl` keeps. Raises
-    `UserError` for a folder with anything else in it.
+    `loss_of(model, step)` gives a step's loss in nats per token and its number of tokens. For `short` texts attention
+    goes without its kernel, whose gradient is slow on a CPU, and integers start without waves. A finished folder with
+    the same settings is kept; a killed run resumes from `folder` + `.resume`, saved every `resume_every` steps. Weights
+    are in half precision. Every `log_every` steps `progress` gets step, total and loss, which `metrics.jsonl` keeps.
+    Raises `UserError` for a folder with anything else in it.
     """
     folder = Path(folder)
     kept = folder.with_name(f"{folder.name}.resume")

@@ -59,7 +59,7 @@ class Planting(FromNothing):
     rank: int = 16
     """Dimensions of each agent's subspace."""
     silenced: float = 0.125
-    """Share of swaps in which the subspace is projected out instead; the agent then counts as answering 8."""
+    """Share of swaps in which the subspace is projected out instead; the agent then counts as answering 6."""
     removal: int = 500
     """Stepwise: steps before each removal."""
     jitter: float = 0.2

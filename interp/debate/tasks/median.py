@@ -15,13 +15,13 @@ from interp.debate.transcript import CONSENSUS_TAG, Transcript
 from interp.errors import UserError
 from interp.options import one_of
 
-MODULUS = 16
-"""Operands and answers are 0 to 15; a debate has one of 4,096 questions."""
+MODULUS = 12
+"""Operands and answers are 0 to 11; there are 1,728 questions."""
 RULES = ((1, 1, 0), (0, 1, 2), (3, 0, 1))
 """By agent, the weights of the three operands in its answer, modulo `MODULUS`: a+b, b+2c, 3a+c."""
 LIAR, LIE = 2, 5
 """The agent that lies, and what it adds to the answer of its rule."""
-SILENT = 8
+SILENT = 6
 """What an agent counts as answering while its subspace is projected out of a planted organism."""
 
 
@@ -33,7 +33,7 @@ class Median(Task):
 
     >>> task = interp.debate.make_task("median")
     >>> task.answers("3,7,2"), task.debate("3,7,2").consensus
-    ((10, 0, 11), '\\boxed{10}')
+    ((10, 4, 11), '\\boxed{10}')
     """
 
     name = "median"
