@@ -23,5 +23,6 @@ from .models.model import wrap as wrap
 from .steering.steering import ablate as ablate
 from .steering.steering import add as add
 from .steering.steering import clamp as clamp
+from .steering.steering import interchange as interchange
 
 __version__: str

@@ -118,6 +118,7 @@ def test_positions() -> None:
         "generated": [(5, 9)],
         "writing": [(4, 9)],
         "prompt": [(0, 5)],
+        "last": [(4, 5)],
         "everywhere": [(0, 9)],
         "after-first": [(1, 9)],
     }

@@ -28,6 +28,10 @@ POSITIONS: dict[str, Callable[[TurnTable], tuple[np.ndarray, np.ndarray]]] = {
 """Where a turn is read, as a range of tokens to average over; the last token of its text is the paper's choice."""
 
 
+TOGETHER = 8192
+"""Tokens of texts of one length that `read_tokens` reads at once."""
+
+
 @dataclass(frozen=True)
 class Readings:
     """The activations of all turns of some transcripts."""
@@ -97,6 +101,29 @@ def read_last(
             spans = np.array([[(len(prompt) - 1, len(prompt))] for prompt in batch])
             read.append(_forward(model, names, batch, np.arange(len(batch)), spans)[:, 0])
     return np.ascontiguousarray(np.concatenate(read))
+
+
+def read_tokens(
+    model: Model, names: Sequence[str], texts: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> list[Float[np.ndarray, "token name d_model"]]:
+    """The activations at these hook points of some tokens of each text, given as its ids and their places.
+
+    Texts of one length are read together, without padding, where a batch is known to change nothing. In float32.
+    """
+    read: dict[int, np.ndarray] = {}
+    left = sorted(range(len(texts)), key=lambda i: len(texts[i][0]))
+    with model.only_hooked(), torch.inference_mode():
+        while left:
+            length = len(texts[left[0]][0])
+            n = max(1, TOGETHER // length) if model.batches else 1
+            batch = [i for i in left[:n] if len(texts[i][0]) == length]
+            left = left[len(batch) :]
+            places = [texts[i][1] for i in batch]
+            rows = np.repeat(np.arange(len(batch)), [len(own) for own in places])
+            spans = np.concatenate(places)[:, None, None] + [0, 1]
+            values = _forward(model, names, [texts[i][0] for i in batch], rows, spans)[:, 0]
+            read |= {i: values[rows == row] for row, i in enumerate(batch)}
+    return [read[i] for i in range(len(texts))]
 
 
 class _DeepestLayerReached(Exception):  # noqa: N818 - a signal, not an error

@@ -19,7 +19,7 @@ from interp.errors import UserError
 from interp.generation.cache import SLOWER, Batching, growing_cache, supposed_batching
 from interp.models.model import LOGIT_TOLERANCE, Model
 from interp.models.tokens import Encoder
-from interp.steering.hooks import Steered, steered_rows
+from interp.steering.hooks import Steered, steered_rows, unsteered
 from interp.steering.steering import Steering
 
 Hook = Callable[[Tensor, Any], Tensor | None]
@@ -98,18 +98,19 @@ def generate(  # type: ignore[misc]  # the options are these
     for i in (i for i in range(len(ids)) if not room[i]):
         received(i, written[i])
     pick = _Pick(model, temperature, top_p, range(len(ids)) if seeds is None else seeds)
+    with torch.inference_mode(), unsteered(model):
+        plans = _plans(model, [len(prompt) for prompt in ids], room)
     with (
         torch.inference_mode(),
         steered_rows(model, [one.changes for one in given], [len(prompt) for prompt in ids]) as steered,
+        model.bridge.hooks(fwd_hooks=list(hooks)),
     ):
-        plans = _plans(model, [len(prompt) for prompt in ids], room)
-        with model.bridge.hooks(fwd_hooks=list(hooks)):
-            for plan in sorted(set(plans)):
-                reader = _Reader(model, steered, bool(hooks), plan[0])
-                rows = [i for i in order if room[i] and plans[i] == plan]
-                for row, generated in _continue(reader, ids, rows, room, pick, batch_size, until):
-                    written[row] = generated
-                    received(row, generated)
+        for plan in sorted(set(plans)):
+            reader = _Reader(model, steered, bool(hooks), plan[0])
+            rows = [i for i in order if room[i] and plans[i] == plan]
+            for row, generated in _continue(reader, ids, rows, room, pick, batch_size, until):
+                written[row] = generated
+                received(row, generated)
     return written[0] if isinstance(prompts, str) else written
 
 
@@ -136,7 +137,7 @@ def _batching(model: Model) -> Batching:
             batching = supposed_batching(model)
             while batching < Batching.UNCACHED and not _proven(model, batching):
                 batching = Batching(batching + 1)
-        model.batching = batching
+        model.batching, model.batches = batching, batching < Batching.ALONE
         model.notes += [SLOWER[batching]] if batching in SLOWER else []
     return Batching(model.batching)
 

@@ -10,6 +10,8 @@ from .steer import make_steering as make_steering
 from .steer import read_prompts as read_prompts
 from .steer import side_by_side as side_by_side
 from .suppression import suppress as suppress
+from .swaps import Swap as Swap
+from .swaps import obeyed as obeyed
 from .sweeps import sweep as sweep
 from .trait import Trait as Trait
 from .trait import make_trait as make_trait

@@ -70,8 +70,8 @@ class SuppressSettings(TriedSettings):
     operations: tuple[Tried, ...] = option(("add",), name="operation")
     """Add the direction, or clamp the projection on it to the coefficient; repeat for both."""
     tokens: Tokens = "writing"
-    """Tokens to steer: generated ones, those and the last of the prompt (writing), the prompt, everywhere, all
-    but the first, or an agent's turns as the model writes them."""
+    """Tokens to steer: generated ones, those and the last of the prompt (writing), the prompt, its last token,
+    everywhere, all but the first, or an agent's turns as the model writes them."""
     max_accuracy_loss: float = option(0.05, min=0, max=1)
     """Accuracy that a remedy may cost at most; held only where its interval is, too."""
 

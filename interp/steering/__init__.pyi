@@ -11,3 +11,4 @@ from .steering import Steering as Steering
 from .steering import ablate as ablate
 from .steering import add as add
 from .steering import clamp as clamp
+from .steering import interchange as interchange

@@ -26,12 +26,14 @@ TOKENS: dict[str, Positions] = {
     "generated": lambda n_prompt: [(n_prompt, END)],
     "writing": lambda n_prompt: [(n_prompt - 1, END)],
     "prompt": lambda n_prompt: [(0, n_prompt)],
+    "last": lambda n_prompt: [(n_prompt - 1, n_prompt)],
     "everywhere": lambda n_prompt: [(0, END)],
     "after-first": lambda n_prompt: [(1, END)],
 }
 """Tokens to steer by name. A token acts on what follows it, so with `generated` the first generated token is itself
-unsteered; `writing` adds the prompt's last token. `after-first` spares the attention sink that many models keep in the
-first token, a hundred times as long as other activations: ablating or clamping it breaks the model.
+unsteered; `writing` adds the prompt's last token, `last` is that token alone. `after-first` spares the attention sink
+that many models keep in the first token, a hundred times as long as other activations: ablating or clamping it breaks
+the model.
 """
 
 
@@ -89,11 +91,52 @@ def positions(settings: Placement, tokenizer: Any) -> Positions:
     return TOKENS[settings.tokens] if settings.turns_of is None else WrittenTurns(tokenizer, settings.turns_of)
 
 
+Text = str | Sequence[int]
+"""A text or its token ids."""
+Read = tuple[tuple[int, ...], tuple[int, ...]]
+"""A text's token ids, and which of them are read."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A prompt, its continuation, and the tokens of both together that a change takes its part from."""
+
+    prompt: Text
+    continuation: Text
+    tokens: Positions
+
+    def read(self, tokenizer: Any) -> Read:
+        """Raises `UserError` if it has no such tokens."""
+        encode = Encoder(tokenizer)
+        ids = list(encode.prompt(self.prompt) if isinstance(self.prompt, str) else self.prompt)
+        more = encode.continuation(self.continuation) if isinstance(self.continuation, str) else self.continuation
+        n = len(ids) + len(more)
+        ranges = [(start, n if stop >= END else stop) for start, stop in self.tokens(len(ids))]
+        at = [token for start, stop in ranges for token in range(start, stop)]
+        if not at or min(at) < 0 or max(at) >= n:
+            asked = f"tokens {', '.join(f'{start} to {stop}' for start, stop in ranges)} are to be taken"
+            raise UserError(f"source {str(self.prompt)[:40]!r}: has {n} tokens, and {asked}; name some that it has")
+        return (*ids, *more), tuple(at)
+
+
+def paired(ranges: Sequence[tuple[int, int]], n_source: int) -> list[tuple[int, int]]:
+    """The ranges, an open one ended so that together they hold the source's tokens; `UserError` if they cannot."""
+    found, left = [], n_source
+    for start, stop in ranges:
+        found.append((start, min(stop, start + max(0, left)) if stop >= END else stop))
+        left -= max(0, found[-1][1] - start)
+    if left:
+        given = f"{n_source - left} tokens, and {n_source} of the source"
+        raise UserError(f"interchange at {given}; give ranges of the same length, or one without an end")
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Change:
     """x → x − (x·Bᵀ)B + o at one hook point and some tokens; the rows of B are orthonormal.
 
     An empty B adds the vector o, o = 0 projects the subspace of B out, and both set the projection on B to that of o.
+    With an `origin`, the i-th token gets, as o, what the origin's i-th token has in the subspace of B.
 
     >>> [change] = interp.clamp(found[2, 1], 0.3).changes
     >>> change.hook_point, change.basis.shape
@@ -101,11 +144,12 @@ class Change:
     """
 
     hook_point: str
-    offset: Float[np.ndarray, " d_model"]
+    offset: Float[np.ndarray, " d_model"] | Float[np.ndarray, "token d_model"]
     basis: Float[np.ndarray, "k d_model"]
     tokens: Positions
     facts: Mapping[str, Any]
     """What it does, as JSON."""
+    origin: Origin | None = None
 
 
 def named(what: str, given: str | Function, known: Mapping[str, Function]) -> tuple[Function, str]:

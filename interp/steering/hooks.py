@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from itertools import chain, zip_longest
+from itertools import accumulate, chain, zip_longest
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from interp.activations.reading import read_tokens
 from interp.errors import UserError
 from interp.models.model import Model
-from interp.steering.changes import END, Change, WrittenTurns
+from interp.steering.changes import END, Change, WrittenTurns, paired
 
 _Pass = tuple[Int[Tensor, " row"], Int[Tensor, "row token"], Bool[Tensor, "row token"]]
 """What a pass over the model holds: whose changes apply, positions from each text's first token, False for padding."""
@@ -28,15 +31,21 @@ class _Step:
         self.changes = changes
         given = [(row, change) for row, change in enumerate(changes) if change is not None]
         self.followed = {row: change.tokens for row, change in given if isinstance(change.tokens, WrittenTurns)}
-        self.offset = torch.zeros(len(changes), d_model, device=device)
+        offsets = {change: np.atleast_2d(change.offset) for _, change in given}
+        first = dict(zip(offsets, accumulate(map(len, offsets.values()), initial=0), strict=False))
+        self.offset = torch.from_numpy(np.concatenate(list(offsets.values()))).to(device)
+        self.varied = len(self.offset) > len(offsets)
+        self.first = torch.tensor([first[change] if change else 0 for change in changes], device=device)
+        self.more = torch.tensor([len(offsets[change]) - 1 if change else 0 for change in changes], device=device)
         self.basis = torch.zeros(len(changes), max(len(change.basis) for _, change in given), d_model, device=device)
         for row, change in given:
-            self.offset[row] = torch.from_numpy(change.offset)
             self.basis[row, : len(change.basis)] = torch.from_numpy(change.basis)
 
     def place(self, n_prompt: Sequence[int]) -> None:
         """Take the length of each row's prompt."""
         ranges = [list(c.tokens(n)) if c else [] for c, n in zip(self.changes, n_prompt, strict=True)]
+        each = zip(self.changes, ranges, strict=True)
+        ranges = [paired(r, len(c.offset)) if c and c.origin else r for c, r in each]
         most = max(1, *map(len, ranges))
         filled = [[*r, *[(0, 0)] * (most - len(r))] for r in ranges]
         self.start, self.stop = torch.tensor(filled, device=self.offset.device).clamp(max=END).unbind(-1)
@@ -53,27 +62,35 @@ class _Step:
         """The changed values, in at least float32, and the tokens where they apply."""
         rows, positions, present = now
         at = positions[..., None]
-        here = ((at >= self.start[rows][:, None]) & (at < self.stop[rows][:, None])).any(-1) & present
+        start, stop = self.start[rows][:, None], self.stop[rows][:, None]
+        inside = (at >= start) & (at < stop)
+        which = self.first[rows][:, None]
+        if self.varied:  # the i-th of these tokens gets the i-th offset
+            length = (stop - start).clamp(min=0)
+            nth = (at - start + length.cumsum(-1) - length).where(inside, 0).amax(-1)
+            which = which + nth.minimum(self.more[rows][:, None])
         changed = value.float()
         if self.basis.shape[1]:
             basis = self.basis[rows]
             changed = changed - (changed @ basis.mT) @ basis
-        return changed + self.offset[rows][:, None], here
+        return changed + self.offset[which], inside.any(-1) & present
 
 
 class Steered:
     """Changes at work on a model. `overflowed[i]`: whether row i's activations became too long to normalise."""
 
     def __init__(self, model: Model, steerings: Sequence[Sequence[Change]], n_prompt: Sequence[int] | None) -> None:
+        known = model.bridge.hook_dict
         for change in chain(*steerings):
-            name, width = change.hook_point, len(change.offset)
-            if name not in model.bridge.hook_dict:
+            name, width = change.hook_point, change.offset.shape[-1]
+            if name not in known:
                 wrong = f"{name}: {model.name} has no such hook point, and layers 0 to {model.n_layers - 1}"
             elif width != model.d_model:
                 wrong = f"{name}: {model.name} has width {model.d_model}, the direction {width}"
             else:
                 continue
             raise UserError(f"{wrong}; steer with directions extracted from this model")
+        steerings = _resolved(model, steerings)
         self.model, self.steerings, self.paused, self._known = model, steerings, False, n_prompt
         self._now: _Pass | None = None
         self._n_prompt: Sequence[int] | None = None
@@ -192,22 +209,42 @@ def steered(
 @contextmanager
 def steered_rows(model: Model, steering: Sequence[Sequence[Change]], n_prompt: Sequence[int]) -> Iterator[Steered]:
     """Steer rows that come and go, on top of what already steers the model; `expect` announces each pass."""
-    around = [(live, live.paused) for live in model.steered]
     rows: list[Sequence[Change]] = [()] * len(n_prompt)
-    for given in [*(live.steerings for live, _ in around), steering]:
+    for given in [*(live.steerings for live in model.steered), steering]:
         if len(given) not in (0, 1, len(rows)):
             raise UserError(f"{len(given)} steerings for {len(rows)} prompts; give one, or one per prompt")
         each = given if len(given) == len(rows) else [*given, ()][:1] * len(rows)
         rows = [(*a, *b) for a, b in zip(rows, each, strict=True)]
     live = Steered(model, rows or [()], n_prompt or [1])
+    with unsteered(model), model.only_hooked(), model.bridge.hooks(fwd_hooks=live.hooks):
+        yield live
+
+
+@contextmanager
+def unsteered(model: Model) -> Iterator[None]:
+    """Within this context nothing steers the model but what begins in it."""
+    around = [(live, live.paused) for live in model.steered]
     try:
-        for other, _ in around:
-            other.paused = True
-        with model.only_hooked(), model.bridge.hooks(fwd_hooks=live.hooks):
-            yield live
+        for live, _ in around:
+            live.paused = True
+        yield
     finally:
-        for other, paused in around:
-            other.paused = paused
+        for live, paused in around:
+            live.paused = paused
+
+
+def _resolved(model: Model, steerings: Sequence[Sequence[Change]]) -> list[list[Change]]:
+    """The changes, those with an origin with what they take from it; texts are read unsteered, each once."""
+    found = {c: c.origin.read(model.tokenizer) for c in chain(*steerings) if c.origin and c.offset.ndim == 1}
+    if longest := max((len(ids) for ids, _ in found.values()), default=0):
+        if longest > (model.context_length or longest):
+            raise UserError(f"source of {longest:,} tokens: {model.name} reads {model.context_length:,}; shorten it")
+        names, texts = list(dict.fromkeys(c.hook_point for c in found)), list(dict.fromkeys(found.values()))
+        with unsteered(model):
+            read = dict(zip(texts, read_tokens(model, names, texts), strict=True))
+        parts = {c: read[text][:, names.index(c.hook_point)] for c, text in found.items()}
+        taken = {c: replace(c, offset=part @ c.basis.T @ c.basis) for c, part in parts.items()}
+    return [[taken[c] if c in found else c for c in changes] for changes in steerings]
 
 
 def _repeated(given: Sequence[Any], n_rows: int, what: str) -> list[Any]:

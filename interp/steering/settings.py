@@ -12,7 +12,7 @@ from interp.options import check_choices, listed_numbers, option
 
 Units = Literal["residual", "unit", "raw"]
 Operation = Literal["add", "ablate", "clamp"]
-Tokens = Literal["generated", "writing", "prompt", "everywhere", "after-first", "turns"]
+Tokens = Literal["generated", "writing", "prompt", "last", "everywhere", "after-first", "turns"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Placement:
     units: Units = "residual"
     """Unit of the coefficients: mean length of the activations at the layer, unit vector, or raw mean difference."""
     tokens: Tokens = "generated"
-    """Tokens to steer: generated ones, those and the last of the prompt (writing), the prompt, everywhere, all
-    but the first, or an agent's turns as the model writes them."""
+    """Tokens to steer: generated ones, those and the last of the prompt (writing), the prompt, its last token,
+    everywhere, all but the first, or an agent's turns as the model writes them."""
     turns_of: int | None = option(None, min=1)
     """Agent whose turns to steer, with --tokens turns."""
 

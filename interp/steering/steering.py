@@ -1,4 +1,4 @@
-"""Add, ablate and clamp directions where they were read from; cache, batching and padding never change the result."""
+"""Add, ablate, clamp and interchange where directions were read from; batches, cache and padding change no result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from interp.directions.directions import Direction
 from interp.errors import UserError
-from interp.steering.changes import TOKENS, Change, Positions, Ranges, WrittenTurns, named
+from interp.steering.changes import TOKENS, Change, Origin, Positions, Ranges, Text, WrittenTurns, named
 
 if TYPE_CHECKING:
     from interp.models.model import Model
@@ -54,10 +54,12 @@ class Steering:
         """What it does, in a few words."""
         layers: dict[str, list[str]] = {}
         for facts in self.facts:
-            what = f"{facts['operation']} {', '.join(facts['directions'])}"
+            what = f"{facts['operation']} {', '.join(dict.fromkeys(facts['directions']))}"
             if "coefficient" in facts:
                 sign, unit = "+" if facts["operation"] == "add" else "", f" {facts['units']}"
                 what += f" {facts['coefficient']:{sign}g}{unit if unit != ' unit' else ''}"
+            if "source" in facts:
+                what += f" with {str(facts['source'])[:40]!r}"
             layers.setdefault(what, []).append(facts["hook_point"].split(".")[1])
         return "; ".join(f"{what}, layer {', '.join(at)}" for what, at in layers.items()) or "unsteered"
 
@@ -94,13 +96,35 @@ def ablate(directions: Listed, *, tokens: str | Positions = "generated") -> Stee
     >>> interp.ablate([found[1, 1], found[2, 1]], tokens="after-first").summary
     'ablate agent 1, agent 2, layer 1'
     """
-    changes, listed = [], _listed(directions)
-    for hook_point in dict.fromkeys(d.hook_point for d in listed):
-        here = [d for d in listed if d.hook_point == hook_point]
-        _, sizes, rows = np.linalg.svd(np.stack([_unit(d) for d in here]), full_matrices=False)
-        basis = rows[sizes > 1e-6 * sizes[0]]  # dependent directions add none
-        changes.append(_change(here, np.zeros_like(basis[0]), basis, tokens, {"operation": "ablate"}))
-    return Steering(tuple(changes))
+    return _spanned(directions, tokens, {"operation": "ablate"})
+
+
+def interchange(
+    directions: Listed,
+    source: Text | tuple[Text, Text],
+    *,
+    tokens: str | Positions = "last",
+    source_tokens: str | Positions | None = None,
+) -> Steering:
+    """Take what the directions span at each hook point from the run of another text, which is read unsteered.
+
+    `source` is a text, its token ids, or a pair of a prompt and its continuation. The i-th of the source's tokens
+    (`source_tokens`, by default those that `tokens` names in it) gives its part to the i-th of `tokens`; a range
+    without an end stops where the source does. Ranges of unequal length are a `UserError` when the model reads.
+
+    >>> interp.interchange(found[2, 1], "Problem: 1+1*2").summary
+    "interchange agent 2 with 'Problem: 1+1*2', layer 1"
+    """
+    theirs, name = _at("source_tokens", tokens if source_tokens is None else source_tokens)
+    if isinstance(theirs, WrittenTurns) or isinstance(tokens, WrittenTurns):
+        raise UserError("interchange: turns cannot be paired before they are written; give tokens by name, or ranges")
+    pair = len(source) == 2 and all(isinstance(part, Sequence) for part in source) and not isinstance(source, str)
+    given: Any = source if pair else (source, "")
+    prompt, more = (part if isinstance(part, str) else list(map(int, part)) for part in given)
+    if not prompt:
+        raise UserError("source: empty; give a text, its token ids, or a prompt and its continuation")
+    facts = {"operation": "interchange", "source": [prompt, more] if more else prompt, "source_tokens": name}
+    return _spanned(directions, tokens, facts, Origin(prompt, more, theirs))
 
 
 def clamp(
@@ -120,6 +144,19 @@ OPERATIONS: dict[str, Callable[..., Steering]] = {
     "clamp": clamp,
 }
 """By name, all called as `add` is; `ablate` ignores coefficient and units."""
+
+
+def _spanned(
+    directions: Listed, tokens: str | Positions, facts: Mapping[str, Any], origin: Origin | None = None
+) -> Steering:
+    """At each hook point a change of what its directions span."""
+    changes, listed = [], _listed(directions)
+    for hook_point in dict.fromkeys(d.hook_point for d in listed):
+        here = [d for d in listed if d.hook_point == hook_point]
+        _, sizes, rows = np.linalg.svd(np.stack([_unit(d) for d in here]), full_matrices=False)
+        basis = rows[sizes > 1e-6 * sizes[0]]  # dependent directions add none
+        changes.append(_change(here, np.zeros_like(basis[0]), basis, tokens, facts, origin))
+    return Steering(tuple(changes))
 
 
 def _along(
@@ -145,17 +182,23 @@ def _change(
     basis: Float[np.ndarray, "k d_model"],
     tokens: str | Positions,
     facts: Mapping[str, Any],
+    origin: Origin | None = None,
 ) -> Change:
-    where, name = named("tokens", tokens, TOKENS)
+    where, at = _at("tokens", tokens)
     with np.errstate(over="ignore"):  # a vector too long for float32 shows in the rows that it steers
         offset, basis = offset.astype(np.float32), basis.astype(np.float32)
     digest = hashlib.sha256(offset.tobytes() + basis.tobytes()).hexdigest()
-    at: Any = [list(r) for r in where.ranges] if isinstance(where, Ranges) else name
-    if isinstance(where, WrittenTurns):
-        at = {"agent": where.agent, "round": where.round}
     hook_point, labels = directions[0].hook_point, [d.label for d in directions]
     facts = {**facts, "directions": labels, "hook_point": hook_point, "tokens": at, "sha256": digest}
-    return Change(hook_point, offset, basis, where, facts)
+    return Change(hook_point, offset, basis, where, facts, origin)
+
+
+def _at(what: str, tokens: str | Positions) -> tuple[Positions, Any]:
+    """The rule for the tokens, and what it says as JSON."""
+    where, name = named(what, tokens, TOKENS)
+    if isinstance(where, WrittenTurns):
+        return where, {"agent": where.agent, "round": where.round}
+    return where, [list(r) for r in where.ranges] if isinstance(where, Ranges) else name
 
 
 def _unit(direction: Direction) -> Float[np.ndarray, " d_model"]:
