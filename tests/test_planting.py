@@ -91,7 +91,7 @@ def test_turns_go_from_the_front(step: int, first: str, monkeypatch: pytest.Monk
 def test_a_swap_in_training_is_what_the_ranges_say() -> None:
     """The loss of swaps, against a run in which every row is patched by hand."""
     settings = replace(TINY, silenced=0.5, batch_size=16)
-    made, model = lessons(settings), make_model(settings, TOKENIZER, waves=False)
+    made, model = lessons(settings), make_model(settings, TOKENIZER)
     base, source = made.taught[:16], made.taught[16:32]
     loss = made._swapped(model, base, source, torch.Generator().manual_seed(3))
     chance = torch.Generator().manual_seed(3)
