@@ -64,15 +64,19 @@ def test_the_planted_subspaces_are_orthonormal_and_orthogonal_to_each_other() ->
     assert not torch.allclose(Planting(seed=1).bases, Planting().bases, atol=0.1)
 
 
-def test_numbers_are_learnt_everywhere_and_the_rest_in_some_rows() -> None:
+def test_numbers_are_learnt_or_everything_behind_the_question() -> None:
     made = lessons(TINY)
-    ids, labels = made._labelled(made.debate[:32])
+    ids, labels = made._numbers(made.debate[:32])
     assert (labels[:, : made.opening] == IGNORED).all()
-    assert torch.equal(labels[:2, made.opening :], ids[:2, made.opening :])
-    assert ((labels[2:] != IGNORED).sum(1) == 4).all()
-    said = labels[5][labels[5] != IGNORED]
+    assert ((labels != IGNORED).sum(1) == 4).all()
     answers = TASK.answers(asked(ids[5]))
+    said = labels[5][labels[5] != IGNORED]
     assert [int(TOKENIZER.decode(token)) for token in said] == [*answers, TASK.consensus(answers)]
+    assert torch.equal(ids[:, -1], labels[:, -1])
+    ids, labels = made._whole(made.direct[:2])
+    assert (labels[:, : made.opening] == IGNORED).all()
+    assert torch.equal(labels[:, made.opening :], ids[:, made.opening :])
+    assert torch.equal(ids, made.direct[:2])
 
 
 @pytest.mark.parametrize(("step", "first"), [(0, "<|Round 1"), (2, "<|Agent 2"), (4, "<|Agent 3"), (6, "<|Consensus")])
@@ -83,21 +87,23 @@ def test_turns_go_from_the_front(step: int, first: str, monkeypatch: pytest.Monk
         "interp.training.planting.next_token_loss", lambda _, ids, labels: seen.append(ids) or torch.zeros(())
     )
     made.loss(None, step)
-    left = [TOKENIZER.decode(row[made.opening :]) for row in seen[0]]
-    assert all(text.startswith(first) for text in left)
-    assert all("<|Consensus|>\n\\boxed{" in text and text.endswith("<|endofdebate|></s>") for text in left)
+    for ids, end in zip(seen, ("", "}\n\n<|endofdebate|></s>"), strict=True):
+        for row in ids:
+            text, consensus = TOKENIZER.decode(row[made.opening :]), TASK.consensus(TASK.answers(asked(row)))
+            assert text.startswith(first)
+            assert text.endswith(f"<|Consensus|>\n\\boxed{{{consensus}{end}")
 
 
 def test_a_swap_in_training_is_what_the_ranges_say() -> None:
     """The loss of swaps, against a run in which every row is patched by hand."""
     settings = replace(TINY, silenced=0.5, batch_size=16)
-    made, model = lessons(settings), make_model(settings, TOKENIZER)
+    made, model = lessons(settings), make_model(settings, TOKENIZER, short=True)
     base, source = made.taught[:16], made.taught[16:32]
-    loss = made._swapped(model, base, source, torch.Generator().manual_seed(3))
+    losses = made._swapped(model, base, source, torch.Generator().manual_seed(3))
     chance = torch.Generator().manual_seed(3)
     agents = torch.randint(3, (16,), generator=chance)
     silent = torch.rand(16, generator=chance) < 0.5
-    expected = []
+    swapped, direct = [], []
     for row in range(16):
         basis, k = settings.bases[agents[row]], int(agents[row])
         cut = made.direct[:, : made.answer]
@@ -113,10 +119,11 @@ def test_a_swap_in_training_is_what_the_ranges_say() -> None:
         handle = model.model.layers[settings.layer].register_forward_hook(patch)
         logits = model(cut[base[row]][None]).logits[0, -1]
         handle.remove()
-        expected.append(-logits.log_softmax(-1)[made.number[answers.median()]])
+        swapped.append(-logits.log_softmax(-1)[made.number[answers.median()]])
         logits = model(cut[source[row]][None]).logits[0, -1]
-        expected.append(-logits.log_softmax(-1)[made.number[made.answers[source[row]].median()]])
-    assert loss.item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-4)
+        direct.append(-logits.log_softmax(-1)[made.number[made.answers[source[row]].median()]])
+    for loss, expected in zip(losses, (swapped, direct), strict=True):
+        assert loss.item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-4)
 
 
 def test_a_killed_run_ends_in_the_same_weights(tmp_path: Path) -> None:

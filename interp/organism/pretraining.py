@@ -67,11 +67,12 @@ class Pretraining(FromNothing):
             raise UserError(f"{given}: expected at least 1, 1 and 2")
 
 
-def make_model(settings: FromNothing, tokenizer: Any) -> Any:
+def make_model(settings: FromNothing, tokenizer: Any, *, short: bool = False) -> Any:
     """A `LlamaForCausalLM` with random weights, the same for the same seed.
 
     The embeddings of integers are structured from the start: random mixtures of waves over the number line, which
-    models that learn to add find by themselves, but later.
+    models that learn to add find by themselves, but later. For `short` texts of few words they are not, the output
+    embeddings are separate ones, and attention goes without its kernel, whose gradient is slow on a CPU.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -80,8 +81,11 @@ def make_model(settings: FromNothing, tokenizer: Any) -> Any:
     widths = {"hidden_size": settings.width, "intermediate_size": settings.mlp_width}
     limits = {"vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT_LENGTH}
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    config = LlamaConfig(**shape, **widths, **limits, **special, tie_word_embeddings=True)
+    config = LlamaConfig(**shape, **widths, **limits, **special, tie_word_embeddings=not short)
     model = LlamaForCausalLM(config)
+    if short:
+        model.set_attn_implementation("eager")
+        return model
     integers = range(SMALLEST, LARGEST + 1)
     ids = torch.tensor(tokenizer.convert_tokens_to_ids([str(n) for n in integers]))
     periods = torch.tensor((2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 400.0))
@@ -183,11 +187,10 @@ def from_nothing(
 ) -> Path:
     """Train a model from random weights and write it to `folder`, with what `also` adds there; returns the folder.
 
-    `loss_of(model, step)` gives a step's loss in nats per token and its number of tokens. For `short` texts attention
-    goes without its kernel, whose gradient is slow on a CPU. A finished folder with the same settings is kept; a killed
-    run resumes from `folder` + `.resume`, saved every `resume_every` steps. Weights are in half precision. Every
-    `log_every` steps `progress` gets step, total and loss, which `metrics.jsonl` keeps. Raises `UserError` for a folder
-    with anything else in it.
+    `loss_of(model, step)` gives a step's loss in nats per token and its number of tokens; `short` as in `make_model`. A
+    finished folder with the same settings is kept; a killed run resumes from `folder` + `.resume`, saved every
+    `resume_every` steps. Weights are in half precision. Every `log_every` steps `progress` gets step, total and loss,
+    which `metrics.jsonl` keeps. Raises `UserError` for a folder with anything else in it.
     """
     folder = Path(folder)
     kept = folder.with_name(f"{folder.name}.resume")
@@ -201,9 +204,7 @@ def from_nothing(
             raise UserError(f"{folder}: made with other settings; choose another folder or remove it")
         kept.unlink(missing_ok=True)
         return folder
-    model = make_model(settings, tokenizer)
-    if short:
-        model.set_attn_implementation("eager")
+    model = make_model(settings, tokenizer, short=short)
     matrices, norms = ([p for p in model.parameters() if (p.dim() > 1) is many] for many in (True, False))
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": norms, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from tokenizers import AddedToken
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from interp.debate.tasks.arithmetic import Split
 from interp.debate.tasks.median import MODULUS, RULES, SILENT, Median
@@ -30,7 +31,7 @@ PLANTED_FILE = "planted.safetensors"
 """The planted subspaces, beside the weights; `interp.directions.read_subspaces` reads them."""
 N_AGENTS = len(RULES)
 _WHOLE = 16
-"""In one of so many rows, tags and signs are learnt too: they are easy, and would drown the numbers."""
+"""Beside each so many rows whose numbers are learnt, one of which tags and signs are learnt too."""
 _REMOVED = (0, 7, 12, 17)
 """Tokens that a debate has lost after each removal: the round's tag and the first turn, the second, the third."""
 
@@ -52,7 +53,7 @@ class Planting(FromNothing):
     (stepwise), and its controls: debates and direct answers side by side, and direct answers alone."""
     batch_size: int = 384
     """Direct answers in a step; in the planted kind, of the sources of as many swaps."""
-    debates: int = 96
+    debates: int = 64
     """Debates in a step of the first two kinds."""
     layer: int = 1
     """Layer at whose output the agents' subspaces are planted."""
@@ -166,66 +167,76 @@ class _Lessons:
         chance = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step)
 
         def some(which: Tensor, n: int) -> Tensor:
-            return which[torch.randint(len(which), (n,), generator=chance)]
+            return which[torch.randint(len(which), (max(1, n),), generator=chance)]
 
         kind, n = self.settings.kind, self.settings.batch_size
         if kind == "direct":
-            batches = [self._labelled(self.direct[some(self.taught, n)])]
+            batches = [self._numbers(self.direct[some(self.taught, n)])]
         elif kind == "side-by-side":
-            batches = [self._labelled(each[some(self.taught, n // 2)]) for each in (self.debate, self.direct)]
+            batches = [self._numbers(self.debate[some(self.taught, n // 2)])]
+            batches.append(self._numbers(self.direct[some(self.taught, n // 2)]))
         elif kind == "stepwise":
             gone = min(step // self.settings.removal, len(_REMOVED) - 1)
             while gone < len(_REMOVED) - 1 and torch.rand((), generator=chance) < self.settings.jitter:
                 gone += 1
-            ids, at = self.debate[some(self.taught, n)], self.opening
-            batches = [self._labelled(torch.cat([ids[:, :at], ids[:, at + _REMOVED[gone] :]], dim=1))]
+            ids = self._left(self.debate[some(self.taught, n)], gone)
+            batches = [self._numbers(ids), self._whole(ids[: max(1, n // _WHOLE)])]
         else:
-            ids, labels = self._labelled(self.debate[some(self.taught, self.settings.debates)])
+            batches = [self._numbers(self.debate[some(self.taught, self.settings.debates)])]
+            if kind == "unplanted":
+                batches.append(self._numbers(self.direct[some(self.learnt, n)]))
+        if kind != "stepwise":
+            batches.append(self._whole(self.direct[some(self.learnt, n // _WHOLE)]))
+        if kind not in ("stepwise", "direct"):
+            ids, labels = self._whole(self.debate[some(self.taught, n // _WHOLE // 2)])
             labels[:, self.opening] = IGNORED  # a bare question is answered directly
-            batches = [(ids, labels), self._labelled(self.direct[some(self.learnt, max(1, n // _WHOLE))])]
-            batches.append(self._answers(self.direct[some(self.learnt, n)]))
-        losses = [next_token_loss(model, *each) for each in batches[: 2 if kind == "planted" else None]]
+            batches.append((ids, labels))
+        losses = [next_token_loss(model, *each) for each in batches]
+        n_tokens = sum(ids.numel() for ids, _ in batches)
         if kind == "planted":
-            losses.append(self._swapped(model, some(self.taught, n), some(self.taught, n), chance))
-            batches.append(batches[-1])
-        return torch.stack(losses).sum(), sum(ids.numel() for ids, _ in batches)
+            losses += self._swapped(model, some(self.taught, n), some(self.taught, n), chance)
+            n_tokens += 2 * n * (self.answer + 1)
+        return torch.stack(losses).sum(), n_tokens
 
-    def _labelled(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The numbers that are said are learnt, and in some rows everything behind the question."""
-        labels = torch.where(self.is_number[ids], ids, IGNORED)
-        some = max(1, len(ids) // _WHOLE)
-        labels[:some] = ids[:some]
+    def _left(self, debate: Tensor, gone: int) -> Tensor:
+        """What is left of debates after so many removals."""
+        return torch.cat([debate[:, : self.opening], debate[:, self.opening + _REMOVED[gone] :]], dim=1)
+
+    def _whole(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Everything behind the question is learnt."""
+        labels = ids.clone()
         labels[:, : self.opening] = IGNORED
         return ids, labels
 
-    def _answers(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut behind the answer, which alone is learnt."""
-        ids = ids[:, : self.answer + 1]
-        labels = torch.full_like(ids, IGNORED)
-        labels[:, -1] = ids[:, -1]
+    def _numbers(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut behind the consensus; the numbers behind the question are learnt, which tags and signs would drown."""
+        ids = ids[:, : ids.shape[1] - (self.direct.shape[1] - self.answer - 1)]
+        labels = torch.where(self.is_number[ids], ids, IGNORED)
+        labels[:, : self.opening] = IGNORED
         return ids, labels
 
-    def _swapped(self, model: Any, asked: Tensor, source: Tensor, chance: torch.Generator) -> Tensor:
-        """Swaps, and direct answers of their sources in the same batch."""
+    def _swapped(self, model: Any, asked: Tensor, source: Tensor, chance: torch.Generator) -> list[Tensor]:
+        """The losses of swaps and of their sources' direct answers, read in one batch."""
         n = len(asked)
         agent = torch.randint(N_AGENTS, (n,), generator=chance)
         silent = torch.rand(n, generator=chance) < self.settings.silenced
         said, rows, basis = self.answers[asked].clone(), torch.arange(n), self.bases[agent]
         said[rows, agent] = torch.where(silent, SILENT, self.answers[source][rows, agent])
-        ids, labels = self._answers(self.direct[torch.cat([asked, source])])
+        ids, labels = self._numbers(self.direct[torch.cat([asked, source])])
         labels[:n, -1] = self.number[said.median(1).values]
 
         def swap(_: Any, __: Any, out: Any) -> Any:
             value = out[0] if isinstance(out, tuple) else out
-            own, other = value[:n, self.answer - 1], value[n:, self.answer - 1]
+            own, other = value[:n, -1], value[n:, -1]
             given = torch.where(silent[:, None], torch.zeros_like(other), other) - own
             moved = own + ((given[:, None].float() @ basis.mT) @ basis)[:, 0].to(own.dtype)
-            last = torch.cat([moved, other])[:, None]
-            value = torch.cat([value[:, : self.answer - 1], last, value[:, self.answer :]], dim=1)
+            value = torch.cat([value[:, :-1], torch.cat([moved, other])[:, None]], dim=1)
             return (value, *out[1:]) if isinstance(out, tuple) else value
 
         handle = model.model.layers[self.settings.layer].register_forward_hook(swap)
         try:
-            return next_token_loss(model, ids, labels)
+            hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state[:, -1]
+            logits = model.lm_head(hidden).float()
+            return [cross_entropy(logits[part], labels[part, -1]) for part in (slice(n), slice(n, None))]
         finally:
             handle.remove()
