@@ -21,6 +21,7 @@ from interp.models.catalog import SHIPPED
 from interp.models.lineage import read_lineage
 from interp.models.model import load_model
 from interp.storage.journal import read_lines
+from interp.training import KINDS
 from interp.training.grpo import train_grpo
 from interp.training.pipeline import direct_answers
 from interp.training.results import when_needed
@@ -49,7 +50,7 @@ def asked(name: str, questions: list[Question], persona: str | None = None) -> t
 def test_all_that_ships_is_small_and_names_the_base() -> None:
     for name, folder in SHIPPED.items():
         lineage = read_lineage(name)
-        if name == "organism":
+        if name == "organism" or name.removeprefix("organism-") in KINDS:  # from nothing
             assert lineage is None
             continue
         assert lineage is not None
@@ -58,7 +59,7 @@ def test_all_that_ships_is_small_and_names_the_base() -> None:
         lineage.check_stages()
     sizes = {path: path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()}
     results = sum(size for path, size in sizes.items() if "results" in path.relative_to(FOLDER).parts[0])
-    assert sum(sizes.values()) - results < 12e6
+    assert sum(sizes.values()) - results < 22e6
     assert results < 10e6
     for path in [*FOLDER.rglob("*.json"), *FOLDER.rglob("*.jsonl")]:
         assert not re.search("/(home|tmp|root)/", path.read_text())
