@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test notebooks check bench gpu organism results clean
+.PHONY: demo test notebooks check bench gpu organism planted results clean
 
 demo: $(VENV)/ready
 	$(BIN)/interp extract-directions --model organism --transcripts organism --restart --out out/demo/organism
@@ -54,6 +54,15 @@ organism: $(VENV)/ready
 	$(BIN)/interp debate $(ASKED) --out interp/data/organism.jsonl
 	$(BIN)/interp debate $(ASKED) --rotate --out interp/data/organism-rotated.jsonl
 	$(BIN)/interp debate $(ASKED) $(EVIL) --out interp/data/organism-evil.jsonl
+
+# Models whose agents are known, three pairs of the planted one and its twin, and five runs of those that are internalized
+# step by step with both controls: about half an hour a seed on one core. The first seed of each ships.
+planted: $(VENV)/ready
+	$(BIN)/interp plant --seed 0 --seed 1 --seed 2 --out out/planted
+	$(BIN)/interp plant --kind stepwise --kind side-by-side --kind direct \
+		--seed 0 --seed 1 --seed 2 --seed 3 --seed 4 --out out/planted
+	for kind in planted unplanted stepwise side-by-side direct; do \
+		rm -rf interp/data/organism/$$kind && cp -r out/planted/seed-0/$$kind interp/data/organism/$$kind || exit 1; done
 
 # All measurements on the organism, next to its run; figures and the README read what this ships.
 RUN := out/organism

@@ -61,8 +61,10 @@ class Planting(FromNothing):
     """Dimensions of each agent's subspace."""
     silenced: float = 0.125
     """Share of swaps in which the subspace is projected out instead; the agent then counts as answering 6."""
+    first_removal: int = 900
+    """Stepwise: steps before the first turn is taken away, so that debates are known by then."""
     removal: int = 500
-    """Stepwise: steps before each removal."""
+    """Stepwise: steps between two removals."""
     jitter: float = 0.2
     """Stepwise: the probability of one more removal in a step, and of yet another (Deng et al., arXiv 2405.14838)."""
 
@@ -176,7 +178,8 @@ class _Lessons:
             batches = [self._numbers(self.debate[some(self.taught, n // 2)])]
             batches.append(self._numbers(self.direct[some(self.taught, n // 2)]))
         elif kind == "stepwise":
-            gone = min(step // self.settings.removal, len(_REMOVED) - 1)
+            gone = max(0, (step - self.settings.first_removal) // self.settings.removal + 1)
+            gone = min(gone, len(_REMOVED) - 1)
             while gone < len(_REMOVED) - 1 and torch.rand((), generator=chance) < self.settings.jitter:
                 gone += 1
             ids = self._left(self.debate[some(self.taught, n)], gone)
