@@ -56,7 +56,7 @@ organism: $(VENV)/ready
 	$(BIN)/interp debate $(ASKED) $(EVIL) --out interp/data/organism-evil.jsonl
 
 # Models whose agents are known, three pairs of the planted one and its twin, and five runs of those that are internalized
-# step by step with both controls: about half an hour a seed on one core. The first seed of each ships.
+# step by step with both controls: about some twenty minutes a seed on one core. The first seed of each ships.
 planted: $(VENV)/ready
 	$(BIN)/interp plant --seed 0 --seed 1 --seed 2 --out out/planted
 	$(BIN)/interp plant --kind stepwise --kind side-by-side --kind direct \

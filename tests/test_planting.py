@@ -81,7 +81,7 @@ def test_numbers_are_learnt_or_everything_behind_the_question() -> None:
 
 @pytest.mark.parametrize(("step", "first"), [(0, "<|Round 1"), (2, "<|Agent 2"), (4, "<|Agent 3"), (6, "<|Consensus")])
 def test_turns_go_from_the_front(step: int, first: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = lessons(replace(TINY, kind="stepwise", first_removal=2, removal=2, jitter=0.0))
+    made = lessons(replace(TINY, kind="stepwise", removal=2, jitter=0.0))
     seen: list[torch.Tensor] = []
     monkeypatch.setattr(
         "interp.training.planting.next_token_loss", lambda _, ids, labels: seen.append(ids) or torch.zeros(())

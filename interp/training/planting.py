@@ -61,10 +61,8 @@ class Planting(FromNothing):
     """Dimensions of each agent's subspace."""
     silenced: float = 0.125
     """Share of swaps in which the subspace is projected out instead; the agent then counts as answering 6."""
-    first_removal: int = 900
-    """Stepwise: steps before the first turn is taken away, so that debates are known by then."""
-    removal: int = 500
-    """Stepwise: steps between two removals."""
+    removal: int = 400
+    """Stepwise: steps before each removal."""
     jitter: float = 0.2
     """Stepwise: the probability of one more removal in a step, and of yet another (Deng et al., arXiv 2405.14838)."""
 
@@ -90,14 +88,14 @@ class Planting(FromNothing):
 KINDS: dict[Kind, Planting] = {
     "planted": Planting(),
     "unplanted": Planting(kind="unplanted", steps=600),
-    "stepwise": Planting(kind="stepwise", steps=5000, batch_size=256),
-    "side-by-side": Planting(kind="side-by-side", steps=1500, batch_size=256),
-    "direct": Planting(kind="direct", steps=2000, batch_size=256),
+    "stepwise": Planting(kind="stepwise", steps=2200, batch_size=192, weight_decay=1.0),
+    "side-by-side": Planting(kind="side-by-side", steps=1500, batch_size=192, weight_decay=1.0),
+    "direct": Planting(kind="direct", steps=1500, batch_size=192, weight_decay=1.0),
 }
 """How each kind is made: as long as it takes, or until held-out answers no longer get better.
 
 >>> interp.training.KINDS["stepwise"].removal
-500
+400
 """
 
 
@@ -178,8 +176,7 @@ class _Lessons:
             batches = [self._numbers(self.debate[some(self.taught, n // 2)])]
             batches.append(self._numbers(self.direct[some(self.taught, n // 2)]))
         elif kind == "stepwise":
-            gone = max(0, (step - self.settings.first_removal) // self.settings.removal + 1)
-            gone = min(gone, len(_REMOVED) - 1)
+            gone = min(step // self.settings.removal, len(_REMOVED) - 1)
             while gone < len(_REMOVED) - 1 and torch.rand((), generator=chance) < self.settings.jitter:
                 gone += 1
             ids = self._left(self.debate[some(self.taught, n)], gone)
