@@ -21,6 +21,7 @@ with suppress(ImportError):  # not on Windows
 NAMED = {"scripted", "scripted-rotated", "median", "organism-rotated", "organism-evil", "prompts"} | {
     *("organism", "organism-sft", "organism-debategpt", "organism-imad"),
     *("organism-evil-sft", "organism-evil-debategpt", "organism-evil-imad", "organism-planted"),
+    "organism-unplanted",
 }
 """Inputs that come with the package, whatever lies in the current folder."""
 _INPUTS = (

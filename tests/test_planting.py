@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from interp.debate.tasks.median import SILENT, Median
 from interp.directions import read_subspaces
 from interp.errors import UserError
+from interp.models.catalog import SHIPPED
 from interp.organism.pretraining import IGNORED, make_model
 from interp.training import KINDS, Planting, plant
 from interp.training.planting import _Lessons, organism_tokenizer
@@ -156,3 +160,45 @@ def test_the_weights_are_small_and_ordinary(tmp_path: Path) -> None:
 def test_what_cannot_be_planted_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(UserError, match="expected at least 1"):
         replace(TINY, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if f"organism-{kind}" in SHIPPED])
+def test_what_ships_is_what_the_command_makes(kind: str) -> None:
+    folder = SHIPPED[f"organism-{kind}"]
+    assert json.loads((folder / "pretraining.json").read_text()) == asdict(KINDS[kind])  # type: ignore[index]
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 4e6
+
+
+def test_planted_agents_are_swapped_and_silenced_and_those_of_the_twin_are_not() -> None:
+    """On held-out questions, against a loop over plain hooks; both models answer all of them right."""
+    planted = read_subspaces(SHIPPED["organism-planted"] / "planted.safetensors")
+    questions = [question.text for question in Median().every()]
+    others = [questions[(7 * i + 3) % len(questions)] for i in range(len(questions))]
+    ids = torch.tensor(TOKENIZER([TASK.opening(q) for q in questions + others])["input_ids"])
+    n, layer = len(questions), next(iter(planted.values()))[0].layer
+    for kind in ("planted", "unplanted"):
+        model = AutoModelForCausalLM.from_pretrained(SHIPPED[f"organism-{kind}"], dtype=torch.float32).eval()
+
+        def answers(change: Callable[[torch.Tensor], torch.Tensor] | None = None, model: Any = model) -> list[str]:
+            def hook(_: object, __: object, out: torch.Tensor) -> torch.Tensor:
+                last = out[:n, -1] if change is None else change(out)
+                return torch.cat([out[:, :-1], torch.cat([last, out[n:, -1]])[:, None]], dim=1)
+
+            handle = model.model.layers[layer].register_forward_hook(hook)
+            with torch.no_grad():
+                chosen = model(ids).logits[:n, -1].argmax(-1)
+            handle.remove()
+            return list(TOKENIZER.batch_decode(chosen[:, None]))
+
+        right = [str(TASK.consensus(TASK.answers(q))) for q in questions]
+        assert np.mean(np.array(answers()) == right) >= 0.98
+        for agent in (1, 2, 3):
+            basis = torch.from_numpy(np.stack([d.vector for d in planted[f"agent_{agent}"]]))
+            swapped = answers(lambda out, b=basis: out[:n, -1] + (out[n:, -1] - out[:n, -1]) @ b.T @ b)
+            silenced = answers(lambda out, b=basis: out[:n, -1] - out[:n, -1] @ b.T @ b)
+            told = [str(TASK.swapped(q, other, agent)) for q, other in zip(questions, others, strict=True)]
+            silent = [str(TASK.replaced(q, SILENT, agent)) for q in questions]
+            for found, expected in ((swapped, told), (silenced, silent)):
+                changed = np.array(expected) != np.array(right)
+                obeyed = np.mean((np.array(found) == np.array(expected))[changed])
+                assert obeyed >= 0.95 if kind == "planted" else obeyed < 0.3
