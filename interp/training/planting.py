@@ -89,8 +89,8 @@ KINDS: dict[Kind, Planting] = {
     "planted": Planting(),
     "unplanted": Planting(kind="unplanted", steps=600),
     "stepwise": Planting(kind="stepwise", steps=2200, batch_size=192, weight_decay=1.0),
-    "side-by-side": Planting(kind="side-by-side", steps=1500, batch_size=192, weight_decay=1.0),
-    "direct": Planting(kind="direct", steps=1500, batch_size=192, weight_decay=1.0),
+    "side-by-side": Planting(kind="side-by-side", steps=1000, batch_size=192, weight_decay=1.0),
+    "direct": Planting(kind="direct", steps=1000, batch_size=192, weight_decay=1.0),
 }
 """How each kind is made: as long as it takes, or until held-out answers no longer get better.
 
