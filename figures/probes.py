@@ -135,7 +135,9 @@ def read(path: Path, kind: Any) -> dict[str, Any]:
 
 def draw(folder: Path) -> list[Drawn]:
     """A figure for each experiment. Raises `UserError` if there are none."""
-    paths = sorted(path for path in folder.glob("probes/*.json") if path.stem != "silent_agents")
+    paths = sorted(
+        path for path in folder.glob("probes/*.json") if path.stem not in ("silent_agents", "interchange", "recovery")
+    )
     if not paths:
         raise UserError(f"{folder / 'probes'}: no results; interp probe NAME --out {folder / 'probes'} writes them")
     drawn = []

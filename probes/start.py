@@ -16,7 +16,7 @@ from interp.errors import Progress, UserError
 from interp.models.model import load_model
 from interp.probing.experiments import MODELS, Outcome, Setting
 from interp.probing.settings import ProbeSettings
-from probes import ALL, NAMES
+from probes import ALL, SURVEYS
 
 
 def start(
@@ -34,7 +34,7 @@ def start(
     and its finding says why.
     """
     activations = Path(out) / f"{name}-activations"
-    for chosen in NAMES if name == ALL else (name,):
+    for chosen in SURVEYS if name == ALL else (name,):
         module = import_module(f"probes.{chosen}")
         sources = settings.transcripts or module.DEBATES
         setting = Setting(

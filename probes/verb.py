@@ -14,14 +14,14 @@ import typer
 from interp.options import one_of, run, verb
 from interp.outputs import Made, Writes, says
 from interp.probing.settings import ProbeSettings
-from probes import ALL, NAMES
+from probes import ALL, NAMES, SURVEYS
 
 FORMAT = "interp.probes/"
-STORED = re.compile(r"\.?[0-9a-f]{16}\.safetensors")
+STORED = re.compile(r"\.?[0-9a-f]{16}\.(safetensors|json|jsonl|pending\.jsonl)")
 
 
 def _made(out: Path, given: Mapping[str, Any]) -> Iterator[Made]:
-    for name in NAMES if given["name"] == ALL else (given["name"],):
+    for name in SURVEYS if given["name"] == ALL else (given["name"],):
         yield Made([out / f"{name}.json", out / name], partial(says, out / f"{name}.json", FORMAT))
     activations = out / f"{given['name']}-activations"  # removed at the end
     yield Made([activations], lambda: all(STORED.match(path.name) for path in activations.iterdir()))
@@ -46,7 +46,7 @@ def probe(
     console = Terminal(soft_wrap=True)
     with progress_bars() as progress:
         for outcome, path in start(name, settings, out, progress=progress):
-            console.print(*probe_tables(outcome.rows), sep="\n")
+            console.print(*probe_tables(outcome.rows), *outcome.tables, sep="\n")
             for sentence in outcome.finding:
                 console.print(sentence)
             if path.name:

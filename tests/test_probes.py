@@ -201,13 +201,13 @@ def test_all_experiments_read_a_model_once_and_say_what_they_left_out(
     found = {
         outcome.experiment: (outcome, path) for outcome, path in start("all", settings, tmp_path, load=setting.load)
     }
-    assert set(found) == set(probes.NAMES)
+    assert set(found) == set(probes.SURVEYS)
     assert sorted(read) == list(range(N))
     left_out = [name for name, (outcome, _) in found.items() if "left out" in outcome.finding[0]]
     assert left_out == ["silent_agents", "trait"]
     assert "the personas change seats" in found["silent_agents"][0].finding[0]
     assert {path.name for path in tmp_path.glob("*.json")} == {
-        f"{name}.json" for name in probes.NAMES if name not in left_out
+        f"{name}.json" for name in probes.SURVEYS if name not in left_out
     }
     assert not list(tmp_path.glob("*-activations"))
 

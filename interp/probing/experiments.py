@@ -22,6 +22,8 @@ from interp.debate.tasks import make_task
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript, fingerprint
+from interp.directions.directions import Direction
+from interp.directions.subspace_files import write_subspaces
 from interp.errors import Progress, UserError
 from interp.models.model import Model, load_model
 from interp.models.random_weights import UNTRAINED, untrained
@@ -66,6 +68,8 @@ class Outcome:
     probes: dict[str, Probe] = field(default_factory=dict, repr=False)
     kept: dict[Row, dict[int, ProbeRow]] = field(default_factory=dict, repr=False)  # by seed
     about: dict[Row, dict[str, Any]] = field(default_factory=dict, repr=False)
+    found: dict[str, Mapping[str, Sequence[Direction]]] = field(default_factory=dict, repr=False)  # subspaces, to keep
+    tables: list[Any] = field(default_factory=list, repr=False)  # to print, besides those of rows
 
     def add(self, model: str, target: Target, seed: int, found: Decoded, *, shared: bool = True) -> None:
         """Keep all rows of a target; without `shared`, only those that depend on the model."""
@@ -122,6 +126,8 @@ class Outcome:
         write_json(path, {"format": FORMAT, **content}, indent=None)
         for name, probe in self.probes.items():
             probe.save(path.with_suffix("") / f"{name}.safetensors")
+        for name, subspaces in self.found.items():
+            write_subspaces(path.with_suffix("") / f"{name}.safetensors", subspaces)
         return path
 
 

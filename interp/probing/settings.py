@@ -25,6 +25,8 @@ class ProbeSettings:
     """Task that was debated; its grader decides which answers are the same."""
     layers: tuple[int, ...] | None = option(None, parse=parse_layers, shown="all")
     """Layers: all, or numbers and ranges such as 0,10-15."""
+    subspaces: str | None = option(None, shown="those planted in the first model")
+    """Subspaces of the agents to swap, a .safetensors file (interchange)."""
     untrained: bool = True
     """Also read the first model with random weights, as a control."""
     jobs: int | None = option(None, min=1, max=1024, shown="one, or all cores for much data")

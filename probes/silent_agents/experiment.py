@@ -16,6 +16,9 @@ question. What would show a debate is that a linear probe reads it from few exam
   permutations, and with large and small operands exchanged. A model that merely reads questions better would know
   these, too. The permutations are a sample of such agents: how they differ counts in the test.
 
+Where the answers take few values, they are decoded themselves, beside fictitious agents' (in debates of `median` those
+of the same rule over operands in other roles).
+
 The causal test: does steering along agent k's decoded direction move the answer toward agent k's more than random
 directions of the activations' covariance do? The other agents' directions are steered along as well. All on questions
 that fitted no direction.
@@ -36,6 +39,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from interp.activations.corpus import COLUMNS, Corpus, TurnTable
 from interp.activations.reading import stream
+from interp.debate.tasks.median import Median
 from interp.errors import UserError
 from interp.generation.sampling import generate
 from interp.models.model import Model
@@ -45,7 +49,7 @@ from interp.probing.experiments import Found, Outcome, Setting, Target, survey
 from interp.probing.fitting import ProbeExamples, boosted, fit, linear
 from probes.silent_agents.debated import Debated
 from probes.silent_agents.finding import FICTITIOUS, POSITIONS, TURNED, WROTE, conclude
-from probes.silent_agents.toward import ANSWER_TOKENS, N_RANDOM, steer_toward
+from probes.silent_agents.toward import ANSWER_TOKENS, N_RANDOM, steer_answers, steer_toward
 from probes.verdicts import Asked
 
 ASKS = "While the model answers at once, is what each agent would have answered in there?"
@@ -93,9 +97,13 @@ def silent_agents(setting: Setting) -> Outcome:
         if name != UNTRAINED:
             layers = list(values["question"])
             before_last = layers[:-1] or layers  # only the next token is read from the last layer
+            n_random = N_RANDOM if name == setting.models[-1] else 0
+            if isinstance(debated.task, Median):
+                layer = found[name, "agent 1's answer", "answer", first_seed].best(before_last)
+                asked[name] = steer_answers(outcome, model, name, debated, layer, first_seed, n_random)
+                return
             by = "agents agree" if "agents agree" in decoded else next(iter(decoded))
             layer = found[name, by, "question", first_seed].best(before_last)
-            n_random = N_RANDOM if name == setting.models[-1] else 0
             steering = model, name, debated, values["question"][layer], layer, first_seed, n_random
             asked[name] = steer_toward(outcome, *steering)
 

@@ -1,4 +1,9 @@
-"""Does steering along agent k's decoded direction move the answer toward agent k's?"""
+"""Does steering along agent k's decoded direction move the answer toward agent k's?
+
+In a debate of `median` steering of an agent that errs cannot, whatever a model holds: it errs where its answer lies
+outside those of the other two, and whatever it answers, the median lies between these. There the directions are those
+between an agent's answers, and the answer must become what the debate would have said, had the agent given the other.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from interp.directions.subspaces import random_directions, spread
+from interp.debate.tasks.median import Median
+from interp.directions.subspaces import drawn, random_directions, spread
 from interp.generation.sampling import generate
 from interp.models.model import Model
 from interp.probing.experiments import Outcome
@@ -16,11 +22,14 @@ from interp.probing.fitting import ProbeExamples
 from interp.probing.probe import Probe
 from interp.statistics import deal, difference_interval, rank_test
 from interp.steering.steering import Steering, add
+from probes.known import Answering, Known
 from probes.silent_agents.debated import Debated
 from probes.verdicts import Asked
 
 COEFFICIENTS = (0.5, 1.0)
 """In multiples of the mean length of the activations there, for all kinds of directions; 0.25 changes no text."""
+ANSWER_COEFFICIENTS = (1.0, 2.0)
+"""In multiples of the difference between two answers' mean activations."""
 MOST_QUESTIONS = 20
 ANSWER_TOKENS = 48
 N_RANDOM = 119
@@ -89,6 +98,53 @@ def steer_toward(
             if "random" in moved:
                 what = f"{name}: {coefficient:g} along agent {k}'s direction moves the answer toward that agent's"
                 asked.append(Asked(rank_test(what, own_moved, moved["random"]), 1 - float(before.mean())))
+    return asked
+
+
+def steer_answers(
+    outcome: Outcome, model: Model, name: str, debated: Debated, layer: int, seed: int, n_random: int
+) -> list[Asked]:
+    """Steer from each agent's answer to another one at the prompt's last token, in a debate of `median`.
+
+    Directions are differences between the mean activations of training questions; the other agents' are those between
+    the same two answers. Returns as `steer_toward`.
+    """
+    asked, hook_point = list[Asked](), model.hook_name("resid_post", layer)
+    taught = (question.text for question in Median("train").every())
+    train = Answering(model, Known(tuple(q for q in taught if q not in debated.questions)), hook_point)
+    answering = Answering(model, known := Known(debated.questions), hook_point)
+    random = drawn(np.asarray(answering.like.spread), n_random, seed)
+    random /= np.linalg.norm(random, axis=1, keepdims=True)
+    means = {k: train.means(k) for k in known.agents}
+    for k in known.agents:
+        rows, given = known.other_answers(k, seed)
+        expected, own = known.replaced(rows, k, given), answering.values[rows]
+        apart = {j: of[given] - of[known.answers[rows, k - 1]] for j, of in means.items()}
+        length = np.linalg.norm(apart[k], axis=1, keepdims=True)
+        kinds = {"own": [apart[k]], "other agents": [each for j, each in apart.items() if j != k]}
+        kinds["random"] = [length * direction for direction in random]
+        for coefficient in ANSWER_COEFFICIENTS:
+            about = {"model": name, "target": f"agent {k}", "layer": layer, "coefficient": coefficient}
+            moved = dict[str, np.ndarray]()
+            for kind, steps in kinds.items():
+                if not steps:
+                    continue
+                said = np.stack([answering(rows, own + coefficient * step) for step in steps])
+                moved[kind] = (said == expected).astype(float)
+                facts = {
+                    "kind": kind,
+                    "directions": len(steps),
+                    "changed": float((said != answering.unchanged[rows]).mean()),
+                }
+                facts |= {"before": 0.0, "questions": len(rows)}
+                outcome.test(STEERED, difference_interval(moved[kind].mean(axis=0)), **about, **facts)
+            beside = difference_interval(moved["own"][0] - moved["other agents"].mean(axis=0), scale=2)
+            outcome.test("steered: own − other agents", beside, **about)
+            if "random" in moved:
+                what = f"{name}: {coefficient:g} along agent {k}'s direction makes the answer that of its other one"
+                asked.append(
+                    Asked(rank_test(what, moved["own"][0], moved["random"]), 1 - float(moved["random"].mean()))
+                )
     return asked
 
 
