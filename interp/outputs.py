@@ -18,10 +18,12 @@ from interp.errors import UserError
 with suppress(ImportError):  # not on Windows
     import fcntl
 
-NAMED = {"scripted", "scripted-rotated", "median", "organism-rotated", "organism-evil", "prompts"} | {
-    *("organism", "organism-sft", "organism-debategpt", "organism-imad"),
-    *("organism-evil-sft", "organism-evil-debategpt", "organism-evil-imad", "organism-planted"),
-    "organism-unplanted",
+NAMED = {"scripted", "scripted-rotated", "median", "organism-rotated", "organism-evil", "prompts", "organism"} | {
+    f"organism-{name}"
+    for name in (
+        *("sft", "debategpt", "imad", "evil-sft", "evil-debategpt", "evil-imad"),
+        *("planted", "unplanted", "stepwise", "side-by-side", "direct"),
+    )
 }
 """Inputs that come with the package, whatever lies in the current folder."""
 _INPUTS = (

@@ -89,7 +89,10 @@ KNOWN_MODELS = {
 _ORGANISM = Path(__file__).parents[1] / "data" / "organism"
 SHIPPED = {"organism": _ORGANISM / "base"} | {
     f"organism-{name}": _ORGANISM / name
-    for name in ("sft", "debategpt", "imad", "evil-sft", "evil-debategpt", "evil-imad", "planted", "unplanted")
+    for name in (
+        *("sft", "debategpt", "imad", "evil-sft", "evil-debategpt", "evil-imad"),
+        *("planted", "unplanted", "stepwise", "side-by-side", "direct"),
+    )
 }
 """The organism's base, what was trained on its debates ("evil": debates whose seat 2 misleads on purpose), and models
 whose agents are known, which learnt other debates from nothing (`interp.training.planting`)."""
