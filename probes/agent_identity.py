@@ -18,12 +18,8 @@ from joblib import delayed
 from interp.directions.subspaces import (
     Factors,
     Subspace,
-    angle_range,
-    compare_subspaces,
     factor_subspace,
     principal_angles,
-    random_angles,
-    spread_subspace,
     whole_subspace,
     within_question,
 )
@@ -33,6 +29,7 @@ from interp.probing.experiments import CHOSEN, Found, Outcome, Setting, Target, 
 from interp.probing.fitting import Eraser, HeldOut, ProbeExamples, at_chosen_layer, held_out, linear
 from interp.probing.scores import measure
 from interp.statistics import deal
+from probes.angles import angle_range, compare_subspaces, random_angles, spread_subspace
 from probes.verdicts import Asked, beyond_text, judge
 
 ASKS = "Which agent is speaking: its seat, its persona, or its place in the transcript?"

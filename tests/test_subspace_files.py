@@ -55,12 +55,13 @@ def test_without_a_known_length_it_stays_unknown(tmp_path: Path) -> None:
 def test_what_is_no_file_of_subspaces_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     path, elsewhere = tmp_path / "a.safetensors", basis(2, hook_point="blocks.1.hook_resid_post")
     skewed = [replace(d, vector=d.vector * np.float32(1.01)) for d in basis(2)]
+    not_numbers = [replace(d, vector=d.vector * np.float32("nan")) for d in basis(1)]
     wrong = [
-        (path, {}, "one hook point"),
-        (path, {"agent_1": []}, "agent_1: a subspace of no directions"),
+        (path, {}, "subspaces at no hook point"),
+        (path, {"agent_1": []}, "subspaces at no hook point"),
         (path, {"agent_1": basis(1), "agent_2": elsewhere}, "one hook point"),
-        (path, {"agent_1": skewed}, "agent_1: its rows are not orthonormal"),
-        (path, {"agent_1": [replace(d, vector=d.vector * np.float32("nan")) for d in basis(1)]}, "not orthonormal"),
+        (path, {"agent_1": skewed}, "rows of agent_1 are not orthonormal"),
+        (path, {"agent_1": not_numbers}, "rows of agent_1 are not orthonormal"),
         (tmp_path / "a.json", {"agent_1": basis(1)}, "ends in .safetensors"),
     ]
     for where, given, message in wrong:
@@ -76,7 +77,7 @@ def test_a_file_that_was_changed_is_refused(tmp_path: Path) -> None:
     write_subspaces(path, {"agent_1": basis(2), "agent_2": basis(1, seed=1)})
     about, arrays = json.loads((tmp_path / "a.json").read_text()), load_file(path)
     changes = [
-        ({}, {"agent_1": arrays["agent_1"] * 2}, "agent_1: its rows are not orthonormal"),
+        ({}, {"agent_1": arrays["agent_1"] * 2}, "rows of agent_1 are not orthonormal"),
         ({}, {"agent_2": arrays["agent_2"][:, :5] / np.linalg.norm(arrays["agent_2"][:, :5])}, "agent_2 is float32"),
         ({"ranks": {"agent_1": 2}}, {}, "holds agent_1, agent_2, not agent_1"),
         ({"ranks": {"agent_1": 0, "agent_2": 1}}, {}, "ranks.agent_1"),

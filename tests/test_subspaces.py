@@ -6,23 +6,21 @@ import pytest
 from interp.directions.directions import Direction
 from interp.directions.subspaces import (
     Subspace,
-    compare_subspaces,
     drawn,
     effects,
     factor_subspace,
     principal_angles,
-    random_angles,
     random_directions,
     random_subspace,
     share_of_variance,
     span,
     spread,
-    spread_subspace,
 )
 from interp.errors import UserError
 from interp.probing.fitting import Eraser, ProbeExamples, held_out, linear
 from interp.probing.scores import measure
 from interp.steering.steering import ablate
+from probes.angles import compare_subspaces, random_angles, spread_subspace
 
 D = 24
 

@@ -8,6 +8,7 @@ from .extract import prompt_contrast as prompt_contrast
 from .settings import ExtractionSettings as ExtractionSettings
 from .subspace_files import read_subspaces as read_subspaces
 from .subspace_files import write_subspaces as write_subspaces
+from .subspaces import directions_in as directions_in
 from .subspaces import effects as effects
 from .subspaces import principal_angles as principal_angles
 from .subspaces import random_directions as random_directions

@@ -15,7 +15,7 @@ from interp.directions.directions import Direction
 from interp.errors import UserError
 from interp.models.layers import SITES
 from interp.storage.arrays import Shape, read_arrays, write_arrays
-from interp.storage.files import EXACT, Whole, reading, write_json
+from interp.storage.files import EXACT, Whole, write_json
 
 FORMAT: Final = "interp.subspaces/1"
 TOLERANCE = 1e-4
@@ -58,16 +58,18 @@ def write_subspaces(
     >>> basis = interp.directions.random_subspace(found[1, 2], 3)
     >>> interp.directions.write_subspaces(tmp_path / "found.safetensors", {"agent_1": basis})
     """
-    path, (layer, hook_point), made_by = Path(path), _place(subspaces), dict(provenance or {})
+    path, made_by = Path(path), dict(provenance or {})
+    places = list({(d.layer, d.hook_point): d for basis in subspaces.values() for d in basis}.values())
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: the name of a file of subspaces ends in .safetensors")
+    if len(places) != 1 or not all(map(len, subspaces.values())):
+        where = ", ".join(d.hook_point for d in places) or "no hook point"
+        raise UserError(f"{path}: subspaces at {where}; give one or more directions for each, all of one hook point")
     arrays = {name: np.stack([d.vector for d in basis]).astype(np.float32) for name, basis in subspaces.items()}
-    for name, basis in arrays.items():
-        if fault := _fault(basis):
-            raise UserError(f"{name}: {fault}; give an orthonormal basis")
-    norm = next(iter(subspaces.values()))[0].residual_norm
-    known, ranks = None if np.isnan(norm) else float(norm), {name: len(basis) for name, basis in arrays.items()}
-    about = asdict(_About(FORMAT, ranks, layer, hook_point, position, known, made_by.pop("model", None), made_by))
+    _require_orthonormal(path, arrays)
+    norm, ranks = places[0].residual_norm, {name: len(basis) for name, basis in arrays.items()}
+    place = places[0].layer, places[0].hook_point, position, None if np.isnan(norm) else float(norm)
+    about = asdict(_About(FORMAT, ranks, *place, made_by.pop("model", None), made_by))
     write_arrays(path, about, arrays)
     write_json(path.with_suffix(".json"), about)
 
@@ -79,36 +81,17 @@ def read_subspaces(path: str | Path) -> dict[str, list[Direction]]:
     >>> interp.directions.write_subspaces(tmp_path / "found.safetensors", {"agent_1": basis})
     >>> [first, *_] = interp.directions.read_subspaces(tmp_path / "found.safetensors")["agent_1"]
     >>> first.label, first.layer
-    ('agent 1 (1)', 2)
+    ('agent 1', 2)
     """
-    what = "a file of subspaces", "interp.directions.write_subspaces"
-    about, arrays = read_arrays(path, _About, *what, _shapes)
-    norm = float("nan") if about.residual_norm is None else about.residual_norm
-    with reading(path, *what):
-        for name, basis in arrays.items():
-            if fault := _fault(basis):
-                raise ValueError(f"{name}: {fault}")
-    return {
-        name: [
-            Direction(row, f"{name.replace('_', ' ')} ({k})", about.layer, about.hook_point, norm)
-            for k, row in enumerate(arrays[name], start=1)
-        ]
-        for name in about.ranks
-    }
+    by = "interp.directions.write_subspaces"
+    about, arrays = read_arrays(path, _About, "a file of subspaces", by, _shapes)
+    _require_orthonormal(path, arrays)
+    place = about.layer, about.hook_point, float("nan") if about.residual_norm is None else about.residual_norm
+    return {name: [Direction(row, name.replace("_", " "), *place) for row in arrays[name]] for name in about.ranks}
 
 
-def _place(subspaces: Mapping[str, Sequence[Direction]]) -> tuple[int, str]:
-    """The layer and hook point that all directions share."""
-    places = list(dict.fromkeys((d.layer, d.hook_point) for basis in subspaces.values() for d in basis))
-    if empty := [name for name, basis in subspaces.items() if not len(basis)]:
-        raise UserError(f"{empty[0]}: a subspace of no directions; give at least one")
-    if len(places) != 1:
-        names = ", ".join(hook_point for _, hook_point in places) or "none"
-        raise UserError(f"subspaces at {names}: a file holds those of one hook point; write one for each")
-    return places[0]
-
-
-def _fault(basis: np.ndarray) -> str:
-    """What keeps the rows from being orthonormal; empty where they are."""
-    off = float(np.abs(basis.astype(np.float64) @ basis.T - np.eye(len(basis))).max())
-    return "" if off <= TOLERANCE else f"its rows are not orthonormal (off by {off:.2g})"
+def _require_orthonormal(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    for name, basis in arrays.items():
+        off = float(np.abs(basis.astype(np.float64) @ basis.T - np.eye(len(basis))).max())
+        if not off <= TOLERANCE:
+            raise UserError(f"{path}: the rows of {name} are not orthonormal (off by {off:.2g}); orthonormalise them")

@@ -15,6 +15,7 @@ from scipy.linalg import eigh, subspace_angles
 
 from interp.directions.directions import Direction
 from interp.errors import UserError
+from interp.models.layers import SITES, Site
 from interp.statistics import deal
 
 Values = Float[np.ndarray, "example d_model"]
@@ -60,6 +61,22 @@ def span(vectors: Float[np.ndarray, "n d_model"] | Sequence[Direction]) -> Subsp
     _, sizes, basis = np.linalg.svd(np.asarray(rows, dtype=np.float64), full_matrices=False)
     kept = sizes > 1e-6 * max(sizes[0], 1e-300)
     return Subspace(basis[kept], sizes[kept])
+
+
+def directions_in(
+    subspace: Subspace, rank: int, values: Values, *, label: str, layer: int, site: Site = "resid_post"
+) -> list[Direction]:
+    """The first `rank` directions of a subspace, told how long the activations there are and how they vary.
+
+    >>> answer = interp.directions.span(interp.directions.effects(np.eye(9), {"agent 1": np.arange(9) % 3})["agent 1"])
+    >>> interp.directions.directions_in(answer, 2, np.eye(9), label="agent 1", layer=3)[1].hook_point
+    'blocks.3.hook_resid_post'
+    """
+    if not 1 <= rank <= subspace.dimension:
+        raise UserError(f"rank {rank}: the subspace of {label} has {subspace.dimension} dimensions; give at most that")
+    norm, varying = np.linalg.norm(values, axis=1).mean(), spread(lambda _: values[:MOST_EXAMPLES, None], 1)[0]
+    where = label, layer, SITES[site].format(layer=layer), float(norm), varying
+    return [Direction(row, *where) for row in subspace.basis[:rank].astype(np.float32)]
 
 
 def effects(values: Values, factors: Factors, question: Levels | None = None) -> dict[str, Values]:
@@ -127,7 +144,7 @@ def factor_subspace(
         design = _design({n: c for n, c in coded.items() if n != name})
         left = centred - design @ (np.linalg.pinv(design.T @ design, hermitian=True) @ (design.T @ centred))
     strength = _strength(fits)
-    shuffled = [_strength(by_fold(left[_shuffled_within(question, rng)])) for _ in range(n_shuffles)]
+    shuffled = [_strength(by_fold(left[shuffled_within(question, rng)])) for _ in range(n_shuffles)]
     p = (1 + sum(s >= strength for s in shuffled)) / (1 + n_shuffles)
     return FactorSubspace(subspace, tuple(mean.tolist()), p, share_of_variance(subspace, centred))
 
@@ -135,31 +152,6 @@ def factor_subspace(
 def whole_subspace(values: Values, factors: Factors, name: str, question: Levels) -> Subspace:
     """The span of a factor's effects given the other factors, the strongest direction first."""
     return span(effects(values, factors, question)[name])
-
-
-def spread_subspace(values: Values, question: Levels, *, largest: int = 32, seed: int = 0) -> Subspace:
-    """Principal directions of activations, the longest first; as many as held-out questions are likeliest with.
-
-    The likelihood is that of probabilistic principal component analysis (Tipping and Bishop 1999).
-    """
-    fold, d_model = deal(question, N_FOLDS, seed), values.shape[1]
-    most = min(largest, d_model - 1, int((fold != 0).sum()) - 2)
-    likelihood = np.zeros(most + 1)
-    for f in range(N_FOLDS):
-        train, test = values[fold != f], values[fold == f]
-        centre = train.mean(axis=0, dtype=np.float64)
-        _, sizes, rows = np.linalg.svd(train - centre, full_matrices=False)
-        variance = sizes**2 / len(train)
-        seen = ((test - centre) @ rows[:most].T) ** 2
-        seen, whole = seen.mean(axis=0), float(((test - centre) ** 2).sum(axis=1).mean())
-        for k in range(most + 1):
-            rest = max(float(variance[k:].sum()) / (d_model - k), 1e-12)
-            left = max(whole - float(seen[:k].sum()), 0.0)
-            own = float((np.log(variance[:k]) + seen[:k] / variance[:k]).sum())
-            likelihood[k] -= (own + (d_model - k) * np.log(rest) + left / rest) / 2
-    _, sizes, rows = np.linalg.svd(values - values.mean(axis=0, dtype=np.float64), full_matrices=False)
-    k = int(likelihood.argmax())
-    return Subspace(rows[:k], sizes[:k] / len(values) ** 0.5)
 
 
 def share_of_variance(subspace: Subspace, values: Values) -> float:
@@ -248,40 +240,6 @@ def _spread_of(like: Direction) -> Float[np.ndarray, "k d_model"]:
     return like.spread
 
 
-def random_angles(
-    first: Subspace, dimension: int, spread: Float[np.ndarray, "k d_model"], n: int = 200, seed: int = 0
-) -> Float[np.ndarray, "draw angle"]:
-    """The angles between a subspace and random ones, drawn with the covariance of the rows of `spread`."""
-    vectors = drawn(spread, n * dimension, seed).reshape(n, dimension, -1)
-    return np.stack([principal_angles(first, span(each)) for each in vectors])
-
-
-@dataclass(frozen=True)
-class Angles:
-    """Principal angles between two subspaces with chance levels (2.5th to 97.5th percentile), in degrees."""
-
-    angles: tuple[float, ...]
-    random: tuple[tuple[float, float], ...]
-    """Between the first and random subspaces of the activations' covariance."""
-    shuffled: tuple[tuple[float, float], ...]
-    """Between the first and the second's counterpart from shuffled levels."""
-
-
-def compare_subspaces(
-    first: Subspace, second: Subspace, values: Values, levels: Levels, question: Levels, *, n: int = 50, seed: int = 0
-) -> Angles:
-    """Angles of two subspaces against chance; `values`, `levels` and `question` belong to the second."""
-    centred = within_question(values, question)
-    rng = np.random.default_rng(seed)
-    wrong = (_within(levels[_shuffled_within(question, rng)], question) for _ in range(n))
-    others = (span(_solve(centred, {"": coded})[""]).first(second.dimension) for coded in wrong)
-    shuffled = [principal_angles(first, other) for other in others]
-    chance = random_angles(first, second.dimension, centred, n, seed)
-    return Angles(
-        tuple(principal_angles(first, second).round(2).tolist()), angle_range(chance), angle_range(np.stack(shuffled))
-    )
-
-
 def _within(levels: Levels, question: Levels) -> np.ndarray:
     """The coded levels [example, level − 1] minus their question's mean."""
     n = int(levels.max()) + 1
@@ -319,14 +277,8 @@ def _lost(train: np.ndarray, test: np.ndarray) -> list[float]:
     return [float(((test - train @ basis[:k].T @ basis[:k]) ** 2).sum()) for k in range(len(train))]
 
 
-def _shuffled_within(question: Levels, rng: np.random.Generator) -> Levels:
+def shuffled_within(question: Levels, rng: np.random.Generator) -> Levels:
     """A permutation of the examples within each question."""
     places = np.empty(len(question), dtype=np.int64)
     places[np.argsort(question, kind="stable")] = np.lexsort((rng.random(len(question)), question))
     return places
-
-
-def angle_range(draws: Float[np.ndarray, "draw angle"]) -> tuple[tuple[float, float], ...]:
-    """The range of 95 % of the draws of each angle, in degrees."""
-    low, high = np.quantile(draws, (0.025, 0.975), axis=0).round(2)
-    return tuple(zip(low.tolist(), high.tolist(), strict=True))

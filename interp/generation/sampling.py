@@ -116,7 +116,7 @@ def generate(  # type: ignore[misc]  # the options are these
 
 def _plans(model: Model, lengths: Sequence[int], room: Sequence[int]) -> list[tuple[Batching, bool]]:
     """How to read each prompt, and whether it is a long one, which may share a batch with long ones only."""
-    batching, (kind, limit, _) = _batching(model), model.varying or ("", sys.maxsize, 0)
+    batching, (kind, limit, _) = proven_batching(model), model.varying or ("", sys.maxsize, 0)
     plans = []
     for n_prompt, n_new in zip(lengths, room, strict=True):
         if n_prompt + n_new <= limit:
@@ -130,7 +130,7 @@ def _plans(model: Model, lengths: Sequence[int], room: Sequence[int]) -> list[tu
     return plans
 
 
-def _batching(model: Model) -> Batching:
+def proven_batching(model: Model) -> Batching:
     """How the model's rows are read: the fastest way that gives, the first time, the logits of the plain model."""
     if model.batching is None:
         with model.only_hooked(deaf=True):

@@ -1,3 +1,4 @@
+from .alignment import search as search
 from .curves import gains as gains
 from .curves import normalised_area as normalised_area
 from .curves import steerability as steerability
