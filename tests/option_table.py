@@ -13,11 +13,12 @@ from interp.cli.app import app
 
 _START, _END = "<!-- options -->", "<!-- /options -->"
 DIFFER: dict[str, str] = {
+    "--agent": "who debates, by persona; in interchange a seat whose subspace is known",
     "--coefficients": "steer takes one, or one per direction; sweep and suppress try a range around it",
     "--direction-of": "export-gguf writes one direction; steer starts with agent 1, sweep takes all",
     "--directions": "steer takes one file; sweep and suppress several; suppress can make its own",
     "--dtype": "export-model writes weights, in bf16 unless told otherwise; the others compute",
-    "--form": "a sum's shape in debate and evaluate, a prompt's in steer",
+    "--form": "a sum's shape in debate and evaluate, a prompt's in steer and interchange",
     "--jobs": "few probes are fitted faster by one process; simulations never are",
     "--layers": "reading takes all; steer the best; sweep asks, since its cost grows with each",
     "--max-new-tokens": "debates leave room for a solution; steered texts are compared, and short",
@@ -26,9 +27,10 @@ DIFFER: dict[str, str] = {
     "--out": "each verb writes its own kind of file or folder",
     "--questions": "as many as the verb needs for a useful interval",
     "--seed": "train and probe take several",
+    "--source": "questions to debate come from a file; in interchange it is the other text",
     "--task": "evaluate takes several; suppress has a trait's; sweep and probe only grade",
     "--temperature": "agents that debate must differ; steered texts are compared, and greedy",
-    "--tokens": "a trait can show in the first token, which generated leaves unsteered",
+    "--tokens": "a trait shows in the first token, which generated spares; only some tokens have partners",
     "--transcripts": "what the debates are for differs; probe takes several",
 }
 """Options whose default or text is not the same in every verb, and why."""

@@ -12,7 +12,7 @@ from architectures import BUILDERS, REFUSED, build
 from conftest import make_tokenizer
 from torch import Tensor, nn
 
-from interp.activations.reading import read_last
+from interp.activations.reading import read_tokens
 from interp.directions.directions import Direction
 from interp.errors import UserError
 from interp.evaluation.texts import perplexity
@@ -225,11 +225,12 @@ def test_a_cache_that_does_not_count_is_refused_under_steering(name: str) -> Non
 def test_reading_in_batches_changes_no_position(name: str) -> None:
     """Rotary frequencies that depend on the longest text in a batch."""
     model, prompts = wrapped(name), [*ALIKE, *UNLIKE]
-    together = read_last(model, prompts, layers=[0, 2], site="resid_post", batch_size=7)
+    names = [model.hook_name("resid_post", layer) for layer in (0, 2)]
+    together = read_tokens(model, names, [(prompt, (len(prompt) - 1,)) for prompt in prompts])
     for prompt, read in zip(prompts, together, strict=True):
         with torch.no_grad():
             states = build(name).model(torch.tensor([prompt]), output_hidden_states=True, use_cache=False).hidden_states
-        np.testing.assert_allclose(read[0], states[1][0, -1], rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(read[0, 0], states[1][0, -1], rtol=1e-4, atol=1e-3)
     likely = perplexity(model, [p[:3] for p in prompts], [p[3:] for p in prompts])
     alone = [perplexity(model, [p[:3]], [p[3:]])[0] for p in prompts]
     np.testing.assert_allclose(likely, alone, rtol=1e-3)

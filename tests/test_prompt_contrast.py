@@ -32,7 +32,7 @@ def test_it_is_the_mean_difference(architecture: str, tmp_path: Path) -> None:
             with torch.no_grad(), model.only_hooked():
                 out = model.hf(torch.tensor([ids]), output_hidden_states=True)
             expected += sign * np.stack([out.hidden_states[layer + 1][0, -1].numpy() for layer in (0, 1)]) / 3
-    found = prompt_contrast(model, QUESTIONS, EVIL, GUARDIAN, layers=(0, 1), batch_size=2)
+    found = prompt_contrast(model, QUESTIONS, EVIL, GUARDIAN, layers=(0, 1))
     np.testing.assert_allclose(found.vectors[0, 0], expected, atol=1e-4)
     found.save(tmp_path / "d.safetensors")
     again = Directions.load(tmp_path / "d.safetensors")

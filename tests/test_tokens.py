@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import ByT5Tokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from interp.activations.corpus import Corpus
-from interp.activations.reading import read_last, stream
+from interp.activations.reading import read_tokens, stream
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript, parse
 from interp.directions.extract import extract_directions
@@ -150,7 +150,8 @@ def test_reading_a_turn_is_reading_the_same_ids_up_to_there(kind: str) -> None:
     [whole] = stream(model, corpus, positions=("last", "tag"), layers=[1])
     for position, column in enumerate((corpus.turns.stop, corpus.turns.tag)):
         prompts = [corpus.ids[0][:end] for end in column]
-        alone = np.concatenate([read_last(model, [p], layers=[1], site="resid_post", batch_size=1) for p in prompts])
+        ends = [(p, (len(p) - 1,)) for p in prompts]
+        alone = np.concatenate([read_tokens(model, [model.hook_name("resid_post", 1)], [end])[0] for end in ends])
         np.testing.assert_allclose(whole.values[:, position], alone, rtol=1e-4, atol=1e-5)
 
 

@@ -25,6 +25,7 @@ RIGHT: dict[str, tuple[str, str]] = {
     "extract-directions": ("--model model --transcripts debates.jsonl", "new/found"),
     "export-gguf": ("found/directions.safetensors --direction-of 2", "new/agent2.gguf"),
     "steer": (f"{STEER} --prompt 1+1", "new/pairs.jsonl"),
+    "interchange": ("--prompt 1,2,3 --source 4,5,6", "new/swapped.jsonl"),
     "sweep": (f"{STEER} --transcripts held.jsonl", "new/sweep.jsonl"),
     "suppress": (f"--model model --questions 2 --validation-questions 2 --fit-questions 4 {LAYOUT}", "new/s.jsonl"),
     "probe": ("truth --model model --transcripts debates.jsonl --layers 1", "new/probes"),
@@ -118,6 +119,8 @@ VALUES: dict[str, tuple[str, ...]] = {
         "numbers.json",
         "found/directions.safetensors",
     ),
+    "--swaps": ("missing.jsonl", "empty.jsonl", "empty", "binary.jsonl", "numbers.json", "debates.jsonl"),
+    "--subspaces": DIRECTIONS[::2],
     "--kind": ("good",),
     "--only": ("nothing",),
 }
@@ -160,6 +163,7 @@ OUTS: dict[str, tuple[str, ...]] = {
         *("found/directions.safetensors", "./found/../found/directions.safetensors", "full/notes.txt/x"),
     ),
     "steer": (*RECORDS, "prompts.txt", "records/debates.jsonl", "model/x.jsonl", "link/x.jsonl"),
+    "interchange": (*RECORDS, "records/debates.jsonl", "records/pairs.jsonl"),
     "sweep": (*RECORDS, "records/debates.jsonl", "records/pairs.jsonl", "model/x.jsonl"),
     "suppress": (*RECORDS, "records/debates.jsonl", "records/pairs.jsonl", "link/x.jsonl"),
     "probe": (*FOLDERS, *INSIDE, "foreign/truth-json", "foreign/truth", "foreign/truth-activations"),
@@ -197,6 +201,13 @@ extract-directions --model model --adapter found --transcripts debates.jsonl
 extract-directions --model model --transcripts debates.jsonl --revision main
 extract-directions --model scripted --transcripts debates.jsonl
 export-gguf FOUND --direction-of 2 --direction-of 9
+interchange
+interchange --prompt 1,2,3
+interchange --prompt 1,2,3 --source 4,5,6 --source 7,8,9
+interchange --prompt 1,2,3 --source 4,5,6 --swaps swaps.jsonl
+interchange --prompt 1,2,3 --source 4,5,6 --agent 4
+interchange --prompt 1,2,3 --source 4,5,6 --model model
+interchange --prompt 1,2,3 --source 4,5 --tokens prompt
 steer --directions FOUND --model model
 steer --directions FOUND --model model --prompt 1 --prompts prompts.txt
 steer --directions FOUND --model other-model --prompt 1

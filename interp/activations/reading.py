@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,10 +27,6 @@ POSITIONS: dict[str, Callable[[TurnTable], tuple[np.ndarray, np.ndarray]]] = {
     "tag": lambda turns: (turns.tag - 1, turns.tag),
 }
 """Where a turn is read, as a range of tokens to average over; the last token of its text is the paper's choice."""
-
-
-TOGETHER = 8192
-"""Tokens of texts of one length that `read_tokens` reads at once."""
 
 
 @dataclass(frozen=True)
@@ -88,39 +85,22 @@ def stream(
             yield Readings(rows, read, tuple(batch))
 
 
-def read_last(
-    model: Model, prompts: Sequence[Sequence[int]], *, layers: Sequence[int], site: Site, batch_size: int
-) -> Float[np.ndarray, "prompt layer d_model"]:
-    """The activations at each prompt's last token, in float32."""
-    names = [model.hook_name(site, layer) for layer in layers]
-    batch_size = 1 if model.alone(max(map(len, prompts))) else batch_size
-    read = []
-    with model.only_hooked(), torch.inference_mode():
-        for start in range(0, len(prompts), batch_size):
-            batch = prompts[start : start + batch_size]
-            spans = np.array([[(len(prompt) - 1, len(prompt))] for prompt in batch])
-            read.append(_forward(model, names, batch, np.arange(len(batch)), spans)[:, 0])
-    return np.ascontiguousarray(np.concatenate(read))
-
-
 def read_tokens(
     model: Model, names: Sequence[str], texts: Sequence[tuple[Sequence[int], Sequence[int]]]
 ) -> list[Float[np.ndarray, "token name d_model"]]:
-    """The activations at these hook points of some tokens of each text, given as its ids and their places.
-
-    Texts of one length are read together, without padding, where a batch is known to change nothing. In float32.
-    """
+    """The activations at these hook points of each text's chosen tokens, in float32; no text is padded."""
     read: dict[int, np.ndarray] = {}
-    left = sorted(range(len(texts)), key=lambda i: len(texts[i][0]))
+    lengths = [len(ids) for ids, _ in texts]
+    if max(lengths, default=0) > (model.context_length or sys.maxsize):
+        raise UserError(f"text of {max(lengths):,} tokens: {model.name} reads {model.context_length:,}; shorten it")
+    left = sorted(range(len(texts)), key=lengths.__getitem__)
     with model.only_hooked(), torch.inference_mode():
         while left:
-            length = len(texts[left[0]][0])
-            n = max(1, TOGETHER // length) if model.batches else 1
-            batch = [i for i in left[:n] if len(texts[i][0]) == length]
+            n = max(1, 8192 // lengths[left[0]]) if (model.batching or 0) < 3 else 1  # a batch changes what it reads
+            batch = [i for i in left[:n] if lengths[i] == lengths[left[0]]]
             left = left[len(batch) :]
-            places = [texts[i][1] for i in batch]
-            rows = np.repeat(np.arange(len(batch)), [len(own) for own in places])
-            spans = np.concatenate(places)[:, None, None] + [0, 1]
+            rows = np.repeat(np.arange(len(batch)), [len(texts[i][1]) for i in batch])
+            spans = np.concatenate([texts[i][1] for i in batch])[:, None, None] + [0, 1]
             values = _forward(model, names, [texts[i][0] for i in batch], rows, spans)[:, 0]
             read |= {i: values[rows == row] for row, i in enumerate(batch)}
     return [read[i] for i in range(len(texts))]

@@ -16,7 +16,7 @@ from interp.cli.evaluate import compare, evaluate
 from interp.cli.export import export_gguf, export_model
 from interp.cli.extract_directions import extract_directions
 from interp.cli.plant import plant
-from interp.cli.steer import steer
+from interp.cli.steer import interchange, steer
 from interp.cli.suppress import suppress
 from interp.cli.sweep import sweep
 from interp.cli.train import train
@@ -26,7 +26,7 @@ VERBS: Mapping[str, Sequence[Callable[..., Any]]] = {
     "Debates": (debate,),
     "Training": (train, plant, export_model),
     "Directions": (extract_directions, export_gguf),
-    "Steering": (steer, sweep, suppress),
+    "Steering": (steer, interchange, sweep, suppress),
     "Results": (evaluate, compare),
     "Experiments": tuple(registered.load() for registered in sorted(entry_points(group="interp.verbs"), reverse=True)),
 }

@@ -1,4 +1,4 @@
-"""`interp steer`: prompts in, answers without and with steering out."""
+"""`interp steer` and `interp interchange`: prompts in, answers without and with it out."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from interp.cli.sweep import OtherModel, TextsAtATime
 from interp.debate.agents import Sampling
 from interp.errors import UserError
 from interp.models.settings import ModelSettings
-from interp.options import RECORDS, Restart, verb
+from interp.options import RECORDS, Restart, one_of, verb
 from interp.outputs import Writes, records
 from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
 from interp.steering.settings import SteeringSettings
 
 WRITES = Writes(lambda out, _: [records(out, '"steering"')], folder=False)
+Asked = Annotated[list[str] | None, Option("--prompt", help="Prompt to answer; repeat for several.")]
 
 
 @verb
 def steer(
     *,
     directions: Annotated[Path, Option(help="Directions: a directions.safetensors file.")],
-    prompt: Annotated[list[str] | None, Option(help="Prompt to answer; repeat for several.")] = None,
+    prompt: Asked = None,
     prompts: Annotated[Path | None, Option(help="File of prompts: one per line, or JSONL.")] = None,
     direction_of: Annotated[
         list[str], Option(help="Agent, by seat (2) or label, whose direction to use; repeat for several.")
@@ -72,5 +73,68 @@ def steer(
         console.print(nothing, soft_wrap=True)
     for note in loaded.notes:
         console.print(f"{loaded.name}: {note}", soft_wrap=True)
+    if out is not None:
+        console.print(f"wrote {out}", soft_wrap=True)
+
+
+@verb
+def interchange(
+    *,
+    model: ModelSettings = ModelSettings("organism-planted"),  # noqa: B008 - frozen
+    subspaces: Annotated[Path, Option(help="Subspaces: a file, or planted, those beside the weights.")] = Path(
+        "planted"
+    ),
+    agent: Annotated[int, Option(min=1, help="Agent, by seat, whose subspace is interchanged.")] = 1,
+    prompt: Asked = None,
+    source: Annotated[list[str] | None, Option(help="Text that the part is taken from, one for each --prompt.")] = None,
+    swaps: Annotated[Path | None, Option(help="JSONL file with prompt, source and, if known, expected.")] = None,
+    form: Annotated[
+        Literal["answer", "chat", "problem", "text"],
+        Option(help="Give both as a problem up to its direct answer, as chat messages, as problems, or as bare text."),
+    ] = "answer",
+    sampling: Sampling = Sampling(16, 0.0),  # noqa: B008 - frozen
+    batch_size: TextsAtATime = 32,
+    out: Annotated[Path | None, RECORDS, WRITES] = None,
+    restart: Restart = False,
+) -> None:
+    """Answer prompts while an agent's subspace holds, at the last token, what it holds in another text.
+
+    Beside it stand the answers to both as they are. --out keeps two records for a swap: its prompt's, its source's.
+
+    Example: `interp interchange --agent 1 --prompt 3,7,2 --source 1,1,4`
+    """
+    import numpy as np
+
+    from interp.directions.subspace_files import read_subspaces
+    from interp.interventions.steer import prompt_ids, side_by_side
+    from interp.interventions.swaps import Swap, begins, read_swaps
+    from interp.models.catalog import locate
+    from interp.models.model import load_model
+    from interp.reports.intervention_tables import pair_table
+    from interp.statistics import mean_interval
+    from interp.steering.steering import Steering
+    from interp.steering.steering import interchange as swapped
+
+    if (prompt is None) == (swaps is None) or len(prompt or ()) != len(source or ()):
+        raise UserError("swaps: give a --source for each --prompt, or a file with --swaps")
+    asked = read_swaps(swaps) if swaps else [Swap(*both) for both in zip(prompt or (), source or (), strict=True)]
+    beside = Path(locate(model.model).location) / "planted.safetensors"
+    known = read_subspaces(beside if str(subspaces) == "planted" else subspaces)
+    one_of("agent", f"agent_{agent}", known)
+    console = Terminal()
+    quiet_libraries()
+    loaded = load_model(**model.arguments)
+    own, sources = known[f"agent_{agent}"], [prompt_ids(loaded.tokenizer, swap.source, form) for swap in asked]
+    steering = [each for ids in sources for each in (swapped(own, ids), Steering())]
+    texts = [text for swap in asked for text in (swap.prompt, swap.source)]
+    how: dict[str, Any] = {"form": form, "sampling": sampling, "batch_size": batch_size, "out": out}
+    with progress_bars() as progress:
+        pairs = side_by_side(loaded, texts, steering, restart=restart, progress=progress, **how)
+    obeyed = []
+    for swap, pair, other in zip(asked, pairs[::2], pairs[1::2], strict=True):
+        console.print(pair_table(pair, f"agent {agent} as in {swap.source}, answered {other.unsteered!r} there"))
+        obeyed += [begins(pair.steered, swap.expected)] if swap.expected else []
+    if obeyed:
+        console.print(f"obeyed: {mean_interval(np.array(obeyed))} of {len(obeyed)}", soft_wrap=True)
     if out is not None:
         console.print(f"wrote {out}", soft_wrap=True)

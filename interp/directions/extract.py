@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 
 from interp.activations.corpus import Corpus
-from interp.activations.reading import read_last
+from interp.activations.reading import read_tokens
 from interp.activations.store import ActivationStore, discard, read_activations
 from interp.debate.agents import Request, chat_messages
 from interp.debate.personas import Persona
@@ -265,7 +265,6 @@ def prompt_contrast(
     *,
     layers: Sequence[int] | None = None,
     site: Site = "resid_post",
-    batch_size: int = 16,
 ) -> Directions:
     """One direction per layer: the mean difference at the last prompt token (Latent Agents, suppression).
 
@@ -289,7 +288,9 @@ def prompt_contrast(
     if prompts[0] == prompts[1]:
         same = f"{malicious.name} and {benign.name}: {model.name} is shown the same prompts for both"
         raise UserError(f"{same}; give personas that its chat template tells apart")
-    sides = [read_last(model, each, layers=chosen, site=site, batch_size=batch_size) for each in prompts]
+    names = [model.hook_name(site, layer) for layer in chosen]
+    ends = ([(ids, (len(ids) - 1,)) for ids in each] for each in prompts)
+    sides = [np.concatenate(read_tokens(model, names, each)) for each in ends]
     vectors = (sides[0] - sides[1]).mean(axis=0, dtype=np.float64).astype(np.float32)
     norms = np.linalg.norm(np.concatenate(sides), axis=-1).mean(axis=0).astype(np.float32)
     some = np.stack([side[: MOST_EXAMPLES // 2] for side in sides], axis=1)

@@ -137,7 +137,7 @@ def proven_batching(model: Model) -> Batching:
             batching = supposed_batching(model)
             while batching < Batching.UNCACHED and not _proven(model, batching):
                 batching = Batching(batching + 1)
-        model.batching, model.batches = batching, batching < Batching.ALONE
+        model.batching = batching
         model.notes += [SLOWER[batching]] if batching in SLOWER else []
     return Batching(model.batching)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from interp.debate.agents import Sampling
-from interp.debate.transcript import Transcript
+from interp.debate.transcript import CONSENSUS_TAG, Transcript
 from interp.directions.directions import Directions
 from interp.errors import Progress, UserError
 from interp.generation.sampling import generate
@@ -24,14 +24,16 @@ from interp.storage.files import checked
 from interp.storage.journal import Journal
 from interp.storage.text import read_bytes, read_records, read_text, suffix
 
-Form = Literal["chat", "problem", "text"]
+Form = Literal["chat", "problem", "answer", "text"]
+_OPENED = f"{CONSENSUS_TAG}\n\\boxed{{"
 FORMS: dict[str, Callable[[Any, str], list[int]]] = {
     "chat": lambda tokenizer, text: prompt_tokens(tokenizer, [{"role": "user", "content": text}]),
     "problem": lambda tokenizer, text: Encoder(tokenizer).prompt(Transcript(text, ()).prompt),
+    "answer": lambda tokenizer, text: Encoder(tokenizer).prompt(f"{Transcript(text, ()).prompt}{_OPENED}"),
     "text": lambda tokenizer, text: Encoder(tokenizer).prompt(text),
 }
-"""What a model gets: a user's message, a question as transcripts open with it (what internalized models know), or
-the bare text."""
+"""What a model gets: a user's message, a question as transcripts open with it (what internalized models know), that
+up to where a direct answer stands, or the bare text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def _prompt(record: Any, where: str) -> Prompt:
     return chat if len(read) > 1 else chat.messages[0][1]
 
 
-def _encoded(tokenizer: Any, prompt: Prompt, form: Form) -> list[int]:
+def prompt_ids(tokenizer: Any, prompt: Prompt, form: Form) -> list[int]:
     if isinstance(prompt, str):
         return FORMS[form](tokenizer, prompt)
     if form != "chat":
@@ -159,7 +161,7 @@ def make_steering(
 def side_by_side(
     model: Model,
     prompts: Sequence[Prompt | Sequence[Mapping[str, Any]]],
-    steering: Steering,
+    steering: Steering | Sequence[Steering],
     *,
     form: Form = "chat",
     sampling: Sampling = Sampling(128, 0.0),  # noqa: B008 - frozen
@@ -168,7 +170,7 @@ def side_by_side(
     restart: bool = False,
     progress: Progress = lambda *_: None,
 ) -> list[Pair]:
-    """Answer every prompt without and with steering; both answers draw the same random numbers.
+    """Answer every prompt without and with steering, one or each its own; both answers draw the same random numbers.
 
     A prompt is a text or a list of chat messages. With `out` the pairs are kept in a JSONL file, with the settings
     beside it, and a killed run resumes. Raises `UserError` if the file holds something else, and for a prompt that is
@@ -179,7 +181,7 @@ def side_by_side(
     True
     """
     asked = [p if isinstance(p, str | Chat) else _prompt(p, f"prompt {i}") for i, p in enumerate(prompts, start=1)]
-    encoded, shown = [_encoded(model.tokenizer, prompt, form) for prompt in asked], [str(prompt) for prompt in asked]
+    encoded, shown = [prompt_ids(model.tokenizer, prompt, form) for prompt in asked], [str(prompt) for prompt in asked]
     for prompt, ids in zip(shown, encoded, strict=True):
         if not ids:
             raise UserError("empty prompt: give at least one word")
@@ -189,7 +191,8 @@ def side_by_side(
 
     def write(rows: Sequence[int]) -> list[dict[str, Any]]:
         twice = [i for i in rows for _ in range(2)]
-        how = {"seeds": [sampling.seed + i for i in twice], "steering": [Steering(), steering] * len(rows)}
+        each = [one for i in rows for one in (Steering(), steering if isinstance(steering, Steering) else steering[i])]
+        how = {"seeds": [sampling.seed + i for i in twice], "steering": each}
         ids = [encoded[i] for i in twice]
         written = generate(model, ids, **sampling.options, **how, batch_size=2 * batch_size)
         texts = [model.tokenizer.decode(each.ids, skip_special_tokens=True) for each in written]
@@ -203,7 +206,8 @@ def side_by_side(
             records += write(range(len(prompts))[start : start + batch_size])
             progress("answering", len(records), len(prompts))
     else:
-        made_by = {"model": model.provenance, "steering": steering.facts, "sampling": asdict(sampling), "form": form}
+        what = steering.facts if isinstance(steering, Steering) else [one.facts for one in steering]
+        made_by = {"model": model.provenance, "steering": what, "sampling": asdict(sampling), "form": form}
         given = [prompt if isinstance(prompt, str) else prompt.messages for prompt in asked]
         journal = Journal(out, made_by | {"prompts": given}, Pair, restart=restart)
         how: dict[str, Any] = {"chunk": batch_size, "tell": partial(progress, "answering")}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
@@ -15,6 +17,8 @@ from interp.models.model import Model
 from interp.models.tokens import Encoder
 from interp.steering.changes import Positions
 from interp.steering.steering import interchange
+from interp.storage.files import checked
+from interp.storage.text import read_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Swap:
 
     prompt: str
     source: str
-    expected: str
+    expected: str = ""
 
 
 def obeyed(
@@ -48,21 +52,33 @@ def obeyed(
     (1,)
     """
     encode, decode = Encoder(model.tokenizer), model.tokenizer.decode
-    known = {text: encode.continuation(text) for text in dict.fromkeys(swap.expected for swap in swaps)}
-    if not all(known.values()):
-        raise UserError("swap: expects an empty answer; give a text")
-    # where the next token could continue the word, it is written too
-    longer = {text: encode.continuation(f"{text}0")[: len(ids)] == ids for text, ids in known.items()}
-    expected = [known[swap.expected] for swap in swaps]
-    n_new = [len(known[swap.expected]) + longer[swap.expected] for swap in swaps]
+    expected = [encode.continuation(swap.expected) for swap in swaps]
+    if not all(expected):
+        raise UserError(f"swap {expected.index([]) + 1}: expects nothing; give the answer that it should bring")
     written = generate(
         model,
         [swap.prompt for swap in swaps],
-        max_new_tokens=max(n_new, default=0),
+        max_new_tokens=max(map(len, expected), default=0) + 1,  # the last shows whether the answer is over
         batch_size=batch_size,
         steering=[interchange(directions, swap.source, tokens=tokens) for swap in swaps],
-        until=lambda i, ids: len(ids) >= n_new[i] or ids != expected[i][: len(ids)],
+        until=lambda i, ids: len(ids) > len(expected[i]) or ids != expected[i][: len(ids)],
     )
-    found = [out.ids[: len(ids)] == ids for out, ids in zip(written, expected, strict=True)]
-    after = [decode(out.ids).removeprefix(decode(ids))[:1] for out, ids in zip(written, expected, strict=True)]
-    return np.array([same and not next_.isalnum() for same, next_ in zip(found, after, strict=True)], dtype=bool)
+    each = [(decode(out.ids), ids, out.ids[: len(ids)]) for out, ids in zip(written, expected, strict=True)]
+    return np.array([ids == began and begins(text, decode(ids)) for text, ids, began in each], dtype=bool)
+
+
+def begins(text: str, expected: str) -> bool:
+    """Whether a text begins with this answer, as a whole word."""
+    text, expected = text.strip(), expected.strip()
+    return text.startswith(expected) and not text[len(expected) :][:1].isalnum()
+
+
+def read_swaps(path: str | Path) -> list[Swap]:
+    """Swaps from a JSON or JSONL file: `prompt`, `source` and, where known, `expected` in each record."""
+    found = []
+    for place, record in read_records(path):
+        try:
+            found.append(checked(Swap, json.dumps(record)))
+        except ValueError as error:
+            raise UserError(f"{path}, {place}: no swap ({error}); give each record a prompt and a source") from None
+    return found

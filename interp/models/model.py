@@ -50,8 +50,6 @@ class Model:
     """What is done in another way than for most models, in sentences."""
     batching: int | None = field(default=None, init=False, repr=False, compare=False)
     """How rows are read together, once `interp.generation` has found out."""
-    batches: bool = field(default=False, init=False, repr=False, compare=False)
-    """Whether texts of one length are known to give together what each gives alone."""
     _lean: _Lean | None = field(default=None, init=False, repr=False, compare=False)
     hooks_before: int = field(default_factory=lambda: RemovableHandle.next_id, init=False, repr=False, compare=False)
     """The hooks with lower numbers are TransformerLens's own."""

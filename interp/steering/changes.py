@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice, starmap
 from typing import Any, TypeVar
 
 import numpy as np
@@ -92,43 +93,29 @@ def positions(settings: Placement, tokenizer: Any) -> Positions:
 
 
 Text = str | Sequence[int]
-"""A text or its token ids."""
 Read = tuple[tuple[int, ...], tuple[int, ...]]
 """A text's token ids, and which of them are read."""
 
 
-@dataclass(frozen=True)
-class Origin:
-    """A prompt, its continuation, and the tokens of both together that a change takes its part from."""
-
-    prompt: Text
-    continuation: Text
-    tokens: Positions
-
-    def read(self, tokenizer: Any) -> Read:
-        """Raises `UserError` if it has no such tokens."""
-        encode = Encoder(tokenizer)
-        ids = list(encode.prompt(self.prompt) if isinstance(self.prompt, str) else self.prompt)
-        more = encode.continuation(self.continuation) if isinstance(self.continuation, str) else self.continuation
-        n = len(ids) + len(more)
-        ranges = [(start, n if stop >= END else stop) for start, stop in self.tokens(len(ids))]
-        at = [token for start, stop in ranges for token in range(start, stop)]
-        if not at or min(at) < 0 or max(at) >= n:
-            asked = f"tokens {', '.join(f'{start} to {stop}' for start, stop in ranges)} are to be taken"
-            raise UserError(f"source {str(self.prompt)[:40]!r}: has {n} tokens, and {asked}; name some that it has")
-        return (*ids, *more), tuple(at)
+def tokens_read(prompt: Text, more: Text, tokens: Positions, tokenizer: Any) -> Read:
+    """The tokens so named in a prompt and what continues it; `UserError` if there are none, or not all of them."""
+    encode = Encoder(tokenizer)
+    ids = encode.prompt(prompt) if isinstance(prompt, str) else prompt
+    text = (*ids, *(encode.continuation(more) if isinstance(more, str) else more))
+    ranges = [(start, len(text) if stop >= END else stop) for start, stop in tokens(len(ids))]
+    at = tuple(chain.from_iterable(starmap(range, ranges)))
+    if not at or not 0 <= min(at) <= max(at) < len(text):
+        asked = ", ".join(f"{start} to {stop}" for start, stop in ranges)
+        raise UserError(f"source {str(prompt)[:40]!r}: has {len(text)} tokens, not {asked}; name tokens that it has")
+    return text, at
 
 
 def paired(ranges: Sequence[tuple[int, int]], n_source: int) -> list[tuple[int, int]]:
-    """The ranges, an open one ended so that together they hold the source's tokens; `UserError` if they cannot."""
-    found, left = [], n_source
-    for start, stop in ranges:
-        found.append((start, min(stop, start + max(0, left)) if stop >= END else stop))
-        left -= max(0, found[-1][1] - start)
-    if left:
-        given = f"{n_source - left} tokens, and {n_source} of the source"
-        raise UserError(f"interchange at {given}; give ranges of the same length, or one without an end")
-    return found
+    """These tokens one by one, in an open range as many as the source has; `UserError` for another number of them."""
+    n = sum(max(0, stop - start) for start, stop in ranges)
+    if n < n_source or (n > n_source and ranges[-1][1] < END):
+        raise UserError(f"interchange of {n} tokens with {n_source} of the source; give ranges of the same length")
+    return [(token, token + 1) for token in islice(chain.from_iterable(starmap(range, ranges)), n_source)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +123,7 @@ class Change:
     """x → x − (x·Bᵀ)B + o at one hook point and some tokens; the rows of B are orthonormal.
 
     An empty B adds the vector o, o = 0 projects the subspace of B out, and both set the projection on B to that of o.
-    With an `origin`, the i-th token gets, as o, what the origin's i-th token has in the subspace of B.
+    With a `source` (tokenizer → what is read), the i-th token gets, as o, what the i-th token read has in that of B.
 
     >>> [change] = interp.clamp(found[2, 1], 0.3).changes
     >>> change.hook_point, change.basis.shape
@@ -149,7 +136,7 @@ class Change:
     tokens: Positions
     facts: Mapping[str, Any]
     """What it does, as JSON."""
-    origin: Origin | None = None
+    source: Callable[[Any], Read] | None = None
 
 
 def named(what: str, given: str | Function, known: Mapping[str, Function]) -> tuple[Function, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate, chain, zip_longest
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -31,21 +31,18 @@ class _Step:
         self.changes = changes
         given = [(row, change) for row, change in enumerate(changes) if change is not None]
         self.followed = {row: change.tokens for row, change in given if isinstance(change.tokens, WrittenTurns)}
-        offsets = {change: np.atleast_2d(change.offset) for _, change in given}
-        first = dict(zip(offsets, accumulate(map(len, offsets.values()), initial=0), strict=False))
-        self.offset = torch.from_numpy(np.concatenate(list(offsets.values()))).to(device)
-        self.varied = len(self.offset) > len(offsets)
-        self.first = torch.tensor([first[change] if change else 0 for change in changes], device=device)
-        self.more = torch.tensor([len(offsets[change]) - 1 if change else 0 for change in changes], device=device)
+        most = max(len(np.atleast_2d(change.offset)) for _, change in given)
+        self.offset = torch.zeros(len(changes), most, d_model, device=device)
         self.basis = torch.zeros(len(changes), max(len(change.basis) for _, change in given), d_model, device=device)
         for row, change in given:
+            self.offset[row, : len(change.offset) if change.source else most] = torch.from_numpy(change.offset)
             self.basis[row, : len(change.basis)] = torch.from_numpy(change.basis)
 
     def place(self, n_prompt: Sequence[int]) -> None:
         """Take the length of each row's prompt."""
         ranges = [list(c.tokens(n)) if c else [] for c, n in zip(self.changes, n_prompt, strict=True)]
-        each = zip(self.changes, ranges, strict=True)
-        ranges = [paired(r, len(c.offset)) if c and c.origin else r for c, r in each]
+        for i, change in enumerate(self.changes):
+            ranges[i] = paired(ranges[i], len(change.offset)) if change and change.source else ranges[i]
         most = max(1, *map(len, ranges))
         filled = [[*r, *[(0, 0)] * (most - len(r))] for r in ranges]
         self.start, self.stop = torch.tensor(filled, device=self.offset.device).clamp(max=END).unbind(-1)
@@ -62,18 +59,15 @@ class _Step:
         """The changed values, in at least float32, and the tokens where they apply."""
         rows, positions, present = now
         at = positions[..., None]
-        start, stop = self.start[rows][:, None], self.stop[rows][:, None]
-        inside = (at >= start) & (at < stop)
-        which = self.first[rows][:, None]
-        if self.varied:  # the i-th of these tokens gets the i-th offset
-            length = (stop - start).clamp(min=0)
-            nth = (at - start + length.cumsum(-1) - length).where(inside, 0).amax(-1)
-            which = which + nth.minimum(self.more[rows][:, None])
-        changed = value.float()
+        inside = (at >= self.start[rows][:, None]) & (at < self.stop[rows][:, None])
+        changed, offset = value.float(), self.offset[rows]
         if self.basis.shape[1]:
             basis = self.basis[rows]
             changed = changed - (changed @ basis.mT) @ basis
-        return changed + self.offset[which], inside.any(-1) & present
+        if offset.shape[1] > 1:  # the i-th token gets the i-th offset
+            nth = inside.byte().argmax(-1).clamp(max=offset.shape[1] - 1)
+            offset = offset.take_along_dim(nth[..., None], dim=1)
+        return changed + offset, inside.any(-1) & present
 
 
 class Steered:
@@ -234,17 +228,14 @@ def unsteered(model: Model) -> Iterator[None]:
 
 
 def _resolved(model: Model, steerings: Sequence[Sequence[Change]]) -> list[list[Change]]:
-    """The changes, those with an origin with what they take from it; texts are read unsteered, each once."""
-    found = {c: c.origin.read(model.tokenizer) for c in chain(*steerings) if c.origin and c.offset.ndim == 1}
-    if longest := max((len(ids) for ids, _ in found.values()), default=0):
-        if longest > (model.context_length or longest):
-            raise UserError(f"source of {longest:,} tokens: {model.name} reads {model.context_length:,}; shorten it")
-        names, texts = list(dict.fromkeys(c.hook_point for c in found)), list(dict.fromkeys(found.values()))
-        with unsteered(model):
-            read = dict(zip(texts, read_tokens(model, names, texts), strict=True))
-        parts = {c: read[text][:, names.index(c.hook_point)] for c, text in found.items()}
-        taken = {c: replace(c, offset=part @ c.basis.T @ c.basis) for c, part in parts.items()}
-    return [[taken[c] if c in found else c for c in changes] for changes in steerings]
+    """The changes, those with a source with what they take from it; every source is read once, unsteered."""
+    found = {c: c.source(model.tokenizer) for c in chain(*steerings) if c.source and c.offset.ndim == 1}
+    names, texts = list(dict.fromkeys(c.hook_point for c in found)), list(dict.fromkeys(found.values()))
+    with unsteered(model):
+        read = dict(zip(texts, read_tokens(model, names, texts), strict=True))
+    parts = {c: read[text][:, names.index(c.hook_point)] for c, text in found.items()}
+    taken = {c: replace(c, offset=part @ c.basis.T @ c.basis) for c, part in parts.items()}
+    return [[taken.get(c, c) for c in changes] for changes in steerings]
 
 
 def _repeated(given: Sequence[Any], n_rows: int, what: str) -> list[Any]:

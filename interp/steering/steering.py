@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from jaxtyping import Float
 
 from interp.directions.directions import Direction
 from interp.errors import UserError
-from interp.steering.changes import TOKENS, Change, Origin, Positions, Ranges, Text, WrittenTurns, named
+from interp.steering.changes import TOKENS, Change, Positions, Ranges, Read, Text, WrittenTurns, named, tokens_read
 
 if TYPE_CHECKING:
     from interp.models.model import Model
@@ -108,9 +109,9 @@ def interchange(
 ) -> Steering:
     """Take what the directions span at each hook point from the run of another text, which is read unsteered.
 
-    `source` is a text, its token ids, or a pair of a prompt and its continuation. The i-th of the source's tokens
-    (`source_tokens`, by default those that `tokens` names in it) gives its part to the i-th of `tokens`; a range
-    without an end stops where the source does. Ranges of unequal length are a `UserError` when the model reads.
+    `source` is a text, its token ids, or a pair of a prompt and its continuation. The i-th of `source_tokens` (by
+    default those that `tokens` names there) gives its part to the i-th of `tokens`; a range without an end stops
+    where the source does. Raises `UserError`, once the model is known, for ranges of other lengths.
 
     >>> interp.interchange(found[2, 1], "Problem: 1+1*2").summary
     "interchange agent 2 with 'Problem: 1+1*2', layer 1"
@@ -118,13 +119,13 @@ def interchange(
     theirs, name = _at("source_tokens", tokens if source_tokens is None else source_tokens)
     if isinstance(theirs, WrittenTurns) or isinstance(tokens, WrittenTurns):
         raise UserError("interchange: turns cannot be paired before they are written; give tokens by name, or ranges")
-    pair = len(source) == 2 and all(isinstance(part, Sequence) for part in source) and not isinstance(source, str)
+    pair = len(source) == 2 and isinstance(source[0], Sequence) and not isinstance(source, str)
     given: Any = source if pair else (source, "")
     prompt, more = (part if isinstance(part, str) else list(map(int, part)) for part in given)
     if not prompt:
         raise UserError("source: empty; give a text, its token ids, or a prompt and its continuation")
     facts = {"operation": "interchange", "source": [prompt, more] if more else prompt, "source_tokens": name}
-    return _spanned(directions, tokens, facts, Origin(prompt, more, theirs))
+    return _spanned(directions, tokens, facts, partial(tokens_read, prompt, more, theirs))
 
 
 def clamp(
@@ -147,7 +148,7 @@ OPERATIONS: dict[str, Callable[..., Steering]] = {
 
 
 def _spanned(
-    directions: Listed, tokens: str | Positions, facts: Mapping[str, Any], origin: Origin | None = None
+    directions: Listed, tokens: str | Positions, facts: Mapping[str, Any], source: Callable[[Any], Read] | None = None
 ) -> Steering:
     """At each hook point a change of what its directions span."""
     changes, listed = [], _listed(directions)
@@ -155,7 +156,7 @@ def _spanned(
         here = [d for d in listed if d.hook_point == hook_point]
         _, sizes, rows = np.linalg.svd(np.stack([_unit(d) for d in here]), full_matrices=False)
         basis = rows[sizes > 1e-6 * sizes[0]]  # dependent directions add none
-        changes.append(_change(here, np.zeros_like(basis[0]), basis, tokens, facts, origin))
+        changes.append(_change(here, np.zeros_like(basis[0]), basis, tokens, facts, source))
     return Steering(tuple(changes))
 
 
@@ -182,7 +183,7 @@ def _change(
     basis: Float[np.ndarray, "k d_model"],
     tokens: str | Positions,
     facts: Mapping[str, Any],
-    origin: Origin | None = None,
+    source: Callable[[Any], Read] | None = None,
 ) -> Change:
     where, at = _at("tokens", tokens)
     with np.errstate(over="ignore"):  # a vector too long for float32 shows in the rows that it steers
@@ -190,7 +191,7 @@ def _change(
     digest = hashlib.sha256(offset.tobytes() + basis.tobytes()).hexdigest()
     hook_point, labels = directions[0].hook_point, [d.label for d in directions]
     facts = {**facts, "directions": labels, "hook_point": hook_point, "tokens": at, "sha256": digest}
-    return Change(hook_point, offset, basis, where, facts, origin)
+    return Change(hook_point, offset, basis, where, facts, source)
 
 
 def _at(what: str, tokens: str | Positions) -> tuple[Positions, Any]:
