@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,16 +16,11 @@ from conftest import make_tokenizer
 from test_smollm2 import SMOLLM2, all_threads, loaded
 from torch import Tensor, nn
 
-from interp.debate.tasks import make_task
 from interp.directions.directions import Direction
-from interp.directions.subspace_files import read_subspaces
 from interp.errors import UserError
 from interp.generation.sampling import generate
-from interp.interventions.swaps import Swap, begins, obeyed
-from interp.models.catalog import locate
 from interp.models.loading import load_plain
 from interp.models.model import Model, load_model, wrap
-from interp.statistics import mean_interval
 from interp.steering.changes import Positions, Ranges, WrittenTurns
 from interp.steering.hooks import steered
 from interp.steering.steering import Steering, ablate, add, interchange
@@ -398,64 +392,5 @@ def test_what_it_says() -> None:
     assert interchange(at(drawn(32, 2, 3), 1), "one").facts != interchange(at(drawn(32, 2, 3), 1), "two").facts
     assert interchange(at(drawn(32, 2, 3), 1), np.array(SOURCE)).facts[0]["source"] == SOURCE  # type: ignore[arg-type]
     assert interchange(at(drawn(32, 2, 3), 1), "one").summary == "interchange agent 1 with 'one', layer 1"
-
-
-def test_obeyed_is_the_whole_answer_and_nothing_more() -> None:
-    """The whole stream of the source at the last token of the last layer: the source's next token follows."""
-    model = load_model("organism")
-    whole = at(drawn(model.d_model, model.d_model, 1), model.n_layers - 1)
-    texts = [f"Problem: {q}\n\n<|Consensus|>\n\\boxed{{" for q in ("1+1*2", "9-3*2", "3+4*5", "7*8+1")]
-    own = [model.tokenizer.decode(out.ids) for out in generate(model, texts, max_new_tokens=1)]
-    assert len(set(own)) >= 3
-    swaps = [Swap(a, b, said) for a in texts for b, said in zip(texts, own, strict=True)]
-    assert obeyed(model, swaps, whole).all()
-    assert obeyed(model, swaps, whole, batch_size=3).all()
-    others = [Swap(s.prompt, s.source, f"{s.expected}0") for s in swaps]
-    assert not obeyed(model, [*others, *(Swap(s.prompt, s.source, "-") for s in swaps)], whole).any()
-    nothing = obeyed(model, swaps, at(drawn(model.d_model, 1, 1), 0))
-    assert [s.expected == own[texts.index(s.prompt)] for s in swaps] == nothing.tolist()
-    with pytest.raises(UserError, match="swap 2: expects nothing"):
-        obeyed(model, [swaps[0], Swap("a", "b", "")], whole)
-    assert obeyed(model, [], whole).shape == (0,)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected", "so"),
-    [("12} ", "12", True), ("12", "1", False), ("ab", "a", False), (" a.", "a", True), ("b", "a", False)],
-)
-def test_an_answer_begins_a_text_as_a_whole_word(text: str, expected: str, so: bool) -> None:
-    assert begins(text, expected) is so
-
-
-def test_the_verb_shows_all_three_answers_and_how_many_swaps_are_obeyed(interp: Any, tmp_path: Path) -> None:
-    task, out = make_task("median"), tmp_path / "swapped.jsonl"
-    questions = [q.text for q in task.questions(12, 0)]
-    pairs = [(a, b) for a in questions for b in questions if task.swapped(a, b, 1) not in (task.answers(a), 0)][:30]
-    swaps = [{"prompt": a, "source": b, "expected": str(task.swapped(a, b, 1))} for a, b in pairs]
-    (tmp_path / "swaps.jsonl").write_text("".join(json.dumps(swap) + "\n" for swap in swaps))
-    asked = ("interchange", "--swaps", tmp_path / "swaps.jsonl", "--max-new-tokens", 2, "--out", out)
-    code, said, wrong = interp(*asked)
-    assert (code, wrong) == (0, "")
-    model = load_model("organism-planted")
-    [path] = Path(locate("organism-planted").location).glob("planted.safetensors")
-    planted = read_subspaces(path)["agent_1"]
-    expected = obeyed(
-        model, [Swap(task.opening(a), task.opening(b), str(task.swapped(a, b, 1))) for a, b in pairs], planted
-    )
-    share = mean_interval(expected)
-    assert share.mean > 0.8
-    assert f"obeyed: {share} of 30" in said
-    records = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [r["prompt"] for r in records] == [text for pair in pairs for text in pair]
-    assert [
-        begins(r["steered"], swap["expected"]) for r, swap in zip(records[::2], swaps, strict=True)
-    ] == expected.tolist()
-    for (question, _), record in zip(pairs, records[::2], strict=True):
-        assert record["unsteered"] == generate(model, task.opening(question), max_new_tokens=2).text
-    assert all(record["unsteered"] == record["steered"] for record in records[1::2])
-    before = out.read_bytes()
-    out.write_bytes(before[: len(before) // 2])
-    assert interp(*asked)[:2] == (0, said)
-    assert out.read_bytes() == before, "it resumes"
-    one = interp("interchange", "--prompt", "3,7,2", "--source", "1,1,4", "--agent", 1)[1]
-    assert all(answer in one for answer in ("3,7,2", "1,1,4", "10}", "4}")), one
+    basis = [replace(row, label=f"agent 1 ({k})") for k, row in enumerate(at(drawn(32, 2, 3), 1), start=1)]
+    assert interchange(basis, "one").summary == "interchange agent 1 with 'one', layer 1"

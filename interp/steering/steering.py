@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from interp.steering.hooks import Steered
 
 Listed = Direction | Sequence[Direction]
+Where = str | Positions
+Facts = Mapping[str, Any]
+Source = Text | tuple[Text, Text]
 Units = str | Callable[[Direction], float]
 """A name in `UNITS`, or a direction → the length of a coefficient of 1, in the space of the activations."""
 
@@ -55,7 +58,8 @@ class Steering:
         """What it does, in a few words."""
         layers: dict[str, list[str]] = {}
         for facts in self.facts:
-            what = f"{facts['operation']} {', '.join(dict.fromkeys(facts['directions']))}"
+            whose = dict.fromkeys(label.split(" (")[0] for label in facts["directions"])  # a basis numbers its rows
+            what = f"{facts['operation']} {', '.join(whose)}"
             if "coefficient" in facts:
                 sign, unit = "+" if facts["operation"] == "add" else "", f" {facts['units']}"
                 what += f" {facts['coefficient']:{sign}g}{unit if unit != ' unit' else ''}"
@@ -79,7 +83,7 @@ class Steering:
 
 
 def add(
-    directions: Listed, coefficient: float = 0.2, *, units: Units = "residual", tokens: str | Positions = "generated"
+    directions: Listed, coefficient: float = 0.2, *, units: Units = "residual", tokens: Where = "generated"
 ) -> Steering:
     """Add `coefficient` units along each direction; a negative coefficient subtracts, a zero direction adds nothing.
 
@@ -91,7 +95,7 @@ def add(
     return _along("add", [d for d in _listed(directions) if d.vector.any()], coefficient, units, tokens)
 
 
-def ablate(directions: Listed, *, tokens: str | Positions = "generated") -> Steering:
+def ablate(directions: Listed, *, tokens: Where = "generated") -> Steering:
     """Project the directions out; those at the same hook point together, as the subspace they span.
 
     >>> interp.ablate([found[1, 1], found[2, 1]], tokens="after-first").summary
@@ -101,11 +105,7 @@ def ablate(directions: Listed, *, tokens: str | Positions = "generated") -> Stee
 
 
 def interchange(
-    directions: Listed,
-    source: Text | tuple[Text, Text],
-    *,
-    tokens: str | Positions = "last",
-    source_tokens: str | Positions | None = None,
+    directions: Listed, source: Source, *, tokens: Where = "last", source_tokens: Where | None = None
 ) -> Steering:
     """Take what the directions span at each hook point from the run of another text, which is read unsteered.
 
@@ -129,7 +129,7 @@ def interchange(
 
 
 def clamp(
-    directions: Listed, coefficient: float = 0.2, *, units: Units = "residual", tokens: str | Positions = "generated"
+    directions: Listed, coefficient: float = 0.2, *, units: Units = "residual", tokens: Where = "generated"
 ) -> Steering:
     """Set the projection on each direction's unit vector to `coefficient` units.
 
@@ -147,21 +147,19 @@ OPERATIONS: dict[str, Callable[..., Steering]] = {
 """By name, all called as `add` is; `ablate` ignores coefficient and units."""
 
 
-def _spanned(
-    directions: Listed, tokens: str | Positions, facts: Mapping[str, Any], source: Callable[[Any], Read] | None = None
-) -> Steering:
+def _spanned(directions: Listed, tokens: Where, facts: Facts, source: Callable[[Any], Read] | None = None) -> Steering:
     """At each hook point a change of what its directions span."""
     changes, listed = [], _listed(directions)
     for hook_point in dict.fromkeys(d.hook_point for d in listed):
         here = [d for d in listed if d.hook_point == hook_point]
         _, sizes, rows = np.linalg.svd(np.stack([_unit(d) for d in here]), full_matrices=False)
         basis = rows[sizes > 1e-6 * sizes[0]]  # dependent directions add none
-        changes.append(_change(here, np.zeros_like(basis[0]), basis, tokens, facts, source))
+        changes.append(_change(here, np.zeros_like(basis[0]), basis, tokens, facts, source=source))
     return Steering(tuple(changes))
 
 
 def _along(
-    operation: str, directions: Sequence[Direction], coefficient: float, units: Units, tokens: str | Positions
+    operation: str, directions: Sequence[Direction], coefficient: float, units: Units, tokens: Where
 ) -> Steering:
     """A change for each direction, `coefficient` units along it; to clamp takes out what was there."""
     length_of, name = named("units", units, UNITS)
@@ -178,12 +176,7 @@ def _along(
 
 
 def _change(
-    directions: Sequence[Direction],
-    offset: Float[np.ndarray, " d_model"],
-    basis: Float[np.ndarray, "k d_model"],
-    tokens: str | Positions,
-    facts: Mapping[str, Any],
-    source: Callable[[Any], Read] | None = None,
+    directions: Sequence[Direction], offset: np.ndarray, basis: np.ndarray, tokens: Where, facts: Facts, **taken: Any
 ) -> Change:
     where, at = _at("tokens", tokens)
     with np.errstate(over="ignore"):  # a vector too long for float32 shows in the rows that it steers
@@ -191,10 +184,10 @@ def _change(
     digest = hashlib.sha256(offset.tobytes() + basis.tobytes()).hexdigest()
     hook_point, labels = directions[0].hook_point, [d.label for d in directions]
     facts = {**facts, "directions": labels, "hook_point": hook_point, "tokens": at, "sha256": digest}
-    return Change(hook_point, offset, basis, where, facts, source)
+    return Change(hook_point, offset, basis, where, facts, **taken)
 
 
-def _at(what: str, tokens: str | Positions) -> tuple[Positions, Any]:
+def _at(what: str, tokens: Where) -> tuple[Positions, Any]:
     """The rule for the tokens, and what it says as JSON."""
     where, name = named(what, tokens, TOKENS)
     if isinstance(where, WrittenTurns):
