@@ -6,18 +6,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from transformers import DynamicCache
 
-from interp.activations.reading import read_last
+from interp.activations.reading import read_tokens
 from interp.debate.tasks.median import MODULUS, Median
 from interp.directions.directions import Direction
 from interp.directions.subspaces import random_subspace, spread
-from interp.models.layers import Site
 from interp.models.model import Model
 from interp.models.tokens import Encoder
 
@@ -107,10 +105,8 @@ class Answering:
         longest = max(len(encode.continuation(str(n))) for n in range(MODULUS))
         self._n_new = longest + (longest > 1)  # whether a number goes on is seen from the next token
         self._prompts = [encode.prompt(Median().opening(question)) for question in known.questions]
-        layer = int(hook_point.split(".")[1])
-        sites: list[Site] = [site for site in get_args(Site) if model.hook_name(site, layer) == hook_point]
-        read = read_last(model, self._prompts, layers=[layer], site=sites[0], batch_size=batch_size)
-        self.values = read[:, 0]
+        ends = [(ids, (len(ids) - 1,)) for ids in self._prompts]
+        self.values = np.concatenate(read_tokens(model, [hook_point], ends))[:, 0]
         self._before: dict[int, tuple[np.ndarray, list[tuple[torch.Tensor, torch.Tensor]]]] = {}
 
     def swapped(self, swaps: Swaps, basis: Basis) -> Answers:
