@@ -28,9 +28,10 @@ DIFFER: dict[str, str] = {
     "--questions": "as many as the verb needs for a useful interval",
     "--seed": "train and probe take several",
     "--source": "questions to debate come from a file; in interchange it is the other text",
+    "--subspaces": "of several models, probe takes those planted in the first",
     "--task": "evaluate takes several; suppress has a trait's; sweep and probe only grade",
     "--temperature": "agents that debate must differ; steered texts are compared, and greedy",
-    "--tokens": "a trait shows in the first token, which generated spares; only some tokens have partners",
+    "--tokens": "a trait can show in the first token, which generated leaves unsteered",
     "--transcripts": "what the debates are for differs; probe takes several",
 }
 """Options whose default or text is not the same in every verb, and why."""
