@@ -6,6 +6,7 @@ import pytest
 from interp.directions.directions import Direction
 from interp.directions.subspaces import (
     Subspace,
+    directions_in,
     drawn,
     effects,
     factor_subspace,
@@ -18,6 +19,7 @@ from interp.directions.subspaces import (
 )
 from interp.errors import UserError
 from interp.probing.fitting import Eraser, ProbeExamples, held_out, linear
+from interp.probing.probe import Probe
 from interp.probing.scores import measure
 from interp.steering.steering import ablate
 from probes.angles import compare_subspaces, random_angles, spread_subspace
@@ -241,3 +243,30 @@ def test_what_does_not_say_how_activations_vary_has_no_random_directions() -> No
     for unknown in (None, np.zeros((4, D), np.float16)):
         with pytest.raises(UserError, match=r"agent 1 at blocks.3.hook_resid_post: .*; extract it again"):
             random_directions(like(unknown), 1)
+
+
+def test_the_subspace_of_an_answer_is_found_from_mean_differences_and_from_a_probe() -> None:
+    """Two agents with four answers each, in three dimensions each, that agree more often than not."""
+    rng = np.random.default_rng(0)
+    frame, n = np.linalg.qr(rng.standard_normal((D, D)))[0], 3000
+    first = rng.integers(0, 4, n)
+    second = np.where(rng.random(n) < 0.5, first, rng.integers(0, 4, n))
+    means = [np.linalg.qr(rng.standard_normal((4, 3)))[0] @ frame[k : k + 3] for k in (0, 3)]
+    values = 4 * (means[0][first] + means[1][second]) + rng.standard_normal((n, D))
+    truth = span(frame[:3])
+    both = span(effects(values, {"agent 1": first, "agent 2": second})["agent 1"])
+    assert principal_angles(truth, both).max() < 6
+    assert principal_angles(truth, span(effects(values, {"agent 1": first})["agent 1"])).max() > 15  # confounded
+    probe = Probe.fit(values, ProbeExamples(first, np.arange(n), tuple("abcd")), layer=2)
+    assert probe.subspace.dimension == 3
+    assert principal_angles(truth, probe.subspace).max() < 25  # by chance about 85
+    found = directions_in(both, 2, values, label="agent 1", layer=2)
+    assert [(d.label, d.layer, d.hook_point) for d in found] == [("agent 1", 2, "blocks.2.hook_resid_post")] * 2
+    assert np.allclose([d.vector for d in found], both.basis[:2], atol=1e-6)
+    assert found[0].residual_norm == pytest.approx(np.linalg.norm(values, axis=1).mean())
+    assert found[0].spread is not None
+    covariance = np.cov(values[:1024].T)
+    assert np.allclose(found[0].spread.T @ found[0].spread, covariance / covariance.trace(), atol=1e-3)
+    for rank in (0, 4):
+        with pytest.raises(UserError, match=f"rank {rank}: the subspace of agent 1 has 3 dimensions"):
+            directions_in(both, rank, values, label="agent 1", layer=2)

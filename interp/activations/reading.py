@@ -20,6 +20,7 @@ from interp.activations.corpus import Corpus, TurnTable
 from interp.errors import UserError
 from interp.models.layers import Site
 from interp.models.model import Model
+from interp.models.tokens import Encoder
 
 POSITIONS: dict[str, Callable[[TurnTable], tuple[np.ndarray, np.ndarray]]] = {
     "last": lambda turns: (turns.stop - 1, turns.stop),
@@ -83,6 +84,21 @@ def stream(
             read = _forward(model, names, ids, in_batch, rearrange(spans, "p two t -> t p two"))
             read[np.ix_(empty[rows], [position != "tag" for position in positions])] = np.nan
             yield Readings(rows, read, tuple(batch))
+
+
+def read_last(
+    model: Model, prompts: Sequence[str], *, layers: Sequence[int] | None = None, site: Site = "resid_post"
+) -> Float[np.ndarray, "prompt layer d_model"]:
+    """The activations at the last token of each prompt, in float32; those of one length are read together.
+
+    >>> interp.activations.read_last(model, ["Problem: 3+4*2", "Problem: 1+1"], layers=[1, 2]).shape
+    (2, 2, 128)
+    """
+    names, encode = [model.hook_name(site, layer) for layer in model.chosen_layers(layers)], Encoder(model.tokenizer)
+    ids = [encode.prompt(prompt) for prompt in prompts]
+    if not ids or not all(ids):
+        raise UserError(f"{len(ids)} prompts: give at least one, and none that is empty")
+    return np.stack(read_tokens(model, names, [(each, [len(each) - 1]) for each in ids]))[:, 0]
 
 
 def read_tokens(

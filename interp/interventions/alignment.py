@@ -36,7 +36,7 @@ from interp.interventions.swaps import Swap, obeyed
 from interp.models.layers import Site
 from interp.models.model import Model
 from interp.models.tokens import Encoder
-from interp.steering.changes import TOKENS, Origin, Positions, named, paired
+from interp.steering.changes import TOKENS, Positions, named, paired, tokens_read
 from interp.steering.hooks import unsteered
 
 NONE = -100
@@ -111,7 +111,7 @@ class Runs:
         self.model, self.hook_point = model, hook_point
         encode, (positions, name) = Encoder(model.tokenizer), named("tokens", tokens, TOKENS)
         prompt, answer = cache(encode.prompt), cache(encode.continuation)
-        sources = {text: Origin(text, "", positions).read(model.tokenizer) for text in {s.source: 0 for s in swaps}}
+        sources = {text: tokens_read(text, "", positions, model.tokenizer) for text in {s.source: 0 for s in swaps}}
         values = read_tokens(model, [hook_point], list(sources.values()))
         self.values = torch.from_numpy(np.concatenate(values)[:, 0]).to(model.device)
         first = dict(zip(sources, np.cumsum([0, *map(len, values)]).tolist(), strict=False))

@@ -15,6 +15,7 @@ from scipy.special import softmax
 
 from interp.directions.directions import Direction
 from interp.directions.facts import distinct
+from interp.directions.subspaces import Subspace, span
 from interp.errors import UserError
 from interp.models.layers import SITES
 from interp.probing.fitting import MassMean, ProbeExamples, fit, linear
@@ -111,6 +112,11 @@ class Probe:
             place = self.classes.index(label)
             vector = rows[place] - np.delete(rows, place, axis=0).mean(axis=0) * (kind != "mass-mean")
         return Direction(vector, label or "number", self.layer, self.hook_point, self.residual_norm)
+
+    @property
+    def subspace(self) -> Subspace:
+        """The span of its weights, the strongest first, in one dimension less than it has classes."""
+        return span(self.weights - self.weights.mean(axis=0) * (len(self.classes) > 2))
 
     @property
     def cosines(self) -> dict[str, float]:
