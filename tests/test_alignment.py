@@ -153,7 +153,7 @@ def test_wrong_uses_are_errors_of_one_line() -> None:
         ({"rank": 0}, asked, "rank 0"),
         ({"steps": 0}, asked, "0 steps"),
         ({}, [], "0 swaps: none expects another answer"),
-        ({}, [replace(asked[0], expected="")], "empty"),
+        ({}, [replace(asked[0], expected="")], "swap 1: expects nothing"),
         ({"tokens": "generated"}, asked, "tokens"),
         ({"tokens": "nowhere"}, asked, "tokens nowhere"),
         ({}, same, "1 swaps: none expects another answer"),
