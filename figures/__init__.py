@@ -30,5 +30,6 @@ NAMES = (
     "suppression",
     "probes",
     "silent_agents",
+    "stepwise",
     "calibration",
 )

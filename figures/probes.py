@@ -1,6 +1,6 @@
 """What can be read from a model, layer by layer: `python -m figures.probes RESULTS --out DIR`.
 
-Reads `probes/NAME.json`, which `interp probe NAME --out RESULTS/probes` writes; `silent_agents` has its own figure.
+Reads `probes/NAME.json`, which `interp probe NAME --out RESULTS/probes` writes; some experiments have their own figure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NEW = {
 _ENDS = ("mean", "low", "high")
 _ENDS_OR_NONE: Any = ENDS | None
 _ROW: dict[str, Any] = {"model": str | None, "layer": Whole | None, "selectivity": NotRequired[_ENDS_OR_NONE]}
-_VERDICT = entries(asked=str, outcome=Literal["shown", "not shown", "cannot tell"], words=str)
+VERDICT = entries(asked=str, outcome=Literal["shown", "not shown", "cannot tell"], words=str)
 _ROW |= dict.fromkeys(("target", "kind"), str) | dict.fromkeys(("examples", "questions"), Whole)
 _ROW |= {"position": str | None, "scores": dict[str, ENDS]}
 
@@ -44,7 +44,7 @@ def _wrong(found: dict[str, Any]) -> str:
 
 
 _LISTS = {"rows": many(entries(**_ROW)), "tests": many(entries(name=str, model=str | None, value=KNOWN_ENDS))}
-KIND = entries(experiment=str, asks=str, finding=many(str, 1), verdicts=many(_VERDICT), **_LISTS)
+KIND = entries(experiment=str, asks=str, finding=many(str, 1), verdicts=many(VERDICT), **_LISTS)
 _KIND = fit(KIND, _wrong)
 
 
@@ -135,9 +135,8 @@ def read(path: Path, kind: Any) -> dict[str, Any]:
 
 def draw(folder: Path) -> list[Drawn]:
     """A figure for each experiment. Raises `UserError` if there are none."""
-    paths = sorted(
-        path for path in folder.glob("probes/*.json") if path.stem not in ("silent_agents", "interchange", "recovery")
-    )
+    others = ("silent_agents", "interchange", "recovery", "stepwise")
+    paths = sorted(path for path in folder.glob("probes/*.json") if path.stem not in others)
     if not paths:
         raise UserError(f"{folder / 'probes'}: no results; interp probe NAME --out {folder / 'probes'} writes them")
     drawn = []

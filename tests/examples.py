@@ -46,3 +46,37 @@ def calibrated() -> dict[str, Any]:
         )
     ]
     return {"cells": [cell | {"error": 0.01, "data_sets": 1000} for cell in cells]}
+
+
+def stepwise_records(better: float, swaps: float, decoded: float) -> Any:
+    """Records of five seeds in which the stepwise kind does so much better than its controls, give or take a little."""
+    from interp.models.random_weights import UNTRAINED
+    from probes.stepwise.finding import KINDS, Found
+    from probes.stepwise.organism import ANSWERED, FOUND, WAYS
+
+    rng, made = np.random.default_rng(0), list[dict[str, Any]]()
+    for seed in range(5):
+        for kind in (*KINDS, UNTRAINED):
+
+            def value(base: float, more: float, own: bool = kind == KINDS[0]) -> float:
+                return base + more * own + 0.002 * rng.standard_normal()
+
+            place = {"seed": seed, "kind": kind}
+            made.append({**place, "agent": 0, "answers": {what: value(0.5, better) for what in ANSWERED}})
+            for k in (1, 2, 3):
+                shares = {way: value(0.2, swaps * (way == FOUND)) for way in WAYS}
+                ways = {way: {"obeyed": v, "obeyed of right": v, "layer": 1} for way, v in shares.items()}
+                alone = {"operands": value(0.3, 0)} if kind == UNTRAINED else {}
+                made.append({**place, "agent": k, **ways, "probe": {"decoded": value(0.3, decoded)}, "alone": alone})
+    return Found(made, tuple(range(5)), (1, 2, 3))
+
+
+def stepwise_found() -> dict[str, Any]:
+    """What `probes.stepwise` writes."""
+    from probes.stepwise.experiment import concluded
+
+    outcome = concluded(stepwise_records(0.2, 0.2, 0.0))
+    return {
+        **{name: getattr(outcome, name) for name in ("experiment", "asks", "finding", "rows", "tests")},
+        "verdicts": [verdict.record() for verdict in outcome.verdicts],
+    }

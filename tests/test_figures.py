@@ -12,7 +12,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 import pytest
-from examples import calibrated
+from examples import calibrated, stepwise_found
 
 from figures import NAMES, ablations, agent_directions, page, probes, silent_agents, suppression, token_cost
 from figures import results as output
@@ -182,6 +182,7 @@ def results(tmp_path: Path) -> Path:
         "suppression.json": suppressed(),
         "probes/truth.json": probed(),
         "probes/silent_agents.json": silent(),
+        "probes/stepwise.json": stepwise_found(),
         "calibration.json": calibrated(),
     }
     for name, content in contents.items():

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from examples import stepwise_found
 from rich.table import Table
 from safetensors.numpy import save_file
 from test_figures import ablated, found_directions, metrics, probed, silent, suppressed, swept, table
 
-from figures import ablations, agent_directions, silent_agents, suppression, token_cost, training_dynamics
+from figures import ablations, agent_directions, silent_agents, stepwise, suppression, token_cost, training_dynamics
 from figures import probes as probes_figure
 from figures import steerability as steering
 from interp.debate.tasks.settings import TaskSettings
@@ -241,6 +242,7 @@ RESULTS: dict[str, tuple[str, Callable[[], Any], Callable[[Path], list[pages.Dra
     "suppression": ("suppression.json", suppressed, suppression.draw),
     "probes": ("probes/truth.json", probed, probes_figure.draw),
     "silent_agents": ("probes/silent_agents.json", silent, silent_agents.draw),
+    "stepwise": ("probes/stepwise.json", stepwise_found, stepwise.draw),
 }
 
 

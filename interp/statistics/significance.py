@@ -39,6 +39,8 @@ class Test:
     """Random directions that it was ranked among."""
     choices: int = 1
     """The settings among which it was chosen."""
+    unit: str = "question"
+    """What `questions` counts."""
 
 
 def difference_test(
@@ -186,7 +188,7 @@ def all_of(asked: str, tests: Sequence[Test]) -> Test:
 
     draws = min((test.draws for test in tests if test.draws is not None), default=None)
     choices = max(test.choices for test in tests)
-    return Test(asked, worst.estimate, worst.p, how, worst.questions, detectable, draws, choices)
+    return Test(asked, worst.estimate, worst.p, how, worst.questions, detectable, draws, choices, worst.unit)
 
 
 def holm(p: Sequence[float]) -> list[float]:

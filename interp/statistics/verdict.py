@@ -49,6 +49,8 @@ class Verdict:
     """Random directions that it was ranked among."""
     choices: int = 1
     """The settings among which it was chosen, which p accounts for."""
+    unit: str = "question"
+    """What `questions` counts."""
     correction: str = "Holm"
 
     def record(self) -> dict[str, Any]:
@@ -64,7 +66,7 @@ class Verdict:
         A is better: cannot tell; 3 questions are too few to say.
         """
         corrected = f"p = {self.p_corrected:.2g}" + (f" after {self.correction} over {self.family}" * (self.family > 1))
-        found = f"by {self.estimate}, {corrected}, {self.how}, {self.questions} questions"
+        found = f"by {self.estimate}, {corrected}, {self.how}, {self.questions} {self.unit}s"
         if self.outcome == "shown":
             return f"{self.asked}: shown ({found})."
         if self.outcome == "not shown":
@@ -72,7 +74,7 @@ class Verdict:
             return f"{self.asked}: not shown, though {power} ({found})."
         if not np.isfinite(self.detectable):
             are, needed = "s are" if self.questions != 1 else " is", draws_needed(self.family * self.choices)
-            few = f"{self.questions} question{are} too few to say"
+            few = f"{self.questions} {self.unit}{are} too few to say"
             if self.draws is not None and self.draws + 1 < 20 * self.family * self.choices:
                 few = f"{self.draws} random directions are too few to say, {needed} would do"
             return f"{self.asked}: cannot tell; {few}."
@@ -100,5 +102,5 @@ def judge(
         outcome: Outcome = "not shown" if detectable <= min(smallest, room) else "cannot tell"
         outcome = "shown" if p <= LEVEL and np.isfinite(detectable) else outcome
         about = (len(tests), detectable, smallest, float(room), test.questions, test.how, test.draws)
-        found.append(Verdict(test.asked, outcome, test.estimate, test.p, p, *about, test.choices))
+        found.append(Verdict(test.asked, outcome, test.estimate, test.p, p, *about, test.choices, test.unit))
     return found
