@@ -26,8 +26,8 @@ from interp.reports.terminal import Terminal, table, training_bars
 from interp.reports.words import bracketed
 from interp.statistics import PairedTest
 from interp.training.grpo import train_grpo
-from interp.training.pipeline import keep_settings, seed_folder, stage_2_questions, table_task
-from interp.training.results import ask_checkpoint, stage_hashes, table_seed, write_results
+from interp.training.pipeline import keep_settings, rewarded, seed_folder, table_task
+from interp.training.results import ask_checkpoint, stage_hashes, table_seed, when_needed, write_results
 from interp.training.run import Progress, Run
 from interp.training.settings import PRESET_FILE, Preset, kept_preset
 
@@ -93,6 +93,8 @@ def ablate(
     and an `out` with the ablations of another run.
     """
     preset = kept_preset(run)
+    if preset.internalize != "grpo":
+        raise UserError(f"{run}: its stage 2 is {preset.internalize}, without the parts to leave out; give one of GRPO")
     seed = preset.seed if seed is None else seed
     folder = seed_folder(run, seed)
     sft, full = (_lineage(folder / name, run) for name in ("sft", "imad"))
@@ -103,7 +105,9 @@ def ablate(
     keep_settings(out, {"preset": kept_preset(run).record(), "seed": seed, "sft": sft.stages[-1].hash})
 
     task = make_task(preset.task, **preset.task_options)
-    questions, tested, asked = stage_2_questions(preset, task), table_task(run, preset), table_seed(preset)
+    with when_needed(preset.model) as base:
+        questions, undecided = rewarded(Run(run, preset), task, base)
+    tested, asked = table_task(run, preset), table_seed(preset)
 
     def told(name: str) -> Progress | None:
         return progress and (lambda what, *rest: progress(f"{name}: {what}", *rest))
@@ -117,7 +121,7 @@ def ablate(
             continue
         one = Run(out / variant.name, own.preset.override(variant.changes), told(variant.name))
         start = sft.base_name if variant.from_base else str(folder / "sft")
-        checkpoints[variant.name] = train_grpo(one, start, questions, task)
+        checkpoints[variant.name] = train_grpo(one, start, questions, task, undecided=undecided)
         records = ask_checkpoint(one, variant.name, checkpoints[variant.name], tested, asked)
         row = summarize(records, variant.name, tested.name)
         limit = _limit(_lineage(checkpoints[variant.name], out))

@@ -28,8 +28,16 @@ Rows = Sequence[Mapping[str, Any]]
 
 _STAGE_1, _STAGE_2 = (model_looks(["base", stage])[stage].colour for stage in ("sft", "imad"))
 _LOGGED = ("limit", "coefficient", "length", "structure", "correctness")
-_KIND = entries(stage=str, step=Whole, **dict.fromkeys((*_LOGGED, "loss"), NotRequired[FiniteFloat | None]))
+_STEPWISE = ("removed", "running", "needed", "mean_token_accuracy")
+_NUMBERS = (*_LOGGED, *_STEPWISE, "loss")
+_KIND = entries(stage=str, step=Whole, **dict.fromkeys(_NUMBERS, NotRequired[FiniteFloat | None]))
 _TITLES = ("A  stage 1: loss", "B  stage 2: length", "C  stage 2: structure", "D  stage 2: right answers")
+_STEPWISE_TITLES = (
+    _TITLES[0],
+    "B  stage 2: taken away",
+    "C  stage 2: probability of a token",
+    "D  stage 2: tokens right",
+)
 _A, _B, _C, _D = (1, 1), (1, 2), (2, 1), (2, 2)
 _TOKENS = [round(k * 10**n) for n in range(5) for k in (1, 2, 5)]
 _WINDOWS = 20  # a running mean is over this part of a stage's batches
@@ -38,16 +46,29 @@ _WINDOWS = 20  # a running mean is over this part of a stage's batches
 def training_dynamics(by_seed: Mapping[int, Rows], preset: Preset | None = None) -> go.Figure:
     """Over steps: the loss of stage 1, and length, structure and correctness in stage 2 with their schedules.
 
+    Of stepwise internalization: how much is taken away, the running probability of a token with what it needs for a
+    removal, and the tokens foretold.
     `by_seed` has the metrics of each seed; every logged batch is a faint point and the running mean a line. With
     `preset`, the structure reward of a whole debate is drawn beside the reward earned. Raises `UserError` if a seed
     has no step of stage 2.
     """
-    y = ("nats per token", "tokens", "reward", "")
-    figure = panels(2, 2, x="step", y=y, titles=_TITLES, height=140, shared="")
+    stepwise = _is_stepwise(by_seed)
+    y = ("nats per token", *(("units", "", "") if stepwise else ("tokens", "reward", "")))
+    titles = _STEPWISE_TITLES if stepwise else _TITLES
+    figure = panels(2, 2, x="step", y=y, titles=titles, height=140, shared="")
     for seed, rows in by_seed.items():
-        first, second = _logged(rows, "sft", "loss"), _logged(rows, "imad", *_LOGGED)
+        first, second = _logged(rows, "sft", "loss"), _logged(rows, "imad", *(_STEPWISE if stepwise else _LOGGED))
         if not second:
             raise UserError(f"seed {seed}: its metrics have no step of stage 2 yet; let interp train continue")
+        _measured(figure, _A, seed, first, "loss", "loss", _STAGE_1)
+        if stepwise:
+            for place, name, key in ((_B, "taken away", "removed"), (_C, "needed", "needed")):
+                steps, values = [row["step"] for row in second], [row[key] for row in second]
+                line = {"color": CONTROL_COLOUR, "width": 2, "shape": "hv"}
+                _add(figure, place, seed, name, x=steps, y=values, line=line)
+            _measured(figure, _C, seed, second, "running", "running mean", _STAGE_2)
+            _measured(figure, _D, seed, second, "mean_token_accuracy", "tokens right", _STAGE_2)
+            continue
         scheduled = [(_B, "limit", "solid", [row["limit"] for row in second])]
         scheduled += [(_C, "coefficient", "dash", [row["coefficient"] for row in second])]
         if preset is not None and preset.grpo.use_structure:
@@ -58,13 +79,13 @@ def training_dynamics(by_seed: Mapping[int, Rows], preset: Preset | None = None)
             line = {"color": CONTROL_COLOUR, "width": 2, "dash": dash, "shape": "hv"}
             steps = [row["step"] for row in second]
             _add(figure, place, seed, name, x=steps, y=values, line=line, showlegend=seed == next(iter(by_seed)))
-        _measured(figure, _A, seed, first, "loss", "loss", _STAGE_1)
         _measured(figure, _B, seed, second, "length", "mean length", _STAGE_2)
         _measured(figure, _C, seed, second, "structure", "earned", _STAGE_2)
         _measured(figure, _D, seed, second, "correctness", "right answers", _STAGE_2)
     figure.update_xaxes(rangemode="tozero")
     figure.update_yaxes(rangemode="tozero")
-    figure.update_yaxes(type="log", tickvals=_TOKENS, rangemode="normal", row=1, col=2)
+    if not stepwise:
+        figure.update_yaxes(type="log", tickvals=_TOKENS, rangemode="normal", row=1, col=2)
     figure.update_yaxes(tickformat=".0%", row=2, col=2)
     return finished(figure)
 
@@ -86,7 +107,8 @@ def _add(figure: go.Figure, place: Place, seed: int, name: str, **trace: Any) ->
 def caption(by_seed: Mapping[int, Rows], preset: Preset | None = None) -> str:
     """What is shown, and n."""
     seeds = list(by_seed)
-    logged = [_logged(rows, "imad", *_LOGGED) for rows in by_seed.values()]
+    stepwise = _is_stepwise(by_seed)
+    logged = [_logged(rows, "imad", *(_STEPWISE if stepwise else _LOGGED)) for rows in by_seed.values()]
     losses = [len(_logged(rows, "sft", "loss")) for rows in by_seed.values()]
     name = f" of {preset.name}" if preset else ""
     each = f", {preset.grpo.batch_size} completions each" if preset else ""
@@ -94,15 +116,31 @@ def caption(by_seed: Mapping[int, Rows], preset: Preset | None = None) -> str:
     n = " + ".join(f"{len(rows):,}" for rows in logged)
     marks = " + ".join(f"{count:,}" for count in losses)
     whole = ", and the reward of a whole debate" if preset and preset.grpo.use_structure else ""
-    return (
+    begun = (
         f"Training dynamics{name} ({whose}) over optimizer steps. A: loss on the debates in stage 1, in nats per "
-        f"token, n = {marks} optimizer steps. B, C, D: stage 2, n = {n} batches{each}. B: the limit past which nothing "
+        f"token, n = {marks} optimizer steps. "
+    )
+    if stepwise:
+        most = max(row["removed"] for rows in logged for row in rows)
+        unit = f" ({preset.stepwise.unit})" if preset else ""
+        return (
+            f"{begun}B, C, D: stage 2, n = {n} optimizer steps. B: what is taken away from the front of the debates, "
+            f"in the end {most} units{unit}. C: the running probability of a token of what remains, and what it must "
+            "reach before a removal. D: the share of the remaining tokens that are the model's first choice. In C and "
+            f"D, points are single steps, lines their means over {_window(len(logged[0]))} neighbours."
+        )
+    return (
+        f"{begun}B, C, D: stage 2, n = {n} batches{each}. B: the limit past which nothing "
         "counts, and the mean length of completions before the cut, in tokens, on a logarithmic axis. C: the "
         f"structure reward of completions for their tags within the limit{whole}; the coefficient multiplies the "
         "rewards of all tags except consensus and end. D: the share of completions with the right answer within the "
         "limit, on training questions. Points are single batches, lines their means over "
         f"{_window(len(logged[0]))} neighbours in stage 2."
     )
+
+
+def _is_stepwise(by_seed: Mapping[int, Rows]) -> bool:
+    return any(_logged(rows, "imad", "removed") for rows in by_seed.values())
 
 
 def _logged(rows: Rows, stage: str, *what: str) -> Rows:

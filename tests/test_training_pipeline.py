@@ -313,14 +313,16 @@ def test_the_base_debates_where_no_transcripts_are_given(chosen: Preset, tmp_pat
         if what == "to learn: arithmetic, debate" and done == 3:
             raise Killed
 
-    task = make_task(chosen.task, **chosen.task_options)
+    task, asked = make_task(chosen.task, **chosen.task_options), ("transcripts.jsonl", chosen.debates, chosen.seed)
     told: list[tuple[str, int]] = []
     with when_needed(chosen.model) as base:
         with pytest.raises(Killed):
-            make_debates(Run(tmp_path / "killed", chosen, stop), task, base)
-        make_debates(Run(tmp_path / "killed", chosen, lambda what, done, *_: told.append((what, done))), task, base)
+            make_debates(Run(tmp_path / "killed", chosen, stop), task, base, *asked)
+        make_debates(
+            Run(tmp_path / "killed", chosen, lambda what, done, *_: told.append((what, done))), task, base, *asked
+        )
         assert ("to learn: arithmetic, debate", 3) in told
-        make_debates(Run(tmp_path / "whole", chosen), task, base)
+        make_debates(Run(tmp_path / "whole", chosen), task, base, *asked)
     resumed, whole = (read_transcripts(tmp_path / name / "transcripts.jsonl") for name in ("killed", "whole"))
     assert [t.record() for t in resumed] == [t.record() for t in whole]
     assert [t.question for t in whole] == [q.text for q in task.questions(4, chosen.seed)]

@@ -33,7 +33,7 @@ def call(function: Reward, texts: list[str], gold: str = "1110", step: int = 0) 
     rewards = function(
         completion_ids=[ids(t) for t in texts],
         question=["q"] * len(texts),
-        gold_answer=[gold] * len(texts),
+        wanted=[gold] * len(texts),
         trainer_state=state,
         log_metric=logged.__setitem__,
         prompts=["p"] * len(texts),

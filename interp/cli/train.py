@@ -19,7 +19,8 @@ Tracker = StrEnum("Tracker", ["tensorboard", "wandb"])
 def _made(out: Path, given: Mapping[str, Any]) -> Iterator[Made]:
     seeds = {out / f"seed-{seed}" for seed in given["seed"] or (0,)} | {*out.glob("seed-*")}
     begun = [out / "preset.json", out / "transcripts.jsonl"]  # given ones are copied
-    names = ("transcripts.json", "direct.jsonl", "direct.json", "base", "results", "table.json")
+    asked = (f"{name}.{kind}" for name in ("direct", "consensus") for kind in ("jsonl", "json"))
+    names = ("transcripts.json", *asked, "base", "results", "table.json")
     yield Made([*begun, *(out / name for name in names), *seeds], lambda: says(begun[0], '"sft"', '"grpo"'), begun)
 
 
@@ -39,7 +40,7 @@ def train(
     dry_run: Annotated[bool, flag("--dry-run", "Only show steps and memory needed.")] = False,
     out: Annotated[Path, Option(help="Folder for checkpoints, metrics and the table."), Writes(_made)] = Path("out"),
 ) -> None:
-    """Internalize debates: stage 1 (SFT), the baseline DebateGPT, stage 2 (GRPO), and the results table.
+    """Internalize debates: stage 1 (SFT), the baseline DebateGPT, stage 2 (GRPO or stepwise), and the results table.
 
     The table compares Single, Vote and Debate of the base with DebateGPT, SFT and IMAD on questions that no stage has
     seen. The same command resumes a killed run, and adds further seeds to a finished one. On several GPUs:

@@ -17,6 +17,7 @@ from .settings import PRESETS as PRESETS
 from .settings import SFT as SFT
 from .settings import LoRA as LoRA
 from .settings import Preset as Preset
+from .settings import Stepwise as Stepwise
 from .settings import kept_preset as kept_preset
 from .settings import preset as preset
 from .sft import make_examples as make_examples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from typing import Any
 from interp.debate.tasks import make_task
 from interp.debate.transcript import all_tags
 from interp.errors import UserError
-from interp.training.grpo import grpo_arguments
+from interp.training.pipeline import stage_2_arguments
 from interp.training.run import EXTRA, Run, configured, lora_arguments
 from interp.training.settings import Architecture, LoRA, Preset, StageSettings
 from interp.training.sft import sft_arguments
@@ -56,32 +57,38 @@ def plan(preset: Preset) -> Plan:
     >>> planned.steps, planned.parameters
     ({'sft': 75, 'grpo': 1800}, 134515008)
     """
-    a, sft, grpo = preset.architecture, preset.sft, preset.grpo
+    a, sft, grpo, stepwise, kind = preset.architecture, preset.sft, preset.grpo, preset.stepwise, preset.internalize
+    stage_2 = grpo if kind == "grpo" else stepwise
     if a is None:
         raise UserError(f"preset {preset.name}: has no architecture to estimate memory from; choose a named preset")
-    n, loras = n_parameters(a), {"sft": sft.lora, "grpo": grpo.lora}
+    n, loras = n_parameters(a), {"sft": sft.lora, kind: stage_2.lora}
     adapters = {stage: n_adapter(a, lora) if lora else 0 for stage, lora in loras.items()}
     make_task(preset.task, **preset.task_options)
     run = Run(Path(preset.name), preset)  # only named in the configurations
-    configurations = {"sft": sft_arguments(run, "sft", sft), "grpo": grpo_arguments(run, "imad", grpo)}
+    trl, second = stage_2_arguments(run)
+    configurations = {"sft": sft_arguments(run, "sft", sft), kind: second}
     if all(find_spec(package) for package in EXTRA):
         configured("SFTConfig", configurations["sft"])
-        configured("GRPOConfig", configurations["grpo"])
+        configured(trl, second)
     for stage, lora in loras.items():
         configurations[stage]["lora"] = lora_arguments(lora) if lora else None
     examples = preset.debates * (1 + sft.direct_share + sft.practice)
     batches = grpo.questions * grpo.epochs * grpo.num_generations / grpo.batch_size
-    steps = {"sft": round(examples * sft.epochs / sft.batch_size), "grpo": round(batches * grpo.num_iterations)}
-    rows = len(all_tags(preset.agents, preset.rounds)) * a.width * (1 if a.tied else 2)
-    adapted = (2 * n, 16 * (adapters["sft"] + rows)) if sft.lora else (4 * n, 12 * n)
+    steps = {"sft": round(examples * sft.epochs / sft.batch_size), kind: round(batches * grpo.num_iterations)}
+    rows = {"sft": len(all_tags(preset.agents, preset.rounds)) * a.width * (1 if a.tied else 2), kind: 0}
+    sizes = {s: (2 * n, 16 * (adapters[s] + rows[s])) if lora else (4 * n, 12 * n) for s, lora in loras.items()}
     length = 64 + grpo.descent.first_limit  # with a question of 64 tokens
     at_once, copy = grpo.batch_size, 0
     if grpo.generation == "interp":
         at_once, copy = min(grpo.generation_batch_size, grpo.batch_size), 2 * n
-    cache = at_once * length * 4 * a.layers * a.kv_heads * a.head_width
+    sampling = at_once * length * 4 * a.layers * a.kv_heads * a.head_width + copy
+    if kind == "stepwise":
+        units, length, sampling = preset.agents * preset.rounds, stepwise.max_length, 0  # debates of full length
+        units = units if stepwise.unit == "turns" else min(units * preset.answer_tokens, length)
+        steps[kind] = math.ceil(units / stepwise.at_once) * stepwise.every + stepwise.after
     memory = [
-        Needs("sft", *adapted, _activations(a, sft, sft.max_length), 0),
-        Needs("grpo", 2 * n, 16 * adapters["grpo"], _activations(a, grpo, length), cache + copy),
+        Needs("sft", *sizes["sft"], _activations(a, sft, sft.max_length), 0),
+        Needs(kind, *sizes[kind], _activations(a, stage_2, length), sampling),
     ]
     return Plan(preset, configurations, steps, n, adapters, memory)
 

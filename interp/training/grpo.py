@@ -35,10 +35,12 @@ def train_grpo(
     stage: str = "imad",
     settings: GRPO | None = None,
     judge: Judge | None = None,
+    undecided: int = 0,
 ) -> Path:
     """Internalize the debates of `model` in a new adapter; returns the checkpoint's folder, `run.out / stage`.
 
-    `model` is a checkpoint of stage 1, or a base for the ablation without stage 1. `judge` replaces the task's grader.
+    `model` is a checkpoint of stage 1, or a base for the ablation without stage 1. The answer of each question, right
+    or not, is what is rewarded; `undecided` others had none. `judge` replaces the task's grader.
     A finished stage is kept; a killed one resumes from its last saved state, with its schedule.
 
     >>> task = interp.debate.make_task("small-arithmetic")
@@ -78,7 +80,7 @@ def train_grpo(
         wrong = f"prompt {odd[0][:50]!r}: TRL and interp tokenize it differently"
         raise UserError(f"{wrong}; use --set grpo.generation=interp")
     rows = [
-        {"prompt": prompt, "question": question.text, "gold_answer": question.gold_answer}
+        {"prompt": prompt, "question": question.text, "wanted": question.gold_answer}
         for prompt, question in zip(prompts, asked, strict=True)
     ]
     adapter, dataset = loop.lora_config(settings.lora), Dataset.from_list(rows)
@@ -91,7 +93,7 @@ def train_grpo(
 
     reward.over_processes = mean_over_processes
     steps = loop.fit(run, stage, trainer, schedule)
-    data = {"task": task.provenance(), "questions": len(questions)}
+    data = {"task": task.provenance(), "questions": len(questions), "reward": settings.reward, "undecided": undecided}
     state = schedule.state() | {"limit": schedule.at(steps, steps).limit}
     facts = {"kind": "grpo", "data": data, "steps": steps, "schedule": state}
     return loop.finish(run, stage, trainer, model, plain, facts)

@@ -41,6 +41,7 @@ def start_from(model: str, preset: Preset, whole_weights: bool = False) -> Plain
     plain = load_plain(model, dtype="bf16" if half else "fp32", device="cpu")  # the trainer moves it
     # With this name PEFT would look up the base's vocabulary, find that it grew, and save whole embeddings.
     plain.hf.name_or_path = plain.hf.config._name_or_path = ""
+    plain.hf.requires_grad_(whole_weights)  # merging adapters froze what is beneath them
     return plain
 
 

@@ -8,13 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from interp.debate.protocol import plurality
 from interp.debate.tasks import make_task
 from interp.debate.tasks.task import Question, Task
-from interp.debate.transcript import Transcript, read_transcripts, without_tags, write_transcripts
+from interp.debate.transcript import Transcript, question_key, read_transcripts, without_tags, write_transcripts
 from interp.errors import UserError
 from interp.evaluation.accuracy import is_finished
 from interp.evaluation.methods import Debates, Vote
 from interp.organism.pretraining import Pretraining, pretrain
+from interp.statistics import grouped
 from interp.storage.files import read_json, write_json
 from interp.storage.journal import read_lines
 from interp.storage.provenance import differing
@@ -62,16 +64,16 @@ def train(
     """
     preset = run.preset
     configured("SFTConfig", sft_arguments(run, "sft", preset.sft))  # fail now rather than after hours
-    configured("GRPOConfig", grpo_arguments(run, "imad", preset.grpo))
+    configured(*stage_2_arguments(run))
     keep_settings(run.out, preset.record() | ({"pretraining": asdict(pretraining)} if pretraining else {}))
     if pretraining is not None:
         run = replace(run, preset=replace(preset, model=str(_make_base(run, pretraining))))
     trained_on = task or make_task(preset.task, **preset.task_options)
-    questions = stage_2_questions(preset, trained_on)
     with when_needed(run.preset.model) as base:
         learnt = _keep_transcripts(run, transcripts, trained_on, base)
         n_direct = round(max(preset.sft.direct_share, preset.sft.practice) * len(learnt))
         direct = direct_answers(run, trained_on, n_direct, base)
+        questions, undecided = rewarded(run, trained_on, base)
     tested = table_task(run.out, preset, task) if table else None
 
     found: dict[int, tuple[Run, dict[str, Path]]] = {}
@@ -80,15 +82,49 @@ def train(
         one = _of_seed(run, seed, label=len(seeds) > 1)
         sft = train_sft(one, learnt, direct=direct)
         debategpt = train_sft(one, learnt, stage="debategpt", settings=preset.debategpt, form=consensus_only)
-        imad = train_grpo(one, str(sft), questions, trained_on)
+        if preset.internalize == "stepwise":
+            imad = train_sft(one, learnt, stage="imad", settings=preset.stepwise, model=str(sft))
+        else:
+            imad = train_grpo(one, str(sft), questions, trained_on, undecided=undecided)
         found[seed] = one, {"sft": sft, "debategpt": debategpt, "imad": imad}
     measured = make_table(run, found, tested) if tested and processes().is_main_process else None
     return Trained({seed: checkpoints for seed, (_, checkpoints) in found.items()}, measured)
 
 
+def stage_2_arguments(run: Run) -> tuple[str, dict[str, Any]]:
+    """The name of TRL's configuration of stage 2, and its arguments. Raises `UserError` for incompatible settings."""
+    if run.preset.internalize == "stepwise":
+        return "SFTConfig", sft_arguments(run, "imad", run.preset.stepwise)
+    return "GRPOConfig", grpo_arguments(run, "imad", run.preset.grpo)
+
+
 def stage_2_questions(preset: Preset, task: Task) -> list[Question]:
-    """The same for every seed."""
-    return task.questions(preset.grpo.questions, preset.seed + 1)
+    """Those that stage 2 draws, the same for every seed; stepwise, it needs none."""
+    return task.questions(preset.grpo.questions, preset.seed + 1) if preset.internalize == "grpo" else []
+
+
+def rewarded(run: Run, task: Task, base: Loader) -> tuple[list[Question], int]:
+    """The questions of stage 2, each with the answer that is rewarded, and the number left out for want of one.
+
+    With `GRPO.reward` "consensus" it is the most frequent one of the question's debates. The base holds them, as those
+    of stage 1, so that all seeds, and stage 2 without stage 1, have the same, on the questions of "gold". Where debates
+    were given, who debated cannot be asked again: the questions are theirs. Raises `UserError` for less than a batch.
+    """
+    preset, grpo, file = run.preset, run.preset.grpo, TRANSCRIPTS_FILE
+    if preset.internalize != "grpo" or grpo.reward == "gold":
+        return stage_2_questions(preset, task), 0
+    if (run.out / file).with_suffix(".json").exists():  # given ones have no such file
+        file = "consensus.jsonl"
+        make_debates(run, task, base, file, grpo.questions, preset.seed + 1)
+    decided, fill = list[Question](), grpo.batch_size // grpo.num_generations
+    by_question = grouped((question_key(t.question), t) for t in read_transcripts(run.out / file))
+    for first, *others in by_question.values():
+        answer = plurality([task.answer(t.consensus or "") for t in (first, *others)], task.grade)
+        decided += [Question(first.question, answer)] if answer and task.grade(answer, answer) else []
+    if len(decided) < fill:
+        found = f"{len(decided)} of {len(by_question)} questions of stage 2 have debates with a consensus"
+        raise UserError(f"{found}; a batch needs {fill}: ask more, lower grpo.batch_size, or --set grpo.reward=gold")
+    return decided[: grpo.questions], len(by_question) - len(decided)
 
 
 def table_task(out: Path, preset: Preset, task: Task | None = None) -> Task:
@@ -135,12 +171,10 @@ def _of_seed(run: Run, seed: int, *, label: bool) -> Run:
 def _keep_transcripts(run: Run, given: Sequence[Transcript] | None, task: Task, base: Loader) -> Sequence[Transcript]:
     """The transcripts of the run, saved with it: given, already there, or debated now."""
     state, path = processes(), run.out / TRANSCRIPTS_FILE
-    there, unfinished = path.exists(), path.with_suffix(".json").exists() and not is_finished(path)  # given: no .json
+    there, own = path.exists(), path.with_suffix(".json").exists()  # given ones have no such file
     state.wait_for_everyone()  # before the first process writes it
-    if given is None and (unfinished or not there):
-        if state.num_processes > 1:
-            raise UserError("no transcripts given, several processes: make the debates first, with one process")
-        make_debates(run, task, base)
+    if given is None and (own or not there):
+        make_debates(run, task, base, TRANSCRIPTS_FILE, run.preset.debates, run.preset.seed)
     elif given is not None and not there:
         if state.is_main_process:
             write_transcripts(path, given)
@@ -152,26 +186,27 @@ def _keep_transcripts(run: Run, given: Sequence[Transcript] | None, task: Task, 
     return kept
 
 
-def make_debates(run: Run, task: Task, base: Loader) -> None:
-    """Let the base debate with itself, in the preset's personas, into the run's transcripts."""
-    preset, path = run.preset, run.out / TRANSCRIPTS_FILE
-
-    def tell(what: str, done: int, total: int) -> None:
-        run.tell(f"to learn: {what}", done, total)
-
-    method = Debates(preset.rounds, chunk=CHUNK)
-    ask(path, "debate", method, lambda: debaters(preset, base()), task, preset.debates, preset.seed, tell)
+def make_debates(run: Run, task: Task, base: Loader, file: str, n: int, seed: int) -> None:
+    """Let the base debate `n` questions with itself, in the preset's personas, into a file of the run."""
+    method = Debates(run.preset.rounds, chunk=CHUNK)
+    _ask_base(run, file, "debate", method, lambda: debaters(run.preset, base()), task, n, seed)
 
 
 def direct_answers(run: Run, task: Task, n: int, base: Loader) -> list[Transcript]:
     """`n` direct answers of the base to further questions, each as a consensus without a debate."""
     if n == 0:
         return []
-    path = run.out / DIRECT_FILE
-    if not is_finished(path):
-        if processes().num_processes > 1:
-            raise UserError("several processes: generate the base's direct answers first, with one process")
-        seed = run.preset.seed + 3  # after those of the debates, of stage 2 and of the table
-        ask(path, "single", Vote(CHUNK), lambda: [agent(run.preset, base())], task, n, seed, run.tell)
-    records = read_lines(path)
+    seed = run.preset.seed + 3  # after those of the debates, of stage 2 and of the table
+    _ask_base(run, DIRECT_FILE, "single", Vote(CHUNK), lambda: [agent(run.preset, base())], task, n, seed)
+    records = read_lines(run.out / DIRECT_FILE)
     return [Transcript.build(r["question"], [], without_tags(r["texts"][0]).strip()) for r in records]
+
+
+def _ask_base(run: Run, file: str, *what: Any) -> None:
+    """Ask the base what is learnt, as `ask` does, into a file of the run, unless it is finished."""
+    if is_finished(run.out / file):
+        return
+    if processes().num_processes > 1:
+        raise UserError(f"{run.out / file}: not made yet, several processes: make it first, with one process")
+    asked: Any = *what, lambda label, done, total: run.tell(f"to learn: {label}", done, total)
+    ask(run.out / file, *asked)

@@ -48,7 +48,7 @@ def gated(correct: float, structure: float, length: int, limit: int) -> float:
 
 @dataclass
 class Reward:
-    """The reward function of TRL's `GRPOTrainer`, for a dataset with columns `question` and `gold_answer`."""
+    """The reward function of TRL's `GRPOTrainer`, for a dataset with columns `question` and `wanted`, an answer."""
 
     task: Task
     schedule: Schedule
@@ -70,15 +70,15 @@ class Reward:
         *,
         completion_ids: Sequence[Sequence[int]],
         question: Sequence[str],
-        gold_answer: Sequence[str],
+        wanted: Sequence[str],
         trainer_state: Any,
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> list[float]:
         point = self.schedule.at(trainer_state.global_step, trainer_state.max_steps)
         texts = [self.decode(ids[: point.limit]) for ids in completion_ids]
-        grade, judge, rows = self.task.grade, self.judge, zip(question, texts, gold_answer, strict=True)
-        correct = [judge(q, text) if judge else float(grade(self.task.answer(text), gold)) for q, text, gold in rows]
+        grade, judge, rows = self.task.grade, self.judge, zip(question, texts, wanted, strict=True)
+        correct = [judge(q, text) if judge else float(grade(self.task.answer(text), right)) for q, text, right in rows]
         tags = all_tags(self.n_agents, self.n_rounds) if self.use_structure else []
         structures = [structure(text, tags, point.coefficient) for text in texts]
         lengths = [len(ids) for ids in completion_ids]

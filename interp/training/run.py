@@ -74,7 +74,7 @@ def processes() -> Any:
 
 
 def shared_arguments(run: Run, stage: str, settings: StageSettings, same: Sequence[str] = ()) -> dict[str, Any]:
-    """TRL's arguments of both stages, and settings of the `same` name. Raises `UserError` for a missing tracker."""
+    """TRL's arguments of all stages, and settings of the `same` name. Raises `UserError` for a missing tracker."""
     for name in run.report_to:
         if find_spec(name) is None:
             raise UserError(f"--report-to {name}: not installed; pip install {name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from interp.errors import UserError
 
@@ -108,6 +108,7 @@ class Waiting(Schedule):
     90
     """
 
+    kept: ClassVar[tuple[str, ...]] = ("seen", "moved", "running", "reference")
     descent: Descent = field(default_factory=Descent)
     moves: int = 50
     keep: float = 0.95
@@ -135,7 +136,32 @@ class Waiting(Schedule):
             self.moved = max(self.moved - 1, 0)
 
     def state(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("seen", "moved", "running", "reference")}
+        return {name: getattr(self, name) for name in self.kept}
 
     def restore(self, state: dict[str, Any]) -> None:
         vars(self).update({name: state[name] for name in self.state()})
+
+
+@dataclass
+class Removals(Waiting):
+    """When stepwise internalization takes more away, by the probability of a token: `warmup` steps before each move.
+
+    A move waits as long as the others need in the end, and the last is followed by as many steps, if `steps` allow it.
+    """
+
+    kept = (*Waiting.kept, "done", "late")
+    collapse: float = 0.0
+    memory: float = 20.0
+    steps: int = 0
+    done: int = field(default=0, init=False)
+    late: int = field(default=0, init=False)
+    """Moves that could not wait any longer."""
+
+    def observe(self, accuracy: float) -> None:
+        before, self.done = self.moved, self.done + 1
+        super().observe(accuracy)
+        needed = (self.moves - before - 1) * self.warmup + min(self.warmup, self.steps - self.moves * self.warmup)
+        if self.moved == before < self.moves and self.steps - self.done <= needed:
+            self.moved, self.late = before + 1, self.late + 1
+        if self.moved > before:
+            self.seen = 0  # what is left is another text

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 
 from interp.errors import UserError
 from interp.models.catalog import could_be_model
@@ -47,7 +47,7 @@ class LoRA:
 
 @dataclass(frozen=True)
 class StageSettings:
-    """What both stages set. The defaults are the paper's for stage 1."""
+    """What all stages set. The defaults are the paper's for stage 1."""
 
     lora: LoRA | None = field(default_factory=LoRA)
     """The adapter; None trains all weights."""
@@ -57,8 +57,6 @@ class StageSettings:
     """Learning-rate schedule, by its name in transformers."""
     warmup: Amount = 0.1
     """Share of the steps in which the learning rate rises."""
-    epochs: Amount = 3
-    """Passes over the examples or questions."""
     batch_size: Count = 16
     """Examples or completions per optimizer step, over all devices."""
     device_batch_size: Count = 4
@@ -79,6 +77,8 @@ class SFT(StageSettings):
     2048
     """
 
+    epochs: Amount = 3
+    """Passes over the examples."""
     max_length: Count = 2048
     """Longest transcript in tokens; longer ones are left out and counted."""
     direct_share: Amount = 0.0
@@ -126,6 +126,9 @@ class GRPO(StageSettings):
     """Sampling temperature."""
     top_p: Amount = 0.9
     """Nucleus sampling: the probability mass to sample from."""
+    reward: Literal["gold", "consensus"] = "gold"
+    """What an answer has to agree with: the right one, or the consensus of debates on the question, which the base
+    holds or which were given. Questions without a consensus are left out and counted. Not in the paper."""
     combine: Literal["additive", "gated"] = "additive"
     """The paper's sum of correctness and structure, or `gated`: only right answers inside the limit earn anything."""
     use_structure: bool = True
@@ -164,6 +167,32 @@ class Grown:
     """What is learnt: with agents planted, as accurate without, stepwise, or a control of that. Repeat for several."""
     seeds: tuple[int, ...] = option((0,), name="seed", min=0, max=LARGEST_SEED)
     """Random seed. Repeat for several."""
+
+
+@dataclass(frozen=True)
+class Stepwise(StageSettings):
+    """Stage 2 without rewards: the debates of stage 1 lose their front bit by bit (Deng et al., arXiv 2405.14838).
+
+    >>> interp.training.Stepwise(unit="tokens", at_once=8).every
+    100
+    """
+
+    lr_schedule: str = "constant"
+    warmup: Amount = 0.0
+    max_length: Count = 2048
+    """Longest transcript in tokens; longer ones are left out and counted."""
+    unit: Literal["turns", "tokens"] = "turns"
+    """What is taken away: turns, a round's tag with its first, or, as in the source, tokens."""
+    at_once: Count = 1
+    """Units taken away at a removal, which resets the optimizer, as in the source."""
+    every: Count = 100
+    """Fewest optimizer steps before each removal."""
+    after: Count = 500
+    """Optimizer steps after the last removal, less those that removals waited; as many as `every` always remain."""
+    jitter: Annotated[float, Ge(0), Lt(1)] = 0.02
+    """Probability that an example loses one more unit, and then of another; the source's exp(-4)."""
+    keep: Annotated[float, Ge(0), Le(1)] = 0.95
+    """Share of the best running probability of a token, exp(-loss), that must hold before a removal; 0: no waiting."""
 
 
 @dataclass(frozen=True)
@@ -222,8 +251,12 @@ class Preset:
     """Stage 1."""
     debategpt: SFT | None = None
     """The baseline that learns the consensus answer alone; None trains it with the settings of stage 1."""
+    internalize: Literal["grpo", "stepwise"] = "grpo"
+    """Stage 2: rewards under a falling length limit, or debates taken away step by step, without rewards."""
     grpo: GRPO = field(default_factory=GRPO)
-    """Stage 2."""
+    """Stage 2 with rewards."""
+    stepwise: Stepwise = field(default_factory=Stepwise)
+    """Stage 2 without."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of adapters, order, sampling and questions."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

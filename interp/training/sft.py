@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from interp.debate.transcript import END_TAG, Transcript, all_tags, fingerprint
 from interp.errors import UserError
 from interp.models.tokens import Encoder, tokenize_as
 from interp.training.run import Run, configured, shared_arguments
-from interp.training.settings import SFT
+from interp.training.settings import SFT, Stepwise
 
 
 class Example(NamedTuple):
@@ -86,14 +87,14 @@ def make_examples(
     return found
 
 
-def in_batches(kinds: Sequence[Sequence[Example]], batch_size: int, epochs: float, seed: int) -> list[Example]:
-    """The examples in the order in which they are read, shuffled for every epoch.
+def in_batches(sizes: Sequence[int], batch_size: int, epochs: float, seed: int) -> list[int]:
+    """The examples' numbers in the order in which they are read, shuffled for every epoch; `sizes` of each kind.
 
     A batch has examples of one kind if possible: in a mean over tokens, short examples among long ones would hardly
     count. Batches of all kinds are shuffled together; what does not fill a batch comes at the end of the epoch.
     """
-    rng = random.Random(seed)
-    ordered = list[Example]()
+    rng, kinds = random.Random(seed), [range(*ends) for ends in pairwise(accumulate(sizes, initial=0))]
+    ordered = list[int]()
     for _ in range(math.ceil(epochs)):
         batches, rest = [], []
         for examples in kinds:
@@ -103,7 +104,7 @@ def in_batches(kinds: Sequence[Sequence[Example]], batch_size: int, epochs: floa
             rest += shuffled[n_full:]
         rng.shuffle(batches)
         ordered += [example for batch in (*batches, rest) for example in batch]
-    return ordered[: round(epochs * sum(map(len, kinds)))]
+    return ordered[: round(epochs * sum(sizes))]
 
 
 def train_sft(
@@ -111,15 +112,17 @@ def train_sft(
     transcripts: Sequence[Transcript],
     *,
     stage: str = "sft",
-    settings: SFT | None = None,
+    settings: SFT | Stepwise | None = None,
+    model: str = "",
     form: Form = whole,
     direct: Sequence[Transcript] = (),
 ) -> Path:
-    """Fine-tune the preset's model on transcripts; returns the checkpoint's folder, `run.out / stage`.
+    """Fine-tune a model, by default the preset's, on transcripts; returns the checkpoint's folder, `run.out / stage`.
 
     With `form=whole` (stage 1) the tags become tokens whose embedding rows are trained too; `consensus_only` is
-    DebateGPT, without tags. `direct` are direct answers to learn besides (`SFT.direct_share`, `SFT.practice`). A
-    finished stage is kept; a killed one resumes. Raises `UserError` if no transcript can be learnt.
+    DebateGPT, without tags. With settings of `Stepwise`, and a `model` after stage 1, it is stage 2 without rewards.
+    `direct` are direct answers to learn besides (`SFT.direct_share`, `SFT.practice`). A finished stage is kept; a
+    killed one resumes. Raises `UserError` if no transcript can be learnt, and for a model of stage 2 without tags.
 
     >>> chosen = interp.training.preset("organism").override({"sft.epochs": "0.1"})
     >>> run = interp.training.Run(tmp_path, chosen)
@@ -128,42 +131,49 @@ def train_sft(
     """
     if run.finished(stage):
         return run.checkpoint(stage)
-    preset, settings = run.preset, settings or run.preset.sft
+    preset, settings, model = run.preset, settings or run.preset.sft, model or run.preset.model
     configuration = configured("SFTConfig", sft_arguments(run, stage, settings))
     from datasets import Dataset
     from trl import SFTTrainer
 
     from interp.training import loop
+    from interp.training.stepwise import Shortening
 
-    plain = loop.start_from(preset.model, preset, whole_weights=settings.lora is None)
+    plain = loop.start_from(model, preset, whole_weights=settings.lora is None)
     tokenizer, tokens = plain.tokenizer, None
-    if form is whole:
+    if form is whole and isinstance(settings, SFT):
         if "lineage" not in plain.provenance:  # later stages, and models that learn no tags, are read as what they were
             tokenize_as(tokenizer, "text")
         tokenizer, tokens = add_tags(plain.hf, tokenizer, preset.agents, preset.rounds, preset.seed)
     make = partial(make_examples, tokenizer=tokenizer, max_length=settings.max_length)
     examples = make(transcripts, form=form)
     kinds = [list(examples.kept)]
-    if direct:
+    if direct and isinstance(settings, SFT):
         kinds[0] += make(direct[: round(settings.direct_share * len(transcripts))], form=form).kept
         kinds.append(make(direct, form=behind_tag).kept)
-    ordered = in_batches(kinds, settings.batch_size, settings.epochs, preset.seed)
-    rows = Dataset.from_list([example._asdict() for example in ordered])
+    rows = Dataset.from_list([example._asdict() for example in chain(*kinds)])
     adapter = None if settings.lora is None else loop.lora_config(settings.lora, tokens)
     options = {"train_dataset": rows, "processing_class": tokenizer, "peft_config": adapter}
-    trainer = SFTTrainer(plain.hf, configuration, **options)
+    if isinstance(settings, Stepwise):
+        trainer = Shortening(plain.hf, configuration, preset=preset, settings=settings, **options)
+        removals, epochs = trainer.removals, trainer.removals.steps * settings.batch_size / len(rows)
+    else:
+        trainer, removals, epochs = SFTTrainer(plain.hf, configuration, **options), None, settings.epochs
+    order = in_batches([len(kind) for kind in kinds], settings.batch_size, epochs, preset.seed)
+    trainer.train_dataset = trainer.train_dataset.select(order)
     head = trainer.model.get_output_embeddings()
     if not hasattr(head, "bias"):  # TRL's fused loss reads it, and PEFT's wrapper of trained rows hides it
         head.bias = getattr(head.original_module, "bias", None)
-    steps = loop.fit(run, stage, trainer)
+    steps = loop.fit(run, stage, trainer, removals)
     counts = {"transcripts": len(transcripts), "examples": len(examples.kept), "direct": len(direct)}
     data = {"hash": fingerprint([*transcripts, *direct]), **counts}
     left_out = {"undecided": examples.undecided, "too_long": examples.too_long}
     facts = {"kind": "sft", "learnt": form.__name__, "data": data, "left_out": left_out, "steps": steps}
-    return loop.finish(run, stage, trainer, preset.model, plain, facts, tokenizer if tokens else None)
+    facts |= {"kind": "stepwise", "schedule": removals.state() | {"moves": removals.moves}} if removals else {}
+    return loop.finish(run, stage, trainer, model, plain, facts, tokenizer if tokens else None)
 
 
-def sft_arguments(run: Run, stage: str, settings: SFT) -> dict[str, Any]:
+def sft_arguments(run: Run, stage: str, settings: SFT | Stepwise) -> dict[str, Any]:
     """The arguments of TRL's `SFTConfig`."""
     own = {"train_sampling_strategy": "sequential", "save_steps": settings.save_every, "completion_only_loss": True}
     return shared_arguments(run, stage, settings) | own | {"max_length": None}  # examples too long were left out
