@@ -16,7 +16,6 @@ from interp.generation.sampling import generate
 from interp.interventions.alignment import search
 from interp.interventions.swaps import Swap
 from interp.models.model import Model
-from interp.models.tokens import Encoder
 from interp.probing.fitting import ProbeExamples, at_chosen_layer, held_out, linear
 from interp.probing.scores import measure
 from probes.known import Answering, Known, Swaps, basis_of
@@ -104,17 +103,14 @@ class Organism:
         right = at.unchanged == self.known[split].consensus
         both = right[swaps.rows] & right[swaps.sources]
         said = [at.swapped(swaps, basis) for basis in bases]
-        of_right = [float((one == swaps.expected)[both].mean()) for one in said] if both.any() else []
-        return float(np.mean([swaps.obeyed(one).mean() for one in said])), float(
-            np.mean(of_right)
-        ) if of_right else None
+        obeyed = float(np.mean([swaps.obeyed(one).mean() for one in said]))
+        of_right = float(np.mean([(one == swaps.expected)[both] for one in said])) if both.any() else None
+        return obeyed, of_right
 
     def decoded(self, agent: int) -> Record:
         """How well a linear probe reads the agent's answer to questions that no training saw, at its best layer."""
         layers = range(self.model.n_layers)
-        encode = Encoder(self.model.tokenizer).prompt
-        ids = [encode(Median().opening(question)) for question in self.held_out.questions]
-        values = read_last(self.model, ids, layers=layers, site="resid_post", batch_size=256)
+        values = read_last(self.model, [Median().opening(question) for question in self.held_out.questions])
         examples = labelled(self.held_out, agent)
         tried = [held_out(linear(False), values[:, layer], examples, self.seed) for layer in layers]
         held, places = at_chosen_layer(tried)
