@@ -210,7 +210,7 @@ def compared(
     names, prompts, steerings, edits = zip(*each, strict=True)
     how: dict[str, Any] = {"max_new_tokens": n_new}
     plain, seen = [o.ids for o in generate(model, prompts, **how)], set()
-    for batch_size in (1, 4, 32):
+    for batch_size in (1, 4, 32) if not of else (1, 32):
         out = generate(model, prompts, steering=steerings, batch_size=batch_size, **how)
         for name, prompt, edit, o in zip(names, prompts, edits, out, strict=True):
             whole = (*o.ids, *([o.end] if o.ended else []))
@@ -219,7 +219,7 @@ def compared(
             seen.add((name, whole))
     assert len(seen) == len(each) or tie > 1e-4, "every batch the same"
     written = [o.ids for o in out]
-    assert sum(a != b for a, b in zip(written, plain, strict=True)) >= len(each) - 4, "it does something"
+    assert sum(a != b for a, b in zip(written, plain, strict=True)) >= len(each) - 3 - (not of), "it does something"
     for prompt, steering, ids, edit in zip(prompts, steerings, written, edits, strict=True):
         text = [*prompt, *ids]
         with steering.on(model, n_prompt=[len(prompt)]), torch.no_grad():
@@ -254,8 +254,8 @@ def test_interchange_is_the_plain_loop_on_the_organism(name: str) -> None:
 def test_interchange_is_the_plain_loop_on_a_real_model(dtype: str, tie: float) -> None:
     model = loaded(SMOLLM2, dtype=dtype)
     text = model.tokenizer("The capital of France is Paris, and the river that runs through it is the Seine.").input_ids
-    of = ("last", "layers", "ranges", "generated", "between", "twice", "nothing")
-    compared(model, load_plain(SMOLLM2, dtype=dtype).hf, drawing(text), n_new=4, tie=tie, of=of)
+    of = ("layers", "generated", "between", "nothing")
+    compared(model, load_plain(SMOLLM2, dtype=dtype).hf, drawing(text), n_new=3, tie=tie, of=of)
 
 
 PROMPT, SOURCE = [5, 60, 9, 71, 30], [8, 200, 33, 4, 90, 17, 56]
