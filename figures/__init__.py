@@ -30,6 +30,7 @@ NAMES = (
     "suppression",
     "probes",
     "silent_agents",
+    "recovery",
     "stepwise",
     "calibration",
 )

@@ -6,5 +6,5 @@ own, `MODELS`. `interp probe NAME` and `python -m probes.NAME` run it; `interp p
 
 SURVEYS = ("agent_identity", "silent_agents", "round_and_revision", "truth", "trait")
 """What `all` runs: what is decoded from debates."""
-NAMES = (*SURVEYS, "interchange", "stepwise")
+NAMES = (*SURVEYS, "interchange", "recovery", "stepwise")
 ALL = "all"

@@ -47,7 +47,7 @@ class Debated:
             raise UserError("the personas change seats: silent_agents needs debates with fixed seats")
         n_agents = max(len(t.agents) for t in transcripts)
         for t in transcripts:
-            said_first = {turn.agent: task.answer(turn.text) for turn in t.turns if turn.round == 1}
+            said_first = {turn.agent: _answer(task, turn.text) for turn in t.turns if turn.round == 1}
             if t.gold_answer is None:
                 raise UserError("a debate has no gold answer: silent_agents needs one for each question")
             if len(said_first) == n_agents:
@@ -124,3 +124,8 @@ class Debated:
         """The numbers in the questions, if all questions have as many."""
         found = [[int(n) for n in re.findall(r"\d+", question)] for question in self.questions]
         return np.array(found) if found[0] and len({len(f) for f in found}) == 1 else None
+
+
+def _answer(task: Task, text: str) -> str | None:
+    """The answer that a turn states, or is."""
+    return task.answer(text) or (text.strip() if task.read(text.strip()) is not None else None)
