@@ -186,7 +186,7 @@ def test_trls_fused_loss_sees_the_trained_rows(tied: bool, tmp_path: Path, monke
     """The loss of TRL's fused output embedding is the plain model's, and so are the gradients of the rows."""
     seen: list[Any] = []
 
-    def stop(run: Run, stage: str, trainer: Any) -> int:
+    def stop(run: Run, stage: str, trainer: Any, *_: Any) -> int:
         seen.append(trainer)
         raise Killed
 

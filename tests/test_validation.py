@@ -314,7 +314,7 @@ def test_names_in_figures_and_pages_are_text(name: str, tmp_path: Path) -> None:
     evil = "<a href='//x'>" + HOSTILE + "</script><img src=x onerror=alert(1)>"
     given = ("organism", "agent 1", "sums", "right", "no-sft", "Is it right?", "prompts", "full procedure", "m")
     (tmp_path / file).parent.mkdir(exist_ok=True)
-    names = {each: f"{each}{evil}" for each in given if not (name == "silent_agents" and each == "agent 1")}
+    names = {each: f"{each}{evil}" for each in given if name not in ("silent_agents", "stepwise") or each != "agent 1"}
     (tmp_path / file).write_text(json.dumps(renamed(make(), names)))
     drawn = draw(tmp_path)
     for one in drawn:

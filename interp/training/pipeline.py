@@ -69,6 +69,7 @@ def train(
     if pretraining is not None:
         run = replace(run, preset=replace(preset, model=str(_make_base(run, pretraining))))
     trained_on = task or make_task(preset.task, **preset.task_options)
+    stage_2_questions(preset, trained_on)  # refuses too many of them before anything is written
     with when_needed(run.preset.model) as base:
         learnt = _keep_transcripts(run, transcripts, trained_on, base)
         n_direct = round(max(preset.sft.direct_share, preset.sft.practice) * len(learnt))

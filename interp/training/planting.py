@@ -115,7 +115,7 @@ def plant(folder: str | Path, settings: Planting | None = None, **how: Any) -> P
     said had that agent answered as in the other (Geiger et al., arXiv 2112.00826). `how` and errors as in
     `interp.organism.pretraining.from_nothing`.
 
-    >>> tiny = interp.training.Planting(steps=1, n_layers=2, width=12, mlp_width=8, rank=2, batch_size=2, debates=1)
+    >>> tiny = interp.training.Planting(steps=1, n_layers=2, width=16, mlp_width=8, rank=2, batch_size=2, debates=1)
     >>> sorted(path.name for path in interp.training.plant(tmp_path / "planted", tiny).glob("planted.*"))
     ['planted.json', 'planted.safetensors']
     """
