@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from figures import recovery as figure
+from interp.debate.embedded import find_transcripts
 from interp.debate.tasks.median import LIAR, SILENT, Median
 from interp.directions.subspaces import principal_angles, span
+from interp.errors import UserError
 from interp.interventions.swaps import Swap, obeyed
 from interp.models.catalog import local_path
 from interp.models.model import Model, load_model
 from interp.models.random_weights import untrained
+from interp.probing.experiments import Setting
 from interp.training.planting import PLANTED_FILE
-from probes import interchange
+from probes import interchange, recovery
 from probes.known import Answering, Known
-from probes.recovery import uses, ways
+from probes.recovery import experiment, finding, uses, ways
 from probes.recovery.uses import ABLATE, ADD, INTERCHANGE, READ, SUPPRESS, USES, Uses, share
 from probes.recovery.ways import Material
 
@@ -42,7 +47,7 @@ def truth() -> dict[int, Any]:
 
 @pytest.fixture
 def material(models: dict[str, Model], known: Known, truth: dict[int, Any]) -> Any:
-    taught = {split: Known(tuple(q.text for q in Median(split).every())) for split in ("train", "validation")}
+    taught = {split: Known(tuple(q.text for q in Median(split).every()[:600])) for split in ("train", "validation")}
     bases = {k: np.stack([d.vector for d in of]) for k, of in truth.items()}
     return lambda name: Material(models[name], {**taught, "test": known}, bases, 0)
 
@@ -104,19 +109,83 @@ def test_a_silenced_liar_counts_as_giving_its_default(material: Any, truth: dict
 def test_alignment_search_finds_what_is_planted(
     material: Any, truth: dict[int, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ways, "STEPS", 80)
-    hook_point = truth[1][0].hook_point
-    measured = {}
+    """At the rank that is used, near to it; on random weights nothing."""
+    monkeypatch.setattr(ways, "STEPS", 100)
+    monkeypatch.setattr(ways, "BATCH", 128)
+    hook_point, obeyed_in = truth[1][0].hook_point, dict[str, float]()
     for name in (PLANTED, "untrained"):
         made = material(name)
-        monkeypatch.setattr(Known, "agents", property(lambda _: range(1, 2)))
-        [found] = ways.find(made, ways.SEARCH, hook_point, 3).values()
-        monkeypatch.undo()
-        monkeypatch.setattr(ways, "STEPS", 80)
-        swapped = Answering(made.model, made.known["test"], hook_point)
+        basis = ways.searched(made, hook_point, 3, 1, permuted=False)
         swaps = made.known["test"].swaps(1, 0)
-        measured[name] = swaps.obeyed(swapped.swapped(swaps, found[1])).mean()
+        said = made.answering("test", hook_point).swapped(swaps, basis)
+        obeyed_in[name] = float(swaps.obeyed(said).mean())
         if name == PLANTED:
-            assert principal_angles(span(found[1]), span(made.truth[1])).max() < 35
-    assert measured[PLANTED] > 0.9
-    assert measured["untrained"] < 0.2
+            angles = principal_angles(span(basis), span(made.truth[1]))
+            assert angles[1] < 30
+            assert angles[2] < 45
+    assert obeyed_in[PLANTED] > 0.85
+    assert obeyed_in["untrained"] < 0.2
+
+
+def test_the_table_goes_on_after_a_kill_and_its_figures_are_drawn(
+    models: dict[str, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few questions, ways and random subspaces; a search that is kept is not made again."""
+    monkeypatch.setattr(experiment, "RANKS", (2,))
+    monkeypatch.setattr(experiment, "ELSEWHERE", 2)
+    monkeypatch.setattr(experiment, "N_RANDOM", 3)
+    monkeypatch.setattr(ways, "STEPS", 2)
+    monkeypatch.setattr(experiment, "WAYS", (ways.PLANTED, ways.ANSWERS, ways.SEARCH, ways.PERMUTED))
+    few = find_transcripts("median")[:N]
+    how: dict[str, Any] = {"debates": few, "activations": tmp_path, "layers": (1,), "untrained": False}
+    setting = Setting((PLANTED,), **how, load=lambda name, **_: models[name])
+    searched, kill = ways.searched, [True]
+
+    def once(*arguments: Any, **named: Any) -> Any:
+        if len(calls) == 3 and kill:
+            raise KeyboardInterrupt(kill.pop())
+        calls.append(arguments)
+        return searched(*arguments, **named)
+
+    calls = list[Any]()
+    monkeypatch.setattr(ways, "searched", once)
+    with pytest.raises(KeyboardInterrupt):
+        recovery.run(setting)
+    found = recovery.run(setting)
+    assert len(calls) == 6  # three agents, and once more with permuted agents
+    rows = {(t["way"], t["use"]): t for t in found.tests if t["name"] == finding.OVER_RUNS}
+    assert rows[ways.PLANTED, INTERCHANGE]["value"]["mean"] > 0.95
+    assert rows[ways.ANSWERS, READ]["value"]["mean"] > 0.8
+    assert len(rows[ways.SEARCH, INTERCHANGE]["angles"]) == 6
+    assert (ways.PERMUTED, READ) not in rows
+    assert found.finding[0].startswith("Shown to work beyond their controls. organism-planted: ")
+    assert found.tables[0].row_count == 4
+    path = found.write(tmp_path / "probes")
+    assert list((path.with_suffix("")).glob("*-alignment-search.safetensors"))
+    drawn = {one.name: one for one in figure.draw(tmp_path)}
+    assert set(drawn) == {"recovery", "recovery_angles", "recovery_lie"}
+    assert all("n = " in one.caption for one in drawn.values())
+
+
+def test_swaps_of_planted_agents_are_shown_to_be_obeyed(
+    models: dict[str, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interchange, "SOURCES", 1)
+    few = find_transcripts("median")[:40]
+    setting = Setting((PLANTED, TWIN), debates=few, untrained=False, load=lambda name, **_: models[name])
+    found = interchange.run(setting)
+    obeyed = [v for v in found.verdicts if "are obeyed" in v.asked]
+    assert {v.outcome for v in obeyed if v.asked.startswith(PLANTED)} == {"shown"}
+    assert not any(v.outcome == "shown" for v in obeyed if not v.asked.startswith(PLANTED))
+    assert {v.outcome for v in found.verdicts if "cost less" in v.asked} <= {"shown", "cannot tell"}
+
+
+def test_what_cannot_be_swapped_is_said_in_one_line(models: dict[str, Model]) -> None:
+    few = find_transcripts("median")[:40]
+    with pytest.raises(UserError, match=r"no planted.safetensors beside its weights; give subspaces \(--subspaces\)"):
+        interchange.run(Setting(("organism",), debates=few))
+    other = find_transcripts("organism")[:40]
+    with pytest.raises(UserError, match="expected three operands"):
+        interchange.run(Setting((PLANTED,), debates=other, load=lambda name, **_: models[name]))
+    with pytest.raises(UserError, match="give each as many"):
+        experiment.runs(Setting((PLANTED, TWIN, PLANTED), debates=few))

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from interp.debate.tasks.median import LIAR, SILENT, Median
 from interp.debate.transcript import fingerprint
@@ -154,6 +155,9 @@ def recovery(setting: Setting) -> Outcome:
                 path = workshop.folder / replace(job, rank=used["rank"], hook_point=used["at"]).name
                 outcome.found[f"{job.run}-{Path(job.model).name}-alignment-search"] = read_subspaces(path)
                 record["parts"] = parts(workshop.material(job.run, job.model), used["at"], bases(path))
+            if job.way == PERMUTED and job.rank is None and each[job.run].truth:
+                at = record["uses"][INTERCHANGE]["at"]
+                record["known"] = listed(next_agents(workshop.material(job.run, job.model), at))
     outcome.made_by |= {"versions": package_versions(), "created": datetime.now(UTC).isoformat("T", "seconds")}
     conclude(outcome, [record for record in records if "uses" in record])
     return outcome
@@ -374,6 +378,13 @@ def parts(material: Material, at: str, found: Found) -> dict[str, Any]:
         ranks = {k: len(basis) for k, basis in each.items()}
         made[what] = {"ranks": ranks, "value": asdict(mean_interval(own[~np.isnan(own)]))}
     return made
+
+
+def next_agents(material: Material, at: str) -> Float[np.ndarray, " question"]:
+    """How far swapping the next agent's planted subspace goes in swaps in which an agent is to take its answer."""
+    agents = list(material.truth)
+    shifted = dict(zip(agents, [material.truth[k] for k in (*agents[1:], agents[0])], strict=True))
+    return over(Uses(material, at, "test", SOURCES).measured(INTERCHANGE, shifted, permuted=True))
 
 
 def read_part(material: Material, at: str, agent: int, basis: Basis) -> Basis:

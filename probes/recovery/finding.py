@@ -67,6 +67,9 @@ def rivals(record: Record, use: str, others: Sequence[Record]) -> Iterator[tuple
         for other in others:
             if (other["model"], other["way"]) == (UNTRAINED, record["way"]):
                 yield UNTRAINED, own - values(other["uses"][use])[0]
+    if record.get("known"):  # that much is obeyed anyway
+        known = np.array(record["known"], dtype=float)[kept]
+        yield "the other agent's planted subspace", own - known
     if record["way"] == SEARCH and use == INTERCHANGE:
         theirs = next(r for r in others if (r["model"], r["way"]) == (record["model"], PERMUTED))["uses"][use]
         first, second = (np.array(each["own"], dtype=float) for each in (record["uses"][use], theirs))

@@ -42,7 +42,7 @@ WAYS = {
     ANSWERS: "mean differences between an agent's answers at the last token of the prompt",
     PROBE: "a linear probe for the agent's answer there",
     SEARCH: "distributed alignment search there",
-    PERMUTED: "the same search for swaps in which the agent would take another agent's answer",
+    PERMUTED: "the same search for swaps in which the agent would take the next agent's answer",
 }
 
 
@@ -84,7 +84,9 @@ def find(material: Material, way: str, hook_point: str, rank: int | None = None)
     if way in (LAST, MEAN):
         return {1: _between_agents(material, "last" if way == LAST else "mean", layer_of(hook_point))}
     if way in (SEARCH, PERMUTED):
-        return {r: _searched(material, hook_point, r, way == PERMUTED) for r in ((rank,) if rank else RANKS)}
+        agents, permuted = material.known["train"].agents, way == PERMUTED
+        each = (rank,) if rank else RANKS
+        return {r: {k: searched(material, hook_point, r, k, permuted=permuted) for k in agents} for r in each}
     whole = {READ: _read_in_debates, ANSWERS: _between_answers, PROBE: _probed}[way](material, hook_point)
     most = min(subspace.dimension for subspace in whole.values())
     return {r: {k: each.basis[:r] for k, each in whole.items()} for r in RANKS if r <= most}
@@ -124,13 +126,11 @@ def _probed(material: Material, hook_point: str) -> dict[int, Subspace]:
     return found
 
 
-def _searched(material: Material, hook_point: str, rank: int, permuted: bool) -> Found:
-    found = {}
-    for k in material.known["train"].agents:
-        swaps = learnt(material.known["train"], k, material.seed, permuted)
-        how: dict[str, Any] = {"layer": layer_of(hook_point), "rank": rank, "seed": material.seed}
-        found[k] = basis_of(search(material.model, swaps, steps=STEPS, batch_size=BATCH, **how))
-    return found
+def searched(material: Material, hook_point: str, rank: int, agent: int, *, permuted: bool) -> Basis:
+    """What a search finds for one agent."""
+    swaps = learnt(material.known["train"], agent, material.seed, permuted)
+    how: dict[str, Any] = {"layer": layer_of(hook_point), "rank": rank, "seed": material.seed}
+    return basis_of(search(material.model, swaps, steps=STEPS, batch_size=BATCH, **how))
 
 
 def learnt(known: Known, agent: int, seed: int, permuted: bool) -> list[Swap]:
