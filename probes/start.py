@@ -36,6 +36,10 @@ def start(
     activations = Path(out) / f"{name}-activations"
     for chosen in SURVEYS if name == ALL else (name,):
         module = import_module(f"probes.{chosen}")
+        if settings.subspaces and not hasattr(module, "given"):
+            raise UserError(
+                f"--subspaces {settings.subspaces}: {chosen} swaps none; leave it out, or probe interchange"
+            )
         sources = settings.transcripts or module.DEBATES
         setting = Setting(
             **vars(settings) | {"models": settings.models or getattr(module, "MODELS", MODELS), "transcripts": sources},
