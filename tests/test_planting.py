@@ -202,3 +202,22 @@ def test_planted_agents_are_swapped_and_silenced_and_those_of_the_twin_are_not()
                 changed = np.array(expected) != np.array(right)
                 obeyed = np.mean((np.array(found) == np.array(expected))[changed])
                 assert obeyed >= 0.95 if kind == "planted" else obeyed < 0.3
+
+
+def test_the_command_trains_resumes_and_replaces_nothing_foreign(
+    interp: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("planted", "direct"):
+        monkeypatch.setitem(KINDS, kind, replace(TINY, kind=kind))  # type: ignore[call-overload]
+    command = ("plant", "--kind", "planted", "--kind", "direct", "--seed", 3, "--out", tmp_path / "made")
+    assert interp(*command)[0] == 0
+    made = tmp_path / "made" / "seed-3"
+    assert (made / "planted" / "planted.safetensors").is_file()
+    weights = (made / "direct" / "model.safetensors").stat().st_mtime_ns
+    assert interp(*command)[0] == 0
+    assert (made / "direct" / "model.safetensors").stat().st_mtime_ns == weights
+    (tmp_path / "mine" / "seed-3" / "direct").mkdir(parents=True)
+    (tmp_path / "mine" / "seed-3" / "direct" / "notes.txt").write_text("kept")
+    code, _, wrong = interp(*command[:-1], tmp_path / "mine")
+    assert (code, wrong.count("\n")) == (2, 1)
+    assert "may not replace it" in wrong

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +16,13 @@ from interp.training.settings import Grown
 
 
 def _made(out: Path, given: Mapping[str, Any]) -> Iterator[Made]:
-    for seed in given["seed"]:
-        for kind in given["kind"]:
-            folder = out / f"seed-{seed}" / kind
-            begun = folder.with_name(f"{kind}.resume")
-            yield Made([folder], partial(says, folder / "pretraining.json", '"kind"'))
-            yield Made([begun], partial(says, begun, '\\"kind\\"'))
+    usual = Grown()
+    kinds = [getattr(kind, "value", kind) for kind in given["kinds"] or usual.kinds]
+    for seed, kind in product(given["seeds"] or usual.seeds, kinds):
+        folder = out / f"seed-{seed}" / kind
+        begun = folder.with_name(f"{kind}.resume")
+        yield Made([folder], partial(says, folder / "pretraining.json", '"kind"'))
+        yield Made([begun], partial(says, begun, '\\"kind\\"'))
 
 
 @verb
