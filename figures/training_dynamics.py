@@ -32,12 +32,7 @@ _STEPWISE = ("removed", "running", "needed", "mean_token_accuracy")
 _NUMBERS = (*_LOGGED, *_STEPWISE, "loss")
 _KIND = entries(stage=str, step=Whole, **dict.fromkeys(_NUMBERS, NotRequired[FiniteFloat | None]))
 _TITLES = ("A  stage 1: loss", "B  stage 2: length", "C  stage 2: structure", "D  stage 2: right answers")
-_STEPWISE_TITLES = (
-    _TITLES[0],
-    "B  stage 2: taken away",
-    "C  stage 2: probability of a token",
-    "D  stage 2: tokens right",
-)
+_STEPWISE_TITLES = (_TITLES[0], "B  stage 2: taken away", "C  stage 2: probability", "D  stage 2: tokens right")
 _A, _B, _C, _D = (1, 1), (1, 2), (2, 1), (2, 2)
 _TOKENS = [round(k * 10**n) for n in range(5) for k in (1, 2, 5)]
 _WINDOWS = 20  # a running mean is over this part of a stage's batches
