@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,47 @@ def stepwise_found() -> dict[str, Any]:
     from probes.stepwise.experiment import concluded
 
     outcome = concluded(stepwise_records(0.2, 0.2, 0.0))
+    return {
+        **{name: getattr(outcome, name) for name in ("experiment", "asks", "finding", "rows", "tests")},
+        "verdicts": [verdict.record() for verdict in outcome.verdicts],
+    }
+
+
+def recovery_records(*runs: float) -> list[dict[str, Any]]:
+    """Records of `probes.recovery`: in each run the share of a planted model's questions where what is found works."""
+    from probes.recovery.uses import INTERCHANGE, READ, SUPPRESS, USES
+    from probes.recovery.ways import PERMUTED, PLANTED, SEARCH
+
+    rng, n, half = np.random.default_rng(0), 60, {"mean": 0.5, "low": 0.4, "high": 0.6}
+    fates = dict.fromkeys(("the lie wins", "the honest answer", "lost where the lie decides nothing"), half)
+    made = []
+    for run, works in enumerate(runs):
+        for model, way in product((f"seed-{run}/planted", "untrained"), (PLANTED, SEARCH, PERMUTED)):
+            share = works if model != "untrained" and way != PERMUTED else 0.0
+            used: dict[str, Any] = {}
+            for use in USES if way != PERMUTED else (INTERCHANGE,):
+                own = (rng.random(n) < share).astype(float).tolist()
+                own[0] = None if use == SUPPRESS else own[0]
+                used[use] = {"at": "blocks.1.hook_resid_post", "rank": 2, "coefficient": 1.0, "validation": {"2": 0.9}}
+                used[use] |= {"by_agent": [own] * 3, "own": own}
+                used[use] |= {"random_draws": [0.001 * i for i in range(159)], "random_questions": [0.05] * n}
+                if use == READ:
+                    used[use]["question alone"] = {"operands": [0.1] * n}
+                if use == SUPPRESS:
+                    used[use]["of the lie"] = {"by": dict.fromkeys(("before", "silenced", "ideal", "+1"), fates)}
+                    used[use]["of the lie"]["chosen"] = "+1"
+            record = {"run": run, "seed": 0, "model": model, "way": way, "uses": used}
+            made.append(record | ({"angles": {"1": [10.0, 20.0]}} if way == SEARCH else {}))
+    return made
+
+
+def recovery_found(*runs: float) -> dict[str, Any]:
+    """What `probes.recovery` writes."""
+    from interp.probing.experiments import Outcome
+    from probes.recovery.finding import conclude
+
+    outcome = Outcome("recovery", "What finds them?")
+    conclude(outcome, recovery_records(*runs))
     return {
         **{name: getattr(outcome, name) for name in ("experiment", "asks", "finding", "rows", "tests")},
         "verdicts": [verdict.record() for verdict in outcome.verdicts],

@@ -12,7 +12,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 import pytest
-from examples import calibrated, stepwise_found
+from examples import calibrated, recovery_found, stepwise_found
 
 from figures import NAMES, ablations, agent_directions, page, probes, silent_agents, suppression, token_cost
 from figures import results as output
@@ -183,6 +183,7 @@ def results(tmp_path: Path) -> Path:
         "probes/truth.json": probed(),
         "probes/silent_agents.json": silent(),
         "probes/stepwise.json": stepwise_found(),
+        "probes/recovery.json": recovery_found(1.0),
         "calibration.json": calibrated(),
     }
     for name, content in contents.items():
@@ -344,7 +345,7 @@ def test_one_page_with_everything(results: Path, tmp_path: Path, interp: Callabl
         assert outside not in text
     drawn, left_out = page.collect(results)
     assert not left_out
-    assert len(drawn) == len(NAMES)
+    assert len(drawn) == len(NAMES) + 2  # that of recovery are three
     for one in drawn:
         assert f'id="{one.name}"' in text
         assert "n = " in one.caption
@@ -377,7 +378,7 @@ def test_a_figure_alone(results: Path, tmp_path: Path, capsys: pytest.CaptureFix
         output.main(import_module(f"figures.{name}").draw, "", [str(results), "--out", str(tmp_path / "out")])
     assert "no pictures: they need kaleido" in capsys.readouterr().out
     assert (tmp_path / "out" / "token_cost.txt").read_text().endswith("Debate.\n")
-    assert len(list((tmp_path / "out").glob("*.html"))) == len(NAMES)
+    assert len(list((tmp_path / "out").glob("*.html"))) == len(NAMES) + 2  # that of recovery are three
     with pytest.raises(SystemExit) as stop:
         output.main(token_cost.draw, "", [str(tmp_path)])
     assert stop.value.code == 2

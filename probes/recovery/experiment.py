@@ -35,7 +35,6 @@ from interp.debate.tasks.median import LIAR, SILENT, Median
 from interp.debate.transcript import fingerprint
 from interp.directions.directions import Direction
 from interp.directions.subspace_files import read_subspaces, write_subspaces
-from interp.directions.subspaces import principal_angles, span
 from interp.errors import UserError
 from interp.models.catalog import local_path, locate
 from interp.models.random_weights import UNTRAINED, untrained
@@ -60,6 +59,7 @@ from probes.recovery.uses import (
     USES,
     WINS,
     Uses,
+    listed,
     over,
     share,
 )
@@ -73,8 +73,9 @@ from probes.recovery.ways import (
     Found,
     Material,
     Split,
+    angles_between,
+    directions,
     find,
-    layer_of,
     learnt,
 )
 
@@ -344,10 +345,10 @@ class Judged:
         found, truth = self.found[choice["at"]][choice["rank"]], self.material.truth
         made: dict[str, Any] = {}
         if truth and self.job.way != PLANTED:
-            made["angles"] = {k: _angles(found[k], truth[k]) for k in truth}
+            made["angles"] = {k: angles_between(found[k], truth[k]) for k in truth}
             drawn = list(self.uses("test", choice["at"]).answering.random(choice["rank"], N_ANGLES, self.material.seed))
             made["random angles"] = {
-                k: np.mean([_angles(basis, truth[k]) for basis in drawn], axis=0).tolist() for k in truth
+                k: np.mean([angles_between(basis, truth[k]) for basis in drawn], axis=0).tolist() for k in truth
             }
         return made
 
@@ -390,19 +391,6 @@ def next_agents(material: Material, at: str) -> Float[np.ndarray, " question"]:
 def read_part(material: Material, at: str, agent: int, basis: Basis) -> Basis:
     swaps = learnt(material.known["train"], agent, material.seed, permuted=False)[:N_GRADIENTS]
     return basis_of(readable(material.model, swaps, directions(basis, at, agent)))
-
-
-def listed(values: np.ndarray) -> list[float | None]:
-    """As JSON, to five digits; None for NaN."""
-    return [round(float(value), 5) if np.isfinite(value) else None for value in values]
-
-
-def directions(basis: Basis, at: str, agent: int) -> list[Direction]:
-    return [Direction(row, f"agent {agent}", layer_of(at), at) for row in basis.astype(np.float32)]
-
-
-def _angles(first: Basis, second: Basis) -> list[float]:
-    return [round(float(angle), 2) for angle in principal_angles(span(first), span(second))]
 
 
 run = recovery

@@ -197,3 +197,8 @@ def _paired(operands: np.ndarray) -> np.ndarray:
     n = operands.shape[1]
     pairs = [operands[:, i] * MODULUS + operands[:, j] for i in range(n) for j in range(i)]
     return np.concatenate([operands, np.stack(pairs, axis=1)], axis=1)
+
+
+def listed(values: np.ndarray) -> list[float | None]:
+    """As JSON, to five digits; None for NaN."""
+    return [round(float(value), 5) if np.isfinite(value) else None for value in values]

@@ -12,9 +12,10 @@ import numpy as np
 from interp.activations.corpus import Corpus
 from interp.activations.reading import stream
 from interp.debate.tasks.median import Median
+from interp.directions.directions import Direction
 from interp.directions.extract import extract_directions
 from interp.directions.settings import ExtractionSettings, Position
-from interp.directions.subspaces import Subspace, span, whole_subspace
+from interp.directions.subspaces import Subspace, principal_angles, span, whole_subspace
 from interp.interventions.alignment import search
 from interp.interventions.swaps import Swap
 from interp.models.model import Model
@@ -146,3 +147,11 @@ def learnt(known: Known, agent: int, seed: int, permuted: bool) -> list[Swap]:
 
 def layer_of(hook_point: str) -> int:
     return int(hook_point.split(".")[1])
+
+
+def directions(basis: Basis, at: str, agent: int) -> list[Direction]:
+    return [Direction(row, f"agent {agent}", layer_of(at), at) for row in basis.astype(np.float32)]
+
+
+def angles_between(first: Basis, second: Basis) -> list[float]:
+    return [round(float(angle), 2) for angle in principal_angles(span(first), span(second))]
