@@ -144,10 +144,7 @@ class Waiting(Schedule):
 
 @dataclass
 class Removals(Waiting):
-    """When stepwise internalization takes more away, by the probability of a token: `warmup` steps before each move.
-
-    A move waits as long as the others need in the end, and the last is followed by as many steps, if `steps` allow it.
-    """
+    """When stepwise internalization takes more away: `warmup` steps before each move, and waiting that ends in time."""
 
     kept = (*Waiting.kept, "done", "late")
     collapse: float = 0.0

@@ -127,8 +127,7 @@ class GRPO(StageSettings):
     top_p: Amount = 0.9
     """Nucleus sampling: the probability mass to sample from."""
     reward: Literal["gold", "consensus"] = "gold"
-    """What an answer has to agree with: the right one, or the consensus of debates on the question, which the base
-    holds or which were given. Questions without a consensus are left out and counted. Not in the paper."""
+    """Which answer earns: the right one, or the consensus of debates; questions without one are left out. Ours."""
     combine: Literal["additive", "gated"] = "additive"
     """The paper's sum of correctness and structure, or `gated`: only right answers inside the limit earn anything."""
     use_structure: bool = True
