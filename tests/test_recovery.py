@@ -135,6 +135,8 @@ def test_the_table_goes_on_after_a_kill_and_its_figures_are_drawn(
     monkeypatch.setattr(experiment, "ELSEWHERE", 2)
     monkeypatch.setattr(experiment, "N_RANDOM", 3)
     monkeypatch.setattr(ways, "STEPS", 2)
+    learnt = ways.learnt
+    monkeypatch.setattr(ways, "learnt", lambda *which: learnt(*which)[:64])
     monkeypatch.setattr(experiment, "WAYS", (ways.PLANTED, ways.ANSWERS, ways.SEARCH, ways.PERMUTED))
     few = find_transcripts("median")[:N]
     how: dict[str, Any] = {"debates": few, "activations": tmp_path, "layers": (1,), "untrained": False}

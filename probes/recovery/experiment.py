@@ -323,7 +323,7 @@ class Judged:
         }
         made |= {"random_draws": listed(np.nanmean(random, axis=1)), "random_questions": listed(random.mean(axis=0))}
         if use == READ:
-            made["question alone"] = {what: listed(over(of)) for what, of in uses.from_question().items()}
+            made["question alone"] = {what: listed(over(of)) for what, of in uses.from_question.items()}
         if use == SUPPRESS:
             made["of the lie"] = self.of_the_lie(choice.at, found[LIAR])
         return made

@@ -130,6 +130,7 @@ class Uses:
         reader = LinearDiscriminantAnalysis().fit(seen, labels)
         return np.asarray(reader.predict(self.answering.values @ basis.T) == self.known.answers[:, agent - 1])
 
+    @cached_property
     def from_question(self) -> dict[str, ByAgent]:
         """Whether the question alone tells the agents' answers, from as many examples."""
         seen, asked = (_operands(known) for known in (self.material.known["train"], self.known))

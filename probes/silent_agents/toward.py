@@ -113,7 +113,7 @@ def steer_answers(
     taught = (question.text for question in Median("train").every())
     train = Answering(model, Known(tuple(q for q in taught if q not in debated.questions)), hook_point)
     answering = Answering(model, known := Known(debated.questions), hook_point)
-    random = drawn(np.asarray(answering.like.spread), n_random, seed)
+    random = drawn(np.asarray(answering.like.spread), max(n_random, 1), seed)[:n_random]
     random /= np.linalg.norm(random, axis=1, keepdims=True)
     means = {k: train.means(k) for k in known.agents}
     for k in known.agents:
@@ -131,20 +131,16 @@ def steer_answers(
                     continue
                 said = np.stack([answering(rows, own + coefficient * step) for step in steps])
                 moved[kind] = (said == expected).astype(float)
-                facts = {
-                    "kind": kind,
-                    "directions": len(steps),
-                    "changed": float((said != answering.unchanged[rows]).mean()),
-                }
+                changed = float((said != answering.unchanged[rows]).mean())
+                facts = {"kind": kind, "directions": len(steps), "changed": changed}
                 facts |= {"before": 0.0, "questions": len(rows)}
                 outcome.test(STEERED, difference_interval(moved[kind].mean(axis=0)), **about, **facts)
             beside = difference_interval(moved["own"][0] - moved["other agents"].mean(axis=0), scale=2)
             outcome.test("steered: own − other agents", beside, **about)
             if "random" in moved:
-                what = f"{name}: {coefficient:g} along agent {k}'s direction makes the answer that of its other one"
-                asked.append(
-                    Asked(rank_test(what, moved["own"][0], moved["random"]), 1 - float(moved["random"].mean()))
-                )
+                what = f"{name}: {coefficient:g} along agent {k}'s direction gives what its other answer would"
+                test = rank_test(what, moved["own"][0], moved["random"])
+                asked.append(Asked(test, 1 - float(moved["random"].mean())))
     return asked
 
 
