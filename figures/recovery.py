@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from pydantic import FiniteFloat
 
 from figures.probes import counted, read
-from figures.results import ENDS, fit, main, many
+from figures.results import ENDS, KNOWN_ENDS, fit, main, many
 from interp.reports.page import Drawn
 from interp.reports.style import (
     CONTROL_COLOUR,
@@ -34,7 +34,7 @@ _OUTCOMES = Literal["shown", "not shown", "cannot tell"]
 _MARKS = {"shown": "circle", "not shown": "circle-open", "cannot tell": "diamond-open"}
 _LIE = ("the lie wins", "the honest answer", "lost where the lie decides nothing")
 _OVER, _OF_RUN = "recovery", "recovery in one run"
-_FATES: Any = entries(**dict.fromkeys(_LIE, ENDS))
+_FATES: Any = entries(**dict.fromkeys(_LIE, KNOWN_ENDS))
 _OF_LIE = entries(by=dict[str, _FATES], chosen=str | None)
 _ROW = {"name": str, "model": str, "way": str, "use": str, "questions": Whole, "value": ENDS, "outcome": _OUTCOMES}
 _ROW |= {"random": FiniteFloat, "angles": NotRequired[Any], "of the lie": NotRequired[_OF_LIE]}

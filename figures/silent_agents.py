@@ -33,6 +33,7 @@ _POSITIONS = {"question": (1, 1), "answer": (1, 2)}
 _QUESTION_ALONE = {"question": "operands, boosted", "answer": "operands and what it wrote, boosted"}
 _KINDS = {"own": "solid", "other agents": "dash", "random": "dot"}
 
+_DECODED = ("'s answer", " errs")
 _STEERED = "steered toward agent k"
 _GAIN = "gain − fictitious gain"
 
@@ -63,7 +64,7 @@ def silent_agents(found: dict[str, Any]) -> go.Figure:
     names = models(found)
     looks = model_looks(names)
     targets = _targets(found)
-    short = [target.removeprefix("agent ").removesuffix(" errs").removeprefix("agents ") for target in targets]
+    short = [re.sub(r"^agents? | errs$|'s answer$", "", target) for target in targets]
     y = ("AUC", "AUC", "AUC, difference", "share of answers")
     figure = panels(2, 2, x="agent", y=y, titles=_TITLES, height=150, shared="")
     places = list(range(len(targets)))
@@ -87,7 +88,7 @@ def silent_agents(found: dict[str, Any]) -> go.Figure:
             here = {
                 test["target"]: test["value"] for test in gains if (test["position"], test["how"]) == (position, how)
             }
-            colour = looks[names[-1]].colour if how.startswith("permutation") else CONTROL_COLOUR
+            colour = CONTROL_COLOUR if how.startswith("operands") else looks[names[-1]].colour
             at = [x + side + offset for x in range(len(agents))]
             values = [here.get(target) for target in agents]
             points(figure, (2, 1), at, values, name=f"{how}, C", colour=colour, symbol=symbol)
@@ -126,9 +127,10 @@ def _steered(figure: go.Figure, found: dict[str, Any], model: str, colour: str) 
 
 
 def _targets(found: dict[str, Any]) -> list[str]:
-    """The agents' errors in order, then their agreement, if decoded."""
+    """The agents' answers, or else their errors, in order, then their agreement, if decoded."""
     known = dict.fromkeys(row["target"] for row in found["rows"])
-    agents = [target for target in known if target.startswith("agent ") and target.endswith(" errs")]
+    answers, errs = ([t for t in known if t.startswith("agent ") and t.endswith(end)] for end in _DECODED)
+    agents = answers or errs
     return sorted(agents) + [target for target in known if target == "agents agree"]
 
 
@@ -152,17 +154,24 @@ def caption(found: dict[str, Any]) -> str:
     coefficients = sorted({t["coefficient"] for t in steered})
     asked = sorted({t["questions"] for t in steered})
     moved = ", ".join(f"{c:g}" for c in coefficients)
+    answers = any(target.endswith(_DECODED[0]) for target in _targets(found))
+    what, of_agents = (
+        ("what each agent answers", "answers are") if answers else ("whether each agent errs", "errors are")
+    )
+    wanted, along, unit = "agent k's", "k's decoded direction", "of the residual stream's length"
+    if any("unit" in test for test in steered):
+        wanted, along, unit = "what k's other answer makes them", "k's direction from one answer to another", "of it"
     how_many = f"{asked[0]:,} to {asked[-1]:,}" if len(asked) > 1 else ", ".join(map(str, asked))
     return (
-        f"{found['asks']} A model reads only the bare question; probes decode whether each agent errs in an "
+        f"{found['asks']} A model reads only the bare question; probes decode {what} in an "
         f"explicit debate on it, and whether all agree ({who_is_who(looks)}). A: at the question's last token. B: "
         "before the number in the box that the model writes. Marks are AUCs of linear probes at a layer chosen on "
         "training questions; diamonds are gradient boosting on the question alone (in B also on what the model wrote); "
-        "the line is chance. C: how much better an agent's errors are decoded than in the base, minus the same for "
+        f"the line is chance. C: how much better an agent's {of_agents} decoded than in the base, minus the same for "
         "each of several fictitious agents (filled: as in A, open: as in B; grey: operands turned round). "
-        f"D: {looks[names[-1]].label}, change in the share of "
-        f"answers that are agent k's when the model is steered along k's decoded direction by {moved} of the residual "
-        f"stream's length (left to right), along the other agents' directions and along random ones; n = {how_many} "
+        f"D: {looks[names[-1]].label}, change in the share of answers that are {wanted} when the model is steered "
+        f"along {along} by {moved} {unit} (left to right), along the other agents' directions and along random ones; "
+        f"n = {how_many} "
         f"questions. Bars are 95 % intervals over questions; n = {n:,} questions in A to C. {found['finding'][0]} "
         f"{counted(found)}"
     )

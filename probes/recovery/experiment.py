@@ -333,11 +333,11 @@ class Judged:
         test, validation = self.uses("test", at), self.uses("validation", at)
         ideal = test.known.replaced(np.arange(len(test.known.questions)), LIAR, SILENT)
         tried = {c: validation.of_lie(validation.moved(basis[0], c)) for c in ALONG}
-        cheap = {c: of[WINS].mean() for c, of in tried.items() if of[LOST].mean() <= MAY_COST}
+        cheap = {c: of[WINS].mean() for c, of in tried.items() if of[LOST].sum() <= MAY_COST * len(of[LOST])}
         made = {"before": test.answering.unchanged, "silenced": test.silenced(basis), "ideal": ideal}
         made |= {f"{c:+g}": test.moved(basis[0], c) for c in ALONG}
         facts = {how: test.of_lie(said) for how, said in made.items()}
-        known = {how: {what: asdict(mean_interval(v)) for what, v in of.items()} for how, of in facts.items()}
+        known = {how: {what: mean_interval(v).record() for what, v in of.items()} for how, of in facts.items()}
         return {"by": known, "chosen": f"{min(cheap, key=cheap.__getitem__):+g}" if cheap else None}
 
     def angles(self, choice: Mapping[str, Any]) -> dict[str, Any]:

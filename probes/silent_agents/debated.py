@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from jaxtyping import Float, Int
 
 from interp.debate.grading.answers import number
 from interp.debate.tasks.arithmetic import Arithmetic
-from interp.debate.tasks.median import MODULUS, Median
+from interp.debate.tasks.median import MODULUS, RULES, Median
 from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript, question_key
 from interp.errors import UserError
@@ -94,12 +95,20 @@ class Debated:
         places = {value: place for place, value in enumerate(self.values(agent))}
         return np.array([places[by_agent[agent - 1] or ""] for by_agent in self.answers])
 
-    def as_answered(self, agent: int, operands: Int[np.ndarray, "question operand"]) -> np.ndarray | None:
-        """What the agent would answer to other operands, as `valued`; None where its rule is not known."""
-        if not isinstance(self.task, Median):
-            return None
-        places = {value: place for place, value in enumerate(self.values(agent))}
-        return np.array([places[str(self.task.answers(",".join(map(str, row)))[agent - 1])] for row in operands])
+    def other_rules(self, agent: int, n: int, seed: int) -> list[Int[np.ndarray, " question"]]:
+        """What fictitious agents of `Median` answer, as `valued`: their rules are as hard, and no agent's in disguise.
+
+        The operands change roles, and weights are multiplied by units of the ring, each by its own.
+        """
+        rng, units = np.random.default_rng(seed), [u for u in range(MODULUS) if gcd(u, MODULUS) == 1]
+        known = {tuple(u * weight % MODULUS for weight in rule) for rule in RULES for u in units}
+        operands, found = self.operands, list[np.ndarray]()
+        while operands is not None and len(found) < n:
+            rule = np.array(RULES[agent - 1])[rng.permutation(operands.shape[1])] * rng.choice(units, operands.shape[1])
+            if tuple(rule % MODULUS) not in known:
+                known |= {tuple(u * rule % MODULUS) for u in units}
+                found.append(operands @ rule % MODULUS)
+        return found
 
     def opened(self, tokenizer: Any, places: Sequence[int]) -> list[tuple[list[int], int]]:
         """Questions as a model continues them, and how many tokens belong to the bare question.

@@ -120,7 +120,7 @@ def _decoded(outcome: Outcome, models: Sequence[str], target: str, position: str
     if gains:
         tests.append(beyond_fictitious("gain beyond fictitious agents", list(gains.values())))
         each = ", ".join(f"{gain.value:.2f}" for gain in gains.values())
-        values.append(f"gain beyond fictitious agents {tests[-1].estimate} (by permutation {each})")
+        values.append(f"gain beyond fictitious agents {tests[-1].estimate} (each {each})")
     if turned is not None:
         values.append(f"beyond those with operands turned round {turned.interval}")
     where = "at the question's last token" if position == "question" else "before the number in its box"
@@ -131,7 +131,7 @@ def _decoded(outcome: Outcome, models: Sequence[str], target: str, position: str
 def beyond_fictitious(asked: str, gains: Sequence[Measured]) -> Test:
     """Whether the gain is larger than on fictitious agents, of which the permutations are a sample.
 
-    The error has two parts, of questions and of permutations, with Satterthwaite's (1946) degrees of freedom.
+    The error has two parts, of questions and of fictitious agents, with Satterthwaite's (1946) degrees of freedom.
     """
     mean, n = over_seeds(gains), len(gains)
     if n < 2:
@@ -141,7 +141,7 @@ def beyond_fictitious(asked: str, gains: Sequence[Measured]) -> Test:
     free = square**2 / (of_questions**2 / max(mean.trials - 1, 1) + of_gains**2 / (n - 1))
     reach = float(student.ppf(0.975, int(free))) * square**0.5
     found = error_test(asked, Interval(mean.value, mean.value - reach, mean.value + reach), square**0.5, int(free) + 1)
-    return replace(found, how=f"Student's t over questions and {n} permutations", questions=len(mean.by_question))
+    return replace(found, how=f"Student's t over questions and {n} fictitious agents", questions=len(mean.by_question))
 
 
 def _moved(outcome: Outcome, models: Sequence[str], agents: Sequence[int]) -> Iterator[str]:
@@ -156,9 +156,11 @@ def _moved(outcome: Outcome, models: Sequence[str], agents: Sequence[int]) -> It
             if "own" in of:
                 shares = ", ".join(f"{kind} {Interval(**test['value'])}" for kind, test in of.items())
                 others = [f"{t['model']} {t['value']['mean']:.2f}" for t in here if t["kind"] == "own"][:-1]
+                unit, are = of["own"].get("unit", "of the residual stream's length"), f"are agent {k}'s"
+                are = "are what its other answer would make them" if "unit" in of["own"] else are
                 yield (
-                    f"{models[-1]}, moved along agent {k}'s direction by {coefficient:g} of the residual stream's "
-                    f"length, on {of['own']['questions']} questions: {of['own']['changed']:.0%} of its texts change, "
-                    f"and the share of its answers that are agent {k}'s by, along each kind of direction, {shares} "
+                    f"{models[-1]}, moved along agent {k}'s direction by {coefficient:g} {unit}, on "
+                    f"{of['own']['questions']} questions: {of['own']['changed']:.0%} of its texts change, "
+                    f"and the share of its answers that {are} by, along each kind of direction, {shares} "
                     f"(other models along their own: {', '.join(others) or 'none given'})."
                 )

@@ -133,7 +133,7 @@ def steer_answers(
                 moved[kind] = (said == expected).astype(float)
                 changed = float((said != answering.unchanged[rows]).mean())
                 facts = {"kind": kind, "directions": len(steps), "changed": changed}
-                facts |= {"before": 0.0, "questions": len(rows)}
+                facts |= {"before": 0.0, "questions": len(rows), "unit": "of the difference between two of its answers"}
                 outcome.test(STEERED, difference_interval(moved[kind].mean(axis=0)), **about, **facts)
             beside = difference_interval(moved["own"][0] - moved["other agents"].mean(axis=0), scale=2)
             outcome.test("steered: own − other agents", beside, **about)
