@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from examples import recovery_found
 
 from figures import recovery as figure
 from interp.debate.embedded import find_transcripts
@@ -167,6 +168,20 @@ def test_the_table_goes_on_after_a_kill_and_its_figures_are_drawn(
     drawn = {one.name: one for one in figure.draw(tmp_path)}
     assert set(drawn) == {"recovery", "recovery_angles", "recovery_lie"}
     assert all("n = " in one.caption for one in drawn.values())
+
+
+def test_what_works_is_shown_in_every_run_or_cannot_be_told() -> None:
+    found = {(t["model"], t["way"], t["use"]): t for t in recovery_found(1.0, 1.0, 1.0)["tests"] if "outcomes" in t}
+    for use in USES:
+        row = found["planted", ways.SEARCH, use]
+        assert (row["outcomes"], row["outcome"]) == (["shown"] * 3, "shown")
+        assert row["value"]["mean"] == 1
+        assert found["untrained", ways.SEARCH, use]["outcome"] == "not shown"
+    assert found["planted", ways.PERMUTED, INTERCHANGE]["outcome"] == "not shown"
+    assert found["planted", ways.SEARCH, INTERCHANGE]["angles"] == [10.0, 20.0] * 3
+    differ = {(t["model"], t["way"], t["use"]): t for t in recovery_found(1.0, 0.0)["tests"] if "outcomes" in t}
+    assert differ["planted", ways.SEARCH, ADD]["outcomes"] == ["shown", "not shown"]
+    assert differ["planted", ways.SEARCH, ADD]["outcome"] == "cannot tell"
 
 
 def test_swaps_of_planted_agents_are_shown_to_be_obeyed(

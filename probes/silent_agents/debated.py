@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from math import gcd
 from typing import Any
 
@@ -95,20 +96,14 @@ class Debated:
         places = {value: place for place, value in enumerate(self.values(agent))}
         return np.array([places[by_agent[agent - 1] or ""] for by_agent in self.answers])
 
-    def other_rules(self, agent: int, n: int, seed: int) -> list[Int[np.ndarray, " question"]]:
-        """What fictitious agents of `Median` answer, as `valued`: their rules are as hard, and no agent's in disguise.
+    def other_rules(self, n: int, seed: int) -> list[Int[np.ndarray, " question"]]:
+        """What fictitious agents of `Median` answer, as `valued`: by other rules over two operands, drawn at random.
 
-        The operands change roles, and weights are multiplied by units of the ring, each by its own.
+        Over all questions their answers are independent of those of each agent, of which nothing follows for them.
         """
-        rng, units = np.random.default_rng(seed), [u for u in range(MODULUS) if gcd(u, MODULUS) == 1]
-        known = {tuple(u * weight % MODULUS for weight in rule) for rule in RULES for u in units}
-        operands, found = self.operands, list[np.ndarray]()
-        while operands is not None and len(found) < n:
-            rule = np.array(RULES[agent - 1])[rng.permutation(operands.shape[1])] * rng.choice(units, operands.shape[1])
-            if tuple(rule % MODULUS) not in known:
-                known |= {tuple(u * rule % MODULUS) for u in units}
-                found.append(operands @ rule % MODULUS)
-        return found
+        assert self.operands is not None
+        rules = np.random.default_rng(seed).permutation(independent_rules())[:n]
+        return list((self.operands @ rules.T % MODULUS).T)
 
     def opened(self, tokenizer: Any, places: Sequence[int]) -> list[tuple[list[int], int]]:
         """Questions as a model continues them, and how many tokens belong to the bare question.
@@ -133,6 +128,20 @@ class Debated:
         """The numbers in the questions, if all questions have as many."""
         found = [[int(n) for n in re.findall(r"\d+", question)] for question in self.questions]
         return np.array(found) if found[0] and len({len(f) for f in found}) == 1 else None
+
+
+def independent_rules() -> list[tuple[int, ...]]:
+    """Weights of two operands for answers that no answer of an agent of `Median` tells anything about."""
+    n, units = len(RULES[0]), [u for u in range(MODULUS) if gcd(u, MODULUS) == 1]
+    every = np.array(list(product(range(MODULUS), repeat=n)))
+    agents, found, disguised = (every @ np.array(RULES).T % MODULUS).T, list[tuple[int, ...]](), set[tuple[int, ...]]()
+    for rule in map(tuple, every[(every > 0).sum(axis=1) == 2].tolist()):
+        answers = every @ np.array(rule) % MODULUS
+        pairs = [np.bincount(answers * MODULUS + of, minlength=MODULUS**2) for of in agents]
+        if rule not in disguised and all(np.ptp(each) == 0 for each in pairs):
+            found.append(rule)
+            disguised |= {tuple(u * weight % MODULUS for weight in rule) for u in units}
+    return found
 
 
 def _answer(task: Task, text: str) -> str | None:

@@ -17,7 +17,7 @@ question. What would show a debate is that a linear probe reads it from few exam
   these, too. The permutations are a sample of such agents: how they differ counts in the test.
 
 Where the answers take few values, they are decoded themselves, beside fictitious agents' (in debates of `median` those
-of other rules, as hard to work out).
+of other rules over two operands, independent of the agents').
 
 The causal test: does steering along agent k's decoded direction move the answer toward agent k's more than random
 directions of the activations' covariance do? The other agents' directions are steered along as well. All on questions
@@ -142,7 +142,7 @@ def targets(debated: Debated, seed: int) -> dict[str, ProbeExamples]:
                     answers = fictitious(operands, debated.valued(k), others, seed + i)
                     found[f"{FICTITIOUS} agent {k}'s answer{how}"] = of(answers, values)
             if isinstance(debated.task, Median):
-                rules = debated.other_rules(k, PERMUTATIONS, seed * debated.n_agents + k)
+                rules = debated.other_rules(PERMUTATIONS, seed * debated.n_agents + k)
                 for i, answers in enumerate(rules, start=1):
                     found[f"{FICTITIOUS} agent {k}'s answer, rule {i}"] = of(answers, debated.values(k))
         for k in agents:

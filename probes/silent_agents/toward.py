@@ -129,7 +129,8 @@ def steer_answers(
             for kind, steps in kinds.items():
                 if not steps:
                     continue
-                said = np.stack([answering(rows, own + coefficient * step) for step in steps])
+                values = np.concatenate([own + coefficient * step for step in steps])
+                said = answering(np.tile(rows, len(steps)), values).reshape(len(steps), -1)
                 moved[kind] = (said == expected).astype(float)
                 changed = float((said != answering.unchanged[rows]).mean())
                 facts = {"kind": kind, "directions": len(steps), "changed": changed}
