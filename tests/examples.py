@@ -100,7 +100,7 @@ def recovery_records(*runs: float) -> list[dict[str, Any]]:
                 own[0] = None if use == SUPPRESS else own[0]
                 used[use] = {"at": "blocks.1.hook_resid_post", "rank": 2, "coefficient": 1.0, "validation": {"2": 0.9}}
                 used[use] |= {"by_agent": [own] * 3, "own": own}
-                used[use] |= {"random_draws": [0.001 * i for i in range(159)], "random_questions": [0.05] * n}
+                used[use] |= {"random_draws": [0.0001 * i for i in range(159)], "random_questions": [0.05] * n}
                 if use == READ:
                     used[use]["question alone"] = {"operands": [0.1] * n}
                 if use == SUPPRESS:
