@@ -20,7 +20,7 @@ from interp.models.model import Model
 from interp.probing.experiments import Outcome
 from interp.probing.fitting import ProbeExamples
 from interp.probing.probe import Probe
-from interp.statistics import deal, difference_interval, rank_test
+from interp.statistics import all_of, deal, difference_interval, difference_test, rank_test
 from interp.steering.steering import Steering, add
 from probes.known import Answering, Known
 from probes.silent_agents.debated import Debated
@@ -107,7 +107,8 @@ def steer_answers(
     """Steer from each agent's answer to another one at the prompt's last token, in a debate of `median`.
 
     Directions are differences between the mean activations of training questions; the other agents' are those between
-    the same two answers. Returns as `steer_toward`.
+    the same two answers; an agent's own must do more than these, too: without agents, all move the consensus alike.
+    Returns as `steer_toward`.
     """
     asked, hook_point = list[Asked](), model.hook_name("resid_post", layer)
     taught = (question.text for question in Median("train").every())
@@ -136,12 +137,13 @@ def steer_answers(
                 facts = {"kind": kind, "directions": len(steps), "changed": changed}
                 facts |= {"before": 0.0, "questions": len(rows), "unit": "of the difference between two of its answers"}
                 outcome.test(STEERED, difference_interval(moved[kind].mean(axis=0)), **about, **facts)
-            beside = difference_interval(moved["own"][0] - moved["other agents"].mean(axis=0), scale=2)
-            outcome.test("steered: own − other agents", beside, **about)
+            more = moved["own"][0] - moved["other agents"].mean(axis=0)
+            outcome.test("steered: own − other agents", difference_interval(more, scale=2), **about)
             if "random" in moved:
                 what = f"{name}: {coefficient:g} along agent {k}'s direction gives what its other answer would"
-                test = rank_test(what, moved["own"][0], moved["random"])
-                asked.append(Asked(test, 1 - float(moved["random"].mean())))
+                tests = [rank_test("random directions", moved["own"][0], moved["random"])]
+                tests.append(difference_test("the other agents' directions", more))
+                asked.append(Asked(all_of(what, tests), 1 - float(moved["random"].mean())))
     return asked
 
 
