@@ -54,7 +54,8 @@ def test_steering_along_answers_is_shown_where_agents_are_planted() -> None:
     for name, made in (("planted", model), ("untrained", untrained(model))):
         outcome = Outcome("silent_agents", silent_agents.ASKS)
         asked = toward.steer_answers(outcome, made, name, debated, 1, 0, toward.N_RANDOM)
-        outcomes[name] = {verdict.outcome for verdict in judge([one.test for one in asked])}
+        verdicts = judge([one.test for one in asked])
+        outcomes[name] = {verdict.outcome for verdict in verdicts if f"{name}: 1 along" in verdict.asked}
         own = [t["value"]["mean"] for t in outcome.tests if t.get("kind") == "own" and t["coefficient"] == 1]
         assert min(own) > 0.95 if name == "planted" else max(own) < 0.2
     assert outcomes["planted"] == {"shown"}
