@@ -74,6 +74,14 @@ def numbers(text: str) -> tuple[float, ...]:
     return tuple(sorted(set(listed_numbers(text))))
 
 
+def duration(option: str, text: str) -> float:
+    """The seconds of a length of time such as 90s, 8m or 1.5h. Raises `UserError` for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if found and float(found[1]) > 0:
+        return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+    raise UserError(f"{option} {text}: expected a length of time such as 90s, 8m or 1.5h")
+
+
 def flag(name: str, text: str) -> Any:
     """A switch without a `--no-` form."""
     return typer.Option(name, metavar="", help=text)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from interp.debate.agents import Request
 from interp.debate.personas import PLAIN
-from interp.errors import UserError
+from interp.errors import TimeUp, UserError
 from interp.generation.agents import LocalAgent
 from interp.models.model import load_model
 from interp.organism.language import BOS, EOS, make_tokenizer
@@ -102,9 +102,12 @@ def test_the_same_seed_gives_the_same_base_a_kill_in_between_or_not(base: Path, 
         assert json.loads(kept.metadata()["interp"])["step"] == 6
     with pytest.raises(UserError, match=r"base\.resume: made with other settings"):
         pretrain(tmp_path / "base", replace(TINY, seed=1))
+    for step in (8, 10):  # out of time where it went on from, and later
+        with pytest.raises(TimeUp, match=f"base stopped at step {step} of 12"):
+            pretrain(tmp_path / "base", TINY, log_every=2 if step > 8 else 4, stop=lambda: True)
     seen: list[int] = []
-    pretrain(tmp_path / "base", TINY, log_every=4, progress=lambda step, steps, loss: seen.append(step))
-    assert seen == [8, 12]
+    pretrain(tmp_path / "base", TINY, log_every=1, progress=lambda step, steps, loss: seen.append(step))
+    assert seen == [11, 12]
     expected, found = (load_file(folder / "model.safetensors") for folder in (base, tmp_path / "base"))
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)

@@ -149,6 +149,8 @@ def test_one_call_from_transcripts_to_the_table(chosen: Preset, tmp_path: Path) 
 
 def test_the_command(settings: dict[str, str], transcripts: Path, tmp_path: Path, interp: Any) -> None:
     arguments = command(settings, tmp_path / "run", transcripts)[2:]
+    code, out, _ = interp(*arguments, "--seed", "4", "--time-budget", "0.001s")
+    assert (code, out.strip()) == (0, "time is up: no stage finished, sft not begun; the same command goes on")
     code, out, _ = interp(*arguments, "--seed", "4", "--no-table")
     assert code == 0
     assert f"wrote {tmp_path / 'run' / 'seed-4' / 'imad'}" in out
@@ -158,6 +160,11 @@ def test_the_command(settings: dict[str, str], transcripts: Path, tmp_path: Path
     assert "6 questions that no stage has seen; mean of seeds 4, 5" in out
     for line in (*TITLES.values(), "IMAD − Debate: ", f"wrote {tmp_path / 'run' / 'table.json'}"):
         assert line in out
+    code, out, _ = interp(*arguments, "--seed", "4", "--seed", "6", "--time-budget", "0.001s")
+    assert "seed-4/debategpt, seed-4/imad, seed-4/sft, seed-5/debategpt" in out
+    assert "seed-5/sft finished, sft not begun" in out
+    code, _, err = interp(*arguments, "--time-budget", "8 apples")
+    assert (code, err) == (2, "error: --time-budget 8 apples: expected a length of time such as 90s, 8m or 1.5h\n")
     code, _, err = interp(*arguments, "--from-scratch", "--out", str(tmp_path / "other"))
     assert code == 2
     assert "trains the organism's base only" in err

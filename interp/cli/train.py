@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from interp.options import LARGEST_SEED, TRANSCRIPTS, flag, verb
+from interp.options import LARGEST_SEED, TRANSCRIPTS, duration, flag, verb
 from interp.outputs import Made, Writes, says
 
 PRESETS = "organism, smollm2-135m, llama-3.1-8b, qwen2.5-7b, mistral-nemo-12b"
@@ -36,6 +37,9 @@ def train(
     seed: Annotated[list[int] | None, Option(min=0, max=LARGEST_SEED, help="Random seed. Repeat for several.")] = None,
     from_scratch: Annotated[bool, flag("--from-scratch", "Train the organism's base too.")] = False,
     no_table: Annotated[bool, flag("--no-table", "Skip the results table.")] = False,
+    time_budget: Annotated[
+        str | None, Option(metavar="TIME", help="Stop after 90s, 8m or 1.5h, with all kept; the same command goes on.")
+    ] = None,
     report_to: Annotated[list[Tracker] | None, Option(help="Tracker besides metrics.jsonl; repeatable.")] = None,
     dry_run: Annotated[bool, flag("--dry-run", "Only show steps and memory needed.")] = False,
     out: Annotated[Path, Option(help="Folder for checkpoints, metrics and the table."), Writes(_made)] = Path("out"),
@@ -48,7 +52,9 @@ def train(
 
     Example: `interp train --preset smollm2-135m --transcripts debates.jsonl --out out/smollm2`
     """
+    ends = None if time_budget is None else time.monotonic() + duration("--time-budget", time_budget)
     from interp.debate.embedded import find_transcripts
+    from interp.errors import TimeUp
     from interp.organism import Pretraining
     from interp.reports.tables import memory_table, results_table
     from interp.reports.terminal import Terminal, quiet_libraries, training_bars
@@ -64,10 +70,15 @@ def train(
     if dry_run:
         return console.print(memory_table(plan(chosen)))
     given = None if transcripts is None else find_transcripts(transcripts)
-    with training_bars() as progress:
-        run = Run(out, chosen, progress, [str(tracker) for tracker in report_to or ()])
-        base = Pretraining(seed=chosen.seed) if from_scratch else None
-        trained = pipeline.train(run, seeds=seed or (), transcripts=given, pretraining=base, table=not no_table)
+    try:
+        with training_bars() as progress:
+            run = Run(out, chosen, progress, [str(tracker) for tracker in report_to or ()], ends)
+            base = Pretraining(seed=chosen.seed) if from_scratch else None
+            trained = pipeline.train(run, seeds=seed or (), transcripts=given, pretraining=base, table=not no_table)
+    except TimeUp as stopped:
+        there = [str(path.parent.relative_to(out)) for path in sorted(out.glob("seed-*/*/lineage.json"))]
+        finished = ", ".join(there) or "no stage"
+        return console.print(f"time is up: {finished} finished, {stopped}; the same command goes on")
     written = [checkpoint for stages in trained.checkpoints.values() for checkpoint in stages.values()]
     if trained.table is not None:
         console.print(results_table(trained.table))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.errors import UserError
+from interp.errors import TimeUp, UserError
 from interp.organism.language import BOS, CONTEXT_LENGTH, EOS, LARGEST, PAD, SMALLEST, make_tokenizer
 from interp.organism.lessons import Rates, drills, lessons
 from interp.storage.arrays import read_arrays, write_arrays
@@ -184,13 +184,15 @@ def from_nothing(
     resume_every: int = 200,
     log_every: int = 20,
     progress: Callable[[int, int, float], None] = lambda *_: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Train a model from random weights and write it to `folder`, with what `also` adds there; returns the folder.
 
     `loss_of(model, step)` gives a step's loss in nats per token and its number of tokens; `short` as in `make_model`. A
     finished folder with the same settings is kept; a killed run resumes from `folder` + `.resume`, saved every
     `resume_every` steps. Weights are in half precision. Every `log_every` steps `progress` gets step, total and loss,
-    which `metrics.jsonl` keeps. Raises `UserError` for a folder with anything else in it.
+    which `metrics.jsonl` keeps; if `stop()` says so then, the state is saved and `TimeUp` raised. Raises `UserError`
+    for a folder with anything else in it.
     """
     folder = Path(folder)
     kept = folder.with_name(f"{folder.name}.resume")
@@ -232,11 +234,14 @@ def from_nothing(
             line = {"step": done, "loss": round(loss.item(), 5), "learning_rate": rate, "tokens": tokens}
             metrics.append(line | {"seconds": round(perf_counter() - began, 1)})
             progress(done, settings.steps, loss.item())
-        if done % resume_every == 0 and done < settings.steps:
+        ended = done % log_every == 0 and done < settings.steps and stop()
+        if ended or (done % resume_every == 0 and done < settings.steps):
             states = {f"model.{name}": weight for name, weight in model.state_dict().items()}
             for i, state in optimizer.state_dict()["state"].items():
                 states |= {f"optimizer.{i}.{name}": value for name, value in state.items()}
             write_arrays(kept, asdict(_Resume(done, facts, metrics)), {name: t.numpy() for name, t in states.items()})
+        if ended:
+            raise TimeUp(f"{folder.name} stopped at step {done} of {settings.steps}")
     with atomic_write(folder, Path.mkdir) as made:
         model.half().save_pretrained(made)
         tokenizer.save_pretrained(made)

@@ -41,7 +41,8 @@ def train_grpo(
 
     `model` is a checkpoint of stage 1, or a base for the ablation without stage 1. The answer of each question, right
     or not, is what is rewarded; `undecided` others had none. `judge` replaces the task's grader.
-    A finished stage is kept; a killed one resumes from its last saved state, with its schedule.
+    A finished stage is kept; a killed one resumes from its last saved state, with its schedule. Raises `TimeUp` when
+    the run's time is.
 
     >>> task = interp.debate.make_task("small-arithmetic")
     >>> run = interp.training.Run(tmp_path, interp.training.preset("organism"))
@@ -50,6 +51,7 @@ def train_grpo(
     """
     if run.finished(stage):
         return run.checkpoint(stage)
+    run.require_time(stage)
     preset, settings = run.preset, settings or run.preset.grpo
     configuration = configured("GRPOConfig", grpo_arguments(run, stage, settings))
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # no warning that rollout_func is experimental

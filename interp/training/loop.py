@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from interp.errors import TimeUp
 from interp.models.lineage import read_lineage, write_checkpoint
 from interp.models.loading import DTYPES, Plain, load_plain
 from interp.models.tokens import tokenized_as
@@ -51,9 +52,13 @@ def lora_config(lora: LoRA, tokens: dict[str, list[int]] | None = None) -> LoraC
 
 
 def fit(run: Run, stage: str, trainer: Any, schedule: Schedule | None = None) -> int:
-    """Train, from the last saved state if there is one; returns the total number of optimizer steps."""
+    """Train, from the last saved state if there is one; returns the total number of optimizer steps.
+
+    Raises `TimeUp` when the run's time budget is used up, with its state saved.
+    """
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Follow(run, stage, trainer, schedule))
+    follow = Follow(run, stage, trainer, schedule)
+    trainer.add_callback(follow)
     save = trainer._save_checkpoint
 
     def save_or_say(*args: Any, **how: Any) -> None:
@@ -62,7 +67,10 @@ def fit(run: Run, stage: str, trainer: Any, schedule: Schedule | None = None) ->
 
     trainer._save_checkpoint = save_or_say
     trainer.train(resume_from_checkpoint=last_kept(run.kept(stage)))
-    return int(trainer.state.global_step)
+    steps, last = trainer.state.global_step, trainer.state.max_steps
+    if follow.stopped:
+        raise TimeUp(f"{stage} stopped at step {steps} of {last}")
+    return int(steps)
 
 
 def last_kept(folder: Path) -> str | None:
@@ -127,6 +135,8 @@ class Follow(TrainerCallback, ExportableState):  # type: ignore[misc]  # both ar
     schedule: Schedule | None = None
     latest: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=perf_counter)
+    stopped: bool = False
+    """Whether the time budget ended the training before its last step."""
 
     def state(self) -> dict[str, Any]:
         sums = {name: getattr(self.trainer, name, 0) for name in SUMS}
@@ -161,6 +171,10 @@ class Follow(TrainerCallback, ExportableState):  # type: ignore[misc]  # both ar
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.run.tell(self.stage, state.global_step, state.max_steps, self.latest)
+        # Only between two batches of completions is nothing half used, so that a resumed run is the same run.
+        whole = state.global_step % getattr(self.trainer, "num_iterations", 1) == 0
+        if whole and state.global_step < state.max_steps and self.run.out_of_time():
+            self.stopped = control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.trainer.accelerator.num_processes == 1:  # else another process may still be writing

@@ -55,7 +55,8 @@ def train(
     preset's seed alone, so seeds can be added to a finished run. Stage 1 learns `transcripts`, by default debates of
     the base on `task`, by default the preset's; stage 2 and the table have other questions of it. With `pretraining`
     the organism's base is trained first, into `base`. Raises `UserError` for a folder that holds a run with other
-    settings or transcripts and, before anything is written, for settings that a stage would refuse.
+    settings or transcripts and, before anything is written, for settings that a stage would refuse, and `TimeUp` when
+    `run.ends` has come.
 
     >>> chosen = interp.training.preset("organism").override({"grpo.num_generations": "5"})
     >>> interp.training.train(interp.training.Run(tmp_path, chosen))
@@ -88,6 +89,8 @@ def train(
         else:
             imad = train_grpo(one, str(sft), questions, trained_on, undecided=undecided)
         found[seed] = one, {"sft": sft, "debategpt": debategpt, "imad": imad}
+    if tested:
+        run.require_time("table")
     measured = make_table(run, found, tested) if tested and processes().is_main_process else None
     return Trained({seed: checkpoints for seed, (_, checkpoints) in found.items()}, measured)
 
@@ -160,7 +163,8 @@ def _make_base(run: Run, settings: Pretraining) -> Path:
         raise UserError(f"{wrong}; choose --preset organism without changing its model, or an existing base")
     if processes().num_processes > 1 and not (run.out / "base").exists():
         raise UserError("--from-scratch, several processes: train the base first, with one process")
-    return pretrain(run.out / "base", settings, progress=lambda n, of, loss: run.tell("base", n, of, {"loss": loss}))
+    tell = lambda n, of, loss: run.tell("base", n, of, {"loss": loss})  # noqa: E731
+    return pretrain(run.out / "base", settings, progress=tell, stop=run.out_of_time)
 
 
 def _of_seed(run: Run, seed: int, *, label: bool) -> Run:
@@ -209,5 +213,5 @@ def _ask_base(run: Run, file: str, *what: Any) -> None:
         return
     if processes().num_processes > 1:
         raise UserError(f"{run.out / file}: not made yet, several processes: make it first, with one process")
-    asked: Any = *what, lambda label, done, total: run.tell(f"to learn: {label}", done, total)
+    asked: Any = *what, lambda label, *rest: run.tell_journalled(f"to learn: {label}", *rest)
     ask(run.out / file, *asked)

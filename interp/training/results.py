@@ -151,7 +151,7 @@ def table_seed(preset: Preset) -> int:
 
 def _ask(run: Run, name: str, method: Method, agents: Sequence[Agent], task: Task, seed: int) -> Records:
     out = run.out / "results" / f"{name}.jsonl"
-    return ask(out, name, method, lambda: agents, task, run.preset.table_questions, seed, run.tell)
+    return ask(out, name, method, lambda: agents, task, run.preset.table_questions, seed, run.tell_journalled)
 
 
 def ask_checkpoint(run: Run, name: str, checkpoint: Path, task: Task, seed: int) -> Records:

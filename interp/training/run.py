@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 
-from interp.errors import UserError
+from interp.errors import TimeUp, UserError
 from interp.training.settings import LoRA, Preset, StageSettings
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
@@ -36,6 +37,8 @@ class Run:
     progress: Progress | None = None
     report_to: Sequence[str] = ()
     """Trackers besides `metrics.jsonl`: tensorboard, wandb."""
+    ends: float | None = None
+    """When the time budget is used up, by `time.monotonic`; then the call raises `TimeUp`, and the same one goes on."""
 
     def checkpoint(self, stage: str) -> Path:
         """Folder of a finished stage."""
@@ -58,6 +61,28 @@ class Run:
     def tell(self, what: str, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
         if self.progress:
             self.progress(what, done, total, dict(metrics or {}))
+
+    def tell_journalled(self, what: str, done: int, total: int) -> None:
+        """Report work of this process that is kept as it is done. Raises `TimeUp` when the time budget is used up."""
+        self.tell(what, done, total)
+        if done < total and self.ends is not None and time.monotonic() >= self.ends:
+            raise TimeUp(f"{what} stopped at {done} of {total}")
+
+    def out_of_time(self) -> bool:
+        """Whether the time budget is used up, by the clock of the first process; all processes ask together."""
+        if self.ends is None:
+            return False
+        up = [time.monotonic() >= self.ends]
+        if processes().num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            broadcast_object_list(up)
+        return up[0]
+
+    def require_time(self, what: str) -> None:
+        """Raises `TimeUp` when there is no time left to begin something."""
+        if self.out_of_time():
+            raise TimeUp(f"{what} not begun")
 
 
 def require_trainers() -> None:

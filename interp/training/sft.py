@@ -122,7 +122,8 @@ def train_sft(
     With `form=whole` (stage 1) the tags become tokens whose embedding rows are trained too; `consensus_only` is
     DebateGPT, without tags. With settings of `Stepwise`, and a `model` after stage 1, it is stage 2 without rewards.
     `direct` are direct answers to learn besides (`SFT.direct_share`, `SFT.practice`). A finished stage is kept; a
-    killed one resumes. Raises `UserError` if no transcript can be learnt, and for a model of stage 2 without tags.
+    killed one resumes. Raises `UserError` if no transcript can be learnt, and for a model of stage 2 without tags, and
+    `TimeUp` when the run's time is.
 
     >>> chosen = interp.training.preset("organism").override({"sft.epochs": "0.1"})
     >>> run = interp.training.Run(tmp_path, chosen)
@@ -131,6 +132,7 @@ def train_sft(
     """
     if run.finished(stage):
         return run.checkpoint(stage)
+    run.require_time(stage)
     preset, settings, model = run.preset, settings or run.preset.sft, model or run.preset.model
     configuration = configured("SFTConfig", sft_arguments(run, stage, settings))
     from datasets import Dataset
