@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, overload
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
-from torch.nn.functional import pad
 
 from interp.errors import UserError
-from interp.generation.cache import SLOWER, Batching, growing_cache, supposed_batching
+from interp.generation.cache import SLOWER, Batching, supposed_batching
+from interp.generation.drawing import Drawing, Pick, keys_of
+from interp.generation.rows import Ids, Reader, Rows
+from interp.generation.seats import OVERFLOWED, TURNS, Seats, sizes
+from interp.models.adapters import RAISED
 from interp.models.model import LOGIT_TOLERANCE, Model
 from interp.models.tokens import Encoder
 from interp.steering.hooks import Steered, steered_rows, unsteered
 from interp.steering.steering import Steering
 
 Hook = Callable[[Tensor, Any], Tensor | None]
-Ids = Sequence[int]
-_Picking = Callable[[Tensor, Sequence[int]], Tensor]
+SEATED = {"cuda"}
+"""Kinds of devices that record steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def generate(  # type: ignore[misc]  # the options are these
     steering: Steering | Sequence[Steering] | None = None,
     hooks: Sequence[tuple[str, Hook]] = (),
     received: Callable[[int, Generated], None] = lambda *_: None,
-    until: Callable[[int, Ids], bool] = lambda *_: False,
+    until: Callable[[int, Ids], bool] | None = None,
 ) -> Generated | list[Generated]:
     """Continue one text, or a list of texts or of token ids; a prompt that fills the context gets no tokens.
 
@@ -97,7 +99,8 @@ def generate(  # type: ignore[misc]  # the options are these
     order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), tuple(ids[i])))  # identical prompts together
     for i in (i for i in range(len(ids)) if not room[i]):
         received(i, written[i])
-    pick = _Pick(model, temperature, top_p, range(len(ids)) if seeds is None else seeds)
+    keys = keys_of(range(len(ids)) if seeds is None else seeds, model.device)
+    texts = _Texts(model, ids, room, Drawing(temperature, top_p), keys, until)
     with torch.inference_mode(), unsteered(model):
         plans = _plans(model, [len(prompt) for prompt in ids], room)
     with (
@@ -106,9 +109,14 @@ def generate(  # type: ignore[misc]  # the options are these
         model.bridge.hooks(fwd_hooks=list(hooks)),
     ):
         for plan in sorted(set(plans)):
-            reader = _Reader(model, steered, bool(hooks), plan[0])
+            reader = Reader(model, steered, bool(hooks), plan[0])
             rows = [i for i in order if room[i] and plans[i] == plan]
-            for row, generated in _continue(reader, ids, rows, room, pick, batch_size, until):
+            at_work = _continue(reader, texts, rows, batch_size)
+            if not hooks and _seated(model, plan[0]):
+                n, columns = min(batch_size, len(rows)), max(len(ids[i]) + room[i] for i in rows)
+                seats = Seats.of(model, steered, texts.pick, texts.ends, n, columns)
+                at_work = _in_seats(reader, texts, rows, seats)
+            for row, generated in at_work:
                 written[row] = generated
                 received(row, generated)
     return written[0] if isinstance(prompts, str) else written
@@ -142,7 +150,7 @@ def proven_batching(model: Model) -> Batching:
     return Batching(model.batching)
 
 
-def _proven(model: Model, batching: Batching) -> bool:
+def _proven(model: Model, batching: Batching, *, seated: bool = False) -> bool:
     """Whether four unlike texts, written to in batches of three, get the logits of the plain model that reads each."""
     longest = min(40, model.context_length or 40, (model.varying or ("", 40))[1])
     room = [3, 2, 3, 2]
@@ -152,19 +160,45 @@ def _proven(model: Model, batching: Batching) -> bool:
     alike = draw.choices(usable, k=max(0, longest // 4 - 1))
     texts = [(alike + draw.choices(usable, k=longest))[: a + b] for a, b in zip(n, room, strict=True)]
     plain = [model.hf(torch.tensor([t], device=model.device), use_cache=False).logits[0].float() for t in texts]
-    steps, off = [0] * len(texts), list[float]()
+    off = list[float]()
 
-    def follow(logits: Tensor, live: Sequence[int]) -> Tensor:
-        for row, i in zip(logits, live, strict=True):
-            at = n[i] + steps[i]
-            steps[i] += 1
-            off.append(float((row - plain[i][at - 1]).abs().max() / plain[i][at - 1].abs().max()))
-        return torch.tensor([texts[i][n[i] + steps[i] - 1] for i in live], device=model.device)
+    def follow(logits: Tensor, keys: Tensor, written: Tensor) -> Tensor:
+        chosen = []
+        for row, (i, taken), k in zip(logits, keys.tolist(), written.tolist(), strict=True):
+            if not taken or k == room[i]:  # a seat that nobody has taken, or whose text has ended
+                chosen.append(0)
+                continue
+            expected = plain[i][n[i] + k - 1]
+            off.append(float((row - expected).abs().max() / expected.abs().max()))
+            chosen.append(texts[i][n[i] + k])
+        return torch.tensor(chosen, device=model.device)
 
-    reader = _Reader(model, Steered(model, [()] * len(n), n), False, batching)
-    list(_continue(reader, [t[:k] for t, k in zip(texts, n, strict=True)], range(len(n)), room, follow, batch_size=3))
+    def at_work(texts: _Texts) -> Iterator[tuple[int, Generated]]:
+        if not seated:
+            return _continue(reader, texts, range(len(n)), batch_size=3)
+        seats = Seats(model, reader.steered, follow, set(), n=3, columns=max(map(len, plain)))
+        seats.recordable = False
+        return _in_seats(reader, texts, range(len(n)), seats)
+
+    reader = Reader(model, Steered(model, [()] * len(n), n), False, batching)
+    keys = torch.tensor([[i, 1] for i in range(len(n))], dtype=torch.int32, device=model.device)
+    list(at_work(_Texts(model, [t[:k] for t, k in zip(texts, n, strict=True)], room, follow, keys)))
     rounding = 5 * LOGIT_TOLERANCE.get(model.dtype, 1e-2)  # other shapes of matrices round more than hooks do
     return all(far <= rounding for far in off)
+
+
+def _seated(model: Model, batching: Batching) -> bool:
+    """Whether rows are written in seats: on a GPU, where that gives the logits of the plain model."""
+    if model.device.type not in SEATED or batching is Batching.UNCACHED:
+        return False
+    if model.sits is None:
+        model.sits = False
+        together = model.varying is None and not hasattr(model.hf, "hf_device_map")
+        if together and proven_batching(model) is Batching.JOINED:
+            with model.only_hooked(deaf=True), suppress(*RAISED):
+                model.sits = _proven(model, batching, seated=True)
+        model.notes += [] if model.sits else ["no step of its writing can be recorded and replayed on a GPU"]
+    return model.sits
 
 
 def end_tokens(model: Model) -> set[int]:
@@ -174,187 +208,113 @@ def end_tokens(model: Model) -> set[int]:
     return {int(i) for i in (*ids, model.tokenizer.eos_token_id) if i is not None}
 
 
-def _continue(
-    reader: _Reader,
-    prompts: Sequence[Ids],
-    order: Sequence[int],
-    room: Sequence[int],
-    pick: _Picking,
-    batch_size: int,
-    until: Callable[[int, Ids], bool] = lambda *_: False,
-) -> Iterator[tuple[int, Generated]]:
+class _Texts:
+    """Texts being written, by index, and when they end."""
+
+    def __init__(
+        self,
+        model: Model,
+        prompts: Sequence[Ids],
+        room: Sequence[int],
+        pick: Pick,
+        keys: Int[Tensor, "row 2"],
+        until: Callable[[int, Ids], bool] | None = None,
+    ) -> None:
+        self.prompts, self.room, self.pick, self.keys, self.until = prompts, room, pick, keys, until
+        self.ends, self.tokenizer = end_tokens(model), model.tokenizer
+        self.texts: list[list[int]] = [[] for _ in prompts]
+
+    def first(self, rows: Rows, steered: Steered) -> list[int]:
+        """The next token of each row, as `took` takes it."""
+        index = torch.tensor(rows.index, device=rows.logits.device)
+        written = torch.tensor([len(self.texts[i]) for i in rows.index], device=index.device)
+        chosen = self.pick(rows.logits, self.keys[index], written)
+        likely = rows.logits.gather(1, chosen[:, None])[:, 0].isfinite()  # NaN always is what gets chosen
+        tokens: list[int] = torch.where(likely & ~steered.overflowed[index], chosen, OVERFLOWED).tolist()
+        return tokens
+
+    def took(self, i: int, token: int) -> Generated | None:
+        """Take the next token of a text; the whole text if it ends."""
+        text = self.texts[i]
+        if token == OVERFLOWED:
+            return Generated(text, len(text), False, finite=False, tokenizer=self.tokenizer)
+        text.append(token)
+        if token in self.ends:
+            return Generated(text[:-1], len(text), True, token, tokenizer=self.tokenizer)
+        stopped = self.until is not None and self.until(i, text)
+        if stopped or len(text) == self.room[i]:
+            return Generated(text, len(text), stopped, tokenizer=self.tokenizer)
+        return None
+
+
+def _continue(reader: Reader, texts: _Texts, order: Sequence[int], batch_size: int) -> Iterator[tuple[int, Generated]]:
     """Continue the prompts in `order`; yields each with its index as it ends. Others join when a quarter has ended."""
-    ends, tokenizer = end_tokens(reader.model), reader.model.tokenizer
     joining = reader.batching is Batching.JOINED and not reader.whole
-    waiting, texts = list(order), {i: list[int]() for i in order}
-    live: _Rows | None = None
-    reader.open(order, prompts)
+    waiting, live = list(order), None
+    reader.open(order, texts.prompts)
     while waiting or live is not None:
         if waiting and (live is None or (joining and 4 * len(live.index) <= 3 * batch_size)):
             free = batch_size - (0 if live is None else len(live.index))
-            free = min(free, reader.most(prompts[i] for i in waiting))
+            free = min(free, reader.most(texts.prompts[i] for i in waiting))
             new, waiting = waiting[:free], waiting[free:]
-            fresh = reader.prompts(new, [prompts[i] for i in new])
+            fresh = reader.prompts(new, [texts.prompts[i] for i in new])
             live = fresh if live is None else live.joined(fresh)
         assert live is not None
-        chosen = pick(live.logits, live.index)
         stay = []
-        likely = live.logits.gather(1, chosen[:, None])[:, 0].isfinite()  # NaN always is what gets chosen
-        finite = (likely & ~reader.steered.overflowed[live.index]).tolist()
-        for place, (i, token, sound) in enumerate(zip(live.index, chosen.tolist(), finite, strict=True)):
-            text = texts[i]
-            if not sound:
-                yield i, Generated(text, len(text), False, finite=False, tokenizer=tokenizer)
-                continue
-            text.append(token)
-            if token in ends:
-                yield i, Generated(text[:-1], len(text), True, token, tokenizer=tokenizer)
-            elif (stopped := until(i, text)) or len(text) == room[i]:
-                yield i, Generated(text, len(text), stopped, tokenizer=tokenizer)
+        for place, (i, token) in enumerate(zip(live.index, texts.first(live, reader.steered), strict=True)):
+            if generated := texts.took(i, token):
+                yield i, generated
             else:
                 stay.append(place)
-                reader.steered.wrote(i, prompts[i], text)
+                reader.steered.wrote(i, texts.prompts[i], texts.texts[i])
         if stay:
             left, last = set(stay), (place for place in stay if place >= len(stay))  # who fill the gaps of the ended
             stay = [place if place in left else next(last) for place in range(len(stay))]
             live = live.chosen(stay, [live.index[place] for place in stay])
-            live = reader.read(live.index, [texts[i][-1:] for i in live.index], live)
+            live = reader.read(live.index, [texts.texts[i][-1:] for i in live.index], live)
         else:
             live = None
 
 
-@dataclass
-class _Rows:
-    """Prompts being continued, by index: what the model has read of each, and what it expects next."""
-
-    index: list[int]
-    cache: Any
-    mask: Int[Tensor, "row column"]
-    """0 for padding."""
-    logits: Float[Tensor, "row token"]
-
-    def chosen(self, places: list[int], index: list[int]) -> _Rows:
-        """The rows in these places, as those of the prompts `index`."""
-        if places == list(range(len(self.index))):
-            return _Rows(index, self.cache, self.mask, self.logits)
-        at = torch.tensor(places, device=self.mask.device)
-        self.cache.reorder_cache(at)
-        return _Rows(index, self.cache, self.mask[at], self.logits[at])
-
-    def joined(self, other: _Rows) -> _Rows:
-        """These rows and others, the shorter ones padded on the left."""
-        width = max(self.mask.shape[1], other.mask.shape[1])
-        left, right = width - self.mask.shape[1], width - other.mask.shape[1]
-        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
-            mine.keys = torch.cat([pad(mine.keys, (0, 0, left, 0)), pad(theirs.keys, (0, 0, right, 0))])
-            mine.values = torch.cat([pad(mine.values, (0, 0, left, 0)), pad(theirs.values, (0, 0, right, 0))])
-        mask = torch.cat([pad(self.mask, (left, 0)), pad(other.mask, (right, 0))])
-        return _Rows(self.index + other.index, self.cache, mask, torch.cat([self.logits, other.logits]))
-
-
-@dataclass
-class _Reader:
-    """A model under steering that is told which rows it reads."""
-
-    model: Model
-    steered: Steered
-    whole: bool
-    """Whether hooks must see whole prompts, batch by batch."""
-    batching: Batching
-    opening: _Rows | None = None
-    last: tuple[Ids, _Rows] | None = None
-    """The beginning that a whole batch had in common, and what was read of it, for rows that join later."""
-    read_so_far: dict[int, Ids] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.known = inspect.signature(self.model.hf.forward).parameters
-        self.cache = "cache_params" if "cache_params" in self.known else "past_key_values"
-
-    def most(self, prompts: Iterable[Ids]) -> int:
-        """How many of these prompts, from the first on, can be read together."""
-        if self.batching >= Batching.ALONE:
-            return 1
-        lengths = [len(prompt) for prompt in prompts]
-        return lengths.count(lengths[0]) if self.batching is Batching.EQUAL else len(lengths)
-
-    def read(self, index: list[int], texts: Sequence[Ids], before: _Rows | None = None) -> _Rows:
-        """Read tokens of these prompts, padded on the left, after those that were read before."""
-        if self.batching is Batching.UNCACHED:
-            before, texts = None, [[*self.read_so_far.get(i, ()), *text] for i, text in zip(index, texts, strict=True)]
-            self.read_so_far |= zip(index, texts, strict=True)
-        width, device = max(map(len, texts)), self.model.device
-        mask = torch.tensor([[0] * (width - len(t)) + [1] * len(t) for t in texts], device=device)
-        ids = torch.tensor([[0] * (width - len(t)) + list(t) for t in texts], device=device)  # any id, being masked
-        if before is not None:
-            mask = torch.cat([before.mask, mask], dim=1)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -width:]
-        self.steered.expect(index, positions, mask[:, -width:])
-        given = {
-            "input_ids": ids,
-            # recurrent models take the mask of new tokens only, which are all present
-            "attention_mask": None if before and self.cache == "cache_params" else mask,
-            "position_ids": positions,
-            self.cache: before.cache if before else growing_cache() if self.batching is Batching.JOINED else None,
-            "use_cache": self.batching is not Batching.UNCACHED,
-            "logits_to_keep": 1,
-        }
-        out = self.model.hf(**{name: value for name, value in given.items() if name in self.known})
-        return _Rows(index, getattr(out, self.cache, None), mask, out.logits[:, -1].float())
-
-    def open(self, index: Sequence[int], prompts: Sequence[Ids]) -> None:
-        """Read what all these prompts begin with, up to the first steered token; each keeps one token of its own."""
-        if self.whole or self.batching is not Batching.JOINED or len(index) < 2:
-            return
-        longest = min(min(len(prompts[i]) - 1, self.steered.untouched(i)) for i in index)
-        first = prompts[index[0]]
-        n = next((k for k in range(longest) if any(prompts[i][k] != first[k] for i in index)), longest)
-        if n:
-            self.opening = self.read([index[0]], [first[:n]])
-
-    def prompts(self, index: list[int], prompts: Sequence[Ids]) -> _Rows:
-        """Read, after the opening, each different unsteered beginning once, then the rest of each row."""
-        rows = copy.deepcopy(self.opening)
-        n_opening = 0 if rows is None else rows.mask.shape[1]
-        places, stops = [0] * len(index), [n_opening] * len(index)
-        free = [self.steered.untouched(i) for i in index]
-        if any(n < len(p) for n, p in zip(free, prompts, strict=True)):  # then each row has a rest
-            free = [min(n, len(p) - 1) for n, p in zip(free, prompts, strict=True)]
-        heads = [tuple(p[n_opening:n]) for p, n in zip(prompts, free, strict=True)]
-        different = list(dict.fromkeys(heads))
-        resumed = self.batching is Batching.JOINED or max(len(p) - n for p, n in zip(prompts, free, strict=True)) <= 1
-        shared = len(different) < len(heads) or (self.last is not None and different == [self.last[0]])
-        if all(heads) and shared and not self.whole and resumed:
-            first = [index[heads.index(head)] for head in different]
-            if self.last and different == [self.last[0]]:
-                rows = copy.deepcopy(self.last[1])
-            else:
-                rows = self.read(first, different, rows and rows.chosen([0] * len(first), first))
-                if len(different) == 1 and self.batching is Batching.JOINED:
-                    self.last = different[0], copy.deepcopy(rows)
-            places, stops = [different.index(head) for head in heads], free
-        rest = [p[n:] for p, n in zip(prompts, stops, strict=True)]
-        rows = rows and rows.chosen(places, index)
-        return self.read(index, rest, rows) if rows is None or any(rest) else rows
-
-
-class _Pick:
-    """Chooses the next token of each live row: a draw is the largest of log-probability plus Gumbel noise.
-
-    A search in cumulated probabilities would turn on their last digits, which change with the batch.
-    """
-
-    def __init__(self, model: Model, temperature: float, top_p: float, seeds: Sequence[int]) -> None:
-        self.temperature, self.top_p = temperature, top_p
-        self.noise = [torch.Generator(model.device).manual_seed(seed) for seed in seeds]
-
-    def __call__(self, logits: Float[Tensor, "row token"], live: Sequence[int]) -> Int[Tensor, " row"]:
-        if self.temperature == 0:
-            return logits.argmax(-1)
-        logits = logits / self.temperature
-        if self.top_p < 1:
-            ordered, order = logits.softmax(-1).sort(descending=True, stable=True)
-            beyond = ordered.cumsum(-1) - ordered >= self.top_p
-            logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), -torch.inf)
-        each = zip(logits, live, strict=True)
-        waits = torch.stack([torch.empty_like(row).exponential_(generator=self.noise[k]) for row, k in each])
-        return (logits - waits.log()).argmax(-1)
+def _in_seats(reader: Reader, texts: _Texts, order: Sequence[int], seats: Seats) -> Iterator[tuple[int, Generated]]:
+    """Continue the prompts in `order`, as `_continue` does, in seats; several tokens each before it looks at them."""
+    waiting, sitting = list(order), dict[int, int]()
+    prompts, steered = texts.prompts, reader.steered
+    turns = 1 if texts.until or steered.follows else TURNS
+    reader.open(order, prompts)
+    while waiting or sitting:
+        if waiting and 4 * len(sitting) <= 3 * seats.n:
+            free = [seat for seat in range(seats.n) if seat not in sitting]
+            new, waiting = waiting[: len(free)], waiting[len(free) :]
+            fresh, stay = reader.prompts(new, [prompts[i] for i in new]), []
+            for place, (i, token) in enumerate(zip(new, texts.first(fresh, steered), strict=True)):
+                if generated := texts.took(i, token):
+                    yield i, generated
+                else:
+                    stay.append(place)
+            if stay:
+                taken = dict(zip(free, (new[place] for place in stay), strict=False))
+                read, room = [texts.texts[i][-1] for i in taken.values()], [texts.room[i] for i in taken.values()]
+                seats.enter([*taken], fresh, stay, read, texts.keys, room)
+                sitting |= taken
+                for seat, i in taken.items():
+                    steered.wrote(i, prompts[i], texts.texts[i], (seats.steered, seat))
+            continue
+        size = next(size for size in sizes(seats.n) if size >= len(sitting))
+        if outside := [seat for seat in sitting if seat >= size]:
+            free = [seat for seat in range(size) if seat not in sitting][: len(outside)]
+            seats.move(outside, free)
+            sitting |= {to: sitting.pop(seat) for seat, to in zip(outside, free, strict=True)}
+        n_turns = min(turns, max(texts.room[i] - len(texts.texts[i]) for i in sitting.values()))
+        longest = max(len(prompts[i]) + len(texts.texts[i]) for i in sitting.values())
+        gone = []
+        for tokens in seats.write(size, longest + n_turns - 1, n_turns):
+            for seat, i in list(sitting.items()):
+                if generated := texts.took(i, tokens[seat]):
+                    yield i, generated
+                    gone.append(seat)
+                    del sitting[seat]
+                else:
+                    steered.wrote(i, prompts[i], texts.texts[i], (seats.steered, seat))
+        if gone and texts.until:
+            seats.leave(gone)

@@ -50,6 +50,10 @@ class Model:
     """What is done in another way than for most models, in sentences."""
     batching: int | None = field(default=None, init=False, repr=False, compare=False)
     """How rows are read together, once `interp.generation` has found out."""
+    sits: bool | None = field(default=None, init=False, repr=False, compare=False)
+    """Whether rows can be written in seats, once it has found out."""
+    seats: Any = field(default=None, init=False, repr=False, compare=False)
+    """Those it was last written in."""
     _lean: _Lean | None = field(default=None, init=False, repr=False, compare=False)
     hooks_before: int = field(default_factory=lambda: RemovableHandle.next_id, init=False, repr=False, compare=False)
     """The hooks with lower numbers are TransformerLens's own."""

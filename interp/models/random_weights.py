@@ -46,6 +46,7 @@ def room_beside(model: Model) -> Iterator[None]:
     size = sum(each.numel() * each.element_size() for each in model.hf.parameters())
     moved = model.device if model.device.type == "cuda" and not hasattr(model.hf, "hf_device_map") else None
     if moved is not None and torch.cuda.mem_get_info(moved)[0] < 1.5 * size:
+        model.seats = None  # its memory too
         model.hf.to("cpu")
         torch.cuda.empty_cache()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,8 @@ from interp.steering.changes import END, Change, WrittenTurns, paired
 
 _Pass = tuple[Int[Tensor, " row"], Int[Tensor, "row token"], Bool[Tensor, "row token"]]
 """What a pass over the model holds: whose changes apply, positions from each text's first token, False for padding."""
+
+_Seat = tuple["Steered", int]
 
 
 class _Step:
@@ -55,6 +58,14 @@ class _Step:
             self.start[row, last] = position
         self.stop[row, last] = position + 1
 
+    def seats(self, n: int) -> _Step:
+        """The same step for `n` rows that nothing changes yet."""
+        made = copy.copy(self)
+        for name in ("offset", "basis", "start", "stop"):
+            old = getattr(self, name)
+            setattr(made, name, old.new_zeros(n, *old.shape[1:]))
+        return made
+
     def __call__(self, value: Float[Tensor, "row token d_model"], now: _Pass) -> tuple[Tensor, Tensor]:
         """The changed values, in at least float32, and the tokens where they apply."""
         rows, positions, present = now
@@ -86,7 +97,9 @@ class Steered:
             raise UserError(f"{wrong}; steer with directions extracted from this model")
         steerings = _resolved(model, steerings)
         self.model, self.steerings, self.paused, self._known = model, steerings, False, n_prompt
-        self._now: _Pass | None = None
+        self.now: _Pass | None = None
+        self.seated: Steered | None = None
+        """Acts in place of this one while set: some of its rows, in tensors that stay where they are."""
         self._n_prompt: Sequence[int] | None = None
         self._read: Tensor | None = None
         self._spread(max(len(steerings), len(n_prompt or ())))
@@ -102,22 +115,55 @@ class Steered:
         n = self._n_prompt[row]
         return max(0, min([n, *(a for change in self.steerings[row] for a, b in change.tokens(n) if a < b)]))
 
-    def wrote(self, row: int, prompt: Sequence[int], text: Sequence[int]) -> None:
-        """Take the text written after a row's prompt; its last token is read next."""
-        for step in self._following:
+    def wrote(
+        self, row: int, prompt: Sequence[int], text: Sequence[int], seat: tuple[Steered, int] | None = None
+    ) -> None:
+        """Take the text written after a row's prompt; its last token is read next, in this seat if it has one."""
+        last, seated = len(prompt) + len(text) - 1, seat[0] if seat else self
+        for step, now in zip(self._each, seated._each, strict=True):
             if row in step.followed and step.followed[row].holds([*prompt, *text]):
-                step.extend(row, len(prompt) + len(text) - 1)
+                if seat:
+                    now.start[seat[1], 0], now.stop[seat[1], 0] = last, last + 1
+                else:
+                    step.extend(row, last)
 
     @property
-    def _following(self) -> list[_Step]:
-        return [step for step in chain(*self._steps.values()) if step.followed]
+    def _each(self) -> list[_Step]:
+        return list(chain(*self._steps.values()))
+
+    @property
+    def follows(self) -> bool:
+        """Whether what is steered depends on what is written."""
+        return any(step.followed for step in self._each)
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Of its tensors, but for the number of rows: two that share it can use the same seats."""
+        sizes = [(n, *(t.shape[1:] for t in (s.offset, s.basis, s.start))) for n, x in self._steps.items() for s in x]
+        return tuple(sizes)
+
+    def seats(self, n: int) -> Steered:
+        """One like it with `n` rows, for `seat` to fill."""
+        made = copy.copy(self)
+        made._steps = {name: [step.seats(n) for step in steps] for name, steps in self._steps.items()}
+        made.overflowed = torch.zeros(n, dtype=torch.bool, device=self.model.device)
+        return made
+
+    def seat(self, seats: Tensor, other: Steered, rows: Tensor) -> None:
+        """Copy rows of another with the same `shape` into these seats; `other` may be itself."""
+        for mine, theirs in zip(self._each, other._each, strict=True):
+            for name in ("offset", "basis", "start", "stop"):
+                getattr(mine, name)[seats] = getattr(theirs, name)[rows]
+        self.overflowed[seats] = other.overflowed[rows]
 
     def expect(self, rows: Sequence[int], positions: Tensor, present: Tensor) -> None:
         """Announce the rows and tokens of the next pass."""
-        self._now = torch.tensor(rows, device=self.model.device), positions, present.bool()
+        self.now = torch.tensor(rows, device=self.model.device), positions, present.bool()
 
     def _act(self, name: str, value: Tensor, hook: Any) -> Tensor | None:
-        now = self._now
+        now = self.now
+        if self.seated is not None:
+            return self.seated._act(name, value, hook)
         if self.paused or now is None:
             return None
         for step in self._steps[name]:
@@ -130,7 +176,7 @@ class Steered:
         """Work out what a pass holds from the model's arguments."""
         if self.paused:
             return
-        if self._following:
+        if self.follows:
             raise UserError("turns cannot be steered here as they are written; use interp.generate")
         ids = kwargs.get("input_ids", args[0] if args else None)
         tokens = kwargs["inputs_embeds"][..., 0] if ids is None else ids
@@ -159,7 +205,7 @@ class Steered:
         if self._n_prompt is None:
             raise UserError(f"{n_rows} texts continue a cache made elsewhere; give n_prompt, their prompts' lengths")
         self._read = tokens if not n_before else None
-        self._now = torch.arange(n_rows, device=tokens.device), positions, present
+        self.now = torch.arange(n_rows, device=tokens.device), positions, present
 
     def _spread(self, n_rows: int) -> None:
         """Divide a batch among the steerings, and make steps of every row's first, second, … change at a hook point."""
