@@ -26,7 +26,7 @@ from interp.reports.terminal import Terminal, table, training_bars
 from interp.reports.words import bracketed
 from interp.statistics import PairedTest
 from interp.training.grpo import train_grpo
-from interp.training.pipeline import keep_settings, rewarded, seed_folder, table_task
+from interp.training.pipeline import TRANSCRIPTS_FILE, keep_settings, rewarded, seed_folder, table_task
 from interp.training.results import ask_checkpoint, stage_hashes, table_seed, when_needed, write_results
 from interp.training.run import Progress, Run
 from interp.training.settings import PRESET_FILE, Preset, kept_preset
@@ -44,6 +44,10 @@ class Variant:
     """Changes of the preset, as `Preset.override` takes them."""
     from_base: bool = False
     """Start stage 2 from the base."""
+
+
+CONSENSUS = Variant("consensus", "the debates' consensus is rewarded, right or not", {"grpo.reward": "consensus"})
+"""For a run on given debates: stage 2 asks their questions."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +103,13 @@ def ablate(
     folder = seed_folder(run, seed)
     sft, full = (_lineage(folder / name, run) for name in ("sft", "imad"))
     preset = replace(preset, model=sft.base_name)
-    chosen = {variant.name: variant for variant in variants(preset)}
+    given = not (run / TRANSCRIPTS_FILE).with_suffix(".json").exists()
+    chosen = {variant.name: variant for variant in [*variants(preset), *[CONSENSUS] * given]}
     if unknown := [name for name in only if name not in chosen]:
         raise UserError(f"--only {unknown[0]}: unknown; choose one of {', '.join(chosen)}")
     keep_settings(out, {"preset": kept_preset(run).record(), "seed": seed, "sft": sft.stages[-1].hash})
 
     task = make_task(preset.task, **preset.task_options)
-    with when_needed(preset.model) as base:
-        questions, undecided = rewarded(Run(run, preset), task, base)
     tested, asked = table_task(run, preset), table_seed(preset)
 
     def told(name: str) -> Progress | None:
@@ -121,6 +124,8 @@ def ablate(
             continue
         one = Run(out / variant.name, own.preset.override(variant.changes), told(variant.name))
         start = sft.base_name if variant.from_base else str(folder / "sft")
+        with when_needed(preset.model) as base:
+            questions, undecided = rewarded(Run(run, preset.override(variant.changes)), task, base)
         checkpoints[variant.name] = train_grpo(one, start, questions, task, undecided=undecided)
         records = ask_checkpoint(one, variant.name, checkpoints[variant.name], tested, asked)
         row = summarize(records, variant.name, tested.name)

@@ -25,6 +25,7 @@ NAMED = {"scripted", "scripted-rotated", "median", "organism-rotated", "organism
         *("planted", "unplanted", "stepwise", "side-by-side", "direct"),
     )
 }
+NAMED |= {"smollm2-135m-sft", "smollm2-135m-debategpt", "smollm2-135m-imad"}
 """Inputs that come with the package, whatever lies in the current folder."""
 _INPUTS = (
     *("model", "models", "adapter", "adapters", "agents", "preset", "checkpoint", "change"),

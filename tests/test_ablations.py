@@ -38,7 +38,7 @@ def lineage(checkpoint: Path) -> Lineage:
 
 def test_one_row_each(finished: Path, tmp_path: Path) -> None:
     results = ablations.ablate(finished, tmp_path)
-    names = ["no-sft", "no-clipping", "no-structure", "fixed-structure", "gated", "smooth", "waiting"]
+    names = ["no-sft", "no-clipping", "no-structure", "fixed-structure", "gated", "smooth", "waiting", "consensus"]
     assert [result.name for result in results] == [ablations.FULL, *names]
     assert {result.row.questions for result in results} == {6}
     own = {record["question"] for record in read_lines(finished / "seed-0" / "results" / "imad.jsonl")}
@@ -52,6 +52,8 @@ def test_one_row_each(finished: Path, tmp_path: Path) -> None:
     assert {row["structure"] for row in rows["no-structure"]} == {0}
     assert {row["coefficient"] for row in rows["fixed-structure"]} == {1}
     assert rows["gated"][-1]["coefficient"] < 0.1
+    kinds = {name: each.stages[-1].facts["data"]["reward"] for name, each in found.items()}
+    assert kinds == dict.fromkeys(names, "gold") | {"consensus": "consensus"}
     assert [r.limit for r in results[:3]] == [8, 8, 24]
     written = json.loads((tmp_path / "ablations.json").read_text())
     assert written["rows"][0]["against_full"] is None

@@ -101,6 +101,16 @@ def test_too_long_is_refused_or_left_out_by_name(debates: list[Transcript]) -> N
         Corpus.build(debates, tokenizer, 5, skip_long=True)
 
 
+def test_direct_answers_are_left_out_and_named(debates: list[Transcript]) -> None:
+    tokenizer, direct = make_tokenizer("bytes"), Transcript.build("1+1", [], r"\boxed{2}")
+    alone, beside = Corpus.build(debates[:1], tokenizer), Corpus.build([direct, *debates[:1]], tokenizer)
+    assert [(skip.transcript, skip.reason) for skip in beside.skipped] == [(1, "a direct answer, without turns")]
+    assert (beside.usable, list(beside.ids)) == ((1,), [(), *alone.ids])
+    assert np.array_equal(beside.turns.start, alone.turns.start)
+    with pytest.raises(UserError, match="none of the 1 transcripts can be used: a direct answer"):
+        Corpus.build([direct], tokenizer)
+
+
 def test_a_turn_without_text_has_no_tokens() -> None:
     trace = "<|Round 1 - Initial Solutions|>\n\n<|Agent 1 Solution|>: \n\n<|Agent 2 Solution|>: \\boxed{2}\n\n"
     corpus = Corpus.build([parse(trace, "1+1")], make_tokenizer("bytes"))

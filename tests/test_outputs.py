@@ -20,7 +20,7 @@ from interp.debate.embedded import DEBATED, EMBEDDED, read_embedded
 from interp.debate.transcript import write_transcripts
 from interp.errors import UserError
 from interp.interventions.suppression import PROMPTS
-from interp.models.catalog import SHIPPED, SHIPPED_RESULTS
+from interp.models.catalog import SHIPPED, SHIPPED_RESULTS, UNPACKED
 from interp.outputs import NAMED
 from interp.storage.files import writing
 
@@ -47,7 +47,7 @@ def refused(interp: Any, folder: Path, *command: Any) -> str:
 
 
 def test_names_of_the_package_are_no_paths() -> None:
-    assert {*EMBEDDED, *DEBATED, *SHIPPED, PROMPTS} == NAMED
+    assert {*EMBEDDED, *DEBATED, *SHIPPED, *UNPACKED, PROMPTS} == NAMED
 
 
 def test_directions_are_not_overwritten_by_their_export(interp: Any, found: Path, tmp_path: Path) -> None:

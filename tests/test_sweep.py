@@ -27,10 +27,12 @@ from interp.generation.sampling import generate
 from interp.interventions.settings import SweepSettings
 from interp.interventions.sweeps import sweep
 from interp.models.model import LazyModel, Model, load_model
+from interp.reports.intervention_tables import count_lines
 from interp.steering.steering import add
 
 pytest.importorskip("rouge_score")
 
+DIRECT = Transcript.build("1+1", [], r"\boxed{2}")
 SETTINGS = SweepSettings(layers=(1, 2), coefficients=(-40.0, 40.0), random_controls=2, sampling=Sampling(6, 0.0))
 
 
@@ -84,6 +86,16 @@ def test_every_combination_is_there_once(swept: Any, debates: list[Transcript]) 
     assert all(isinstance(r["correct"], bool) and 0 <= r["repetition"] < 1 for r in records)
     assert all(set(r["rouge"]) == set(r["probability"]) == {"agent 1", "agent 2", "agent 3"} for r in records)
     assert len({r["text"] for r in records}) > 20
+
+
+def test_direct_answers_are_counted_and_left_out(tiny: Model, debates: list[Transcript], tmp_path: Path) -> None:
+    few = replace(SETTINGS, layers=(1,), coefficients=(40.0,), random_controls=1)
+    given = {"d": directions()}
+    alone = sweep(tmp_path / "a.jsonl", [tiny], given, debates[:1], few, other_model=True)
+    beside = sweep(tmp_path / "b.jsonl", [tiny], given, [DIRECT, *debates[:1]], few, other_model=True)
+    assert beside.records == alone.records
+    assert (alone.counts["direct_answers"], beside.counts["direct_answers"]) == (0, 1)
+    assert "transcripts left out because they have no turns: 1" in count_lines(beside.counts)
 
 
 def test_a_record_is_what_its_steering_gives_alone(swept: Any, tiny: Model, debates: list[Transcript]) -> None:
@@ -182,6 +194,8 @@ def test_what_does_not_fit_is_refused(tiny: Model, debates: list[Transcript], tm
     hashes = [question_hash(t.question) for t in some]
     with pytest.raises(UserError, match="fitted on all 2"):
         sweep(out, [tiny], {"d": directions(question_hashes=hashes)}, some, SETTINGS)
+    with pytest.raises(UserError, match="none of the 1 transcripts has turns"):
+        sweep(out, [tiny], {"d": directions()}, [DIRECT], SETTINGS)
     with pytest.raises(UserError, match="classifier was fitted"):
         sweep(out, [tiny], {"d": directions()}, some, SETTINGS, classifier=PersonaClassifier().fit(debates))
     with pytest.raises(UserError, match="d: extracted from none of the models"):

@@ -144,6 +144,7 @@ def test_a_tag_inside_a_turn_is_refused_and_can_be_taken_out() -> None:
         ("", "has no turn"),
         ("plain text", "has no turn"),
         (round_tag(1) + END_TAG, "has no turn"),
+        (f"{CONSENSUS_TAG}\n \n{END_TAG}", "has no turn"),
         (agent_tag(1, 1) + "a" + agent_tag(1, 1) + "b", "agent 1: speaks twice in round 1"),
         (round_tag(2) + agent_tag(3, 2) + "a" + agent_tag(3, 2), "agent 3: speaks twice in round 2"),
         (round_tag(1) + agent_tag(1, 1) + "a" + agent_tag(2, 2) + "b", r"2 Revision\|>: stands in round 1; check"),
@@ -154,6 +155,15 @@ def test_a_tag_inside_a_turn_is_refused_and_can_be_taken_out() -> None:
 def test_what_is_no_debate_is_refused(trace: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse(trace, "q")
+
+
+def test_what_is_nothing_but_its_consensus_is_a_direct_answer(tmp_path: Path) -> None:
+    direct = Transcript.build("1+1", [], "\\boxed{2}", gold_answer="2", personas=["x"])
+    write_transcripts(tmp_path / "direct.jsonl", [direct, SETTLED])
+    read, _ = read_transcripts(tmp_path / "direct.jsonl")
+    assert read == direct
+    assert (read.turns, read.agents, read.n_rounds, read.consensus) == ((), (), 0, "\\boxed{2}")
+    assert read.render() == "<|Consensus|>\n\\boxed{2}\n\n<|endofdebate|>"
 
 
 def test_more_agents_than_personas_are_refused() -> None:

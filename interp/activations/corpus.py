@@ -144,6 +144,10 @@ class Corpus:
         for number, transcript in enumerate(transcripts, start=1):
             encoded = encode.transcript(transcript)
             ids = encoded.ids
+            if not transcript.turns:
+                skipped.append(Skip(number, transcript.question, None, "a direct answer, without turns"))
+                all_ids.append(())
+                continue
             if context_length is not None and len(ids) > context_length:
                 reason = f"{len(ids):,} tokens, more than the {context_length:,} that the model reads"
                 if not skip_long:

@@ -239,8 +239,9 @@ class Transcript:
 def parse(debate_trace: str, question: str, *, personas: Sequence[str] | None = None, **known: Any) -> Transcript:
     """Parse a tagged debate; `parse(s, q).render() == s` for every string that parses. `known`: `gold_answer`, `extra`.
 
-    Raises `UserError` if a tag is misspelt (`almost_tag`) or does not fit its round, there is no turn, an agent speaks
-    twice in a round, or more agents speak than `personas` has.
+    What is nothing but a consensus is a direct answer. Raises `UserError` if a tag is misspelt (`almost_tag`) or does
+    not fit its round, there is neither a turn nor a consensus, an agent speaks twice in a round, or more agents speak
+    than `personas` has.
     """
     if wrong := almost_tag(debate_trace):
         line = debate_trace.count("\n", 0, wrong.start()) + 1
@@ -250,7 +251,7 @@ def parse(debate_trace: str, question: str, *, personas: Sequence[str] | None = 
     parts = ["", *(debate_trace[start:end] for start, end in pairwise(cuts))]  # tag, text, tag, text …
     sections = tuple((tag, text) for tag, text in zip(parts[::2], parts[1::2], strict=True) if tag or text)
     transcript = Transcript(question, sections, personas=tuple(personas) if personas else None, **known)
-    if not transcript.turns:
+    if not (transcript.turns or transcript.consensus):
         raise UserError(f"debate {debate_trace[:60]!r}: has no turn; expected tags such as {agent_tag(1, 1)}")
     last, seen = 0, set[object]()
     for tag, _, round, turn in transcript._walk():
@@ -262,7 +263,7 @@ def parse(debate_trace: str, question: str, *, personas: Sequence[str] | None = 
             raise UserError(f"{tag}: stands in round {max(round, last)}; check the round tags")
         last = round
         seen.add(key)
-    if personas and max(transcript.agents) > len(personas):
+    if personas and max(transcript.agents, default=0) > len(personas):
         raise UserError(f"personas {', '.join(personas)}: too few; agent {max(transcript.agents)} speaks too")
     return transcript
 

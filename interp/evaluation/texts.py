@@ -50,7 +50,7 @@ class PersonaClassifier:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
 
-        if by == "persona" and not all(t.personas for t in transcripts):
+        if by == "persona" and not all(t.personas for t in transcripts if t.turns):
             raise UserError("transcripts without personas: add them, or use --by agent")
         turns = [(label_of(t, turn.agent, by), turn.text) for t in transcripts for turn in t.turns if turn.text]
         if (n := len({label for label, _ in turns})) < 2:

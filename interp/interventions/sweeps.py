@@ -65,8 +65,11 @@ def sweep(
     15
     """
     fitted = fitted_on(directions.values(), (t.question for t in transcripts))
-    held_out = [t for t in transcripts if question_key(t.question) not in fitted]
+    debates = [t for t in transcripts if t.turns]
+    held_out = [t for t in debates if question_key(t.question) not in fitted]
     asked = {question_key(t.question) for t in held_out}
+    if not debates:
+        raise UserError(f"none of the {len(transcripts)} transcripts has turns; give debates, not direct answers")
     if not held_out:
         raise UserError(f"the directions were fitted on all {len(fitted)} questions; give transcripts of others")
     if classifier is not None and (seen := len(asked & classifier.questions_)):
@@ -127,8 +130,9 @@ def sweep(
     journal, records, counts = run(out, made_by, waiting, directions, settings, rows_for, measure, **how)
     curves = steerability(records, ["rougeL"] if classifier is None else ["rougeL", "classifier"])
     sums = gains(curves), verdicts(curves)
-    left_out = len(transcripts) - len(held_out)
+    left_out = len(debates) - len(held_out)
     counts |= {"questions": len(asked), "questions_that_directions_were_fitted_on": left_out}
+    counts["direct_answers"] = len(transcripts) - len(debates)
     unsteered = means((c.model, score) for c in curves if c.measure == "rougeL" for score in c.unsteered.values())
     counts["unsteered_at_0"] = [name for name, score in unsteered.items() if score == 0]
     journal.finish({**summary(curves, *sums), **counts})

@@ -96,12 +96,14 @@ SHIPPED = {"organism": _ORGANISM / "base"} | {
 }
 """The organism's base, what was trained on its debates ("evil": debates whose seat 2 misleads on purpose), and models
 whose agents are known, which learnt other debates from nothing (`interp.training.planting`)."""
+UNPACKED = {f"smollm2-135m-{stage}": _ORGANISM.with_name("smollm2") / stage for stage in ("sft", "debategpt", "imad")}
+"""What `make gpu` trained, once its archive is unpacked here."""
 SHIPPED_RESULTS = _ORGANISM / "results"
 
 
 def local_path(name: str) -> Path:
     """The folder or file of a shipped model or of a path."""
-    return SHIPPED.get(name) or Path(name).expanduser()
+    return SHIPPED.get(name) or UNPACKED.get(name) or Path(name).expanduser()
 
 
 def could_be_model(name: str) -> bool:
@@ -117,6 +119,8 @@ def locate(name: str, revision: str | None = None, *, hub: bool = True) -> Check
     if not name.strip():
         raise UserError("model: an empty name; give a preset, hub id, folder or GGUF file")
     path = local_path(name)
+    if name in UNPACKED and not path.is_dir():
+        raise UserError(f"model {name}: not in this copy of interp; unpack the archive of make gpu in {path.parent}")
     if revision is not None and path.exists():
         raise UserError(f"model {name}: a local model has no revisions; leave --revision {revision} out")
     if path.is_file():

@@ -162,6 +162,7 @@ def count_lines(counts: Mapping[str, Any]) -> list[str]:
     texts = {
         "questions_that_directions_were_fitted_on": "transcripts left out because directions were fitted on their "
         "questions: {:,}",
+        "direct_answers": "transcripts left out because they have no turns: {:,}",
         "out_of_range": "texts that end where the numbers are out of range: {:,} of {:,}",
         "without_a_score": "texts left out because the judge gave no number: {:,} of {:,}",
     }

@@ -94,7 +94,7 @@ def train_grpo(
         return float(trainer.accelerator.gather(local).mean())
 
     reward.over_processes = mean_over_processes
-    steps = loop.fit(run, stage, trainer, schedule)
+    steps = loop.fit(run, stage, trainer, schedule, settings.minutes)
     data = {"task": task.provenance(), "questions": len(questions), "reward": settings.reward, "undecided": undecided}
     state = schedule.state() | {"limit": schedule.at(steps, steps).limit}
     facts = {"kind": "grpo", "data": data, "steps": steps, "schedule": state}

@@ -25,7 +25,7 @@ from interp.models.tokens import tokenized_as
 from interp.storage.files import atomic_write, checked, write_json, writing
 from interp.storage.journal import read_lines
 from interp.storage.provenance import file_sha256
-from interp.training.run import Run, lora_arguments
+from interp.training.run import Run, lora_arguments, of_first_process
 from interp.training.schedule import Schedule
 from interp.training.settings import LoRA, Preset
 
@@ -51,13 +51,13 @@ def lora_config(lora: LoRA, tokens: dict[str, list[int]] | None = None) -> LoraC
     return LoraConfig(**lora_arguments(lora), trainable_token_indices=tokens, task_type="CAUSAL_LM")
 
 
-def fit(run: Run, stage: str, trainer: Any, schedule: Schedule | None = None) -> int:
-    """Train, from the last saved state if there is one; returns the total number of optimizer steps.
+def fit(run: Run, stage: str, trainer: Any, schedule: Schedule | None = None, minutes: float = 0) -> int:
+    """Train, from the last saved state if there is one, for so many `minutes` at most; returns the optimizer steps.
 
     Raises `TimeUp` when the run's time budget is used up, with its state saved.
     """
     trainer.remove_callback(PrinterCallback)
-    follow = Follow(run, stage, trainer, schedule)
+    follow = Follow(run, stage, trainer, schedule, minutes)
     trainer.add_callback(follow)
     save = trainer._save_checkpoint
 
@@ -133,6 +133,7 @@ class Follow(TrainerCallback, ExportableState):  # type: ignore[misc]  # both ar
     stage: str
     trainer: Any
     schedule: Schedule | None = None
+    minutes: float = 0
     latest: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=perf_counter)
     stopped: bool = False
@@ -172,8 +173,11 @@ class Follow(TrainerCallback, ExportableState):  # type: ignore[misc]  # both ar
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.run.tell(self.stage, state.global_step, state.max_steps, self.latest)
         # Only between two batches of completions is nothing half used, so that a resumed run is the same run.
-        whole = state.global_step % getattr(self.trainer, "num_iterations", 1) == 0
-        if whole and state.global_step < state.max_steps and self.run.out_of_time():
+        if state.global_step % getattr(self.trainer, "num_iterations", 1) or state.global_step == state.max_steps:
+            return
+        if self.minutes and of_first_process(perf_counter() - self.began) >= 60 * self.minutes:
+            control.should_training_stop = True
+        elif self.run.out_of_time():
             self.stopped = control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

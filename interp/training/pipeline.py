@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from interp.debate.agents import Agent, Sampling
+from interp.debate.personas import KNOWN, PLAIN
 from interp.debate.protocol import plurality
 from interp.debate.tasks import make_task
 from interp.debate.tasks.task import Question, Task
@@ -15,19 +17,23 @@ from interp.debate.transcript import Transcript, question_key, read_transcripts,
 from interp.errors import UserError
 from interp.evaluation.accuracy import is_finished
 from interp.evaluation.methods import Debates, Vote
+from interp.evaluation.seats import fill, seats
+from interp.evaluation.settings import SCRIPTED, Answering
+from interp.models.model import load_model
 from interp.organism.pretraining import Pretraining, pretrain
 from interp.statistics import grouped
 from interp.storage.files import read_json, write_json
 from interp.storage.journal import read_lines
 from interp.storage.provenance import differing
 from interp.training.grpo import grpo_arguments, train_grpo
-from interp.training.results import CHUNK, Loader, Table, agent, ask, debaters, held_out, make_table, when_needed
+from interp.training.results import CHUNK, Loader, Table, ask, debaters, held_out, make_table, when_needed
 from interp.training.run import Run, configured, processes
-from interp.training.settings import PRESET_FILE, PRESETS, Preset
+from interp.training.settings import PRESET_FILE, PRESETS, SFT, Preset
 from interp.training.sft import consensus_only, sft_arguments, train_sft
 
 TRANSCRIPTS_FILE = "transcripts.jsonl"
 DIRECT_FILE = "direct.jsonl"
+OF_BASE = SFT.direct_from
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ def train(
     preset = run.preset
     configured("SFTConfig", sft_arguments(run, "sft", preset.sft))  # fail now rather than after hours
     configured(*stage_2_arguments(run))
+    seats(direct_from(preset), preset.task, "single")
     keep_settings(run.out, preset.record() | ({"pretraining": asdict(pretraining)} if pretraining else {}))
     if pretraining is not None:
         run = replace(run, preset=replace(preset, model=str(_make_base(run, pretraining))))
@@ -73,7 +80,7 @@ def train(
     stage_2_questions(preset, trained_on)  # refuses too many of them before anything is written
     with when_needed(run.preset.model) as base:
         learnt = _keep_transcripts(run, transcripts, trained_on, base)
-        n_direct = round(max(preset.sft.direct_share, preset.sft.practice) * len(learnt))
+        n_direct = round(max(preset.sft.direct_share, preset.sft.practice) * sum(bool(t.turns) for t in learnt))
         direct = direct_answers(run, trained_on, n_direct, base)
         questions, undecided = rewarded(run, trained_on, base)
     tested = table_task(run.out, preset, task) if table else None
@@ -121,7 +128,7 @@ def rewarded(run: Run, task: Task, base: Loader) -> tuple[list[Question], int]:
         file = "consensus.jsonl"
         make_debates(run, task, base, file, grpo.questions, preset.seed + 1)
     decided, fill = list[Question](), grpo.batch_size // grpo.num_generations
-    by_question = grouped((question_key(t.question), t) for t in read_transcripts(run.out / file))
+    by_question = grouped((question_key(t.question), t) for t in read_transcripts(run.out / file) if t.turns)
     for first, *others in by_question.values():
         answer = plurality([task.answer(t.consensus or "") for t in (first, *others)], task.grade)
         decided += [Question(first.question, answer)] if answer and task.grade(answer, answer) else []
@@ -198,13 +205,27 @@ def make_debates(run: Run, task: Task, base: Loader, file: str, n: int, seed: in
 
 
 def direct_answers(run: Run, task: Task, n: int, base: Loader) -> list[Transcript]:
-    """`n` direct answers of the base to further questions, each as a consensus without a debate."""
+    """`n` direct answers to further questions, each as a consensus without a debate; `SFT.direct_from` gives them."""
     if n == 0:
         return []
     seed = run.preset.seed + 3  # after those of the debates, of stage 2 and of the table
-    _ask_base(run, DIRECT_FILE, "single", Vote(CHUNK), lambda: [agent(run.preset, base())], task, n, seed)
+
+    def agents() -> list[Agent]:
+        load = lambda name: base() if name == OF_BASE else load_model(name)  # noqa: E731
+        return fill(direct_from(run.preset), task.name, "single", load)
+
+    _ask_base(run, DIRECT_FILE, "single", Vote(CHUNK), agents, task, n, seed)
     records = read_lines(run.out / DIRECT_FILE)
     return [Transcript.build(r["question"], [], without_tags(r["texts"][0]).strip()) for r in records]
+
+
+def direct_from(preset: Preset) -> Answering:
+    """Who gives the direct answers that stage 1 rehearses, and how. A lone name of a model plays no persona."""
+    who = preset.sft.direct_from
+    persona = preset.personas[0] if who == SCRIPTED else PLAIN.name  # only personas have scripts
+    agent = who if "=" in who or who in KNOWN else f"{persona}={who}"
+    how: dict[str, Any] = {"error_rate": preset.sft.direct_error_rate, "batch_size": preset.grpo.generation_batch_size}
+    return Answering(OF_BASE, agents=(agent,), sampling=Sampling(preset.answer_tokens, seed=preset.seed), **how)
 
 
 def _ask_base(run: Run, file: str, *what: Any) -> None:

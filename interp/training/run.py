@@ -70,14 +70,7 @@ class Run:
 
     def out_of_time(self) -> bool:
         """Whether the time budget is used up, by the clock of the first process; all processes ask together."""
-        if self.ends is None:
-            return False
-        up = [time.monotonic() >= self.ends]
-        if processes().num_processes > 1:
-            from accelerate.utils import broadcast_object_list
-
-            broadcast_object_list(up)
-        return up[0]
+        return self.ends is not None and of_first_process(time.monotonic()) >= self.ends
 
     def require_time(self, what: str) -> None:
         """Raises `TimeUp` when there is no time left to begin something."""
@@ -96,6 +89,16 @@ def processes() -> Any:
     from accelerate import PartialState
 
     return PartialState(cpu=not torch.cuda.is_available())
+
+
+def of_first_process(value: float) -> float:
+    """The first process's value, in all of them."""
+    values = [value]
+    if processes().num_processes > 1:
+        from accelerate.utils import broadcast_object_list
+
+        broadcast_object_list(values)
+    return values[0]
 
 
 def shared_arguments(run: Run, stage: str, settings: StageSettings, same: Sequence[str] = ()) -> dict[str, Any]:

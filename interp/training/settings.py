@@ -67,6 +67,8 @@ class StageSettings:
     """Recompute activations to save memory."""
     save_every: Count = 50
     """Optimizer steps between saved states; a killed run resumes from the last one."""
+    minutes: Amount = 0.0
+    """Time after which the stage ends with what it has learnt, over all resumes; 0: no limit. Ours."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,15 @@ class SFT(StageSettings):
     max_length: Count = 2048
     """Longest transcript in tokens; longer ones are left out and counted."""
     direct_share: Amount = 0.0
-    """Direct answers of the base among the debates, as a share of them: a small model that never answers directly
-    after stage 1 hardly finds short answers in stage 2. Not in the paper."""
+    """Direct answers among the debates, as a share of them: a small model that never answers directly after stage 1
+    hardly finds short answers in stage 2. Not in the paper."""
     practice: Amount = 0.0
     """Direct answers learnt behind a consensus tag, as a share of the debates: how to answer directly, not when.
     Without it a small model forgets how. Not in the paper."""
+    direct_from: str = "base"
+    """Who gives them: PERSONA, PERSONA=MODEL or MODEL, which may be `base` or `scripted`."""
+    direct_error_rate: Annotated[float, Ge(0), Le(1)] = 0.26
+    """How often a scripted agent makes a mistake in them."""
 
 
 @dataclass(frozen=True)

@@ -121,9 +121,9 @@ def train_sft(
 
     With `form=whole` (stage 1) the tags become tokens whose embedding rows are trained too; `consensus_only` is
     DebateGPT, without tags. With settings of `Stepwise`, and a `model` after stage 1, it is stage 2 without rewards.
-    `direct` are direct answers to learn besides (`SFT.direct_share`, `SFT.practice`). A finished stage is kept; a
-    killed one resumes. Raises `UserError` if no transcript can be learnt, and for a model of stage 2 without tags, and
-    `TimeUp` when the run's time is.
+    `direct` are direct answers to learn besides (`SFT.direct_share`, `SFT.practice`); transcripts that are nothing but
+    a consensus are learnt as such, too. A finished stage is kept; a killed one resumes. Raises `UserError` if no
+    transcript can be learnt, and for a model of stage 2 without tags, and `TimeUp` when the run's time is.
 
     >>> chosen = interp.training.preset("organism").override({"sft.epochs": "0.1"})
     >>> run = interp.training.Run(tmp_path, chosen)
@@ -149,9 +149,10 @@ def train_sft(
         tokenizer, tokens = add_tags(plain.hf, tokenizer, preset.agents, preset.rounds, preset.seed)
     make = partial(make_examples, tokenizer=tokenizer, max_length=settings.max_length)
     examples = make(transcripts, form=form)
-    kinds = [list(examples.kept)]
+    kinds, n_debates = [list(examples.kept)], sum(bool(t.turns) for t in transcripts)
     if direct and isinstance(settings, SFT):
-        kinds[0] += make(direct[: round(settings.direct_share * len(transcripts))], form=form).kept
+        if n_among := round(settings.direct_share * n_debates):
+            kinds[0] += make(direct[:n_among], form=form).kept
         kinds.append(make(direct, form=behind_tag).kept)
     rows = Dataset.from_list([example._asdict() for example in chain(*kinds)])
     adapter = None if settings.lora is None else loop.lora_config(settings.lora, tokens)
@@ -166,8 +167,9 @@ def train_sft(
     head = trainer.model.get_output_embeddings()
     if not hasattr(head, "bias"):  # TRL's fused loss reads it, and PEFT's wrapper of trained rows hides it
         head.bias = getattr(head.original_module, "bias", None)
-    steps = loop.fit(run, stage, trainer, removals)
-    counts = {"transcripts": len(transcripts), "examples": len(examples.kept), "direct": len(direct)}
+    steps = loop.fit(run, stage, trainer, removals, settings.minutes)
+    n_direct = len(direct) + len(transcripts) - n_debates
+    counts = {"transcripts": n_debates, "examples": len(examples.kept), "direct": n_direct}
     data = {"hash": fingerprint([*transcripts, *direct]), **counts}
     left_out = {"undecided": examples.undecided, "too_long": examples.too_long}
     facts = {"kind": "sft", "learnt": form.__name__, "data": data, "left_out": left_out, "steps": steps}

@@ -45,10 +45,11 @@ class Debated:
         Raises `UserError` for debates without gold answers, for rotating personas, and for fewer than `FEWEST`.
         """
         task, kept = task or Arithmetic(), dict[str, tuple[str, str, tuple[str | None, ...]]]()
-        if len({t.personas for t in transcripts}) > 1:
+        debates = [t for t in transcripts if t.turns]
+        if len({t.personas for t in debates}) > 1:
             raise UserError("the personas change seats: silent_agents needs debates with fixed seats")
-        n_agents = max(len(t.agents) for t in transcripts)
-        for t in transcripts:
+        n_agents = max((len(t.agents) for t in debates), default=0)
+        for t in debates:
             said_first = {turn.agent: _answer(task, turn.text) for turn in t.turns if turn.round == 1}
             if t.gold_answer is None:
                 raise UserError("a debate has no gold answer: silent_agents needs one for each question")
