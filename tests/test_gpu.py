@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from architectures import build
 from conftest import make_hf, make_tokenizer
+from test_architectures import direction, drawn, wrapped
+from test_generation import prompts, sharp
+from test_seats import STEERINGS
 from test_training_pipeline import TOY
 
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript
 from interp.directions.extract import extract_directions
+from interp.generation import sampling
 from interp.generation.sampling import generate
 from interp.models.lineage import read_lineage
 from interp.models.loading import load_plain
@@ -44,15 +50,42 @@ def test_a_model_makes_room_for_its_untrained_one(debates: list[Transcript], mon
     assert model.device.type == DEVICE
 
 
-def test_generation(debates: list[Transcript]) -> None:
-    tokenizer = make_tokenizer("bytes")
-    prompts = [tokenizer(t.prompt + t.render()[: 40 * i])["input_ids"] for i, t in enumerate(debates[:6])]
-    expected = generate(on("cpu"), prompts, max_new_tokens=24)
-    model = on(DEVICE)
-    assert generate(model, prompts, max_new_tokens=24) == expected
-    assert generate(model, prompts, max_new_tokens=24, batch_size=1) == expected
-    sampled = [generate(model, prompts, max_new_tokens=24, temperature=1.0, batch_size=n) for n in (6, 2)]
-    assert sampled[0] == sampled[1]
+@pytest.mark.parametrize("way", [{}, {"temperature": 1.0}, {"temperature": 0.8, "top_p": 0.9}])
+def test_generation(way: dict[str, float]) -> None:
+    """Recorded steps, steps launched one by one and a CPU write the same; rows leave and enter."""
+    asked, how = prompts(14), {"max_new_tokens": 40, **way}
+    expected = generate(sharp("llama"), asked, **how)
+    model = wrap(copy.deepcopy(sharp("llama").hf).to(DEVICE), make_tokenizer("bytes"))
+    for batch_size in (1, 5, 14):
+        assert generate(model, asked, batch_size=batch_size, **how) == expected
+        assert model.seats.recordable
+        assert model.seats.recorded
+    assert not model.notes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "SEATED", set())
+        assert generate(model, asked, batch_size=5, **how) == expected
+
+
+@pytest.mark.parametrize("what", [*STEERINGS, "mixed"])
+def test_steered_generation(what: str) -> None:
+    """In one recording, each row under its own steering; a second call takes the recorded steps with other vectors."""
+    model = wrap(copy.deepcopy(sharp("llama").hf).to(DEVICE), make_tokenizer("bytes"))
+    for scale in (1.0, 1.3):
+        first, second = direction(model, 3.0 * scale), direction(model, 4.0 * scale)
+        each = [STEERINGS[name](first, second) for name in STEERINGS]
+        steering = [each[i % len(each)] for i in range(14)] if what == "mixed" else STEERINGS[what](first, second)
+        how = {"max_new_tokens": 40, "steering": steering}
+        assert generate(model, prompts(14), batch_size=5, **how) == generate(sharp("llama"), prompts(14), **how)
+    assert model.seats.recorded
+
+
+def test_what_cannot_be_recorded_is_launched() -> None:
+    """A mixture of experts asks the CPU which of them are used."""
+    model = wrap(build("mixtral").to(DEVICE), make_tokenizer("bytes"))
+    asked = [drawn(n, n) for n in (5, 21, 12)]
+    written = generate(model, asked, max_new_tokens=12)
+    assert [g.ids for g in written] == [g.ids for g in generate(wrapped("mixtral"), asked, max_new_tokens=12)]
+    assert model.seats.recordable or "cannot be recorded" in model.notes[0]
 
 
 def test_both_stages_in_bf16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,8 @@ class Seats:
         self.cache: Cache | None = None
         self.used = n, self.columns
         self.recordable = device.type == "cuda"
-        self._graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
+        self.recorded: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
+        """By seats and columns."""
         self._made_for = _addresses(model)
 
     @property
@@ -140,7 +141,7 @@ class Seats:
         self.turn.zero_()
         self.used = n, min(_width(width), self.columns)
         for _ in range(turns):
-            graph = self._graphs.get(self.used)
+            graph = self.recorded.get(self.used)
             if graph is None:
                 self._step()
                 if self.recordable:
@@ -152,7 +153,7 @@ class Seats:
 
     def _graph(self) -> None:
         """Record the step that was just made: once made, its kernels are loaded."""
-        graph, known = torch.cuda.CUDAGraph(), next(iter(self._graphs.values()), None)
+        graph, known = torch.cuda.CUDAGraph(), next(iter(self.recorded.values()), None)
         try:
             with torch.cuda.graph(graph, pool=known.pool() if known else None):
                 self._step()
@@ -160,7 +161,7 @@ class Seats:
             self.recordable = False
             self.model.notes.append(f"its steps cannot be recorded ({first_line(error)}): they are launched one by one")
         else:
-            self._graphs[self.used] = graph
+            self.recorded[self.used] = graph
 
     def _step(self) -> None:
         n, width = self.used
