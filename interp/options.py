@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import textwrap
+import time
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from typer.exceptions import TyperException
 
 from interp.errors import UserError, plain
 from interp.outputs import Writes, claimed
+from interp.processes import first, sharing
 
 LARGEST_SEED = 2**32 - 1  # the libraries underneath accept nothing larger
 
@@ -132,6 +134,8 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
                 raise UserError(f"--{name.replace('_', '-')} {value}: not a number that can be used; give a finite one")
         built = {name: _build(kind, start, given) for name, (kind, start) in grouped.items()}
         with ExitStack() as stack:
+            if not stack.enter_context(sharing(function.__name__)):
+                return
             for name, writes in outputs:
                 if given[name] is not None and not given.get("dry_run"):
                     stack.enter_context(claimed(function.__name__.replace("_", "-"), given[name], writes, given))
@@ -172,6 +176,8 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> None:
             message = f"no space left on the device ({error.filename or 'while writing'}); free some and run it again"
         else:
             message = f"{error.filename or 'files'}: {error.strerror or error}; choose another place"
+    if not first():
+        time.sleep(10)  # the first process says the same, and the launcher ends the others
     print(f"error: {plain(message)}", file=sys.stderr)
     sys.exit(status)
 

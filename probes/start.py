@@ -16,6 +16,7 @@ from interp.errors import Progress, UserError
 from interp.models.model import load_model
 from interp.probing.experiments import MODELS, Outcome, Setting
 from interp.probing.settings import ProbeSettings
+from interp.processes import place
 from probes import ALL, SURVEYS
 
 
@@ -56,4 +57,5 @@ def start(
             yield Outcome(chosen, module.ASKS, [f"{chosen}: left out: {error}"]), Path()
             continue
         yield outcome, outcome.write(out)
-    shutil.rmtree(activations, ignore_errors=True)
+    if place()[0] == 0:
+        shutil.rmtree(activations, ignore_errors=True)

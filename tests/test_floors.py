@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("interp.errors",),
-    ("interp.outputs", "interp.statistics"),
+    ("interp.outputs", "interp.processes", "interp.statistics"),
     ("interp.options",),
     ("interp.storage",),
     ("interp.debate",),

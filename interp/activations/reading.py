@@ -50,8 +50,11 @@ def stream(
     positions: Sequence[str] = ("last",),
     batch_tokens: int = 2048,
     done: Collection[int] = (),
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Readings]:
     """Read every turn of the corpus in one pass per transcript, leaving out batches of which all are `done`.
+
+    With a `share` (i, n), only batch i of every n of those left is read.
 
     `batch_tokens` bounds a batch with its padding; a longer transcript is its own batch. What is done does not change
     who shares a batch, so a resumed run reads the same numbers.
@@ -67,12 +70,14 @@ def stream(
     empty = corpus.turns.start == corpus.turns.stop
     # the longest first: a batch that does not fit in memory fails at once
     left, done = sorted(corpus.usable, key=lambda t: (-len(corpus.ids[t]), t)), set(done)
+    number = -1  # of the batch, among those that are not done
     with model.only_hooked(), torch.inference_mode():
         while left:
             longest = len(corpus.ids[left[0]])
             n = 1 if model.alone(longest) else max(1, batch_tokens // longest)
             batch, left = left[:n], left[n:]
-            if done.issuperset(batch):
+            number += not done.issuperset(batch)
+            if done.issuperset(batch) or number % share[1] != share[0]:
                 continue
             rows = np.concatenate([np.flatnonzero(corpus.turns.transcript == t) for t in batch])
             # what follows the last turn changes nothing that is read

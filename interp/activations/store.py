@@ -25,6 +25,7 @@ from interp.activations.reading import Readings, stream
 from interp.errors import Progress, UserError
 from interp.models.layers import SITES, Site
 from interp.models.model import Model
+from interp.processes import gather, once, place
 from interp.storage.files import checked, require_lock
 from interp.storage.provenance import package_versions
 
@@ -121,7 +122,17 @@ class StoreWriter:
         shapes |= {name: ("F32", [n_turns, len(positions), d_model]) for name in names}
         header, starts, size = _layout(shapes, facts)
         self._starts = [starts[name] for name in (*names, _SUMS)]
-        begun, same, self.done = b"", False, set[int]()
+        columns = b"".join(column.astype(np.int64).tobytes() for column in corpus.turns.columns().values())
+        # of several processes the first lays the file out
+        self._file_path, begun = once(lambda: self._lay_out(header, columns, size))  # the columns come first
+        if place()[0]:
+            self._file = self._file_path.open("rb+")
+        whole = once(lambda: _whole(self._file_path, names)) if begun else np.full(n_turns, False)
+        self.done = self._transcripts - set(corpus.turns.transcript[~whole].tolist())
+
+    def _lay_out(self, header: bytes, columns: bytes, size: int) -> tuple[Path, bool]:
+        """Open the file at its full size; returns its path, and whether it was begun before."""
+        begun, same = b"", False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file_path.touch()
@@ -134,8 +145,7 @@ class StoreWriter:
                 reserve(self._file.fileno(), 0, size)
                 self._file.truncate(size)
                 self._file.seek(0)
-                columns = corpus.turns.columns().values()  # first in the layout, in this order
-                self._file.write(header + b"".join(column.astype(np.int64).tobytes() for column in columns))
+                self._file.write(header + columns)
                 self._file.flush()
         except OSError as error:
             with suppress(OSError):
@@ -147,9 +157,7 @@ class StoreWriter:
         if not same:
             holds = "holds activations of another model, other transcripts or other settings"
             raise UserError(f"{self.path.parent}: {holds}; replace them with --restart, or give another --out")
-        if begun:
-            damaged = corpus.turns.transcript[~_whole(self._file_path, names)]
-            self.done = self._transcripts - set(damaged.tolist())
+        return self._file_path, bool(begun)
 
     @property
     def missing(self) -> int:
@@ -168,12 +176,13 @@ class StoreWriter:
 
     def finish(self, *, keep: bool = True) -> ActivationStore:
         """The complete store; unless kept, under the name of an unfinished one, so that the next run drops it."""
-        if self.missing:
-            raise ValueError(f"{self.missing} transcripts are not read yet")
         os.fsync(self._file.fileno())
         self.close()
+        self.done = set().union(*gather(self.done))
+        if self.missing:
+            raise ValueError(f"{self.missing} transcripts are not read yet")
         if keep:
-            os.replace(self._file_path, self.path)
+            once(lambda: os.replace(self._file_path, self.path))
         return ActivationStore(self.path if keep else self._file_path)
 
     def close(self) -> None:
@@ -213,7 +222,7 @@ def _whole(path: Path, names: Sequence[str]) -> Bool[np.ndarray, " turn"]:
 
 def discard(path: str | Path) -> None:
     """Remove a store, complete or not."""
-    for file in _files(path):
+    for file in _files(path) if place()[0] == 0 else ():
         file.unlink(missing_ok=True)
 
 
@@ -262,10 +271,12 @@ def read_activations(
     if restart:
         discard(path)
     writer = StoreWriter(path, corpus, **what, hook_point=SITES[site], d_model=model.d_model, provenance=provenance)
-    total = len(corpus.usable)
+    total, left, (index, n) = len(corpus.usable), writer.missing, place()
     with closing(writer):
-        progress("reading activations", total - writer.missing, total)
-        for batch in stream(model, corpus, **what, site=site, batch_tokens=batch_tokens, done=writer.done):
+        progress("reading activations", total - left, total)
+        share: dict[str, Any] = {"done": frozenset(writer.done), "share": (index, n)}
+        for batch in stream(model, corpus, **what, site=site, batch_tokens=batch_tokens, **share):
             writer.append(batch)
-            progress("reading activations", total - writer.missing, total)
+            read = min(left, n * (left - writer.missing))  # the other processes are about as far
+            progress("reading activations", total - left + read, total)
         return writer.finish(keep=keep)

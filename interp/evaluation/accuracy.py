@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial, reduce
 from itertools import groupby
@@ -20,7 +20,8 @@ from interp.debate.memory import REMEMBERED, Memory
 from interp.debate.tasks.task import Task
 from interp.debate.transcript import question_key
 from interp.errors import Progress, UserError
-from interp.evaluation.methods import Method
+from interp.evaluation.methods import Answered, Method
+from interp.processes import gather, place, shared
 from interp.statistics import Interval, PairedTest, grouped, mean_interval, paired_test, seeds_interval
 from interp.storage.files import Whole, checked, entries, read_json, reading
 from interp.storage.journal import Journal
@@ -108,9 +109,12 @@ def evaluate(
             n_done = left.count(False)
             progress(label, n_done, len(questions))
             for stretch in [list(g) for is_left, g in groupby(range(len(questions)), left.__getitem__) if is_left]:
-                asked, start = [questions[i] for i in stretch], stretch[0]
-                answers = method(asked, memory.agents(cast, run), task=task, start=start, turns=turns)
-                for question, answer, usage, written in answers:
+
+                def answers(some: Sequence[int], who: Sequence[Agent] = memory.agents(cast, run)) -> Iterator[Answered]:
+                    return method([questions[i] for i in some], who, task=task, start=some[0], turns=turns)
+
+                size = method.chunk if place()[1] > 1 else len(stretch)
+                for question, answer, usage, written in shared(stretch, answers, size):
                     correct = answer is not None and task.grade(answer, question.gold_answer)
                     record = {"question": question.text, "gold_answer": question.gold_answer, **written, "run": run}
                     record |= {"answer": answer, "correct": correct, "usage": usage.record()}
@@ -118,7 +122,8 @@ def evaluate(
                     kept[run, question.text] = record
                     n_done += 1
                     progress(label, n_done, len(questions))
-        if memory.known and memory.all_failed:
+        asked = gather((bool(memory.known), memory.all_failed))
+        if any(known for known, _ in asked) and all(failed for _, failed in asked):
             why = "; ".join(Usage.of(memory.known.values()).losses())
             raise UserError(f"{out}: no call got an answer: {why}; nothing was kept", status=1)
     except UserError:
@@ -212,8 +217,8 @@ def _read(path: str | Path) -> tuple[Records, dict[str, Any]]:
     if suffix(path) != ".jsonl":
         raise UserError(f"{path}: not a file of records; give a .jsonl file that {by} wrote")
     records: list[dict[str, Any]] = []
-    for place, record in read_records(path):
-        with reading(f"{path}, {place}", "a record of an evaluation", by):
+    for where, record in read_records(path):
+        with reading(f"{path}, {where}", "a record of an evaluation", by):
             checked(GRADED, json.dumps(record))
         records.append(record)
     with reading(path, "an evaluation", by):

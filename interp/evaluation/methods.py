@@ -31,6 +31,9 @@ class Method(Protocol):
     """Answers questions in order, `chunk` at a time, which does not change the answers; `start` came before them."""
 
     @property
+    def chunk(self) -> int: ...
+
+    @property
     def facts(self) -> dict[str, Any]: ...
 
     def __call__(

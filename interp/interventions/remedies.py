@@ -19,6 +19,7 @@ from interp.errors import UserError
 from interp.generation.agents import LocalAgent
 from interp.interventions.trait import Trait
 from interp.models.model import LazyModel, Model
+from interp.processes import once
 from interp.storage.files import read_json, write_json
 from interp.training.run import Run, require_trainers
 from interp.training.settings import SFT, LoRA, Preset
@@ -59,6 +60,9 @@ class FineTuned:
 
     def answers(self) -> list[Transcript]:
         """What is trained on, made at the first call. Raises `UserError` if no answer is right."""
+        return once(self._answers)
+
+    def _answers(self) -> list[Transcript]:
         path, made_by = self.out / "answers.json", json.loads(json.dumps(self.facts))
         kept = read_json(path, _Answers, "answers", "interp suppress") if path.exists() else None
         if kept is None or kept["made_by"] != made_by:

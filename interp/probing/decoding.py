@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from interp.probing.fitting import HeldOut, ProbeExamples, at_chosen_layer, boosted, held_out, linear, mass_mean
 from interp.probing.probe import Probe
 from interp.probing.scores import Measured, Scored, measure
+from interp.processes import place, shared
 from interp.statistics import Interval
 
 Layers = Mapping[int, Float[np.ndarray, "example d_model"]]  # the activations of the examples
@@ -120,13 +121,13 @@ def decode(
 
 
 def in_parallel(calls: Sequence[Any], numbers: int, n_jobs: int | None = None) -> list[Any]:
-    """The results of joblib's delayed calls that fit on so many numbers, in `n_jobs` processes of a single thread.
+    """The results of joblib's delayed calls that fit on so many numbers, in `n_jobs` workers of a single thread.
 
     With several threads for linear algebra, fits this small wait for one another: on busy cores ten times as long.
     """
-    workers = n_jobs or (cpu_count() if numbers > WORTH_PROCESSES else 1)
+    workers = n_jobs or (max(1, cpu_count() // place()[1]) if numbers > WORTH_PROCESSES else 1)
     with threadpool_limits(1), parallel_config("loky", inner_max_num_threads=1):
-        return list(Parallel(n_jobs=workers)(calls))
+        return list(shared(calls, Parallel(n_jobs=workers), max(1, len(calls))))
 
 
 def control_labels(examples: ProbeExamples, seed: int) -> dict[str, ProbeExamples]:

@@ -17,14 +17,19 @@ from rich.table import Table
 from rich.text import Text
 
 from interp.errors import plain
+from interp.processes import first
 from interp.reports.words import Names
 
 
 class Terminal(Console):
-    """Prints text as it is: no markup, no emoji codes, and nothing that would act on the terminal."""
+    """Prints text as it is: no markup, no emoji codes, and nothing that would act on the terminal.
+
+    Of several processes only the first prints.
+    """
 
     def __init__(self, *, soft_wrap: bool = False, **where: Any) -> None:
-        super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=soft_wrap, **where)
+        how: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False, "quiet": not first()}
+        super().__init__(soft_wrap=soft_wrap, **how, **where)
 
     def render(self, *what: Any, **how: Any) -> Iterable[Segment]:
         for text, style, control in super().render(*what, **how):

@@ -19,6 +19,7 @@ from annotated_types import Ge, Lt
 from safetensors import SafetensorError
 
 from interp.errors import UserError, first_line
+from interp.processes import place
 
 if sys.platform != "win32":  # there nothing is locked, and what killed runs leave stays
     import fcntl
@@ -109,9 +110,14 @@ def writing(path: str | Path, *also: type[Exception]) -> Iterator[None]:
 def atomic_write(path: str | Path, make: Callable[[Path], None] = Path.touch) -> Iterator[Path]:
     """Yield a temporary path, to be synced and renamed to `path`; after an error or a kill, `path` is as it was.
 
-    With `make=Path.mkdir` it is a folder.
+    With `make=Path.mkdir` it is a folder. Of several processes that share the work, only the first renames it.
     """
     path = Path(path)
+    if place()[0]:
+        with scratch() as folder:
+            make(folder / path.name)
+            yield folder / path.name
+        return
     if not path.name:
         raise UserError(f"{path}: cannot be written: a folder; give a file")
     with writing(path):

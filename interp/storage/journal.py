@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from interp.errors import UserError
+from interp.processes import each, once, place, shared
 from interp.storage.files import atomic_write, checked, require_lock, write_json
 from interp.storage.provenance import differing, package_versions
 
@@ -28,13 +29,17 @@ class _Facts:
 
 
 class Lines:
-    """A JSONL file for appending, open in one process at a time; `records` is what it held when opened.
+    """A JSONL file for appending, open in one run at a time; `records` is what it held when opened.
 
     A last line that a kill left half written is cut off. Any other line must be a JSON object, of this `kind`.
     """
 
     def __init__(self, path: str | Path, kind: Any = dict[str, Any], *, restart: bool = False) -> None:
         self.path = Path(path)
+        self._file: IO[bytes] | None = None  # of several processes the first has it
+        self.records: list[dict[str, Any]] = once(lambda: self._open(kind, restart))
+
+    def _open(self, kind: Any, restart: bool) -> list[dict[str, Any]]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if abandoned := _OPEN.pop(self.path.resolve(), None):
@@ -45,11 +50,13 @@ class Lines:
             content = b"" if restart else self._file.read()
             self._file.truncate(content.rfind(b"\n") + 1)
         except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror}); give another place") from error
-        self.records = _records(content, self.path, kind)
+            raise UserError(f"{self.path}: cannot be written ({error.strerror}); give another place") from error
+        return _records(content, self.path, kind)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record; it is in the file when this returns."""
+        if self._file is None:
+            return
         try:
             self._file.write(_line(record))
             self._file.flush()
@@ -57,8 +64,9 @@ class Lines:
             raise UserError(f"{self.path}: cannot be written ({error.strerror}); make room, then resume") from error
 
     def close(self) -> None:
-        os.fsync(self._file.fileno())
-        self._file.close()
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+            self._file.close()
 
 
 class Journal(Lines):
@@ -76,8 +84,9 @@ class Journal(Lines):
         self._facts_path, pending = path.with_suffix(".json"), path.with_name(f".{path.stem}.pending.jsonl")
         self._made_by = json.loads(json.dumps(made_by))  # as it will be read back
         self._versions: list[dict[str, str]] = []
+        mine = place()[0] == 0
         holds = [p for p in (path, pending) if p.is_file() and p.stat().st_size]
-        if holds and not restart:
+        if holds and not restart and mine:
             self._resume(path, f"delete {' and '.join(p.name for p in holds)} (or give --restart, where there is one)")
         versions = package_versions()
         if versions not in self._versions:
@@ -86,7 +95,7 @@ class Journal(Lines):
         # parts of unfinished records; removed when the journal is finished
         self.pending = Lines(pending, of_parts, restart=restart)
         self._n_extended: int | None = None
-        if restart or not holds:
+        if mine and (restart or not holds):
             self._write_facts({})
 
     def extend(
@@ -96,13 +105,15 @@ class Journal(Lines):
         write: Callable[[Sequence[Row]], Sequence[dict[str, Any]]],
         *,
         chunk: int,
+        even: bool = True,
         place: Callable[[Row], Mapping[str, Any]] = lambda _: {},
         tell: Callable[[int, int], None] = lambda *_: None,
     ) -> list[dict[str, Any]]:
         """Append one record per row to `records` (those of all earlier rows) and to the file; returns the new ones.
 
-        `write` makes the records of `chunk` rows at a time; records that the journal already held are reused. An
-        interrupted chunk is made again from its first row, so that rows share a batch with the same rows as before.
+        `write` makes the records of `chunk` rows at a time, in this process or another (`even` as in `shared`); records
+        that the journal already held are reused. An interrupted chunk is made again from its first row, so that rows
+        share a batch with the same rows as before.
         Raises `UserError` for a record that the journal held without the `place` of its row.
         """
         start = len(records)
@@ -113,11 +124,12 @@ class Journal(Lines):
             records.append(kept)
         n_kept = len(records) - start
         tell(n_kept, len(rows))
-        for first in range(n_kept // chunk * chunk if n_kept < len(rows) else len(rows), len(rows), chunk):
-            for record in write(rows[first : first + chunk])[len(records) - start - first :]:
+        begun = n_kept // chunk * chunk if n_kept < len(rows) else len(rows)
+        for i, record in enumerate(shared(rows[begun:], write, chunk, even=even), start=begun):
+            if i >= n_kept:
                 self.append(record)
                 records.append(record)
-            tell(len(records) - start, len(rows))
+                tell(len(records) - start, len(rows))
         self._n_extended = len(records)
         return records[start:]
 
@@ -130,7 +142,10 @@ class Journal(Lines):
 
     def undo(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Close the file with these records, those before this run; without any, leave nothing."""
-        self.rewrite(records)
+        if self._file is None:
+            return
+        with each():
+            self.rewrite(records)
         for lines in (self, self.pending):
             lines.close()
         for path in (self.pending.path, *(() if records else (self.path, self._facts_path))):
@@ -141,10 +156,11 @@ class Journal(Lines):
         if self._n_extended is not None and self._n_extended < len(self.records):
             what = f"holds {len(self.records)} records, but this run writes {self._n_extended}"
             raise UserError(f"{self.path}: {what}; remove the last ones, or start over with --restart")
-        self.pending.close()
-        self.pending.path.unlink()
-        self._write_facts(totals)  # last: with totals it is finished
-        self.close()
+        if self._file is not None:
+            self.pending.close()
+            self.pending.path.unlink()
+            self._write_facts(totals)  # last: with totals it is finished
+            self.close()
 
     def _write_facts(self, totals: Mapping[str, Any]) -> None:
         now = datetime.now(UTC).isoformat("T", "seconds")
