@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +15,29 @@ import psutil
 import pytest
 
 from interp import processes
-from interp.debate.embedded import read_embedded
-from interp.debate.transcript import write_transcripts
+from interp.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-EXTRACT = ["extract-directions", "--model", "organism", "--layers", "1,2", "--transcripts", "organism", "--limit", "12"]
+SCRIPT = """
+import json, sys
+from interp.cli import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["interp", *arguments]
+    main()
+"""
+MODEL, DEBATES = ["--model", "organism"], ["--transcripts", "organism", "--limit", "12"]
+EXTRACT = ["extract-directions", *MODEL, "--layers", "1,2", *DEBATES]
+QUICK = [*MODEL, "--batch-size", "2"]
 
 
-def start(n: int, *arguments: object) -> subprocess.Popen[str]:
-    """A command in `n` processes, on the CPU."""
+def start(tmp_path: Path, *commands: Sequence[object], n: int = 2) -> subprocess.Popen[str]:
+    """Commands one after the other, in `n` processes on the CPU."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [*LAUNCH, str(n), "-m", "interp.cli"] if n > 1 else [sys.executable, "-m", "interp.cli"]
+    (tmp_path / "script.py").write_text(SCRIPT)
+    asked = json.dumps([[str(part) for part in command] for command in commands])
     pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*command, *map(str, arguments)], cwd=ROOT, env=env, **pipe)
-
-
-def run(n: int, *arguments: object) -> str:
-    """What a command in `n` processes prints."""
-    process = start(n, *arguments)
-    said, wrong = process.communicate(timeout=120)
-    assert process.returncode == 0, wrong[-2000:]
-    return said
+    return subprocess.Popen([*LAUNCH, str(n), str(tmp_path / "script.py"), asked], cwd=ROOT, env=env, **pipe)
 
 
 def kill(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
@@ -68,73 +69,82 @@ def files(folder: Path) -> dict[str, Any]:
     }
 
 
+def commands(folder: Path, directions: Path) -> dict[str, list[object]]:
+    """A command of each kind, by what it writes."""
+    few = ["--limit", "16", "--random-controls", "1", "--coefficients", "0.2", "--layers", "2", "--batch-size", "4"]
+    given = ["--directions", directions / "directions.safetensors", "--transcripts", "organism", "--task", "arithmetic"]
+    asked = {
+        "directions": EXTRACT,
+        "sweep.jsonl": ["sweep", *MODEL, *given, *few, "--max-new-tokens", "12"],
+        "results": ["evaluate", *QUICK, "--questions", "6", "--method", "vote", "--max-new-tokens", "40"],
+        "debates.jsonl": ["debate", *QUICK, "--questions", "4", "--temperature", "1"],
+        "probes": ["probe", "agent_identity", *MODEL, "--layers", "2", "--no-untrained", *DEBATES],
+    }
+    return {name: [*command, "--out", folder / name] for name, command in asked.items()}
+
+
 @pytest.fixture(scope="module")
-def directions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("found")
-    run(1, *EXTRACT, "--out", out)
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process writes."""
+    out = tmp_path_factory.mktemp("one")
+    for command in commands(out, out / "directions").values():
+        sys.argv = ["interp", *map(str, command)]
+        main()
     return out
 
 
-def test_extraction_is_shared_and_goes_on_after_a_kill(directions: Path, tmp_path: Path) -> None:
-    out = tmp_path / "two"
-    part = out / "activations.safetensors"
-    kill(start(2, *EXTRACT, "--out", out), Path(f"{part}.part").exists)
-    assert not (out / "directions.json").exists()
-    said = run(2, *EXTRACT, "--out", out)
-    assert said.count("model: organism") == 1
-    assert files(out) == files(directions)
+@pytest.fixture(scope="module")
+def two(one: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """What two processes write and say; they begin the sweep where one process was killed."""
+    out = tmp_path_factory.mktemp("two")
+    records, facts = (one / "sweep.jsonl").read_bytes(), json.loads((one / "sweep.json").read_text())
+    (out / "sweep.jsonl").write_bytes(records[: len(records) // 3])
+    (out / "sweep.json").write_text(json.dumps({name: facts[name] for name in ("made_by", "versions", "written")}))
+    process = start(out, *commands(out, one / "directions").values())
+    said, wrong = process.communicate(timeout=180)
+    assert process.returncode == 0, wrong[-2000:]
+    (out / "script.py").unlink()
+    return out, said
 
 
-def sweeping(directions: Path, out: Path) -> list[object]:
-    few = ["--limit", "16", "--random-controls", "1", "--coefficients", "0.2", "--layers", "2", "--batch-size", "4"]
-    given = ["--directions", directions / "directions.safetensors", "--transcripts", "organism", "--task", "arithmetic"]
-    return ["sweep", "--model", "organism", *given, *few, "--out", out / "sweep.jsonl"]
+@pytest.mark.parametrize("name", ["directions", "sweep", "results", "debates", "probes"])
+def test_the_same_files_as_one_process(name: str, one: Path, two: tuple[Path, str]) -> None:
+    expected = {path: content for path, content in files(one).items() if path.startswith(name)}
+    assert expected
+    assert {path: content for path, content in files(two[0]).items() if path.startswith(name)} == expected
 
 
-def test_a_sweep_goes_on_with_another_number_of_processes(directions: Path, tmp_path: Path) -> None:
-    records = tmp_path / "two" / "sweep.jsonl"
-    kill(start(2, *sweeping(directions, records.parent)), lambda: records.exists() and records.stat().st_size > 0)
+def test_one_process_prints(two: tuple[Path, str]) -> None:
+    said = two[1]
+    assert said.count("wrote ") == 3 + 4
+    assert [said.count(f"wrote {two[0] / name}") for name in ("sweep", "debates", "directions")] == [1, 1, 3]
+
+
+def test_one_process_goes_on_where_two_were_killed(interp: Any, one: Path, tmp_path: Path) -> None:
+    asked = commands(tmp_path, one / "directions")
+    records, part = tmp_path / "sweep.jsonl", tmp_path / "directions" / "activations.safetensors.part"
+    kill(start(tmp_path, asked["directions"]), part.exists)
+    kill(start(tmp_path, asked["sweep.jsonl"]), lambda: records.exists() and records.stat().st_size > 0)
     begun = records.read_bytes()
-    assert begun.count(b"\n") > 0
-    run(3, *sweeping(directions, records.parent))
-    run(1, *sweeping(directions, tmp_path / "one"))
+    for name in ("directions", "sweep.jsonl"):
+        assert interp(*map(str, asked[name]))[0] == 0
     assert records.read_bytes().startswith(begun[: begun.rfind(b"\n")])
-    assert files(records.parent) == files(tmp_path / "one")
-    assert len(records.read_bytes().splitlines()) > begun.count(b"\n")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["evaluate", "--model", "organism", "--questions", "10", "--method", "vote", "--batch-size", "2"],
-        ["debate", "--model", "organism", "--questions", "6", "--batch-size", "2", "--temperature", "1"],
-        ["probe", "agent_identity", "--model", "organism", "--transcripts", "organism", "--limit", "12"],
-    ],
-    ids=lambda arguments: arguments[0],
-)
-def test_the_same_files_as_one_process(arguments: list[str], tmp_path: Path) -> None:
-    ends = "debates.jsonl" if arguments[0] == "debate" else "results"
-    said = [run(n, *arguments, "--out", tmp_path / str(n) / ends).replace(f"{tmp_path}/{n}", "") for n in (1, 2)]
-    assert files(tmp_path / "1") == files(tmp_path / "2")
-    assert files(tmp_path / "1")
-    assert said[0] == said[1]
+    again = {path: content for path, content in files(one).items() if path.startswith(("directions", "sweep"))}
+    assert {path: content for path, content in files(tmp_path).items() if path != "script.py"} == again
 
 
 def test_a_mistake_is_said_once_and_ends_all(tmp_path: Path) -> None:
-    process = start(2, "evaluate", "--model", tmp_path / "nowhere", "--out", tmp_path / "out")
+    missing = ["evaluate", "--model", "organism", "--task", "gsm8k", "--source", tmp_path / "nowhere.jsonl"]
+    process = start(tmp_path, [*missing, "--out", tmp_path / "out"])
     _, wrong = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert [line for line in wrong.splitlines() if line.startswith("error: ")] == [
-        line for line in wrong.splitlines() if "nowhere" in line and "error" in line
-    ]
-    assert wrong.count("nowhere: ") == 1
+    assert [line.startswith("error: ") for line in wrong.splitlines() if "nowhere" in line] == [True]
     assert not (tmp_path / "out").exists()
 
 
 def test_the_others_end_when_one_is_killed(tmp_path: Path) -> None:
-    """The launcher ends all that it started; what is finished is kept."""
-    write_transcripts(tmp_path / "debates.jsonl", read_embedded("organism")[:40])
-    process = start(2, "debate", "--model", "organism", "--questions", "200", "--out", tmp_path / "d.jsonl")
+    """What is finished is kept."""
+    process = start(tmp_path, ["debate", *QUICK, "--questions", "500", "--out", tmp_path / "d.jsonl"])
     while not (tmp_path / "d.jsonl").exists():
         time.sleep(0.01)
     psutil.Process(process.pid).children()[-1].kill()
@@ -147,34 +157,23 @@ def test_a_verb_that_is_not_shared_runs_in_the_first_process(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    steer = ["steer", "--model", "organism", "--prompt", "1+1", "--directions", tmp_path / "missing.safetensors"]
-    assert interp(*steer, "--agent", "1") == (0, "", "")
-
-
-@pytest.fixture
-def of_three(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    """This process as each of three that share the work; what they give one another is kept in order."""
-    told: dict[int, list[Any]] = {}
-
-    def become(index: int) -> None:
-        monkeypatch.setattr(processes, "place", lambda: (index, 3))
-        monkeypatch.setattr(processes, "gather", lambda mine: told.setdefault(index, []).append(mine) or [mine])
-
-    yield become
-    assert len(set(map(len, told.values()))) == 1  # else one would wait for the others
+    assert interp("compare", tmp_path / "missing.jsonl", tmp_path / "missing.jsonl") == (0, "", "")
+    monkeypatch.setenv("RANK", "0")
+    assert interp("compare", tmp_path / "missing.jsonl", tmp_path / "missing.jsonl")[0] == 2
 
 
 @pytest.mark.parametrize("even", [True, False])
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 10, 31, 64])
-def test_every_item_is_in_one_share(
-    n: int, even: bool, of_three: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken, longest = [], []
+def test_every_item_is_in_one_share(n: int, even: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = list[list[list[int]]]()
     for index in range(3):
-        of_three(index)
-        done = list(processes.shared(range(n), lambda some: longest.append(len(some)) or some, 10, even=even))
-        taken.append(done)
-    assert sorted(item for done in taken for item in done) == list(range(n))
-    assert max(longest, default=0) <= 10
-    if even and n:
-        assert max(map(len, taken)) - min(map(len, taken)) <= -(-n // 3)
+        told = list[list[int]]()
+        monkeypatch.setattr(processes, "place", lambda index=index: (index, 3))
+        monkeypatch.setattr(processes, "gather", lambda mine, told=told: told.append(mine) or [mine])
+        list(processes.shared(range(n), list, 10, even=even))
+        given.append(told)
+    rounds = list(zip(*given, strict=True))  # no process has one more, in which it would wait for the others
+    assert [item for shares in rounds for share in shares for item in share] == list(range(n))
+    sizes = [len(share) for shares in rounds for share in shares]
+    assert max(sizes, default=0) <= 10
+    assert not even or max(sizes, default=0) - min(sizes, default=0) <= max(0, n - 1) // 3 + 1

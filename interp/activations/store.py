@@ -177,10 +177,10 @@ class StoreWriter:
     def finish(self, *, keep: bool = True) -> ActivationStore:
         """The complete store; unless kept, under the name of an unfinished one, so that the next run drops it."""
         os.fsync(self._file.fileno())
-        self.close()
         self.done = set().union(*gather(self.done))
         if self.missing:
             raise ValueError(f"{self.missing} transcripts are not read yet")
+        self.close()
         if keep:
             once(lambda: os.replace(self._file_path, self.path))
         return ActivationStore(self.path if keep else self._file_path)
