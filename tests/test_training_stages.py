@@ -117,7 +117,8 @@ def stage_two(run: Run, **settings: Any) -> Path:
 
 def untimed(run: Run) -> list[dict[str, Any]]:
     """A run's metrics without those of time."""
-    timed = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second")
+    timed = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second", "tokens_per_second")
+    timed += tuple(f"{part}_{unit}" for part in ("sampling", "learning") for unit in ("seconds", "share"))
     return [{name: row[name] for name in row if name not in timed} for row in read_lines(run.metrics)]
 
 
@@ -179,6 +180,11 @@ def test_both_stages_and_the_model_that_comes_back(
     assert not [name for name in kept if name.endswith(("embed_tokens.weight", "lm_head.weight"))]
     rows = [row for row in read_lines(run.metrics) if row["stage"] == "imad" and "reward" in row]
     assert {"correctness", "structure", "length", "limit", "coefficient", "reward"} <= rows[0].keys()
+    assert rows[0]["sampling_seconds"] > 0 == rows[1]["sampling_seconds"]  # two steps on each batch of completions
+    for row in rows:
+        assert row["learning_seconds"] > 0
+        assert row["sampling_share"] + row["learning_share"] == pytest.approx(1)
+        assert row["sampling_seconds"] + row["learning_seconds"] == pytest.approx(row["step_time"])
 
 
 @pytest.mark.parametrize("tied", [True, False])

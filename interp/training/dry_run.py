@@ -13,7 +13,7 @@ from interp.debate.tasks import make_task
 from interp.debate.transcript import all_tags
 from interp.errors import UserError
 from interp.training.pipeline import stage_2_arguments
-from interp.training.run import EXTRA, Run, configured, lora_arguments
+from interp.training.run import EXTRA, Run, activations, configured, lora_arguments
 from interp.training.settings import Architecture, LoRA, Preset, StageSettings
 from interp.training.sft import sft_arguments
 
@@ -123,5 +123,5 @@ def _skeleton(a: Architecture) -> Any:
 
 
 def _activations(a: Architecture, stage: StageSettings, length: int) -> int:
-    inside, tokens = 8 * a.width + 4 * a.mlp_width, stage.device_batch_size * length
-    return 2 * tokens * (a.layers * a.width + 2 * inside if stage.gradient_checkpointing else a.layers * inside)
+    rows = stage.device_batch_size or 4
+    return 2 * rows * length * activations(stage, a.layers, a.width, a.mlp_width)

@@ -22,7 +22,7 @@ from interp.generation.sampling import generate
 from interp.models.model import wrap
 from interp.models.tokens import Encoder
 from interp.training.rewards import Judge, Reward, additive, gated
-from interp.training.run import Run, configured, processes, shared_arguments
+from interp.training.run import Run, configured, fitted, processes, shared_arguments
 from interp.training.settings import GRPO
 
 
@@ -53,7 +53,7 @@ def train_grpo(
         return run.checkpoint(stage)
     run.require_time(stage)
     preset, settings = run.preset, settings or run.preset.grpo
-    configuration = configured("GRPOConfig", grpo_arguments(run, stage, settings))
+    configured("GRPOConfig", grpo_arguments(run, stage, settings))  # refuses before anything is loaded
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # no warning that rollout_func is experimental
     from datasets import Dataset
     from trl import GRPOTrainer
@@ -85,6 +85,9 @@ def train_grpo(
         {"prompt": prompt, "question": question.text, "wanted": question.gold_answer}
         for prompt, question in zip(prompts, asked, strict=True)
     ]
+    longest = max(len(encode.prompt(prompt)) for prompt in prompts[: len(questions)])
+    settings = fitted(settings, plain.hf, longest + settings.descent.first_limit)
+    configuration = configured("GRPOConfig", grpo_arguments(run, stage, settings))
     adapter, dataset = loop.lora_config(settings.lora), Dataset.from_list(rows)
     options = {"processing_class": tokenizer, "peft_config": adapter, "rollout_func": rollout}
     trainer = GRPOTrainer(plain.hf, reward, configuration, dataset, **options)

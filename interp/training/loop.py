@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
@@ -57,8 +59,14 @@ def fit(run: Run, stage: str, trainer: Any, schedule: Schedule | None = None, mi
     Raises `TimeUp` when the run's time budget is used up, with its state saved.
     """
     trainer.remove_callback(PrinterCallback)
+    if trainer.accelerator.native_amp and torch.cuda.is_available():
+        for layer in trainer.model.modules():  # PEFT would turn what an adapter reads into fp32, and autocast it back
+            if isinstance(layer, LoraLayer):
+                layer.cast_input_dtype_enabled = False
     follow = Follow(run, stage, trainer, schedule, minutes)
     trainer.add_callback(follow)
+    if hasattr(trainer, "_generate"):
+        trainer._generate = follow.timed(trainer._generate)
     save = trainer._save_checkpoint
 
     def save_or_say(*args: Any, **how: Any) -> None:
@@ -136,8 +144,23 @@ class Follow(TrainerCallback, ExportableState):  # type: ignore[misc]  # both ar
     minutes: float = 0
     latest: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=perf_counter)
+    counted: tuple[float, float] | None = None
+    """When a step was last logged, and how many tokens had been read by then."""
+    sampling: float = 0.0
+    """Seconds of a step spent on sampling."""
     stopped: bool = False
     """Whether the time budget ended the training before its last step."""
+
+    def timed(self, sample: Callable[..., Any]) -> Callable[..., Any]:
+        """The function that samples; its time is added up."""
+
+        def sampled(*prompts: Any) -> Any:
+            began = perf_counter()
+            written = sample(*prompts)
+            self.sampling += perf_counter() - began
+            return written
+
+        return sampled
 
     def state(self) -> dict[str, Any]:
         sums = {name: getattr(self.trainer, name, 0) for name in SUMS}
@@ -164,6 +187,16 @@ class Follow(TrainerCallback, ExportableState):  # type: ignore[misc]  # both ar
             rates = {name: value for name, value in logs.items() if name.endswith("_per_second")}
             logs |= {name: round(rate * logs["train_runtime"] / seconds, 3) for name, rate in rates.items()}
             logs["train_runtime"] = round(seconds, 4)
+        if logs and "step_time" in logs:
+            parts = {"sampling": self.sampling, "learning": logs["step_time"] - self.sampling}
+            for part, seconds in parts.items():
+                logs |= {f"{part}_seconds": seconds, f"{part}_share": seconds / logs["step_time"]}
+            self.sampling = 0.0
+        if logs and "mean_token_accuracy" in logs:
+            now = perf_counter(), logs["num_tokens"]
+            if self.counted:
+                logs["tokens_per_second"] = round((now[1] - self.counted[1]) / (now[0] - self.counted[0]))
+            self.counted = now
         if logs and self.trainer.is_world_process_zero():
             self.latest |= logs
             finite = {name: value if abs(value) < math.inf else None for name, value in logs.items()}

@@ -6,10 +6,10 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,6 +19,7 @@ from interp.training.settings import LoRA, Preset, StageSettings
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """(stage, steps done, total steps, latest metrics)."""
 
+Stage = TypeVar("Stage", bound=StageSettings)
 EXTRA = ("trl", "datasets", "accelerate")
 
 
@@ -109,7 +110,7 @@ def shared_arguments(run: Run, stage: str, settings: StageSettings, same: Sequen
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.out / "tensorboard")  # the default is in the resume folder
     n_processes = processes().num_processes if find_spec("accelerate") else 1  # not needed for a dry run
     share = max(1, settings.batch_size // n_processes)
-    at_once = next(n for n in range(min(settings.device_batch_size, share), 0, -1) if share % n == 0)
+    at_once = next(n for n in range(min(settings.device_batch_size or 4, share), 0, -1) if share % n == 0)
     gpu = torch.cuda.is_available()
     where = {"output_dir": str(run.kept(stage)), "run_name": f"{run.preset.name}-{stage}", "seed": run.preset.seed}
     device = {"use_cpu": not gpu, "bf16": run.preset.use_bf16, "dataloader_pin_memory": gpu}
@@ -121,6 +122,28 @@ def shared_arguments(run: Run, stage: str, settings: StageSettings, same: Sequen
     names = (*same, "learning_rate", "max_grad_norm", "gradient_checkpointing")
     own = {name: getattr(settings, name) for name in names}
     return {**where, **device, **told, **rate, **kept, **batches, **own}
+
+
+def activations(settings: StageSettings, layers: int, width: int, mlp_width: int) -> int:
+    """Numbers that a token leaves in a forward pass for the backward pass."""
+    inside = 8 * width + 4 * mlp_width
+    if settings.lora and settings.lora.dropout:  # which keeps each input of an adapter, and what it dropped
+        inside += 9 * width + 2 * mlp_width
+    return layers * width + 2 * inside if settings.gradient_checkpointing else layers * inside
+
+
+def fitted(settings: Stage, hf: Any, length: int) -> Stage:
+    """The settings with the `device_batch_size` for texts of that many tokens that a GPU's free memory takes."""
+    if settings.device_batch_size or not torch.cuda.is_available():
+        return settings
+    from accelerate.utils import gather_object
+
+    config = hf.config
+    sizes = config.num_hidden_layers, config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size)
+    weights = sum(weight.numel() * weight.element_size() for weight in hf.parameters())
+    free = min(gather_object([torch.cuda.mem_get_info(processes().device)[0]])) - 2 * weights  # stage 2 has a copy
+    rows = int(0.6 * free / (hf.dtype.itemsize * activations(settings, *sizes) * length))
+    return replace(settings, device_batch_size=max(1, rows))
 
 
 def configured(kind: str, arguments: Mapping[str, Any]) -> Any:

@@ -59,8 +59,9 @@ class StageSettings:
     """Share of the steps in which the learning rate rises."""
     batch_size: Count = 16
     """Examples or completions per optimizer step, over all devices."""
-    device_batch_size: Count = 4
-    """Examples or completions per device and forward pass; the rest of the batch is accumulated."""
+    device_batch_size: Annotated[int, Ge(0)] = 0
+    """Examples or completions per device and forward pass; the rest of the batch is accumulated. 0: as many as fit in a
+    GPU's free memory, and 4 on a CPU."""
     max_grad_norm: Amount = 0.3
     """Gradients are clipped to this norm."""
     gradient_checkpointing: bool = True

@@ -17,7 +17,7 @@ from tokenizers import AddedToken
 from interp.debate.transcript import END_TAG, Transcript, all_tags, fingerprint
 from interp.errors import UserError
 from interp.models.tokens import Encoder, tokenize_as
-from interp.training.run import Run, configured, shared_arguments
+from interp.training.run import Run, configured, fitted, shared_arguments
 from interp.training.settings import SFT, Stepwise
 
 
@@ -134,11 +134,11 @@ def train_sft(
         return run.checkpoint(stage)
     run.require_time(stage)
     preset, settings, model = run.preset, settings or run.preset.sft, model or run.preset.model
-    configuration = configured("SFTConfig", sft_arguments(run, stage, settings))
+    configured("SFTConfig", sft_arguments(run, stage, settings))  # refuses before anything is loaded
     from datasets import Dataset
     from trl import SFTTrainer
 
-    from interp.training import loop
+    from interp.training import loop, packing
     from interp.training.stepwise import Shortening
 
     plain = loop.start_from(model, preset, whole_weights=settings.lora is None)
@@ -155,6 +155,11 @@ def train_sft(
             kinds[0] += make(direct[:n_among], form=form).kept
         kinds.append(make(direct, form=behind_tag).kept)
     rows = Dataset.from_list([example._asdict() for example in chain(*kinds)])
+    settings = fitted(settings, plain.hf, max(map(len, rows["input_ids"])))
+    packed = packing.can_pack(plain.hf, preset.use_bf16)
+    if packed:
+        plain.hf.set_attn_implementation(packing.NAME)
+    configuration = configured("SFTConfig", sft_arguments(run, stage, settings) | {"padding_free": packed})
     adapter = None if settings.lora is None else loop.lora_config(settings.lora, tokens)
     options = {"train_dataset": rows, "processing_class": tokenizer, "peft_config": adapter}
     if isinstance(settings, Stepwise):
@@ -163,7 +168,7 @@ def train_sft(
     else:
         trainer, removals, epochs = SFTTrainer(plain.hf, configuration, **options), None, settings.epochs
     order = in_batches([len(kind) for kind in kinds], settings.batch_size, epochs, preset.seed)
-    trainer.train_dataset = trainer.train_dataset.select(order)
+    trainer.train_dataset = trainer.train_dataset.select(order).with_format("numpy")  # read four times as fast as lists
     head = trainer.model.get_output_embeddings()
     if not hasattr(head, "bias"):  # TRL's fused loss reads it, and PEFT's wrapper of trained rows hides it
         head.bias = getattr(head.original_module, "bias", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -42,6 +43,7 @@ class Shortening(SFTTrainer):  # type: ignore[misc]  # Any to mypy
         rows = ((row["input_ids"], row["labels"]) for row in self.train_dataset)
         moves = math.ceil(max(len(beginnings(*row, self._tags, settings.unit)) - 1 for row in rows) / settings.at_once)
         steps = moves * settings.every + settings.after
+        self._collate, self.data_collator = self.data_collator, replace(self.data_collator, padding_free=False)
         self.removals = Removals(moves=moves, keep=settings.keep, warmup=settings.every, steps=steps)
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
@@ -53,7 +55,7 @@ class Shortening(SFTTrainer):  # type: ignore[misc]  # Any to mypy
         for batch in fetched:
             columns = batch["input_ids"].tolist(), batch["labels"].tolist(), batch["attention_mask"].sum(1)
             rows = [self._shorten(ids[:n], labels[:n], rng) for ids, labels, n in zip(*columns, strict=True)]
-            batches.append(self.data_collator(rows))
+            batches.append(self._collate(rows))
         return batches, self._get_num_items_in_batch(batches, device)
 
     def _shorten(self, ids: list[int], labels: list[int], rng: Random) -> dict[str, list[int]]:
