@@ -86,8 +86,8 @@ def train_grpo(
         for prompt, question in zip(prompts, asked, strict=True)
     ]
     longest = max(len(encode.prompt(prompt)) for prompt in prompts[: len(questions)])
-    settings = fitted(settings, plain.hf, longest + settings.descent.first_limit)
-    configuration = configured("GRPOConfig", grpo_arguments(run, stage, settings))
+    fitting = fitted(settings, plain.hf, longest + settings.descent.first_limit)
+    configuration = configured("GRPOConfig", grpo_arguments(run, stage, fitting))
     adapter, dataset = loop.lora_config(settings.lora), Dataset.from_list(rows)
     options = {"processing_class": tokenizer, "peft_config": adapter, "rollout_func": rollout}
     trainer = GRPOTrainer(plain.hf, reward, configuration, dataset, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -41,9 +42,9 @@ def attend(
         # The kernel of torch.nn.attention.varlen, whose own arguments change between versions of torch.
         out = torch.ops.aten._flash_attention_forward(*parts, *ends, *longest, 0.0, True, False, scale=scale)[0]
         return out[None], None
-    grouped = {"is_causal": True, "scale": scale, "enable_gqa": True}
+    alone = partial(scaled_dot_product_attention, is_causal=True, scale=scale, enable_gqa=True)
     each = [[x[:, :, a:b] for x in (query, key, value)] for a, b in pairwise(cu_seq_lens_q.tolist())]
-    return torch.cat([scaled_dot_product_attention(*text, **grouped) for text in each], dim=2).transpose(1, 2), None
+    return torch.cat([alone(*text) for text in each], dim=2).transpose(1, 2), None
 
 
 AttentionInterface.register(NAME, attend)

@@ -43,7 +43,8 @@ class Shortening(SFTTrainer):  # type: ignore[misc]  # Any to mypy
         rows = ((row["input_ids"], row["labels"]) for row in self.train_dataset)
         moves = math.ceil(max(len(beginnings(*row, self._tags, settings.unit)) - 1 for row in rows) / settings.at_once)
         steps = moves * settings.every + settings.after
-        self._collate, self.data_collator = self.data_collator, replace(self.data_collator, padding_free=False)
+        self._collate: Any = self.data_collator
+        self.data_collator: Any = replace(self._collate, padding_free=False)
         self.removals = Removals(moves=moves, keep=settings.keep, warmup=settings.every, steps=steps)
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
