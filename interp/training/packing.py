@@ -43,7 +43,7 @@ def attend(
         out = torch.ops.aten._flash_attention_forward(*parts, *ends, *longest, 0.0, True, False, scale=scale)[0]
         return out[None], None
     alone = partial(scaled_dot_product_attention, is_causal=True, scale=scale, enable_gqa=True)
-    each = [[x[:, :, a:b] for x in (query, key, value)] for a, b in pairwise(cu_seq_lens_q.tolist())]
+    each: list[Any] = [[x[:, :, a:b] for x in (query, key, value)] for a, b in pairwise(cu_seq_lens_q.tolist())]
     return torch.cat([alone(*text) for text in each], dim=2).transpose(1, 2), None
 
 
