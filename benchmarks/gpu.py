@@ -198,7 +198,7 @@ def sweep(facts: dict[str, Any], small: bool) -> dict[str, Any]:
 def extraction(facts: dict[str, Any], small: bool) -> dict[str, Any]:
     """Llama-3.1-8B's shape: every layer at every turn of debates, beside the bare forward of the same batches."""
     model = large(small)
-    corpus = Corpus.build(read_embedded("scripted")[: 8 if small else 160], model.tokenizer)
+    corpus = Corpus.build(read_embedded("scripted")[: 8 if small else 64], model.tokenizer)
     n_tokens = sum(map(len, corpus.ids))
     found: dict[str, Any] = {"tokens": n_tokens}
 
