@@ -40,6 +40,7 @@ from interp.models.layers import SITES, Site
 from interp.models.model import Model
 from interp.models.random_weights import room_beside, untrained
 from interp.models.tokens import prompt_tokens
+from interp.processes import shared
 from interp.storage.files import scratch, write_json
 from interp.storage.provenance import differing, package_versions
 
@@ -175,11 +176,10 @@ def measure(
     most = min(MOST_EXAMPLES // len(contrast.labels), len(contrast.rows))
     some = contrast.rows[np.sort(np.random.default_rng(settings.seed).choice(len(contrast.rows), most, replace=False))]
     varying = spread(lambda i: store.rows(store.layers[i], settings.position, some), len(store.layers))
-    vectors, norms = [], []
-    evidence: dict[str, list[Evidence]] = {name: [] for name in rounds}
-    untrained: dict[str, list[Evidence]] = {name: [] for name in rounds}
-    for i, layer in enumerate(store.layers):
-        lengths, sums = list[np.ndarray](), [np.float64(0)] * len(rounds)
+
+    def measured(i: int) -> tuple[list[np.ndarray], float, dict[str, Evidence], dict[str, Evidence]]:
+        """At one layer: each round's vectors, the mean norm, each round's evidence, and an untrained model's."""
+        layer, lengths, sums = store.layers[i], list[np.ndarray](), [np.float64(0)] * len(rounds)
         for start in range(0, len(contrast.rows), 1024):
             part = slice(start, start + 1024)
             values = store.rows(layer, settings.position, contrast.rows[part])
@@ -189,15 +189,22 @@ def measure(
                 total + difference[groups[part]].sum(axis=0, dtype=np.float64)
                 for total, groups in zip(sums, rounds.values(), strict=True)
             ]
-        norms.append(float(np.concatenate(lengths).mean()))
-        random = drawn(varying[i], N_CONTROLS, settings.seed)
-        vectors.append([total / groups.sum() for total, groups in zip(sums, rounds.values(), strict=True)])
+        random, found, beside = drawn(varying[i], N_CONTROLS, settings.seed), dict[str, Any](), dict[str, Any]()
         for name, groups in rounds.items():
             where, selected = (layer, settings.position, contrast.rows[groups]), design.select(groups)
-            evidence[name].append(evaluate(_Stored(store, *where), selected, random))
+            found[name] = evaluate(_Stored(store, *where), selected, random)
             if controls is not None:
-                untrained[name].append(evaluate(_Stored(controls.untrained, *where), selected.bare))
-        progress("measuring directions", i + 1, len(store.layers))
+                beside[name] = evaluate(_Stored(controls.untrained, *where), selected.bare)
+        mean = [total / groups.sum() for total, groups in zip(sums, rounds.values(), strict=True)]
+        return mean, float(np.concatenate(lengths).mean()), found, beside
+
+    each_layer = []
+    for one in shared(range(len(store.layers)), lambda some: map(measured, some), 1):
+        each_layer.append(one)
+        progress("measuring directions", len(each_layer), len(store.layers))
+    vectors, norms, found, beside = zip(*each_layer, strict=True)
+    evidence = {name: [at[name] for at in found] for name in rounds}
+    untrained = {name: [at[name] for at in beside if at] for name in rounds}
     by_round = np.asarray(vectors, dtype=np.float32).transpose(1, 2, 0, 3)
     norm = np.asarray(norms, dtype=np.float32)
     names = tuple(rounds)
