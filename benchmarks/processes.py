@@ -35,14 +35,14 @@ LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
 def work(kind: str, model_name: str, n: int, directions: Path, out: Path) -> float:
     """Seconds that this process's share takes, from when all are ready until all are done."""
     with sharing("sweep"):
-        model, debates = load_model(model_name), find_transcripts("organism" if kind == "sweep" else "scripted")[:n]
+        model, debates = load_model(model_name), (find_transcripts("organism") * 10)[:n]
         gather(None)
         started = time.perf_counter()
         if kind == "reading":
             corpus = Corpus.build(debates, model.tokenizer)
-            read_activations(model, corpus, out / "activations.safetensors", batch_tokens=700)
+            read_activations(model, corpus, out / "activations.safetensors", batch_tokens=2048)
         elif kind == "extraction":
-            extract_directions(model, debates, out, batch_tokens=700, layers=range(0, model.n_layers, 5))
+            extract_directions(model, debates, out, layers=range(model.n_layers))
         else:
             found = {"found": Directions.load(directions)}
             settings = SweepSettings(coefficients=(0.1, 0.2), random_controls=8, contexts=("turn",))
@@ -68,24 +68,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worker", choices=WORK)
     parser.add_argument("--work", choices=WORK, nargs="+", default=WORK)
-    parser.add_argument("--model", default="smollm2-135m", help="for reading and extraction")
-    parser.add_argument("--debates", type=int, default=10)
+    parser.add_argument("--model", default="organism")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--debates", type=int, help="by default 300 to read, 60 for extraction, 40 for the sweep")
     parser.add_argument("--directions", type=Path, default=Path("unused"))
     parser.add_argument("--out", type=Path, default=Path("processes.json"))
     given = parser.parse_args()
     if given.worker:
-        took = work(given.worker, given.model, given.debates, given.directions, given.out)
+        alone = work(given.worker, given.model, given.debates, given.directions, given.out)
         if first():
-            print(took)
+            print(alone)
         return
     with tempfile.TemporaryDirectory() as folder:
         organism = find_transcripts("organism")
         extract_directions(load_model("organism"), organism[:30], folder, layers=[2], controls=False)
         results: dict[str, Any] = {}
         for kind in given.work:
-            name, n = ("organism", 60) if kind == "sweep" else (given.model, given.debates)
-            arguments = ["--worker", kind, "--model", name, "--debates", str(n)]
+            n = given.debates or {"reading": 300, "extraction": 60, "sweep": 40}[kind]
+            arguments = ["--worker", kind, "--model", given.model, "--debates", str(n)]
             arguments += ["--directions", f"{folder}/directions.safetensors"]
             ways: dict[str, tuple[int, bool]] = {"one": (1, False), "two, sharing": (2, True), "two, apart": (2, False)}
             took: dict[str, list[float]] = {way: [] for way in ways}

@@ -150,7 +150,7 @@ def _forward(
         if value.shape[:2] != ids.shape:
             given = f"{model.name} gives it the shape {tuple(value.shape)}"
             raise UserError(f"{names[i]}: {given}, expected (batch, token, …); choose another --site")
-        picked = value.flatten(0, 1).index_select(0, at).float()
+        picked = value.flatten(0, 1).index_select(0, at.to(value.device)).float().to(read.device)  # of a sharded model
         read[i] = torch.segment_reduce(picked, "mean", lengths=lengths) if averaged else picked
         reached.add(i)
         if len(reached) == len(names):

@@ -71,6 +71,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not t
         if not self.is_initialized or len(beam_idx) > len(self.keys):
             super().reorder_cache(beam_idx)
             return
+        beam_idx = beam_idx.to(self.keys.device)  # another in a sharded model
         to = (beam_idx != torch.arange(len(beam_idx), device=beam_idx.device)).nonzero()[:, 0]
         for name in ("keys", "values"):  # in place: a few rows that end do not move all others
             old = getattr(self, name)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import torch
 from safetensors.torch import load_model as load_weights_file
@@ -16,11 +19,12 @@ from interp.models.adapters import RAISED, fit_vocabulary, merge_adapter, weight
 from interp.models.catalog import SHIPPED, locate, strip_quantization_marks
 from interp.models.lineage import read_lineage
 from interp.models.tokens import tokenize_as
-from interp.storage.files import atomic_write
+from interp.storage.files import atomic_write, scratch
 from interp.storage.provenance import folder_sha256
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DTYPES |= {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}
+SHARD = "shard"
 _WHOLE = "model.safetensors"
 _ADVICE = {
     "custom code": "; give a model that transformers knows: no code from a model's folder is run",
@@ -56,16 +60,20 @@ def load_plain(
             raise UserError(f"model {name}: a training checkpoint has no revisions; leave --revision {revision} out")
         lineage.check_stages()
         base = lineage.base_name
-    place = _device(device)
+    place = _device("auto" if device == SHARD else device)
     if dtype not in ("auto", *DTYPES):
         raise UserError(f"dtype {dtype}: unknown; choose one of auto, fp32, bf16, fp16")
     number = DTYPES.get(dtype, torch.float32 if place.type == "cpu" else torch.bfloat16)
     checkpoint = lineage.locate_base() if lineage else locate(base, revision)
+    if sharded := device == SHARD:
+        offloaded = _offload_folder(kept := ExitStack())
     arguments = checkpoint.hub_arguments
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, **arguments)
         if checkpoint.gguf_file is None:
             arguments |= {"use_safetensors": True} | _demanded(checkpoint.location, arguments, place)
+        if sharded and not (lineage or adapters):  # what is merged with adapters is in memory first
+            arguments |= {"device_map": "auto", "offload_folder": offloaded}
         # mismatched sizes are reported below
         arguments |= {"dtype": number, "output_loading_info": True, "ignore_mismatched_sizes": True}
         hf, loading = AutoModelForCausalLM.from_pretrained(checkpoint.location, **arguments)
@@ -100,7 +108,21 @@ def load_plain(
     rows = hf.get_input_embeddings().weight.shape[0]
     if max(tokenizer.get_vocab().values()) >= rows:
         hf.get_input_embeddings().register_forward_pre_hook(partial(_require_rows, tokenizer, name, rows))
-    return Plain(hf if "device_map" in arguments else hf.to(place), tokenizer, provenance, checkpoint.decided)
+    if sharded:
+        finalize(hf, kept.close)
+        hf = hf if hasattr(hf, "hf_device_map") else shard(hf, offloaded)
+    elif "device_map" not in arguments:
+        hf = hf.to(place)
+    return Plain(hf, tokenizer, provenance, checkpoint.decided)
+
+
+def shard(hf: Any, offloaded: str | None = None) -> Any:
+    """A model in the CPU's memory, over all cards; what has no room there stays, or goes to the folder `offloaded`."""
+    from accelerate import dispatch_model, infer_auto_device_map
+
+    where = infer_auto_device_map(hf, no_split_module_classes=list(hf._no_split_modules or ()), dtype=hf.dtype)
+    hf.hf_device_map = where
+    return dispatch_model(hf, where, offload_dir=offloaded)
 
 
 def export_merged(checkpoint: str, out: Path, dtype: str = "auto") -> None:
@@ -140,6 +162,13 @@ def _demanded(location: str, arguments: dict[str, Any], place: torch.device) -> 
     if unknown := [how for how in quantized if not AutoHfQuantizer.supports_quant_method(how)]:
         raise ValueError(f"transformers does not know how its weights are quantized: {unknown[0]['quant_method']}")
     return {"device_map": {"": str(place)}} if quantized else {}  # they cannot be moved later
+
+
+def _offload_folder(kept: ExitStack) -> str:
+    """Where transformers puts what has no room in memory and is not in the model's files as it is."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError(f"device {SHARD}: takes all cards for one process; start it without a launcher")
+    return str(kept.enter_context(scratch()))
 
 
 def _device(name: str) -> torch.device:

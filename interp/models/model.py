@@ -29,6 +29,12 @@ LOGIT_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-
 _UNWRAPPABLE = (ValueError, LookupError, AttributeError, RuntimeError, TypeError, ImportError, AssertionError)
 
 
+def first_device(hf: Any) -> torch.device:
+    """The device that a model begins on; what is left in files is on none."""
+    found: torch.device = next(hf.parameters()).device
+    return torch.device(hf.get_input_embeddings()._hf_hook.execution_device) if found.type == "meta" else found
+
+
 @dataclass
 class Model:
     """A causal language model with TransformerLens's hooks, made by `load_model` or `wrap`.
@@ -87,7 +93,8 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        return next(self.hf.parameters()).device
+        """Where tokens go in and logits come out; layers may be elsewhere."""
+        return first_device(self.hf)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -237,8 +244,9 @@ def load_model(
 ) -> Model:
     """Load a preset, hub id, folder, training checkpoint or GGUF file, with LoRA adapters merged in the given order.
 
-    `dtype` is fp32, bf16, fp16 or auto (fp32 on a CPU, else bf16); `device` any torch device or auto (a GPU if there is
-    one). Raises `UserError` where something is missing or does not fit, and as `wrap` does.
+    `dtype` is fp32, bf16, fp16 or auto (fp32 on a CPU, else bf16); `device` any torch device, auto (a GPU if there is
+    one) or shard (all GPUs, then the CPU's memory, then the model's files). Raises `UserError` where something is
+    missing or does not fit, and as `wrap` does.
 
     >>> interp.load_model("organism-imad").provenance["adapters"][-1]["name"]
     'imad'
@@ -267,7 +275,7 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
     hf.eval().requires_grad_(False)
     kind, first = type(hf).__name__, next(hf.parameters())
     unknown: dict[str, Any] = {"revision": None, "hash": None, "adapters": [], "name": kind}
-    number = {"dtype": str(first.dtype).removeprefix("torch."), "device": str(first.device)}
+    number = {"dtype": str(first.dtype).removeprefix("torch."), "device": str(first_device(hf))}
     provenance = unknown | (provenance or {}) | number | {"model_type": hf.config.model_type}
     for module in hf.modules():
         if "dynamic" in str(getattr(module, "rope_type", "")):
@@ -275,7 +283,7 @@ def wrap(hf: Any, tokenizer: Any, provenance: dict[str, Any] | None = None) -> M
     plain = {}
     try:
         last = hf.get_input_embeddings().weight.shape[0] - 1
-        ids = torch.linspace(0, last, 12, device=first.device).long()[None]
+        ids = torch.linspace(0, last, 12, device=first_device(hf)).long()[None]
         attention = hf.config._attn_implementation
         for implementation in (attention, "eager"):  # the bridge computes attention eagerly
             hf.set_attn_implementation(implementation)

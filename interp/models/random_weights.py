@@ -10,6 +10,7 @@ import torch
 
 from interp.errors import UserError, first_line
 from interp.models.adapters import RAISED
+from interp.models.loading import shard
 from interp.models.model import Model, wrap
 
 UNTRAINED = "untrained"
@@ -28,10 +29,12 @@ def untrained(model: Model, seed: int = 0) -> Model:
     config = copy.deepcopy(model.hf.config)
     config._attn_implementation = model.attention
     vars(config).pop("quantization_config", None)
+    sharded = hasattr(model.hf, "hf_device_map") and not hasattr(model.hf, "hf_quantizer")
     try:
-        with torch.random.fork_rng(), model.device:
+        with torch.random.fork_rng(), torch.device("cpu") if sharded else model.device:
             torch.manual_seed(seed)
             made = AutoModelForCausalLM.from_config(config, dtype=model.hf.dtype)
+        made = shard(made) if sharded else made
     except RAISED as error:
         without = "go without that control (--no-controls; --no-untrained in probe)"
         raise UserError(

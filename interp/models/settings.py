@@ -17,7 +17,7 @@ class Loading:
     dtype: Dtype = "auto"
     """Precision; auto is fp32 on a CPU and bf16 on a GPU."""
     device: str = option("auto")
-    """Device: cpu, cuda, cuda:1 …; auto takes a GPU where there is one."""
+    """Device: cpu, cuda, cuda:1 …; auto takes a GPU where there is one, shard all of them for one model."""
     revision: str | None = None
     """Revision of a model on the Hugging Face hub."""
 

@@ -166,11 +166,12 @@ class Steered:
             return self.seated._act(name, value, hook)
         if self.paused or now is None:
             return None
+        layer, value = value.device, value.to(self.model.device)  # another in a sharded model
         for step in self._steps[name]:
             changed, here = step(value, now)
             self.overflowed[now[0]] |= (~changed.square().sum(-1).isfinite() & here).any(-1)
             value = torch.where(here[..., None], changed.to(value.dtype), value)
-        return value
+        return value.to(layer)
 
     def look(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Work out what a pass holds from the model's arguments."""
