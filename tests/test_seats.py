@@ -13,7 +13,7 @@ from test_written_turns import Debating
 
 from interp.generation import sampling, seats
 from interp.generation.cache import Batching
-from interp.generation.drawing import Drawing, keys_of
+from interp.generation.drawing import Drawing, _least_likely, _nucleus, keys_of
 from interp.generation.sampling import Generated, generate
 from interp.models.model import Model, wrap
 from interp.steering.changes import Ranges, WrittenTurns
@@ -168,3 +168,23 @@ def test_draws_follow_the_probabilities_and_the_seed_alone() -> None:
     assert torch.equal(together[5:6], draw(logits[None], keys[5:6], written[:1] + 7))
     assert (Drawing(1.0, 0.7)(logits.expand(9_000, 6), keys[:9_000], written[:9_000]) <= 1).all(), "0.57 + 0.21 ≥ 0.7"
     assert (keys_of([-1, 2**63, 5], same.device) != keys_of([5, 0, -1], same.device)).any(1).all()
+
+
+def test_the_nucleus_with_and_without_sorting() -> None:
+    probabilities = torch.randn(64, 300, generator=torch.Generator().manual_seed(0)).mul(3).softmax(-1)
+    probabilities[1] = 1 / 300
+    for top_p in (0.05, 0.5, 0.9, 0.9999):
+        kept = _nucleus(probabilities, top_p)
+        assert torch.equal(kept, probabilities >= _least_likely(probabilities, top_p))
+        mass = torch.where(kept, probabilities, 0)
+        assert (mass.sum(-1) >= top_p - 1e-6).all()
+        least = torch.where(kept, probabilities, 2).min(-1, keepdim=True).values
+        assert (torch.where(probabilities > least, probabilities, 0).sum(-1) < top_p).all(), "none of them is idle"
+
+
+def test_normalisations_that_are_fused_are_those_that_are_the_same() -> None:
+    for name, fused in (("llama", 7), ("gemma", 0), ("gpt2", 0)):  # Gemma's scales by 1 + weight
+        model = wrapped(name)
+        assert in_seats(model, [drawn(5, 1)], max_new_tokens=2)
+        assert len(model.seats._fused) == fused
+        assert not any("forward" in vars(module) for module in model.seats._fused)

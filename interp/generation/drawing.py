@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Pick = Callable[[Float[Tensor, "row token"], Int[Tensor, "row 2"], Int[Tensor, " row"]], Int[Tensor, " row"]]
@@ -33,9 +33,7 @@ class Drawing:
             return logits.argmax(-1)
         logits = logits / self.temperature
         if self.top_p < 1:
-            ordered, order = logits.softmax(-1).sort(descending=True, stable=True)
-            beyond = ordered.cumsum(-1) - ordered >= self.top_p
-            logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), -torch.inf)
+            logits = logits.masked_fill(~_nucleus(logits.softmax(-1), self.top_p), -torch.inf)
         return (logits - _waits(keys, written, logits.shape[1]).log()).argmax(-1)
 
 
@@ -43,6 +41,29 @@ def keys_of(seeds: Sequence[int], device: torch.device) -> Int[Tensor, "row 2"]:
     """Two 32-bit numbers for each seed."""
     made = [np.random.SeedSequence(seed % 2**64).generate_state(2) for seed in seeds]
     return torch.from_numpy(np.array(made, np.uint32).reshape(-1, 2).view(np.int32)).to(device)
+
+
+def _nucleus(probabilities: Float[Tensor, "row token"], top_p: float) -> Bool[Tensor, "row token"]:
+    """The likeliest tokens, as few as reach `top_p`, with all that are as likely as the last."""
+    if probabilities.device.type == "cpu":
+        ordered = probabilities.sort(descending=True).values
+        last = (ordered.cumsum(-1) < top_p).sum(-1, keepdim=True).clamp(max=ordered.shape[1] - 1)
+        return probabilities >= ordered.gather(1, last)
+    return probabilities >= _least_likely(probabilities, top_p)
+
+
+def _least_likely(probabilities: Float[Tensor, "row token"], top_p: float) -> Float[Tensor, "row 1"]:
+    """The last of these tokens' probability, without sorting, which no GPU records.
+
+    Halves the range in which it lies: as bits, positive numbers are ordered like integers.
+    """
+    low = torch.zeros_like(probabilities[:, :1], dtype=torch.int32)
+    high = torch.full_like(low, 0x3F800000)  # 1.0
+    for _ in range(30):
+        middle = (low + high + 1) // 2
+        enough = (probabilities * (probabilities >= middle.view(torch.float32))).sum(-1, keepdim=True) >= top_p
+        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle - 1)
+    return low.view(torch.float32)
 
 
 def _waits(keys: Int[Tensor, "row 2"], written: Int[Tensor, " row"], n_tokens: int) -> Float[Tensor, "row token"]:

@@ -8,12 +8,14 @@ a recording, for tests.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import rms_norm
 from transformers.cache_utils import Cache, DynamicLayer
 
 from interp.errors import first_line
@@ -69,6 +71,7 @@ class Seats:
         self.recorded: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
         """By seats and columns."""
         self._made_for = _addresses(model)
+        self._fused = {norm: fused for norm in model.hf.modules() if (fused := _fused(norm))}
 
     @property
     def at(self) -> Int[Tensor, " seat"]:
@@ -172,6 +175,8 @@ class Seats:
         hidden.masked_fill_(order[:width] > at[:, None], torch.finfo(dtype).min)
         self.steered.now = order[:n], at[:, None], torch.ones_like(live)[:, None]
         self.acting.seated = self.steered
+        for norm, fused in self._fused.items():
+            norm.forward = fused
         try:
             given = {"attention_mask": hidden[:, None, None], "position_ids": at[:, None], "logits_to_keep": 1}
             given |= {"input_ids": token[:, None], "past_key_values": self.cache, "use_cache": True}
@@ -179,6 +184,8 @@ class Seats:
             out = self.model.hf(**{name: given[name] for name in given if name in takes})
         finally:
             self.acting.seated = None
+            for norm in self._fused:
+                del norm.forward
         logits = out.logits[:, -1].float()
         chosen = self.pick(logits, self.keys[:n], written)
         sound = logits.gather(1, chosen[:, None])[:, 0].isfinite() & ~self.steered.overflowed[:n]
@@ -200,6 +207,17 @@ def _width(needed: int) -> int:
     """Columns for texts of this length: few different numbers, none a quarter longer than asked beyond 256."""
     step = max(64, 2 ** (needed.bit_length() - 3))
     return -(-needed // step) * step
+
+
+def _fused(norm: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """One kernel for what an RMS normalisation does in seven, if this is one that it does."""
+    weight, eps = getattr(norm, "weight", None), getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
+    if weight is None or not isinstance(eps, float) or not type(norm).__name__.endswith("RMSNorm"):
+        return None
+    fused = partial(rms_norm, normalized_shape=weight.shape, weight=weight, eps=eps)
+    given = torch.linspace(-2, 2, len(weight), dtype=weight.dtype, device=weight.device)
+    off = (fused(given) - norm(given)).abs().max()
+    return fused if off <= torch.finfo(weight.dtype).eps * norm(given).abs().max() else None
 
 
 def _addresses(model: Model) -> list[int]:
