@@ -27,20 +27,82 @@ bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks.steering
 	$(BIN)/python -m benchmarks.probing
 
-gpu: $(VENV)/ready
-	@$(BIN)/python -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3 if torch.version.cuda else 4)'; \
+# SmolLM2-135M internalizes debates about two-digit sums: ten minutes on one GPU. `make gpu-table` makes one part and what
+# it needs; what is there is kept, and a part that was cut off goes on. `make -j4 gpu` makes independent parts at once.
+# `make gpu SMALL=1` rehearses every part in few steps, on a CPU too. SET has further settings, as in SET='--set sft.epochs=3'.
+GPU ?= out/gpu
+PY ?= $(BIN)/python
+READY ?= $(VENV)/ready
+GPU_MODEL ?= smollm2-135m
+MINUTES ?= 2
+LAYER ?= 15
+GPU_RUN := $(GPU)/run
+GPU_PARTS := debates train table controls directions sweep interchange figures archive
+INTERP := $(PY) -m interp.cli
+READ := --batch-tokens $(if $(SMALL),2048,32768) --limit $(if $(SMALL),12,160)
+SUMS := --model scripted --task arithmetic --digits 2 --form a+b --rounds 1 --error-rate 0.12
+FEW := --set sft.epochs=0.2 --set sft.batch_size=8 --set sft.device_batch_size=8 --set grpo.batch_size=8 \
+	--set grpo.device_batch_size=8 --set grpo.questions=4 --set grpo.descent.first_limit=40 --set table_questions=4
+TRAIN := $(INTERP) train --preset smollm2-135m-sums --set model=$(GPU_MODEL) --set grpo.minutes=$(MINUTES) \
+	--transcripts $(GPU)/debates.jsonl $(if $(SMALL),$(FEW)) $(SET) --out $(GPU_RUN)
+DONE = @mkdir -p $(@D) && touch $@
+needs = $(addprefix $(GPU)/done/,$(1))
+
+.PHONY: gpu-card gpu-tests $(addprefix gpu-,$(GPU_PARTS))
+gpu: gpu-card $(addprefix gpu-,$(GPU_PARTS)) $(if $(SMALL),,gpu-tests)
+$(addprefix gpu-,$(GPU_PARTS)): gpu-%: $(GPU)/done/%
+
+$(GPU)/done/debates: | $(READY)
+	$(INTERP) debate $(SUMS) --questions $(if $(SMALL),24,2000) --out $(GPU)/debates.jsonl
+	$(INTERP) debate $(SUMS) --questions 24 --seed 11 --out $(GPU)/held-out.jsonl
+	$(DONE)
+$(GPU)/done/train: $(call needs,debates)
+	$(TRAIN) --no-table
+	$(DONE)
+$(GPU)/done/table: $(call needs,train)
+	$(TRAIN)
+	$(DONE)
+$(GPU)/done/controls: $(call needs,table)
+	$(PY) -m benchmarks.ablations $(GPU_RUN) --only no-sft --only consensus --out $(GPU_RUN)/ablations
+	$(DONE)
+$(GPU)/done/directions-base: $(call needs,debates)
+	$(INTERP) extract-directions --model $(GPU_MODEL) --transcripts $(GPU)/debates.jsonl $(READ) --out $(GPU_RUN)/directions/base
+	$(DONE)
+$(GPU)/done/directions-sft $(GPU)/done/directions-imad: $(GPU)/done/directions-%: $(call needs,train)
+	$(INTERP) extract-directions --model $(GPU_RUN)/seed-0/$* --transcripts $(GPU)/debates.jsonl $(READ) \
+		--out $(GPU_RUN)/directions/$*
+	$(DONE)
+$(GPU)/done/directions: $(call needs,directions-base directions-sft directions-imad)
+	$(DONE)
+$(GPU)/done/sweep: $(call needs,directions-sft directions-imad)
+	$(INTERP) sweep --transcripts $(GPU)/held-out.jsonl --layers $(LAYER) --coefficients=-0.4,0.2,0.4 --task arithmetic \
+		$(foreach m,sft imad,--model $(GPU_RUN)/seed-0/$(m) --directions $(GPU_RUN)/directions/$(m)/directions.safetensors) \
+		--limit $(if $(SMALL),1,12) --random-controls $(if $(SMALL),1,99) --max-new-tokens $(if $(SMALL),4,48) \
+		--batch-size 256 --out $(GPU_RUN)/steerability.jsonl
+	$(DONE)
+$(GPU)/done/interchange: $(call needs,directions-sft directions-imad)
+	$(PY) -m benchmarks.interchange $(GPU_RUN) --layer $(LAYER) --questions $(if $(SMALL),2,64) \
+		--draws $(if $(SMALL),1,19) --longest $(if $(SMALL),4,208) --out $(GPU_RUN)/interchange.json
+	$(DONE)
+$(GPU)/done/figures: $(call needs,table controls directions sweep)
+	$(INTERP) figures $(GPU_RUN) --page-only --out $(GPU)/figures
+	$(DONE)
+$(GPU)/done/archive: $(call needs,table controls directions sweep interchange)
+	$(PY) -m benchmarks.archive $(GPU_RUN) --out $(GPU)/smollm2.tar.gz
+	$(DONE)
+
+gpu-tests: | $(READY)
+	$(PY) -m pytest -m gpu
+
+gpu-card: | $(READY)
+	@$(if $(SMALL),exit 0;) \
+	$(PY) -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3 if torch.version.cuda else 4)'; \
 	case $$? in \
 	0) ;; \
 	3) echo "error: make gpu: torch finds no GPU; it needs an NVIDIA GPU and a driver that nvidia-smi can talk to"; exit 2 ;; \
 	4) echo "error: make gpu: the torch in $(VENV) is built without CUDA; install PyPI's own, on a machine with an NVIDIA GPU"; exit 2 ;; \
 	*) echo "error: make gpu: torch cannot be imported; remove $(VENV) and try again"; exit 2 ;; \
 	esac
-	$(BIN)/interp debate --model scripted --form a+b --questions 1000 --error-rate 0.12 --out out/gpu-debates.jsonl
-	$(BIN)/interp train --preset smollm2-135m --transcripts out/gpu-debates.jsonl --set precision=bf16 \
-		--set 'task_options={"digits":2,"form":"a+b"}' --set grpo.descent.first_limit=512 --set grpo.descent.last_limit=32 \
-		--out out/gpu
-	$(BIN)/python -m figures.training_dynamics out/gpu --out out/gpu/figures
-	$(BIN)/python -m pytest -m gpu
 
 # Makes everything about the organism that ships with the package, from scratch; about two hours on two cores.
 EVIL := --agent chain-of-thought --agent evil --agent program-of-thought

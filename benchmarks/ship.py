@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -67,17 +67,22 @@ def ship(
     calibration = results / "calibration.json"  # of the toolkit: of any run
     kept = calibration.read_bytes() if calibration.exists() else None
     shutil.rmtree(results, ignore_errors=True)
-    for path in chain.from_iterable(map(run.glob, RESULTS)):
-        copy = results / path.relative_to(run)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".json":
-            shutil.copyfile(path, copy)
-        else:
-            rows = ({name: value for name, value in row.items() if name in METRICS} for row in read_lines(path))
-            copy.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    copy_results(run, results, RESULTS)
     if kept and not calibration.exists():
         results.mkdir(parents=True, exist_ok=True)
         calibration.write_bytes(kept)
+
+
+def copy_results(run: Path, results: Path, patterns: Iterable[str]) -> None:
+    """Copy the files of a run that fit the patterns; of metrics, those that are kept."""
+    for path in chain.from_iterable(map(run.glob, patterns)):
+        copy = results / path.relative_to(run)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".jsonl":
+            rows = ({name: value for name, value in row.items() if name in METRICS} for row in read_lines(path))
+            copy.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        else:
+            shutil.copyfile(path, copy)
 
 
 def _replace(folder: Path, by: Path) -> None:

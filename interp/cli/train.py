@@ -13,7 +13,7 @@ from typer import Option
 from interp.options import LARGEST_SEED, TRANSCRIPTS, duration, flag, verb
 from interp.outputs import Made, Writes, says
 
-PRESETS = "organism, smollm2-135m, llama-3.1-8b, qwen2.5-7b, mistral-nemo-12b"
+PRESETS = "organism, smollm2-135m, smollm2-135m-sums, llama-3.1-8b, qwen2.5-7b, mistral-nemo-12b"
 Tracker = StrEnum("Tracker", ["tensorboard", "wandb"])
 
 

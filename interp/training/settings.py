@@ -327,10 +327,10 @@ PRESETS = {
     name: read_preset({"name": name} | record, f"{_DATA}: {name}.")
     for name, record in tomllib.loads(_DATA.read_text(encoding="utf-8")).items()
 }
-"""Two that run on a laptop, and the paper's three with its hyperparameters.
+"""Two that run on a laptop, one for ten minutes on a GPU, and the paper's three with its hyperparameters.
 
 >>> list(interp.training.PRESETS)
-['organism', 'smollm2-135m', 'llama-3.1-8b', 'qwen2.5-7b', 'mistral-nemo-12b']
+['organism', 'smollm2-135m', 'smollm2-135m-sums', 'llama-3.1-8b', 'qwen2.5-7b', 'mistral-nemo-12b']
 """
 
 
