@@ -135,6 +135,8 @@ def _forward(
     model: Model, names: Sequence[str], sequences: Sequence[Sequence[int]], in_batch: np.ndarray, spans: np.ndarray
 ) -> Float[np.ndarray, "turn position layer d_model"]:
     """One pass over a batch: the mean over every span [turn, position, 2] at every hook point, in float32."""
+    if model.engine is not None:
+        return model.engine.read(names, sequences, in_batch, spans)
     # padded on the right: no token attends to later ones
     ids = pad_sequence([torch.tensor(ids) for ids in sequences], batch_first=True).to(model.device)
     # spans in the batch as one row of tokens

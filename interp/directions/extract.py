@@ -95,6 +95,8 @@ def extract_directions(
     """
     settings = replace(settings or ExtractionSettings(), **changes)
     settings = replace(settings, layers=model.chosen_layers(settings.layers))
+    if settings.controls and model.engine is not None:
+        raise model.engine.refusal("has no untrained model to compare with; go without controls (--no-controls)")
     data = {"source": source, "sha256": fingerprint(transcripts)}
     with ExitStack() as stack:
         folder = Path(out) if out else stack.enter_context(scratch())

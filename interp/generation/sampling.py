@@ -16,6 +16,7 @@ from torch import Tensor
 from interp.errors import UserError
 from interp.generation.cache import SLOWER, Batching, supposed_batching
 from interp.generation.drawing import Drawing, Pick, keys_of
+from interp.generation.engine import written as elsewhere
 from interp.generation.rows import Ids, Reader, Rows
 from interp.generation.seats import OVERFLOWED, TURNS, Seats, sizes
 from interp.models.adapters import RAISED
@@ -99,6 +100,16 @@ def generate(  # type: ignore[misc]  # the options are these
     order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), tuple(ids[i])))  # identical prompts together
     for i in (i for i in range(len(ids)) if not room[i]):
         received(i, written[i])
+    if model.engine is not None:
+        if hooks:
+            raise model.engine.refusal("runs no functions at hook points; give a steering")
+        draw, how = range(len(ids)) if seeds is None else seeds, {"temperature": temperature, "top_p": top_p}
+        sampled = {i: how | {"seed": draw[i] % 2**63, "max_tokens": room[i]} for i in order if room[i]}
+        changes = [one.changes for one in given]
+        for i, facts in elsewhere(model, ids, sampled, changes, end_tokens(model), until):
+            written[i] = Generated(*facts, **{"tokenizer": model.tokenizer})
+            received(i, written[i])
+        return written[0] if isinstance(prompts, str) else written
     keys = keys_of(range(len(ids)) if seeds is None else seeds, model.device)
     texts = _Texts(model, ids, room, Drawing(temperature, top_p), keys, until)
     with torch.inference_mode(), unsteered(model):

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from interp.errors import UserError, first_line
 from interp.models.catalog import locate
+from interp.models.engine import open_engine
 from interp.models.layers import SITES, Site
 from interp.models.lineage import read_lineage
 from interp.models.loading import load_plain
@@ -50,6 +51,8 @@ class Model:
     attention: str = "sdpa"
     """The attention of the plain model, used when no attention hook is live."""
     source: str = "built in memory"
+    engine: Any = None
+    """The `interp.models.engine.Engine` that holds it, if not this process."""
     steered: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
     """What steers the model now, outermost first; kept by `interp.steering.hooks`."""
     notes: list[str] = field(default_factory=list, init=False)
@@ -126,6 +129,9 @@ class Model:
         Where all hooks are at outputs of components (residual stream, attention, MLP), the rest runs as the plain model
         with its own attention kernel, to the bit. Any other hook brings the whole bridge back. `deaf` leaves out all.
         """
+        if self.engine is not None:
+            yield
+            return
         outer, lean = self._lean, self._lean or _Lean(self)
         self._lean, lean.deaf, was_deaf = lean, deaf, lean.deaf
         passes = set() if outer else {self.hf, self.hf.base_model}
@@ -240,17 +246,26 @@ class LazyModel:
 
 
 def load_model(
-    name: str, *, adapters: Sequence[str] = (), revision: str | None = None, dtype: str = "auto", device: str = "auto"
+    name: str,
+    *,
+    adapters: Sequence[str] = (),
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    engine: str = "interp",
 ) -> Model:
     """Load a preset, hub id, folder, training checkpoint or GGUF file, with LoRA adapters merged in the given order.
 
     `dtype` is fp32, bf16, fp16 or auto (fp32 on a CPU, else bf16); `device` any torch device, auto (a GPU if there is
-    one) or shard (all GPUs, then the CPU's memory, then the model's files). Raises `UserError` where something is
-    missing or does not fit, and as `wrap` does.
+    one) or shard (all GPUs, then the CPU's memory, then the model's files). `engine` is interp, or the backend of
+    interp-engine that holds the model (vllm, vllm-static, eager), which only generates, and is read and steered at its
+    hook points. Raises `UserError` where something is missing or does not fit, and as `wrap` does.
 
     >>> interp.load_model("organism-imad").provenance["adapters"][-1]["name"]
     'imad'
     """
+    if engine != "interp":
+        return Model(**open_engine(engine, name, adapters=adapters, revision=revision, dtype=dtype, device=device))
     plain = load_plain(name, adapters=adapters, revision=revision, dtype=dtype, device=device)
     return replace(wrap(plain.hf, plain.tokenizer, plain.provenance), source=plain.source)
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from interp.options import option
 
 Dtype = Literal["auto", "fp32", "bf16", "fp16"]
+Backend = Literal["interp", "vllm", "vllm-static", "eager"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Loading:
     """Device: cpu, cuda, cuda:1 …; auto takes a GPU where there is one, shard all of them for one model."""
     revision: str | None = None
     """Revision of a model on the Hugging Face hub."""
+    engine: Backend = "interp"
+    """What reads and writes: this package, or interp-engine on vLLM, on vLLM with CUDA graphs, or eager."""
 
 
 @dataclass(frozen=True)

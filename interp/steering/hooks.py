@@ -85,17 +85,7 @@ class Steered:
     """Changes at work on a model. `overflowed[i]`: whether row i's activations became too long to normalise."""
 
     def __init__(self, model: Model, steerings: Sequence[Sequence[Change]], n_prompt: Sequence[int] | None) -> None:
-        known = model.bridge.hook_dict
-        for change in chain(*steerings):
-            name, width = change.hook_point, change.offset.shape[-1]
-            if name not in known:
-                wrong = f"{name}: {model.name} has no such hook point, and layers 0 to {model.n_layers - 1}"
-            elif width != model.d_model:
-                wrong = f"{name}: {model.name} has width {model.d_model}, the direction {width}"
-            else:
-                continue
-            raise UserError(f"{wrong}; steer with directions extracted from this model")
-        steerings = _resolved(model, steerings)
+        steerings = resolved(model, steerings)
         self.model, self.steerings, self.paused, self._known = model, steerings, False, n_prompt
         self.now: _Pass | None = None
         self.seated: Steered | None = None
@@ -274,8 +264,21 @@ def unsteered(model: Model) -> Iterator[None]:
             live.paused = paused
 
 
-def _resolved(model: Model, steerings: Sequence[Sequence[Change]]) -> list[list[Change]]:
-    """The changes, those with a source with what they take from it; every source is read once, unsteered."""
+def resolved(model: Model, steerings: Sequence[Sequence[Change]]) -> list[list[Change]]:
+    """The changes, those with a source with what they take from it; every source is read once, unsteered.
+
+    Raises `UserError` for directions that do not fit the model.
+    """
+    known = model.bridge.hook_dict
+    for change in chain(*steerings):
+        name, width = change.hook_point, change.offset.shape[-1]
+        if name not in known:
+            wrong = f"{name}: {model.name} has no such hook point, and layers 0 to {model.n_layers - 1}"
+        elif width != model.d_model:
+            wrong = f"{name}: {model.name} has width {model.d_model}, the direction {width}"
+        else:
+            continue
+        raise UserError(f"{wrong}; steer with directions extracted from this model")
     found = {c: c.source(model.tokenizer) for c in chain(*steerings) if c.source and c.offset.ndim == 1}
     names, texts = list(dict.fromkeys(c.hook_point for c in found)), list(dict.fromkeys(found.values()))
     with unsteered(model):
