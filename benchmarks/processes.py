@@ -2,7 +2,8 @@
 
 In alternation: one process, two that share the work, and two that each do the whole of it without knowing of each
 other. The last says what the machine has to give: if each takes as long as one does alone, sharing could bring 2 ×.
-Loading is not timed. Results go to OUT as JSON.
+Where other programs take the cores, processor time says more: that of one process over that of the busier of two is
+what sharing would bring on two free cores. Loading is not timed. Results go to OUT as JSON.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ WORK = ("reading", "extraction", "sweep")
 LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def work(kind: str, model_name: str, n: int, directions: Path, out: Path) -> float:
-    """Seconds that this process's share takes, from when all are ready until all are done."""
+def work(kind: str, model_name: str, n: int, directions: Path, out: Path) -> tuple[float, float]:
+    """Seconds from when all are ready until all are done, and processor seconds of the busiest."""
     with sharing("sweep"):
         model, debates = load_model(model_name), (find_transcripts("organism") * 10)[:n]
         gather(None)
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         if kind == "reading":
             corpus = Corpus.build(debates, model.tokenizer)
             read_activations(model, corpus, out / "activations.safetensors", batch_tokens=2048)
@@ -47,12 +48,12 @@ def work(kind: str, model_name: str, n: int, directions: Path, out: Path) -> flo
             found = {"found": Directions.load(directions)}
             settings = SweepSettings(coefficients=(0.1, 0.2), random_controls=8, contexts=("turn",))
             sweep(out / "sweep.jsonl", [model], found, debates, settings)
-        gather(None)
-        return time.perf_counter() - started
+        used = max(gather(time.process_time() - used))
+        return time.perf_counter() - started, used
 
 
-def seconds(n_processes: int, shared: bool, arguments: list[str]) -> float:
-    """The longest of these processes."""
+def seconds(n_processes: int, shared: bool, arguments: list[str]) -> tuple[float, float]:
+    """What `work` gives, of the longest of these processes."""
     command, env = ["-m", "benchmarks.processes", *arguments], {**os.environ, "OMP_NUM_THREADS": "1"}
     launched = [[sys.executable, *LAUNCH, *command]] if shared else [[sys.executable, *command]] * n_processes
     with tempfile.TemporaryDirectory() as folder:
@@ -61,7 +62,12 @@ def seconds(n_processes: int, shared: bool, arguments: list[str]) -> float:
             for i, each in enumerate(launched)
         ]
         said = [process.communicate()[0].split() for process in running]
-    return max(float(each[-1]) for each in said)
+    return max((float(each[-2]), float(each[-1])) for each in said)
+
+
+def gain(took: dict[str, list[tuple[float, float]]], way: str, of: int) -> float:
+    """How much longer one process takes, in seconds (0) or processor seconds (1): the median."""
+    return round(statistics.median(a[of] / b[of] for a, b in zip(took["one"], took[way], strict=True)), 3)
 
 
 def main() -> None:
@@ -77,7 +83,7 @@ def main() -> None:
     if given.worker:
         alone = work(given.worker, given.model, given.debates, given.directions, given.out)
         if first():
-            print(alone)
+            print(*alone)
         return
     with tempfile.TemporaryDirectory() as folder:
         organism = find_transcripts("organism")
@@ -88,15 +94,15 @@ def main() -> None:
             arguments = ["--worker", kind, "--model", given.model, "--debates", str(n)]
             arguments += ["--directions", f"{folder}/directions.safetensors"]
             ways: dict[str, tuple[int, bool]] = {"one": (1, False), "two, sharing": (2, True), "two, apart": (2, False)}
-            took: dict[str, list[float]] = {way: [] for way in ways}
+            took: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
             for repeat in range(given.repeats):
                 for way, how in ways.items():
-                    took[way].append(round(seconds(*how, arguments), 2))
+                    took[way].append(seconds(*how, arguments))
                     print(kind, repeat, way, took[way][-1], flush=True)
-            gain = statistics.median(a / b for a, b in zip(took["one"], took["two, sharing"], strict=True))
-            most = statistics.median(2 * a / b for a, b in zip(took["one"], took["two, apart"], strict=True))
-            results[kind] = {"seconds": took, "gain": round(gain, 3), "gain of two apart": round(most, 3)}
-            print(f"{kind}: two processes {gain:.2f} × one; two that share nothing {most:.2f} ×", flush=True)
+            gains = {"gain": gain(took, "two, sharing", 0), "gain of two apart": 2 * gain(took, "two, apart", 0)}
+            gains["gain in processor time"] = gain(took, "two, sharing", 1)
+            results[kind] = {**gains, "seconds, processor seconds": took}
+            print(kind, gains, flush=True)
             write_json(given.out, {"cores": os.cpu_count(), **results})
 
 
