@@ -75,9 +75,9 @@ $(GPU)/done/directions-sft $(GPU)/done/directions-imad: $(GPU)/done/directions-%
 $(GPU)/done/directions: $(call needs,directions-base directions-sft directions-imad)
 	$(DONE)
 $(GPU)/done/sweep: $(call needs,directions-sft directions-imad)
-	$(INTERP) sweep --transcripts $(GPU)/held-out.jsonl --layers $(LAYER) --coefficients=-0.4,0.2,0.4 --task arithmetic \
+	$(INTERP) sweep --transcripts $(GPU)/held-out.jsonl --layers $(LAYER) --coefficients=-0.4,0.2,0.4 \
 		$(foreach m,sft imad,--model $(GPU_RUN)/seed-0/$(m) --directions $(GPU_RUN)/directions/$(m)/directions.safetensors) \
-		--limit $(if $(SMALL),1,12) --random-controls $(if $(SMALL),1,99) --max-new-tokens $(if $(SMALL),4,48) \
+		--limit $(if $(SMALL),1,12) --random-controls $(if $(SMALL),1,119) --max-new-tokens $(if $(SMALL),4,48) \
 		--batch-size 256 --out $(GPU_RUN)/steerability.jsonl
 	$(DONE)
 $(GPU)/done/interchange: $(call needs,directions-sft directions-imad)

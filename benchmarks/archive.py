@@ -37,7 +37,8 @@ ALSO = ("interchange.json", "directions/*/directions.safetensors")
 def internalized(table: dict[str, Any]) -> tuple[bool, list[str]]:
     """Whether a table shows that the debate was internalized, and why."""
     rows = {row["method"]: row for row in table["rows"]}
-    imad, said, verdict = rows["imad"], list[str](), True
+    imad, said = rows["imad"], list[str]()
+    verdict = imad["accuracy"]["mean"] > 0  # none right is as good as none right
     for other in ("debate", "sft"):
         reached = imad["accuracy"]["high"] >= rows[other]["accuracy"]["mean"]
         interval = "IMAD {mean:.3f} [{low:.3f}, {high:.3f}]".format(**imad["accuracy"])

@@ -168,8 +168,12 @@ def test_the_archive_loads_by_name(finished: Path, tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize(
     "imad",
-    [{**GOOD, "of_debate_tokens": 0.3}, {**GOOD, "accuracy": {"mean": 0.2, "low": 0.1, "high": 0.3}}],
-    ids=["too long", "too often wrong"],
+    [
+        {**GOOD, "of_debate_tokens": 0.3},
+        {**GOOD, "accuracy": {"mean": 0.2, "low": 0.1, "high": 0.3}},
+        {**GOOD, "accuracy": {"mean": 0.0, "low": 0.0, "high": 0.6}},
+    ],
+    ids=["too long", "too often wrong", "never right"],
 )
 def test_a_null_is_packed_as_tables(imad: dict[str, Any], finished: Path, tmp_path: Path) -> None:
     verdict, _, _ = archive.pack(as_if(finished, tmp_path, **imad), tmp_path / "a.tar.gz")

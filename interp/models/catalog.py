@@ -121,7 +121,9 @@ def locate(name: str, revision: str | None = None, *, hub: bool = True) -> Check
         raise UserError("model: an empty name; give a preset, hub id, folder or GGUF file")
     path = local_path(name)
     if name in UNPACKED and not path.is_dir():
-        raise UserError(f"model {name}: not in this copy of interp; unpack the archive of make gpu in {path.parent}")
+        raise UserError(
+            f"model {name}: not in this copy of interp; unpack the archive of make gpu in {path.parents[1]}"
+        )
     if revision is not None and path.exists():
         raise UserError(f"model {name}: a local model has no revisions; leave --revision {revision} out")
     if path.is_file():
