@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from conftest import PUBLISHED, make_model, make_tokenizer
 
 from interp.activations.corpus import Corpus
-from interp.activations.reading import POSITIONS, Readings, stream
+from interp.activations.reading import POSITIONS, Readings, stream, tokens_at_once
 from interp.debate.personas import PERSONAS
 from interp.debate.transcript import Transcript, read_transcripts
 from interp.errors import UserError
-from interp.models.layers import parse_layers
+from interp.models.layers import parse_batch_tokens, parse_layers
 from interp.models.model import Model
 
 ALL_POSITIONS = tuple(POSITIONS)
@@ -152,3 +155,25 @@ def test_layers_are_parsed(text: str, layers: tuple[int, ...] | None) -> None:
 def test_layers_that_cannot_be(text: str) -> None:
     with pytest.raises(UserError, match=r"no model has|give all, or numbers"):
         parse_layers(text)
+
+
+def test_on_a_gpu_batches_are_what_its_memory_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Card:
+        total_memory = 80 * 2**30
+
+    weight = torch.zeros(1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Card)
+    for width, free, expected in ((576, 80, 32768), (4096, 80, 32768), (8192, 80, 16384), (8192, 4, 2048)):
+        Card.total_memory = free * 2**30
+        model: Any = SimpleNamespace(device=torch.device("cuda"), d_model=width, dtype=torch.bfloat16)
+        model.hf = SimpleNamespace(parameters=lambda: [weight])
+        assert tokens_at_once(model) == expected
+    model.device = torch.device("cpu")
+    assert tokens_at_once(model) == 2048
+
+
+def test_batch_tokens_as_text() -> None:
+    assert (parse_batch_tokens("auto"), parse_batch_tokens("4096")) == (None, 4096)
+    for wrong in ("0", "-1", "many", "1e4", ""):
+        with pytest.raises(UserError, match="give auto, or a number of tokens"):
+            parse_batch_tokens(wrong)

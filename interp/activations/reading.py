@@ -48,22 +48,22 @@ def stream(
     layers: Sequence[int] | None = None,
     site: Site = "resid_post",
     positions: Sequence[str] = ("last",),
-    batch_tokens: int = 2048,
+    batch_tokens: int | None = None,
     done: Collection[int] = (),
     share: tuple[int, int] = (0, 1),
 ) -> Iterator[Readings]:
     """Read every turn of the corpus in one pass per transcript, leaving out batches of which all are `done`.
 
-    With a `share` (i, n), only batch i of every n of those left is read.
-
-    `batch_tokens` bounds a batch with its padding; a longer transcript is its own batch. What is done does not change
-    who shares a batch, so a resumed run reads the same numbers.
+    With a `share` (i, n), only batch i of every n of those left is read. `batch_tokens` (by default `tokens_at_once`)
+    bounds a batch with its padding; a longer transcript is its own batch. What is done does not change who shares a
+    batch, so a resumed run reads the same numbers.
 
     >>> corpus = interp.activations.Corpus.build(transcripts[:2], model.tokenizer)
     >>> [readings.values.shape for readings in interp.activations.stream(model, corpus, layers=[1, 2])]
     [(9, 1, 2, 128)]
     """
     names = [model.hook_name(site, layer) for layer in model.chosen_layers(layers)]
+    at_once = batch_tokens or tokens_at_once(model)
     if unknown := set(positions) - POSITIONS.keys():
         raise UserError(f"position {', '.join(unknown)}: unknown; choose one of {', '.join(POSITIONS)}")
     ranges = [POSITIONS[p](corpus.turns) for p in positions]
@@ -74,7 +74,7 @@ def stream(
     with model.only_hooked(), torch.inference_mode():
         while left:
             longest = len(corpus.ids[left[0]])
-            n = 1 if model.alone(longest) else max(1, batch_tokens // longest)
+            n = 1 if model.alone(longest) else max(1, at_once // longest)
             batch, left = left[:n], left[n:]
             number += not done.issuperset(batch)
             if done.issuperset(batch) or number % share[1] != share[0]:
@@ -89,6 +89,20 @@ def stream(
             read = _forward(model, names, ids, in_batch, rearrange(spans, "p two t -> t p two"))
             read[np.ix_(empty[rows], [position != "tag" for position in positions])] = np.nan
             yield Readings(rows, read, tuple(batch))
+
+
+def tokens_at_once(model: Model) -> int:
+    """2048 tokens on a CPU; on a GPU as many as a tenth of the memory that the weights leave takes, at most 32,768.
+
+    Twenty numbers of the width of the residual stream are reckoned for a token. Other models in memory change nothing,
+    so that a resumed run reads what it would have read.
+    """
+    if model.device.type != "cuda":
+        return 2048
+    free = torch.cuda.get_device_properties(model.device).total_memory
+    free -= sum(weight.numel() * weight.element_size() for weight in model.hf.parameters())
+    n = max(2048, int(0.1 * free / (20 * model.d_model * model.dtype.itemsize)))
+    return min(32768, 2 ** (n.bit_length() - 1))
 
 
 def read_last(

@@ -252,7 +252,7 @@ def read_activations(
     layers: Sequence[int] | None = None,
     site: Site = "resid_post",
     positions: Sequence[str] = ("last",),
-    batch_tokens: int = 2048,
+    batch_tokens: int | None = None,
     restart: bool = False,
     keep: bool = True,
     data: dict[str, Any] | None = None,

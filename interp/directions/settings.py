@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from interp.models.layers import Site, parse_layers
+from interp.models.layers import Site, parse_batch_tokens, parse_layers
 from interp.options import LARGEST_SEED, one_of, option
 
 By = Literal["agent", "persona"]
@@ -30,8 +30,8 @@ class ExtractionSettings:
     """Contrast the seats (agent) or the characters in them (persona)."""
     by_round: bool = False
     """Also keep a direction for each round."""
-    batch_tokens: int = option(2048, min=1)
-    """Tokens read at once; raise it on a GPU."""
+    batch_tokens: int | None = option(None, parse=parse_batch_tokens, shown="auto")
+    """Tokens read at once: auto, which is 2048 on a CPU and what the memory of a GPU takes, or a number."""
     skip_long: bool = False
     """Leave out transcripts longer than the model's context."""
     keep_activations: bool = False
