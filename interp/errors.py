@@ -20,12 +20,7 @@ class UserError(Exception):
 
 
 class TimeUp(Exception):  # noqa: N818 - no error
-    """A time budget is used up. What was done is kept, and the same call goes on from there.
-
-    >>> raise interp.errors.TimeUp("sft stopped at step 3 of 8")
-    Traceback (most recent call last):
-    interp.errors.TimeUp: sft stopped at step 3 of 8
-    """
+    """A time budget is used up. What was done is kept, and the same call goes on from there."""
 
 
 _ACTING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -76,9 +76,8 @@ def train(
             base = Pretraining(seed=chosen.seed) if from_scratch else None
             trained = pipeline.train(run, seeds=seed or (), transcripts=given, pretraining=base, table=not no_table)
     except TimeUp as stopped:
-        there = [str(path.parent.relative_to(out)) for path in sorted(out.glob("seed-*/*/lineage.json"))]
-        finished = ", ".join(there) or "no stage"
-        return console.print(f"time is up: {finished} finished, {stopped}; the same command goes on")
+        there = ", ".join(str(p.parent.relative_to(out)) for p in sorted(out.glob("seed-*/*/lineage.json")))
+        return console.print(f"time is up: {there or 'no stage'} finished, {stopped}; the same command goes on")
     written = [checkpoint for stages in trained.checkpoints.values() for checkpoint in stages.values()]
     if trained.table is not None:
         console.print(results_table(trained.table))

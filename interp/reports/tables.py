@@ -41,8 +41,9 @@ def memory_table(plan: Plan) -> Table:
     2
     """
     title = f"{plan.preset.name}: {plan.parameters:,} weights; memory in GiB on one GPU that holds everything"
-    caption = "adapter: with its gradient and optimizer; activations: of 4 rows, if they are to follow free memory; "
-    caption += "sampling: KV cache, plus a merged copy if one is kept"
+    caption = (
+        "adapter: with gradient and optimizer; activations: of 4 rows, if 0; sampling: KV cache, and a merged copy"
+    )
     headings = ("stage", "steps", "LoRA", "weights", "adapter", "activations", "sampling", "total")
     made = table(title, caption, headings, left=("stage",), gap=1, whole=True)
     for need in plan.memory:

@@ -41,8 +41,7 @@ def train_grpo(
 
     `model` is a checkpoint of stage 1, or a base for the ablation without stage 1. The answer of each question, right
     or not, is what is rewarded; `undecided` others had none. `judge` replaces the task's grader.
-    A finished stage is kept; a killed one resumes from its last saved state, with its schedule. Raises `TimeUp` when
-    the run's time is.
+    A finished stage is kept; a killed one, or one that raised `TimeUp`, resumes from its state, with its schedule.
 
     >>> task = interp.debate.make_task("small-arithmetic")
     >>> run = interp.training.Run(tmp_path, interp.training.preset("organism"))

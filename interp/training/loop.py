@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -66,7 +67,7 @@ def fit(run: Run, stage: str, trainer: Any, schedule: Schedule | None = None, mi
     follow = Follow(run, stage, trainer, schedule, minutes)
     trainer.add_callback(follow)
     if hasattr(trainer, "_generate"):
-        trainer._generate = follow.timed(trainer._generate)
+        trainer._generate = partial(follow.timed, trainer._generate)
     save = trainer._save_checkpoint
 
     def save_or_say(*args: Any, **how: Any) -> None:
@@ -75,10 +76,9 @@ def fit(run: Run, stage: str, trainer: Any, schedule: Schedule | None = None, mi
 
     trainer._save_checkpoint = save_or_say
     trainer.train(resume_from_checkpoint=last_kept(run.kept(stage)))
-    steps, last = trainer.state.global_step, trainer.state.max_steps
     if follow.stopped:
-        raise TimeUp(f"{stage} stopped at step {steps} of {last}")
-    return int(steps)
+        raise TimeUp(f"{stage} stopped at step {trainer.state.global_step} of {trainer.state.max_steps}")
+    return int(trainer.state.global_step)
 
 
 def last_kept(folder: Path) -> str | None:
@@ -144,23 +144,16 @@ class Follow(TrainerCallback, ExportableState):  # type: ignore[misc]  # both ar
     minutes: float = 0
     latest: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=perf_counter)
-    counted: tuple[float, float] | None = None
-    """When a step was last logged, and how many tokens had been read by then."""
-    sampling: float = 0.0
-    """Seconds of a step spent on sampling."""
-    stopped: bool = False
-    """Whether the time budget ended the training before its last step."""
+    counted: tuple[float, float] | None = None  # when a step was last logged, and the tokens read by then
+    sampling: float = 0.0  # seconds of a step
+    stopped: bool = False  # by the time budget, before the last step
 
-    def timed(self, sample: Callable[..., Any]) -> Callable[..., Any]:
-        """The function that samples; its time is added up."""
-
-        def sampled(*prompts: Any) -> Any:
-            began = perf_counter()
-            written = sample(*prompts)
-            self.sampling += perf_counter() - began
-            return written
-
-        return sampled
+    def timed(self, sample: Callable[..., Any], *prompts: Any) -> Any:
+        """What is sampled; the time that it takes is added up."""
+        began = perf_counter()
+        written = sample(*prompts)
+        self.sampling += perf_counter() - began
+        return written
 
     def state(self) -> dict[str, Any]:
         sums = {name: getattr(self.trainer, name, 0) for name in SUMS}
@@ -193,10 +186,9 @@ class Follow(TrainerCallback, ExportableState):  # type: ignore[misc]  # both ar
                 logs |= {f"{part}_seconds": seconds, f"{part}_share": seconds / logs["step_time"]}
             self.sampling = 0.0
         if logs and "mean_token_accuracy" in logs:
-            now = perf_counter(), logs["num_tokens"]
-            if self.counted:
-                logs["tokens_per_second"] = round((now[1] - self.counted[1]) / (now[0] - self.counted[0]))
-            self.counted = now
+            before, self.counted = self.counted, (perf_counter(), logs["num_tokens"])
+            if before:
+                logs["tokens_per_second"] = round((self.counted[1] - before[1]) / (self.counted[0] - before[0]))
         if logs and self.trainer.is_world_process_zero():
             self.latest |= logs
             finite = {name: value if abs(value) < math.inf else None for name, value in logs.items()}

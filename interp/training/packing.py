@@ -15,10 +15,7 @@ NAME = "packed"
 
 
 def can_pack(hf: Any, half: bool) -> bool:
-    """Whether training a model on packed rows is as exact as on padded ones, and faster.
-
-    So it is with plain causal attention in 16 bits, whose kernel on a GPU takes texts of any lengths.
-    """
+    """Whether a GPU has a kernel for a model's packed rows: for plain causal attention in 16 bits."""
     config = hf.config
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     odd = ("sliding_window", "attn_logit_softcapping", "attention_dropout")
@@ -30,17 +27,13 @@ def can_pack(hf: Any, half: bool) -> bool:
 def attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: None, *, cu_seq_lens_q: Tensor, **how: Any
 ) -> tuple[Tensor, None]:
-    """Causal attention within texts that begin and end at `cu_seq_lens_q`.
-
-    Query, key and value are (1, head, token, width), keys and values perhaps of fewer heads; the result is (1, token,
-    head, width).
-    """
+    """Causal attention within each text, from (1, head, token, width) to (1, token, head, width)."""
     scale = how.get("scaling")
     if query.is_cuda:
         parts = (x[0].transpose(0, 1).to(torch.bfloat16) for x in (query, key, value))
-        ends, longest = (cu_seq_lens_q, cu_seq_lens_q), (how["max_length_q"], how["max_length_q"])
+        texts = [cu_seq_lens_q] * 2 + [how["max_length_q"]] * 2
         # The kernel of torch.nn.attention.varlen, whose own arguments change between versions of torch.
-        out = torch.ops.aten._flash_attention_forward(*parts, *ends, *longest, 0.0, True, False, scale=scale)[0]
+        out = torch.ops.aten._flash_attention_forward(*parts, *texts, 0.0, True, False, scale=scale)[0]
         return out[None], None
     alone = partial(scaled_dot_product_attention, is_causal=True, scale=scale, enable_gqa=True)
     each: list[Any] = [[x[:, :, a:b] for x in (query, key, value)] for a, b in pairwise(cu_seq_lens_q.tolist())]
