@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from interp.activations.corpus import Corpus
 from interp.activations.reading import stream
 from interp.debate.embedded import read_embedded
+from interp.debate.tasks import make_task
 from interp.directions.directions import Direction
 from interp.generation import sampling
 from interp.generation.sampling import generate
@@ -33,7 +35,10 @@ from interp.models.model import Model, wrap
 from interp.reports.terminal import Terminal
 from interp.steering.steering import Steering, ablate, add
 from interp.storage.files import write_json
+from interp.storage.journal import read_lines
 from interp.training.dry_run import plan
+from interp.training.grpo import train_grpo
+from interp.training.run import Run
 from interp.training.settings import preset
 
 GPU = torch.cuda.is_available()
@@ -258,6 +263,26 @@ def learning(facts: dict[str, Any], small: bool) -> dict[str, Any]:
     return found | {"foretold_gib": planned.memory[1].total / 2**30, "completions": rows, "tokens": n}
 
 
+def stage_2(facts: dict[str, Any], small: bool) -> dict[str, Any]:
+    """SmolLM2-135M's shape: GRPO's steps of 128 completions that are all as long as the limit of 480 tokens."""
+    longest = 32 if small else 480
+    with TemporaryDirectory() as folder:
+        base = Path(folder) / "base"
+        plain("smollm2-135m", small).save_pretrained(base)
+        load_plain("organism").tokenizer.save_pretrained(base)
+        limits = {"grpo.descent.first_limit": str(longest), "grpo.descent.last_limit": str(longest)}
+        batches = (
+            {"grpo.batch_size": "16", "grpo.device_batch_size": "16"} if small else {"grpo.device_batch_size": "0"}
+        )
+        steps = {"grpo.questions": "10" if small else "80", "grpo.warmup": "0"}
+        chosen = preset("smollm2-135m-sums").override({"model": str(base), **limits, **batches, **steps})
+        task, run = make_task(chosen.task, **chosen.task_options), Run(Path(folder) / "run", chosen)
+        train_grpo(run, str(base), task.questions(chosen.grpo.questions, 1), task, judge=lambda _, text: len(text) % 2)
+        rows = [row for row in read_lines(run.metrics) if "loss" in row][1:]  # the first makes the recordings
+    names = [name for name in rows[0] if "seconds" in name or name in ("step_time", "length")]
+    return {name: statistics.median(row[name] for row in rows) for name in names} | {"steps": len(rows)}
+
+
 LARGE: dict[bool, Model] = {}
 
 
@@ -269,7 +294,7 @@ def large(small: bool) -> Model:
     return LARGE[small]
 
 
-PARTS = {f.__name__: f for f in (decode_small, decode_large, sweep, extraction, learning)}
+PARTS = {f.__name__: f for f in (decode_small, stage_2, decode_large, sweep, extraction, learning)}
 
 
 def main() -> None:
