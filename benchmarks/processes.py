@@ -46,7 +46,7 @@ def work(kind: str, model_name: str, n: int, directions: Path, out: Path) -> tup
             extract_directions(model, debates, out, layers=range(model.n_layers))
         else:
             found = {"found": Directions.load(directions)}
-            settings = SweepSettings(coefficients=(0.1, 0.2), random_controls=8, contexts=("turn",))
+            settings = SweepSettings(layers=(2,), coefficients=(0.1, 0.2), random_controls=8, contexts=("turn",))
             sweep(out / "sweep.jsonl", [model], found, debates, settings)
         used = max(gather(time.process_time() - used))
         return time.perf_counter() - started, used

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from math import ceil
 from typing import Any, TypeVar
@@ -20,9 +20,7 @@ from interp.errors import first_line
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 SHARING = ("extract_directions", "debate", "evaluate", "sweep", "suppress", "probe")
-"""The verbs whose work is shared."""
-BY_THEMSELVES = ("train",)
-"""The verbs whose libraries share the work; any other is done by the first process."""
+"""The verbs whose work is shared. The trainers share that of `train`; any other is done by the first process."""
 _sharing = [False]
 
 
@@ -44,19 +42,13 @@ def sharing(verb: str) -> Iterator[bool]:
     try:
         if _sharing[-1]:
             _group()
-        yield first() or verb in (*SHARING, *BY_THEMSELVES)
+        yield first() or verb in (*SHARING, "train")
     finally:
         _sharing.pop()
 
 
-@contextmanager
-def each() -> Iterator[None]:
-    """What is done in this context is done, and written, by each process for itself."""
-    _sharing.append(False)
-    try:
-        yield
-    finally:
-        _sharing.pop()
+each = partial(sharing, "")
+"""What is done in this context is done, and written, by each process for itself."""
 
 
 @cache
@@ -87,8 +79,7 @@ def gather(mine: Result) -> list[Result]:
 
 def once(make: Callable[[], Result]) -> Result:
     """What the first process makes, for all."""
-    index, _ = place()
-    made: Any = make() if index == 0 else None
+    made: Any = make() if place()[0] == 0 else None
     return gather(made)[0]
 
 

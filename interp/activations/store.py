@@ -271,12 +271,12 @@ def read_activations(
     if restart:
         discard(path)
     writer = StoreWriter(path, corpus, **what, hook_point=SITES[site], d_model=model.d_model, provenance=provenance)
-    total, left, (index, n) = len(corpus.usable), writer.missing, place()
+    total, left, share = len(corpus.usable), writer.missing, place()
+    how: dict[str, Any] = {"site": site, "batch_tokens": batch_tokens, "done": frozenset(writer.done), "share": share}
     with closing(writer):
         progress("reading activations", total - left, total)
-        share: dict[str, Any] = {"done": frozenset(writer.done), "share": (index, n)}
-        for batch in stream(model, corpus, **what, site=site, batch_tokens=batch_tokens, **share):
+        for batch in stream(model, corpus, **what, **how):
             writer.append(batch)
-            read = min(left, n * (left - writer.missing))  # the other processes are about as far
-            progress("reading activations", total - left + read, total)
+            read = share[1] * (left - writer.missing)  # the other processes are about as far
+            progress("reading activations", total - max(0, left - read), total)
         return writer.finish(keep=keep)
