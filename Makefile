@@ -126,8 +126,10 @@ planted: $(VENV)/ready
 	for kind in planted unplanted stepwise side-by-side direct; do \
 		rm -rf interp/data/organism/$$kind && cp -r out/planted/seed-0/$$kind interp/data/organism/$$kind || exit 1; done
 
-# All measurements on the organism, next to its run; figures and the README read what this ships.
+# All measurements on the organism, next to its run, and on what `make planted` left; figures and the README read what
+# this ships.
 RUN := out/organism
+KNOWN := $(foreach n,0 1 2,--model out/planted/seed-$(n)/planted --model out/planted/seed-$(n)/unplanted)
 MODELS := organism organism-imad $(RUN)/seed-1/imad $(RUN)/seed-2/imad
 found = $(RUN)/directions/$(subst /,-,$(patsubst $(RUN)/%,%,$(1)))
 results: $(VENV)/ready
@@ -142,6 +144,11 @@ results: $(VENV)/ready
 		--elicit persona --elicit turn --layers 2 --operation add --coefficients=-1,-0.5,-0.25,-0.1,0.25,0.5 \
 		--questions 100 --validation-questions 100 --seed 7 --batch-size 128 --out $(RUN)/suppression.jsonl
 	$(BIN)/interp probe all --seed 0 --seed 1 --seed 2 --out $(RUN)/probes
+	$(BIN)/interp probe recovery $(KNOWN) --out $(RUN)/probes
+	$(BIN)/interp probe interchange $(KNOWN) --out $(RUN)/probes
+	$(BIN)/interp probe stepwise --model out/planted --out $(RUN)/probes
+	$(BIN)/interp probe silent_agents --model organism-unplanted --model organism-planted --transcripts median \
+		--out $(RUN)/planted
 	$(BIN)/python -m benchmarks.ablations $(RUN) --out $(RUN)/ablations
 	$(BIN)/interp calibrate --out $(RUN)/calibration.jsonl
 	$(BIN)/python -m benchmarks.ship $(RUN)

@@ -24,7 +24,7 @@ KEPT = ("sft", "debategpt", "imad")
 # Results of a run that figures read, as `make results` makes them, and the metrics that are kept.
 RESULTS = (
     *("table.json", "preset.json", "ablations/ablations.json", "directions/*/directions.json", "steerability.json"),
-    *("suppression.json", "probes/*.json", "calibration.json", "seed-*/metrics.jsonl"),
+    *("suppression.json", "probes/*.json", "planted/*.json", "calibration.json", "seed-*/metrics.jsonl"),
 )
 METRICS = (
     *("stage", "step", "loss", "learning_rate", "entropy", "reward", "correctness", "structure", "length", "limit"),

@@ -32,6 +32,8 @@ from interp.storage.files import Whole, entries
 _USES = ("read", "interchange", "add", "ablate", "suppress")
 _OUTCOMES = Literal["shown", "not shown", "cannot tell"]
 _MARKS = {"shown": "circle", "not shown": "circle-open", "cannot tell": "diamond-open"}
+_UNTRAINED = "untrained"
+_TWIN = "#117733"
 _LIE = ("the lie wins", "the honest answer", "lost where the lie decides nothing")
 _OVER, _OF_RUN = "recovery", "recovery in one run"
 _FATES: Any = entries(**dict.fromkeys(_LIE, KNOWN_ENDS))
@@ -131,10 +133,11 @@ def _spread(n: int, width: float = 0.5) -> list[float]:
 
 
 def _looks(found: dict[str, Any]) -> dict[str, ModelLook]:
-    """The models' looks; none is a base."""
+    """The models' looks; none is a base, and the first twin's colour is far from that of random weights."""
     names = list(dict.fromkeys(row["model"] for row in over(found)))
     looks = model_looks(["", *names])
-    return {name: looks[name] for name in names}
+    twins = {name: looks[name]._replace(colour=_TWIN) for name in names[1:2] if name != _UNTRAINED}
+    return {name: looks[name] for name in names} | twins
 
 
 def _ways(rows: Sequence[dict[str, Any]]) -> list[str]:

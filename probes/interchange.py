@@ -7,7 +7,8 @@ agent's answer; swaps after which it would have said the same must leave the ans
 
 The subspaces are those given, or those planted in the first model; all models get the same ones. The controls are the
 other agents' subspaces, random ones of the same rank from the covariance of the activations there, the other models,
-and random weights. Questions are those of `median`, whose debates are known in full; the embedded ones were in no
+and random weights. Several planted models can be given, each followed by its twins: each has its own subspaces, and its
+own family of verdicts. Questions are those of `median`, whose debates are known in full; the embedded ones were in no
 training of a planted model.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,31 +69,54 @@ def interchange(setting: Setting) -> Outcome:
 
     Raises `UserError` without subspaces, for debates that are not of `median`, and as `Answering`.
     """
-    outcome, seed = Outcome("interchange", ASKS), setting.seeds[0]
-    subspaces = given(setting)
+    outcome, groups = Outcome("interchange", ASKS), [setting.models] if setting.subspaces else by_truth(setting.models)
     known = Known(tuple(dict.fromkeys(debate.question for debate in setting.debates)))
-    n_random = draws_needed(len(subspaces) * (len(setting.models) + setting.untrained + 1))
-    found, models = dict[str, dict[int, Swapped]](), dict[str, object]()
-    for name, model in setting.each_model():
-        models[name] = model.provenance
-        answering = Answering(model, known, next(iter(subspaces.values()))[0].hook_point)
-        right = (answering.unchanged == known.consensus).astype(float)
-        outcome.test("right answers at once", mean_interval(right), model=name)
-        found[name] = {}
-        for place, k in enumerate(subspaces):
-            setting.progress(f"swapping in {name}", place, len(subspaces))
-            found[name][k] = swapped(answering, subspaces, k, n_random, seed)
-            _keep(outcome, found[name][k], {"model": name, "agent": k, "rank": len(subspaces[k])})
-        setting.progress(f"swapping in {name}", len(subspaces), len(subspaces))
-    judge(outcome, list(claims(found)))
-    outcome.made_by = {"models": models, "seeds": [seed], "questions": len(known.questions)}
-    outcome.made_by |= {"subspaces": str(setting.subspaces or "planted"), "random subspaces": n_random}
+    models = dict[str, object]()
+    for run, group in enumerate(groups):
+        here = replace(setting, models=group)
+        subspaces = given(here)
+        n_random = draws_needed(len(subspaces) * (len(group) + setting.untrained + 1))
+        found = dict[str, dict[int, Swapped]]()
+        for name, model in here.each_model():
+            about = {"model": name, "run": run}
+            models.setdefault(name, model.provenance)
+            answering = Answering(model, known, next(iter(subspaces.values()))[0].hook_point)
+            right = (answering.unchanged == known.consensus).astype(float)
+            outcome.test("right answers at once", mean_interval(right), **about)
+            found[name] = {}
+            for place, k in enumerate(subspaces):
+                setting.progress(f"swapping in {name}", place, len(subspaces))
+                found[name][k] = swapped(answering, subspaces, k, n_random, setting.seeds[0])
+                _keep(outcome, found[name][k], {**about, "agent": k, "rank": len(subspaces[k])})
+            setting.progress(f"swapping in {name}", len(subspaces), len(subspaces))
+        judge(outcome, list(claims(found, f" of {group[0]}" * (len(groups) > 1))))
+    outcome.made_by = {"runs": [list(group) for group in groups], "models": models, "seeds": [setting.seeds[0]]}
+    outcome.made_by |= {"questions": len(known.questions), "random subspaces": n_random}
+    outcome.made_by |= {"subspaces": str(setting.subspaces or "planted")}
     return outcome
+
+
+def truth_file(model: str) -> Path:
+    """Where a model says what is planted in it."""
+    return local_path(model) / PLANTED_FILE
+
+
+def by_truth(models: Sequence[str]) -> list[tuple[str, ...]]:
+    """Each planted model with the models that follow it. Raises `UserError` if their numbers differ."""
+    groups = list[tuple[str, ...]]()
+    for name in models:
+        if not groups or truth_file(name).is_file():
+            groups.append(())
+        groups[-1] += (name,)
+    if len(sizes := {len(group) for group in groups}) > 1:
+        counts = " and ".join(map(str, sorted(sizes)))
+        raise UserError(f"planted models are followed by other models in groups of {counts}; give each as many")
+    return groups
 
 
 def given(setting: Setting) -> dict[int, list[Direction]]:
     """The subspaces of the file given, or of that beside the first model."""
-    path = Path(setting.subspaces) if setting.subspaces else local_path(setting.models[0]) / PLANTED_FILE
+    path = Path(setting.subspaces) if setting.subspaces else truth_file(setting.models[0])
     if not path.is_file():
         raise UserError(f"model {setting.models[0]}: no {path.name} beside its weights; give subspaces (--subspaces)")
     return by_agent(path)
@@ -134,11 +158,15 @@ def _keep(outcome: Outcome, found: Swapped, about: Mapping[str, object]) -> None
         outcome.test("obeyed", mean_interval(shares), **about, questions=n, subspace=f"agent {k}")
     drawn = mean_interval(found.random.mean(axis=0))
     outcome.test("obeyed", drawn, **about, questions=n, subspace="random", best=float(found.random.mean(axis=1).max()))
-    outcome.test("lost where the consensus stays", difference_interval(found.lost), **about, questions=idle)
+    if idle:
+        outcome.test("lost where the consensus stays", difference_interval(found.lost), **about, questions=idle)
 
 
-def claims(found: Mapping[str, Mapping[int, Swapped]]) -> Iterator[Asked]:
-    """Of the first model, that swaps work beyond all controls and cost nothing; of others, beyond random subspaces."""
+def claims(found: Mapping[str, Mapping[int, Swapped]], whose: str = "") -> Iterator[Asked]:
+    """Of the first model, that swaps work beyond all controls and cost nothing; of others, beyond random subspaces.
+
+    `whose` says which model's subspaces the others get.
+    """
     (first, own), *others = found.items()
     for k, of in own.items():
         tests = [rank_test("random subspaces", of.obeyed, of.random)]
@@ -154,7 +182,7 @@ def claims(found: Mapping[str, Mapping[int, Swapped]]) -> Iterator[Asked]:
         yield Asked(limit_test(what, of.lost, MAY_COST), MAY_COST)
     for name, theirs in others:
         for k, of in theirs.items():
-            what = f"{name}: swaps of agent {k}'s subspace are obeyed beyond random subspaces"
+            what = f"{name}: swaps of agent {k}'s subspace{whose} are obeyed beyond random subspaces"
             test = rank_test(what, of.obeyed, of.random)
             yield Asked(test, 1 - float(of.random.mean()), _values(of))
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 DATA = Path(__file__).resolve().parents[1] / "interp/data"
@@ -13,6 +14,13 @@ RESULTS, SMOLLM2 = DATA / "organism/results", DATA / "smollm2/results"
 INTERNALIZED = ("organism-imad", "out/organism/seed-1/imad", "out/organism/seed-2/imad")
 """As sweeps name them; as folders of directions they are:"""
 TRAINED = ("organism-imad", "seed-1-imad", "seed-2-imad")
+KINDS = ("planted", "twin", "random weights")
+"""The models of the swaps and of the recovery table."""
+STEPWISE = ("stepwise", "side-by-side", "direct")
+"""The organism that needs its debates, and its controls."""
+LIE = ("the lie wins", "the honest answer", "lost where the lie decides nothing")
+NONE_CHEAP = "none costs little enough"
+MARKS = {"shown": "+", "not shown": "–", "cannot tell": "?"}
 Record = Mapping[str, Any]
 ENDS = ("mean", "low", "high")
 
@@ -131,9 +139,9 @@ def remedy(model: str, elicit: str, remedy: str = "ablation", source: str = "pro
 
 
 def probed(name: str) -> Any:
-    """The results of an experiment on the organism, or of `smollm2/NAME`."""
+    """The results of an experiment on the organism, or of `smollm2/NAME` or `planted/NAME`."""
     folder, _, experiment = name.rpartition("/")
-    return read(f"probes/{experiment}", SMOLLM2 if folder else RESULTS)
+    return read(name if folder == "planted" else f"probes/{experiment}", SMOLLM2 if folder == "smollm2" else RESULTS)
 
 
 def probe(name: str, measure: str = "auc", kind: str = "chosen layer", **wanted: Any) -> Record:
@@ -151,6 +159,106 @@ def judged(name: str, *asked: str) -> list[Record]:
     found = [v for v in probed(name)["verdicts"] if all(words in v["asked"] for words in asked)]
     assert found, f"no verdict of {name} on {asked}"
     return found
+
+
+def minutes(kind: str) -> float:
+    """How long an organism that ships took to train from nothing."""
+    *_, last = (DATA / "organism" / kind / "metrics.jsonl").read_text("utf-8").splitlines()
+    return float(json.loads(last)["seconds"]) / 60
+
+
+def planted() -> Record:
+    """What is said of the planted subspaces."""
+    return read("planted", DATA / "organism/planted")
+
+
+def agents() -> range:
+    """The agents of the planted organism, from 1."""
+    return range(1, len(planted()["ranks"]) + 1)
+
+
+def seeds() -> range:
+    """The runs of the swaps, one for each planted model."""
+    return range(len(probed("interchange")["made_by"]["runs"]))
+
+
+def at_once(kind: str, seed: int = 0) -> Record:
+    """The share of right direct answers in a model of one of `KINDS`."""
+    asked = {"name": "right answers at once", "model": _swapped_in(kind, seed), "run": seed}
+    return one(probed("interchange")["tests"], **asked)["value"]
+
+
+def less_accurate(seed: int) -> float:
+    """How much less accurate than its twin a planted model is."""
+    return float(at_once("twin", seed)["mean"] - at_once("planted", seed)["mean"])
+
+
+def swaps(kind: str, agent: int, subspace: str | None = None, seed: int = 0) -> Record:
+    """Swaps of an agent's answers, in its own subspace or in another."""
+    asked = {"name": "obeyed", "model": _swapped_in(kind, seed), "run": seed, "agent": agent, "subspace": subspace}
+    return one(probed("interchange")["tests"], **asked)
+
+
+def obeyed(kind: str) -> list[Record]:
+    """The share of swaps obeyed, of each agent in each run."""
+    return [swaps(kind, k, seed=seed)["value"] for seed in seeds() for k in agents()]
+
+
+def _swapped_in(kind: str, seed: int) -> str:
+    return [*probed("interchange")["made_by"]["runs"][seed], "untrained"][KINDS.index(kind)]
+
+
+def recovered(kind: str, way: str, use: str) -> Record:
+    """What a way of finding does in a use, over seeds; empty if it has none. The kind of model is one of `KINDS`."""
+    found = read("probes/recovery")
+    named = [*(Path(name).name for name in found["made_by"]["runs"][0]["models"][:2]), "untrained"]
+    rows = where(found["tests"], name="recovery", model=named[KINDS.index(kind)], way=way, use=use)
+    return rows[0] if rows else {}
+
+
+def seed_by_seed(way: str, use: str) -> list[Record]:
+    """What it does in each planted model."""
+    found = read("probes/recovery")
+    rows = where(found["tests"], name="recovery in one run", way=way, use=use)
+    return [row for row in rows if row["model"] == found["made_by"]["runs"][row["run"]]["models"][0]]
+
+
+def ways() -> list[str]:
+    """The ways of finding in the recovery table."""
+    return list(dict.fromkeys(row["way"] for row in where(read("probes/recovery")["tests"], name="recovery")))
+
+
+def fates(way: str, how: str) -> str:
+    """What becomes of the lie in the planted organism, on average over seeds: it wins / the honest answer / lost."""
+    found = _fates(way, how)
+    return " / ".join(number(fmean(each[what]["mean"] for each in found)) for what in LIE if found) or NONE_CHEAP
+
+
+def lie(way: str, how: str) -> float:
+    """In how many of the cases in which it had decided the lie wins, on average over seeds."""
+    return fmean(each[LIE[0]]["mean"] for each in _fates(way, how))
+
+
+def _fates(way: str, how: str) -> list[Record]:
+    """What becomes of the lie by seed; `chosen` is the coefficient that costs little enough, where there is one."""
+    found = [row["of the lie"] for row in seed_by_seed(way, "suppress")]
+    asked = [(of["by"], of["chosen"] if how == "chosen" else how) for of in found]
+    return [by[which] for by, which in asked if which]
+
+
+def right(kind: str, questions: str) -> Record:
+    """The share of right answers of the stepwise organism or of a control, over seeds."""
+    return one(probed("stepwise")["tests"], name="right answers", model=kind, questions=questions)["value"]
+
+
+def by_seed(kind: str, questions: str) -> list[float]:
+    """The share of right answers, a seed each."""
+    return one(probed("stepwise")["tests"], name="right answers", model=kind, questions=questions)["by_seed"]
+
+
+def inside(name: str, model: str | None, **wanted: Any) -> list[Record]:
+    """What of the agents is in such a model, over seeds: an agent each."""
+    return [row["value"] for row in where(probed("stepwise")["tests"], name=name, model=model, **wanted)]
 
 
 def holds(claim: bool) -> None:
@@ -208,6 +316,18 @@ def listed(values: Iterable[Any], digits: int = 2) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def cell(row: Record) -> str:
+    """0.98 (0.12) +++: the mean over seeds, that of random subspaces, and a mark for each seed's verdict."""
+    marks = "".join(MARKS[outcome] for outcome in row.get("outcomes", ()))
+    return f"{number(row['value'])} ({number(row['random'])}) {marks}" if row else ""
+
+
+def middle(angles: Iterable[float]) -> str:
+    """The median angle: 17°."""
+    known = list(angles)
+    return f"{number(median(known), 0)}°" if known else ""
+
+
 def p_value(value: float) -> str:
     """0.12, or 1.5e-53."""
     return f"{value:.2g}"
@@ -223,12 +343,17 @@ FORMATS: dict[str, Callable[..., str]] = {
     "falls": falls,
     "tally": tally,
     "p": p_value,
+    "cell": cell,
+    "middle": middle,
+    "middling": median,
 }
 LOOKUPS: dict[str, Any] = {
     name.__name__: name
     for name in (
         *(read, where, one, method, paired, ablations, separations, everywhere, beyond, gains, turned_up, curves),
         *(unsteered_score, already, damage, chosen, random_out, remedy, probe, over, judged),
+        *(probed, minutes, planted, agents, seeds, at_once, less_accurate, swaps, obeyed, recovered, ways, fates, lie),
+        *(right, by_seed, inside),
         holds,
     )
-} | {"INTERNALIZED": INTERNALIZED, "TRAINED": TRAINED}
+} | {"INTERNALIZED": INTERNALIZED, "TRAINED": TRAINED, "KINDS": KINDS, "STEPWISE": STEPWISE}

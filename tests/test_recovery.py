@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from examples import recovery_found
 from figures import recovery as figure
 from interp.debate.embedded import find_transcripts
 from interp.debate.tasks.median import LIAR, SILENT, Median
+from interp.directions.subspace_files import read_subspaces, write_subspaces
 from interp.directions.subspaces import principal_angles, span
 from interp.errors import UserError
 from interp.interventions.swaps import Swap, obeyed
@@ -195,6 +197,27 @@ def test_swaps_of_planted_agents_are_shown_to_be_obeyed(
     assert {v.outcome for v in obeyed if v.asked.startswith(PLANTED)} == {"shown"}
     assert not any(v.outcome == "shown" for v in obeyed if not v.asked.startswith(PLANTED))
     assert {v.outcome for v in found.verdicts if "cost less" in v.asked} <= {"shown", "cannot tell"}
+
+
+def test_each_planted_model_is_swapped_in_its_own_subspaces(
+    models: dict[str, Model], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the second model agent 1's subspace is said to be agent 2's, and so on: there no swap does what it should."""
+    monkeypatch.setattr(interchange, "SOURCES", 1)
+    monkeypatch.setattr(interchange, "draws_needed", lambda _: 3)
+    known = read_subspaces(local_path(PLANTED) / PLANTED_FILE)
+    other = tmp_path / "other"
+    other.mkdir()
+    write_subspaces(other / PLANTED_FILE, dict(zip(known, [*list(known.values())[1:], known["agent_1"]], strict=True)))
+    loaded = {PLANTED: models[PLANTED], str(other): models[PLANTED]}
+    few = find_transcripts("median")[:40]
+    found = interchange.run(Setting(tuple(loaded), debates=few, load=lambda name, **_: loaded[name]))
+    own = [t for t in found.tests if t["name"] == "obeyed" and "subspace" not in t and t["model"] in loaded]
+    assert [(t["model"], t["run"]) for t in own] == [(name, run) for run, name in enumerate(loaded) for _ in range(3)]
+    assert all((t["value"]["mean"] > 0.9) == (t["run"] == 0) for t in own)
+    assert found.made_by["runs"] == [[PLANTED], [str(other)]]
+    assert [v.family for v in found.verdicts] == [9] * 18
+    assert json.dumps(found.tests, allow_nan=False)  # random weights give no right answer that could be lost
 
 
 def test_what_cannot_be_swapped_is_said_in_one_line(models: dict[str, Model]) -> None:

@@ -22,6 +22,7 @@ from interp.statistics import judge
 from interp.training import Planting, plant
 from probes.known import Known
 from probes.stepwise import experiment, organism
+from probes.stepwise.experiment import concluded
 from probes.stepwise.finding import KINDS, over_seeds, seeds_test
 
 SMALL = {"n_layers": 2, "width": 16, "n_heads": 2, "mlp_width": 16, "warm_up": 2, "batch_size": 4, "rank": 2}
@@ -108,6 +109,13 @@ def test_a_seed_without_a_value_does_not_count() -> None:
     assert np.isnan(over_seeds(np.array([np.nan])).mean)
     [verdict] = judge([seeds_test("so", np.array([np.nan]))])
     assert verdict.in_words() == "so: cannot tell; 0 seeds are too few to say."
+    found = stepwise_records(0.2, 0.2, 0.0)
+    for record in found.records:
+        if record["kind"] == "untrained" and record["agent"]:
+            record["alignment search"]["obeyed of right"] = None  # it answers no question right
+    facts = concluded(found).tests
+    assert json.dumps(facts, allow_nan=False)
+    assert len(facts) == len(concluded(stepwise_records(0.2, 0.2, 0.0)).tests) - 3
 
 
 def test_models_are_paired_by_seed(planted: Path, tmp_path: Path) -> None:

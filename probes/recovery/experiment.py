@@ -35,16 +35,14 @@ from interp.debate.tasks.median import LIAR, SILENT, Median
 from interp.debate.transcript import fingerprint
 from interp.directions.directions import Direction
 from interp.directions.subspace_files import read_subspaces, write_subspaces
-from interp.errors import UserError
-from interp.models.catalog import local_path, locate
+from interp.models.catalog import locate
 from interp.models.random_weights import UNTRAINED, untrained
 from interp.probing.experiments import Outcome, Setting
 from interp.statistics import draws_needed, mean_interval
 from interp.storage.files import scratch
 from interp.storage.journal import Journal
 from interp.storage.provenance import package_versions
-from interp.training.planting import PLANTED_FILE
-from probes.interchange import by_agent
+from probes.interchange import by_agent, by_truth, truth_file
 from probes.known import Basis, Known, basis_of
 from probes.readable import readable
 from probes.recovery.finding import conclude
@@ -130,10 +128,6 @@ def bases(path: Path) -> Found:
     return {k: basis_of(of) for k, of in by_agent(path).items()}
 
 
-def truth_file(model: str) -> Path:
-    return local_path(model) / PLANTED_FILE
-
-
 def recovery(setting: Setting) -> Outcome:
     """Find agents' subspaces in every way and put them to every use. Raises `UserError` as `Known` and `Answering`."""
     outcome, each = Outcome("recovery", ASKS), runs(setting)
@@ -166,15 +160,7 @@ def recovery(setting: Setting) -> Outcome:
 
 def runs(setting: Setting) -> list[Run]:
     """Each planted model begins a run, which its twins follow, once for each seed."""
-    groups = list[list[str]]()
-    for name in setting.models:
-        if not groups or truth_file(name).is_file():
-            groups.append([])
-        groups[-1].append(name)
-    if len(sizes := {len(group) for group in groups}) > 1:
-        counts = " and ".join(map(str, sorted(sizes)))
-        raise UserError(f"planted models are followed by other models in groups of {counts}; give each as many")
-    return [Run(tuple(group), seed) for group in groups for seed in setting.seeds]
+    return [Run(group, seed) for group in by_truth(setting.models) for seed in setting.seeds]
 
 
 class Workshop:
