@@ -46,12 +46,19 @@ def one(rows: Iterable[Record], **wanted: Any) -> Record:
 
 def method(name: str, folder: str = "results") -> Record:
     """A row of the table of a training run."""
-    return one(read("table", DATA / "organism" / folder)["rows"], method=name)
+    at = SMOLLM2 if folder == "smollm2" else DATA / "organism" / folder
+    return one(read("table", at)["rows"], method=name)
 
 
-def paired(first: str, second: str) -> Record:
+def paired(first: str, second: str, model: str = "organism") -> Record:
     """The paired test of two methods."""
-    return one(read("table")["tests"], first=first, second=second)
+    return one(read("table", SMOLLM2 if model == "smollm2" else RESULTS)["tests"], first=first, second=second)
+
+
+def gpu(part: str) -> Record:
+    """A part of `python -m benchmarks.gpu`, as it was run on a card."""
+    found: Record = read("gpu", SMOLLM2)
+    return {"device": found["device"], "bandwidth": found["bandwidth"], **found[part]}
 
 
 def ablations() -> list[Record]:
@@ -353,7 +360,7 @@ LOOKUPS: dict[str, Any] = {
         *(read, where, one, method, paired, ablations, separations, everywhere, beyond, gains, turned_up, curves),
         *(unsteered_score, already, damage, chosen, random_out, remedy, probe, over, judged),
         *(probed, minutes, planted, agents, seeds, at_once, less_accurate, swaps, obeyed, recovered, ways, fates, lie),
-        *(right, by_seed, inside),
+        *(right, by_seed, inside, gpu),
         holds,
     )
 } | {"INTERNALIZED": INTERNALIZED, "TRAINED": TRAINED, "KINDS": KINDS, "STEPWISE": STEPWISE}
