@@ -177,7 +177,7 @@ def test_the_checkpoint_is_what_was_trained(
         trainers.append(trainer)
         return finish(run, stage, trainer, *rest)
 
-    def fit(run: Run, stage: str, trainer: Any, schedule: Any) -> int:
+    def fit(run: Run, stage: str, trainer: Any, schedule: Any, *rest: Any) -> int:
         get = trainer.get_batch_samples
 
         def watched(*args: Any) -> Any:
@@ -186,7 +186,7 @@ def test_the_checkpoint_is_what_was_trained(
             return got
 
         trainer.get_batch_samples = watched
-        return real(run, stage, trainer, schedule)
+        return real(run, stage, trainer, schedule, *rest)
 
     real = loop.fit
     monkeypatch.setattr(loop, "finish", spy)

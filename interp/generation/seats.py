@@ -62,7 +62,7 @@ class Seats:
         self.live = torch.zeros(n, dtype=torch.bool, device=device)
         self.record = torch.zeros(TURNS, n, dtype=torch.long, device=device)
         self.turn = torch.zeros(1, dtype=torch.long, device=device)
-        self.ends = torch.tensor(sorted(ends), device=device)
+        self.end_ids, self.ends = ends, torch.tensor(sorted(ends), device=device)
         self.order = torch.arange(max(n, self.columns), device=device)
         self.steered, self.acting = steered.seats(n), steered
         self.cache: Cache | None = None
@@ -84,7 +84,7 @@ class Seats:
         kept: Seats | None = model.seats
         if (
             kept is None
-            or (kept.n, kept.pick, kept.steered.shape) != (n, pick, steered.shape)
+            or (kept.n, kept.pick, kept.end_ids, kept.steered.shape) != (n, pick, ends, steered.shape)
             or kept.columns < columns
             or kept._made_for != _addresses(model)
         ):

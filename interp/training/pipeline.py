@@ -72,6 +72,8 @@ def train(
     preset = run.preset
     configured("SFTConfig", sft_arguments(run, "sft", preset.sft))  # fail now rather than after hours
     configured(*stage_2_arguments(run))
+    if transcripts is not None and not any(t.turns for t in transcripts):
+        raise UserError(f"none of the {len(transcripts)} transcripts has a turn; give debates, or no transcripts")
     seats(direct_from(preset), preset.task, "single")
     keep_settings(run.out, preset.record() | ({"pretraining": asdict(pretraining)} if pretraining else {}))
     if pretraining is not None:
