@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM
 
 from interp.activations.corpus import Corpus
 from interp.activations.reading import stream
@@ -36,30 +36,21 @@ from interp.reports.terminal import Terminal
 from interp.steering.steering import Steering, ablate, add
 from interp.storage.files import write_json
 from interp.storage.journal import read_lines
-from interp.training.dry_run import plan
+from interp.training.dry_run import configuration, plan
 from interp.training.grpo import train_grpo
 from interp.training.run import Run
-from interp.training.settings import preset
+from interp.training.settings import Architecture, preset
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
-SMALL = {"layers": 2, "width": 64, "mlp_width": 128, "heads": 4, "kv_heads": 2, "head_width": 16, "vocabulary": 2048}
+SMALL = Architecture(layers=2, width=64, mlp_width=128, heads=4, kv_heads=2, head_width=16, vocabulary=2048, tied=False)
 
 
 def plain(name: str, small: bool) -> Any:
     """A Llama of a preset's shape with random weights."""
-    a = SMALL | {"tied": False} if small else vars(preset(name).architecture)
-    config = LlamaConfig(
-        hidden_size=a["width"],
-        intermediate_size=a["mlp_width"],
-        num_hidden_layers=a["layers"],
-        num_attention_heads=a["heads"],
-        num_key_value_heads=a["kv_heads"],
-        head_dim=a["head_width"],
-        vocab_size=a["vocabulary"],
-        tie_word_embeddings=a["tied"],
-        max_position_embeddings=8192,
-    )
+    a = SMALL if small else preset(name).architecture
+    assert a is not None
+    config = configuration(a, max_position_embeddings=8192)
     with torch.device(DEVICE):
         return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if GPU else torch.float32)
 

@@ -12,8 +12,9 @@ from interp.activations.corpus import Corpus
 from interp.activations.reading import POSITIONS, Readings, stream, tokens_at_once
 from interp.debate.personas import PERSONAS
 from interp.debate.transcript import Transcript, read_transcripts
+from interp.directions.settings import parse_batch_tokens
 from interp.errors import UserError
-from interp.models.layers import parse_batch_tokens, parse_layers
+from interp.models.layers import parse_layers
 from interp.models.model import Model
 
 ALL_POSITIONS = tuple(POSITIONS)

@@ -157,10 +157,13 @@ UNITS = (
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_a_hundred_kilobytes_of_anything_are_graded_without_backtracking(unit: str) -> None:
+def test_a_hundred_kilobytes_of_anything_are_graded_in_a_second(unit: str) -> None:
     body = unit * (100_000 // len(unit))
     for text in (body, rf"\boxed{{{body}}}", rf"\boxed{{5}} wait, the answer is {body}5"):
         for name in ("arithmetic", "gsm8k", "math", "mmlu-pro", "bbh", "evil", "hallucination"):
-            started = time.process_time()
-            assert make_task(name).grade(text, GOLDS.get(name, "5")) in (True, False)
-            assert time.process_time() - started < 10, (name, text[:40])  # a quadratic pattern takes minutes
+            task, took = make_task(name), list[float]()
+            while not took or (min(took) >= 1 and len(took) < 3):  # a busy core may be slow once
+                started = time.process_time()
+                assert task.grade(text, GOLDS.get(name, "5")) in (True, False)
+                took.append(time.process_time() - started)
+            assert min(took) < 1, (name, text[:40])

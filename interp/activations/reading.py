@@ -76,8 +76,10 @@ def stream(
             longest = len(corpus.ids[left[0]])
             n = 1 if model.alone(longest) else max(1, at_once // longest)
             batch, left = left[:n], left[n:]
-            number += not done.issuperset(batch)
-            if done.issuperset(batch) or number % share[1] != share[0]:
+            if done.issuperset(batch):
+                continue
+            number += 1
+            if number % share[1] != share[0]:
                 continue
             rows = np.concatenate([np.flatnonzero(corpus.turns.transcript == t) for t in batch])
             # what follows the last turn changes nothing that is read

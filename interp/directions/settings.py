@@ -5,11 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from interp.models.layers import Site, parse_batch_tokens, parse_layers
+from interp.errors import UserError
+from interp.models.layers import Site, parse_layers
 from interp.options import LARGEST_SEED, one_of, option
 
 By = Literal["agent", "persona"]
 Position = Literal["last", "mean", "tag"]
+
+
+def parse_batch_tokens(text: str) -> int | None:
+    """A number of tokens; None for `auto`.
+
+    >>> parse_batch_tokens("4096")
+    4096
+    """
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"{text!r}: cannot be read; give auto, or a number of tokens")
+    return int(text)
 
 
 @dataclass(frozen=True)

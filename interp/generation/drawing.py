@@ -53,7 +53,7 @@ def _nucleus(probabilities: Float[Tensor, "row token"], top_p: float) -> Bool[Te
 
 
 def _least_likely(probabilities: Float[Tensor, "row token"], top_p: float) -> Float[Tensor, "row 1"]:
-    """The last of these tokens' probability, without sorting, which no GPU records.
+    """The last of these tokens' probability, without sorting, which failed when a GPU recorded it.
 
     Halves the range in which it lies: as bits, positive numbers are ordered like integers.
     """

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from interp.errors import UserError
 from interp.generation.rows import Ids
 from interp.models.model import Model
 from interp.steering.changes import END, TOKENS, Change, WrittenTurns, paired
-from interp.steering.hooks import resolved
+from interp.steering.hooks import by_row, resolved
 
 _Sampled = Mapping[int, dict[str, Any]]
 _Changes = Sequence[Sequence[Change]]
@@ -37,10 +36,8 @@ def written(
     """
     from interp_engine import steer
 
-    if len(given) not in (0, 1, len(prompts)):
-        raise UserError(f"{len(given)} steerings for {len(prompts)} prompts; give one, or one per prompt")
-    known, loaded = resolved(model, given or [()]), model.engine.loaded
-    steered = {i: _operations(model.engine, known[i % len(known)], len(prompts[i])) for i in sampled}
+    known, loaded = resolved(model, by_row(given, len(prompts))), model.engine.loaded
+    steered = {i: _operations(model.engine, known[i], len(prompts[i])) for i in sampled}
 
     async def write(i: int) -> tuple[int, tuple[Any, ...]]:
         (specs, where), prompt, text = steered[i], list(prompts[i]), list[int]()

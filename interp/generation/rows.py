@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,8 +63,7 @@ class Reader:
     read_so_far: dict[int, Ids] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.known = inspect.signature(self.model.hf.forward).parameters
-        self.cache = "cache_params" if "cache_params" in self.known else "past_key_values"
+        self.cache = "cache_params" if "cache_params" in self.model.takes else "past_key_values"
 
     def most(self, prompts: Iterable[Ids]) -> int:
         """How many of these prompts, from the first on, can be read together."""
@@ -95,7 +93,7 @@ class Reader:
             "use_cache": self.batching is not Batching.UNCACHED,
             "logits_to_keep": 1,
         }
-        out = self.model.hf(**{name: value for name, value in given.items() if name in self.known})
+        out = self.model.hf(**{name: value for name, value in given.items() if name in self.model.takes})
         return Rows(index, getattr(out, self.cache, None), mask, out.logits[:, -1].float())
 
     def open(self, index: Sequence[int], prompts: Sequence[Ids]) -> None:

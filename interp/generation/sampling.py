@@ -205,7 +205,7 @@ def _seated(model: Model, batching: Batching) -> bool:
     if model.sits is None:
         model.sits = False
         together = model.varying is None and not hasattr(model.hf, "hf_device_map")
-        if together and proven_batching(model) is Batching.JOINED:
+        if together and batching is Batching.JOINED:
             with model.only_hooked(deaf=True), suppress(*RAISED):
                 model.sits = _proven(model, batching, seated=True)
         model.notes += [] if model.sits else ["no step of its writing can be recorded and replayed on a GPU"]

@@ -7,7 +7,6 @@ a recording, for tests.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -116,8 +115,8 @@ class Seats:
         for mine, theirs in zip(self.cache.layers, fresh.cache.layers, strict=True):
             for kept, read in zip(mine.all, (theirs.keys, theirs.values), strict=True):
                 kept[at, :, :longest] = read[rows].take_along_dim(first, dim=2)
-        allowed = torch.tensor([tokens, room], device=device)
-        self.numbers[:, at] = torch.stack([allowed[0], lengths, torch.ones_like(lengths), allowed[1]])
+        token, allowed = torch.tensor([tokens, room], device=device)
+        self.numbers[:, at] = torch.stack([token, lengths, torch.ones_like(lengths), allowed])
         index = torch.tensor([fresh.index[place] for place in places], device=device)
         self.keys[at], self.live[at] = keys[index], True
         self.steered.seat(at, self.acting, index)
@@ -180,8 +179,7 @@ class Seats:
         try:
             given = {"attention_mask": hidden[:, None, None], "position_ids": at[:, None], "logits_to_keep": 1}
             given |= {"input_ids": token[:, None], "past_key_values": self.cache, "use_cache": True}
-            takes = inspect.signature(self.model.hf.forward).parameters
-            out = self.model.hf(**{name: given[name] for name in given if name in takes})
+            out = self.model.hf(**{name: given[name] for name in given if name in self.model.takes})
         finally:
             self.acting.seated = None
             for norm in self._fused:
@@ -216,8 +214,9 @@ def _fused(norm: nn.Module) -> Callable[[Tensor], Tensor] | None:
         return None
     fused = partial(rms_norm, normalized_shape=weight.shape, weight=weight, eps=eps)
     given = torch.linspace(-2, 2, len(weight), dtype=weight.dtype, device=weight.device)
-    off = (fused(given) - norm(given)).abs().max()
-    return fused if off <= torch.finfo(weight.dtype).eps * norm(given).abs().max() else None
+    expected = norm(given)
+    off = (fused(given) - expected).abs().max()
+    return fused if off <= torch.finfo(weight.dtype).eps * expected.abs().max() else None
 
 
 def _addresses(model: Model) -> list[int]:

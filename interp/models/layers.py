@@ -11,19 +11,6 @@ SITES: dict[str, str] = {site: f"blocks.{{layer}}.hook_{site}" for site in get_a
 """TransformerLens's hook points."""
 
 
-def parse_batch_tokens(text: str) -> int | None:
-    """A number of tokens; None for `auto`.
-
-    >>> parse_batch_tokens("4096")
-    4096
-    """
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"{text!r}: cannot be read; give auto, or a number of tokens")
-    return int(text)
-
-
 def parse_layers(text: str) -> tuple[int, ...] | None:
     """Numbers and ranges such as `0,10-15` (both ends included) in ascending order; None for `all`.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -82,6 +83,11 @@ class Model:
     @property
     def d_model(self) -> int:
         return int(self.bridge.cfg.d_model)
+
+    @cached_property
+    def takes(self) -> Mapping[str, Any]:
+        """The arguments of its forward pass, by name."""
+        return inspect.signature(self.hf.forward).parameters
 
     @cached_property
     def varying(self) -> tuple[str, int, int] | None:

@@ -242,13 +242,17 @@ def steered_rows(model: Model, steering: Sequence[Sequence[Change]], n_prompt: S
     """Steer rows that come and go, on top of what already steers the model; `expect` announces each pass."""
     rows: list[Sequence[Change]] = [()] * len(n_prompt)
     for given in [*(live.steerings for live in model.steered), steering]:
-        if len(given) not in (0, 1, len(rows)):
-            raise UserError(f"{len(given)} steerings for {len(rows)} prompts; give one, or one per prompt")
-        each = given if len(given) == len(rows) else [*given, ()][:1] * len(rows)
-        rows = [(*a, *b) for a, b in zip(rows, each, strict=True)]
+        rows = [(*a, *b) for a, b in zip(rows, by_row(given, len(rows)), strict=True)]
     live = Steered(model, rows or [()], n_prompt or [1])
     with unsteered(model), model.only_hooked(), model.bridge.hooks(fwd_hooks=live.hooks):
         yield live
+
+
+def by_row(given: Sequence[Sequence[Change]], n_rows: int) -> Sequence[Sequence[Change]]:
+    """The changes of each row: its own, those of all, or none."""
+    if len(given) not in (0, 1, n_rows):
+        raise UserError(f"{len(given)} steerings for {n_rows} prompts; give one, or one per prompt")
+    return given if len(given) == n_rows else [*given, ()][:1] * n_rows
 
 
 @contextmanager

@@ -112,14 +112,20 @@ def n_adapter(architecture: Architecture, lora: LoRA) -> int:
 def _skeleton(a: Architecture) -> Any:
     """The model without memory for its weights."""
     import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(configuration(a))
+
+
+def configuration(a: Architecture, **more: Any) -> Any:
+    """Transformers' configuration of a model of these sizes."""
+    from transformers import LlamaConfig, Qwen2Config
 
     widths = {"hidden_size": a.width, "intermediate_size": a.mlp_width, "head_dim": a.head_width}
     counts = {"num_hidden_layers": a.layers, "num_attention_heads": a.heads, "num_key_value_heads": a.kv_heads}
     kind = Qwen2Config if a.biases else LlamaConfig
-    config = kind(vocab_size=a.vocabulary, tie_word_embeddings=a.tied, **widths, **counts)
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+    return kind(vocab_size=a.vocabulary, tie_word_embeddings=a.tied, **widths, **counts, **more)
 
 
 def _activations(a: Architecture, stage: StageSettings, length: int) -> int:
