@@ -7,7 +7,6 @@ questions of the run's table. The same command resumes a killed run.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from interp.debate.tasks import make_task
 from interp.errors import UserError
 from interp.evaluation.accuracy import EvaluationRow, paired, summarize
 from interp.models.lineage import Lineage, read_lineage
-from interp.options import run, verb
+from interp.options import alone, verb
 from interp.outputs import Made, Writes, says
 from interp.reports.terminal import Terminal, table, training_bars
 from interp.reports.words import bracketed
@@ -192,9 +191,7 @@ def ablations(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    app = typer.Typer(add_completion=False)
-    app.command(help=__doc__)(ablations)
-    run(app, "python -m benchmarks.ablations", sys.argv[1:] if arguments is None else arguments)
+    alone(ablations, "benchmarks.ablations", arguments, help=__doc__)
 
 
 if __name__ == "__main__":

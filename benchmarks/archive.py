@@ -12,7 +12,6 @@ adapters are in the archive if the debate was internalized, else only tables, me
 from __future__ import annotations
 
 import shutil
-import sys
 import tarfile
 from dataclasses import replace
 from itertools import chain
@@ -25,7 +24,7 @@ from benchmarks.ship import KEPT, RESULTS, copy_results
 from interp.errors import UserError
 from interp.models.catalog import UNPACKED
 from interp.models.lineage import FILE, read_lineage, write_lineage
-from interp.options import run, verb
+from interp.options import alone, verb
 from interp.outputs import Made, Writes
 from interp.storage.files import atomic_write, read_json, scratch, write_json
 
@@ -111,9 +110,7 @@ def archive(
 
 
 def main() -> None:
-    app = typer.Typer(add_completion=False)
-    app.command(help=__doc__)(archive)
-    run(app, "python -m benchmarks.archive", sys.argv[1:])
+    alone(archive, "benchmarks.archive", help=__doc__)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the agents' directions span, random subspaces of the same rank from the activati
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from interp.directions.subspaces import random_subspace, span
 from interp.generation.sampling import generate
 from interp.models.model import Model, load_model
 from interp.models.tokens import Encoder
-from interp.options import run, verb
+from interp.options import alone, verb
 from interp.outputs import Made, Writes, says
 from interp.reports.terminal import Terminal, quiet_libraries, table
 from interp.reports.words import bracketed
@@ -158,9 +157,7 @@ def interchanged(
 
 
 def main() -> None:
-    app = typer.Typer(add_completion=False)
-    app.command(help=__doc__)(interchanged)
-    run(app, "python -m benchmarks.interchange", sys.argv[1:])
+    alone(interchanged, "benchmarks.interchange", help=__doc__)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -16,7 +15,7 @@ import typer
 from interp.errors import UserError
 from interp.models.catalog import SHIPPED
 from interp.models.lineage import FILE, read_lineage, write_lineage
-from interp.options import run, verb
+from interp.options import alone, verb
 from interp.outputs import Made, Writes, says
 from interp.storage.journal import read_lines
 
@@ -91,9 +90,7 @@ def _replace(folder: Path, by: Path) -> None:
 
 
 def main() -> None:
-    app = typer.Typer(add_completion=False)
-    app.command()(ship)
-    run(app, "python -m benchmarks.ship", sys.argv[1:])
+    alone(ship, "benchmarks.ship")
 
 
 if __name__ == "__main__":

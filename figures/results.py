@@ -15,7 +15,7 @@ from annotated_types import Ge, Lt, MinLen
 from pydantic import AfterValidator, FiniteFloat
 
 from figures.verb import WRITES
-from interp.options import run, verb
+from interp.options import alone, verb
 from interp.reports.page import NO_PICTURES, Drawn, write_figures
 from interp.reports.terminal import Terminal
 from interp.storage.files import entries, read_json
@@ -63,7 +63,4 @@ def main(draw: Callable[[Path], Sequence[Drawn]], about: str | None, arguments: 
         if not any(path.suffix == ".png" for path in written):
             console.print(NO_PICTURES)
 
-    app = typer.Typer(add_completion=False, help=about)
-    app.command(help=about)(figure)
-    name = f"python -m figures.{Path(sys.argv[0]).stem}"
-    run(app, name, sys.argv[1:] if arguments is None else arguments)
+    alone(figure, f"figures.{Path(sys.argv[0]).stem}", arguments, help=about)

@@ -146,6 +146,13 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def alone(command: Callable[..., None], name: str, arguments: Sequence[str] | None = None, **how: Any) -> None:
+    """Run a verb as a program of its own, `python -m NAME`; `how` is Typer's."""
+    app = typer.Typer(add_completion=False)
+    app.command(**how)(command)
+    run(app, f"python -m {name}", sys.argv[1:] if arguments is None else arguments)
+
+
 def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> None:
     """Run a command line; what a user can mend ends in one line and exit status 2, an interrupt in 130."""
     status = 2

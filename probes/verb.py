@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from interp.options import one_of, run, verb
+from interp.options import alone, one_of, verb
 from interp.outputs import Made, Writes, says
 from interp.probing.settings import ProbeSettings
 from probes import ALL, NAMES, SURVEYS
@@ -55,6 +55,4 @@ def probe(
 
 def main(name: str) -> None:
     """The command line of one experiment."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(probe)
-    run(app, f"python -m probes.{name}", [name, *sys.argv[1:]])
+    alone(probe, f"probes.{name}", [name, *sys.argv[1:]])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from interp.options import RECORDS, Restart, run, verb
+from interp.options import RECORDS, Restart, alone, verb
 from interp.outputs import Writes, records
 from probes.calibration.settings import CalibrationSettings
 
@@ -41,6 +38,4 @@ def calibrate(
 
 def main() -> None:
     """The command line of the calibration."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(calibrate)
-    run(app, "python -m probes.calibration", sys.argv[1:])
+    alone(calibrate, "probes.calibration")
