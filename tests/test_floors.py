@@ -24,12 +24,13 @@ FLOORS = (
     ("interp.training",),
     ("interp.interventions",),
     ("interp.reports",),
+    ("interp.serving",),
     ("probes", "figures", "benchmarks"),
     ("interp.cli",),
 )
 """From the ground up; rooms on one floor do not know each other."""
 LONGEST_FILE = 400
-LONGEST_PACKAGE = 20_000
+LONGEST_PACKAGE = 21_500
 Sources = Mapping[str, str]
 """The text of each module, by its name."""
 
