@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -135,6 +136,22 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_tokenizer("bytes").save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by Playwright; skips where either is missing.
+
+    Not for a session: while it is open, nothing else in this process can run an event loop of its own.
+    """
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not found:
+        pytest.skip("no Chromium")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 def hear_interrupts() -> None:

@@ -22,7 +22,7 @@ from plotly.offline import get_plotlyjs
 
 from interp.reports import directions as draw
 from interp.reports.findings import activation_name, main_findings, read_at, start_layer
-from interp.reports.style import FONT, agent_colour
+from interp.reports.style import agent_colour
 from interp.reports.words import between, number, percent
 from interp.storage.files import atomic_write, scratch
 
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from interp.directions.extract import Extraction
 
 NO_PICTURES = "no pictures: they need kaleido (pip install kaleido) and Chrome or Chromium"
-_SCRIPT = (resources.files("interp.reports") / "page.js").read_text("utf-8")
+STYLE, _SCRIPT = ((resources.files("interp.reports") / name).read_text("utf-8") for name in ("page.css", "page.js"))
+"""The stylesheet of every page, and the script of pages with figures."""
 _TEMPLATES = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 _TEMPLATES.loader = jinja2.PackageLoader("interp.reports", "")
 _CALLED = (percent, number, between, agent_colour, main_findings, activation_name, read_at, start_layer)
-_TEMPLATES.globals |= {"font": Markup(FONT), **{function.__name__: function for function in _CALLED}}
+_TEMPLATES.globals |= {"css": Markup(STYLE), **{function.__name__: function for function in _CALLED}}
 
 
 class Drawn(NamedTuple):
