@@ -173,6 +173,7 @@ def test_draws_follow_the_probabilities_and_the_seed_alone() -> None:
 def test_the_nucleus_with_and_without_sorting() -> None:
     probabilities = torch.randn(64, 300, generator=torch.Generator().manual_seed(0)).mul(3).softmax(-1)
     probabilities[1] = 1 / 300
+    assert not _nucleus(torch.full((2, 5), torch.nan), 0.9).any(), "of rows that overflowed nothing is likely"
     for top_p in (0.05, 0.5, 0.9, 0.9999):
         kept = _nucleus(probabilities, top_p)
         assert torch.equal(kept, probabilities >= _least_likely(probabilities, top_p))

@@ -46,7 +46,9 @@ def keys_of(seeds: Sequence[int], device: torch.device) -> Int[Tensor, "row 2"]:
 def _nucleus(probabilities: Float[Tensor, "row token"], top_p: float) -> Bool[Tensor, "row token"]:
     """The likeliest tokens, as few as reach `top_p`, with all that are as likely as the last."""
     if probabilities.device.type == "cpu":
-        ordered = probabilities.sort(descending=True).values
+        # Whatever is below this adds up to less than 1 - top_p; sorting the whole vocabulary would take far longer.
+        likely = (probabilities > (1 - top_p) / probabilities.shape[1]).sum(-1)
+        ordered = probabilities.topk(max(1, int(likely.max()))).values
         last = (ordered.cumsum(-1) < top_p).sum(-1, keepdim=True).clamp(max=ordered.shape[1] - 1)
         return probabilities >= ordered.gather(1, last)
     return probabilities >= _least_likely(probabilities, top_p)
