@@ -123,9 +123,15 @@ def read_last(
 
 
 def read_tokens(
-    model: Model, names: Sequence[str], texts: Sequence[tuple[Sequence[int], Sequence[int]]]
+    model: Model,
+    names: Sequence[str],
+    texts: Sequence[tuple[Sequence[int], Sequence[int]]],
+    onto: Float[np.ndarray, "name k d_model"] | None = None,
 ) -> list[Float[np.ndarray, "token name d_model"]]:
-    """The activations at these hook points of each text's chosen tokens, in float32; no text is padded."""
+    """The activations at these hook points of each text's chosen tokens, in float32; no text is padded.
+
+    With `onto` only their products with these vectors are kept, [token, name, k].
+    """
     read: dict[int, np.ndarray] = {}
     lengths = [len(ids) for ids, _ in texts]
     if max(lengths, default=0) > (model.context_length or sys.maxsize):
@@ -138,7 +144,7 @@ def read_tokens(
             left = left[len(batch) :]
             rows = np.repeat(np.arange(len(batch)), [len(texts[i][1]) for i in batch])
             spans = np.concatenate([texts[i][1] for i in batch])[:, None, None] + [0, 1]
-            values = _forward(model, names, [texts[i][0] for i in batch], rows, spans)[:, 0]
+            values = _forward(model, names, [texts[i][0] for i in batch], rows, spans, onto)[:, 0]
             read |= {i: values[rows == row] for row, i in enumerate(batch)}
     return [read[i] for i in range(len(texts))]
 
@@ -148,11 +154,17 @@ class _DeepestLayerReached(Exception):  # noqa: N818 - a signal, not an error
 
 
 def _forward(
-    model: Model, names: Sequence[str], sequences: Sequence[Sequence[int]], in_batch: np.ndarray, spans: np.ndarray
+    model: Model,
+    names: Sequence[str],
+    sequences: Sequence[Sequence[int]],
+    in_batch: np.ndarray,
+    spans: np.ndarray,
+    onto: Float[np.ndarray, "layer k d_model"] | None = None,
 ) -> Float[np.ndarray, "turn position layer d_model"]:
     """One pass over a batch: the mean over every span [turn, position, 2] at every hook point, in float32."""
     if model.engine is not None:
-        return model.engine.read(names, sequences, in_batch, spans)
+        whole = model.engine.read(names, sequences, in_batch, spans)
+        return whole if onto is None else np.einsum("tpld,lkd->tplk", whole, onto)
     # padded on the right: no token attends to later ones
     ids = pad_sequence([torch.tensor(ids) for ids in sequences], batch_first=True).to(model.device)
     # spans in the batch as one row of tokens
@@ -161,14 +173,17 @@ def _forward(
     lengths = torch.tensor(flat[:, 1] - flat[:, 0], device=model.device)
     averaged = bool((lengths > 1).any())
     # One buffer, allocated before the pass: small pieces among large short-lived ones would fragment memory.
-    read = torch.empty(len(names), len(lengths), model.d_model, device=model.device)
+    width = model.d_model if onto is None else onto.shape[1]
+    read = torch.empty(len(names), len(lengths), width, device=model.device)
     reached: set[int] = set()
 
     def keep(value: Tensor, hook: Any, i: int) -> None:
         if value.shape[:2] != ids.shape:
             given = f"{model.name} gives it the shape {tuple(value.shape)}"
             raise UserError(f"{names[i]}: {given}, expected (batch, token, …); choose another --site")
-        picked = value.flatten(0, 1).index_select(0, at.to(value.device)).float().to(read.device)  # of a sharded model
+        picked = value.flatten(0, 1).index_select(0, at.to(value.device)).float()
+        picked = picked if onto is None else picked @ torch.tensor(onto[i].T, device=value.device)
+        picked = picked.to(read.device)  # of a sharded model
         read[i] = torch.segment_reduce(picked, "mean", lengths=lengths) if averaged else picked
         reached.add(i)
         if len(reached) == len(names):

@@ -100,6 +100,19 @@ class Encoder:
         end = sum(len(piece.text) for piece in pieces[: n + 1])
         return self.prompt(text[: end + text.startswith(":", end)])
 
+    def pieces(self, text: str) -> tuple[list[int], list[str]]:
+        """Token ids and the part of the text that each ends; those after the opening ones are the whole text together.
+
+        A character that several tokens share stands at the last of them, and the others are empty.
+        """
+        ids, n_opening, offsets = self._whole(text)
+        spans = np.array(offsets()[n_opening:]).reshape(-1, 2)
+        follows = np.minimum.accumulate(np.append(spans[1:, 0], len(text))[::-1])[::-1]
+        ends = np.maximum.accumulate(np.minimum(spans[:, 1], follows)) if len(spans) else spans[:, 1]
+        ends[-1:] = len(text)
+        opening = [token_name(self._tokenizer, i) for i in ids[:n_opening]]
+        return ids, opening + [text[a:b] for a, b in pairwise([0, *ends.tolist()])]
+
     def continuation(self, text: str) -> list[int]:
         """Token ids of a text that follows another, where SentencePiece tokenizers would add a space."""
         newline = self._ids("\n")
@@ -149,6 +162,30 @@ class Encoder:
             spans += [(at, at + len(piece))] * len(own)
             ids, at = ids + own, at + len(piece)
         return ids, spans
+
+
+def spelled(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """What each token adds to the text of those before; of a character that several share, the last one has it."""
+    ids, strings, begin, end = list(ids), list[str](), 0, 0
+    for n in range(1, len(ids) + 1):
+        before, now = (tokenizer.decode(ids[begin:to], clean_up_tokenization_spaces=False) for to in (end, n))
+        whole = n == len(ids) or not now.endswith("\ufffd")
+        strings.append(now[len(before) :] if whole else "")
+        begin, end = (end, n) if whole else (begin, end)
+    return strings
+
+
+def token_name(tokenizer: Any, token: int) -> str:
+    """What a token spells inside a text, with the space before it; bytes of a character are written as <0xE2>."""
+    once, twice = (tokenizer.decode([token] * n, clean_up_tokenization_spaces=False) for n in (1, 2))
+    name = str(tokenizer.convert_ids_to_tokens(token))
+    if "\ufffd" not in once or name.startswith("<0x"):
+        return twice[len(once) :] if "\ufffd" not in once and len(twice) > len(once) else name
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    of = {letter: byte for byte, letter in bytes_to_unicode().items()}
+    each = (" " if of.get(letter) == 32 else f"<0x{of.get(letter, 0):02X}>" for letter in name)
+    return "".join(each) if of.keys() >= set(name) else name
 
 
 def prompt_tokens(tokenizer: Any, messages: Sequence[Message]) -> list[int]:

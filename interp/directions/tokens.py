@@ -1,0 +1,232 @@
+"""What directions say of tokens: how far each token of a text lies along them, and which tokens they write.
+
+The second is the logit lens (nostalgebraist 2020) of a direction: the residual stream is the direction alone, and goes
+through the final norm and the unembedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from interp.activations.reading import read_tokens
+from interp.directions.directions import Direction, Directions, label_of_agent
+from interp.directions.subspaces import drawn, random_directions
+from interp.errors import UserError
+from interp.models.model import Model
+from interp.models.tokens import Encoder, spelled, token_name
+
+N_RANDOM = 99
+Text = str | Sequence[int]
+"""A text, or token ids, such as a chat's or a transcript's."""
+
+
+@dataclass(frozen=True)
+class TokenProjections:
+    """How far each token of a text lies along the unit vector of each direction, at every layer.
+
+    >>> of = interp.directions.project_tokens(model, ["3+4"], found[2])[0]
+    >>> [round(float(value)) for value in np.median(of.centred.values[..., 3], axis=0)]
+    [0]
+    """
+
+    tokens: tuple[str, ...]
+    """The text in pieces: a character of several tokens stands at its last one, and the others are empty."""
+    labels: tuple[str, ...]
+    layers: tuple[int, ...]
+    values: Float[np.ndarray, "token label layer"]
+    random: Float[np.ndarray, "token draw layer"]
+    """The same along 99 random directions."""
+    covariance: bool
+    """Whether these have the activations' covariance; else, where a direction does not know it, they are isotropic."""
+
+    @property
+    def bounds(self) -> Float[np.ndarray, " layer"]:
+        """Within ± this lie 95 % of the random directions' projections of these tokens, at each layer."""
+        return np.asarray(np.quantile(np.abs(self.random), 0.95, axis=(0, 1)))
+
+    @property
+    def centred(self) -> TokenProjections:
+        """The same minus the text's median token, along every direction: what all tokens share is gone."""
+        values, random = (each - np.median(each, axis=0) for each in (self.values, self.random))
+        return TokenProjections(self.tokens, self.labels, self.layers, values, random, self.covariance)
+
+    def record(self) -> dict[str, Any]:
+        """As JSON: `values` [label][layer][token] and `bounds` [layer], in four digits."""
+        short = np.vectorize(lambda x: float(f"{x:.4g}"), otypes=[float])
+        named = {name: list(getattr(self, name)) for name in ("tokens", "labels", "layers")}
+        values, bounds = short(self.values.transpose(1, 2, 0)).tolist(), short(self.bounds).tolist()
+        return {**named, "values": values, "bounds": bounds, "covariance": self.covariance}
+
+
+def project_tokens(
+    model: Model,
+    texts: Sequence[Text],
+    directions: Directions | Sequence[Direction],
+    *,
+    labels: Sequence[str] | None = None,
+    layers: Sequence[int] | None = None,
+    seed: int = 0,
+) -> list[TokenProjections]:
+    """Read each text once, and project every token onto the directions at every layer.
+
+    `labels` and `layers` choose some; a sequence of directions has each label at each layer. Raises `UserError` for a
+    text without tokens or too long for the model, and for directions that the model has no place for.
+
+    >>> of = interp.directions.project_tokens(model, ["3+4*2"], found, layers=[1, 2])[0]
+    >>> of.tokens, of.values.shape, of.bounds.shape
+    (('<s>', '3', '+', '4', '*', '2'), (6, 3, 2), (2,))
+    """
+    grid = _grid(directions, labels, layers)
+    names = [one.hook_point for one in grid[0]]
+    for one in grid[0]:
+        model.chosen_layers([one.layer])
+        if len(one.vector) != model.d_model:
+            has = f"{model.name} has {model.d_model}; give directions of this model"
+            raise UserError(f"{one.label} at {one.hook_point}: width {len(one.vector)}, {has}")
+    covariance = all(one.spread is not None and bool(one.spread.any()) for one in grid[0])
+    draws = [_draws(one, covariance, seed) for one in grid[0]]
+    vectors = [[*(of[i].unit.vector for of in grid), *draws[i]] for i in range(len(names))]
+    pieces = [_pieces(model.tokenizer, text, n) for n, text in enumerate(texts, start=1)]
+    if not pieces:
+        raise UserError("no text given: give at least one")
+    read = read_tokens(model, names, [(ids, range(len(ids))) for ids, _ in pieces], np.asarray(vectors, np.float32))
+    held, at = tuple(of[0].label for of in grid), tuple(one.layer for one in grid[0])
+    each = ((strings, values.transpose(0, 2, 1)) for (_, strings), values in zip(pieces, read, strict=True))
+    return [
+        TokenProjections(tuple(strings), held, at, values[:, : len(grid)], values[:, len(grid) :], covariance)
+        for strings, values in each
+    ]
+
+
+def _grid(
+    directions: Directions | Sequence[Direction], labels: Sequence[str] | None, layers: Sequence[int] | None
+) -> list[list[Direction]]:
+    """By label, the direction at each layer."""
+    if isinstance(directions, Directions):
+        at = directions.layers if layers is None else layers
+        return [[directions[label, layer] for layer in at] for label in labels or directions.labels]
+    held = {(one.label, one.layer): one for one in directions}
+    labels = [label_of_agent(label) for label in labels or ()] or list(dict.fromkeys(label for label, _ in held))
+    at = sorted({layer for _, layer in held}) if layers is None else layers
+    if missing := [f"{label}, layer {layer}" for label in labels for layer in at if (label, layer) not in held]:
+        has = ", ".join(f"{label} at layer {layer}" for label, layer in held) or "none"
+        raise UserError(f"direction {missing[0]}: not among those given ({has}); give each label at each layer")
+    grid = [[held[label, layer] for layer in at] for label in labels]
+    points = {one.layer: one.hook_point for of in grid for one in of}
+    if other := next((one for of in grid for one in of if one.hook_point != points[one.layer]), None):
+        raise UserError(f"{other.label} at {other.hook_point}: another is at {points[other.layer]}; give one site")
+    return grid
+
+
+def _draws(like: Direction, covariance: bool, seed: int) -> Float[np.ndarray, "draw d_model"]:
+    isotropic = np.random.default_rng(seed).standard_normal
+    some = drawn(like.spread, N_RANDOM, seed) if covariance else isotropic((N_RANDOM, len(like.vector)))  # type: ignore[arg-type]
+    return np.asarray(some / np.linalg.norm(some, axis=1, keepdims=True))
+
+
+def _pieces(tokenizer: Any, text: Text, number: int) -> tuple[list[int], list[str]]:
+    """Token ids and what they spell."""
+    ids, strings = Encoder(tokenizer).pieces(text) if isinstance(text, str) else (list(text), spelled(tokenizer, text))
+    if not "".join(strings).strip():
+        raise UserError(f"text {number}: is empty; give one with words")
+    return ids, strings
+
+
+class Lens(NamedTuple):
+    """The tokens that a direction promotes and suppresses most, each with the change of its logit.
+
+    >>> interp.directions.Lens([("yes", 2.0)], [("no", -1.0)]).promotes
+    [('yes', 2.0)]
+    """
+
+    promotes: list[tuple[str, float]]
+    suppresses: list[tuple[str, float]]
+
+
+def logit_lens(
+    model: Model, vectors: Sequence[Direction] | Float[np.ndarray, "n d_model"], *, n_tokens: int = 10
+) -> list[Lens]:
+    """The tokens whose logits change most as each vector is added to what the last layer leaves in the residual stream.
+
+    The model itself goes on from there (final norm with its centring and weight, whatever follows, unembedding) with
+    the vector alone, as long as a normalised residual stream, and with its opposite: half the difference, minus its
+    mean over the vocabulary, which no probability depends on. Norms' and unembedding's biases cancel, and logits are
+    not capped. Layers between are passed over: what they make of the direction is not seen. Real residual streams are
+    another length, so ranks and ratios mean something, and the size beside that of random directions.
+
+    Raises `UserError` where the model is held by another engine.
+
+    >>> lens = interp.directions.logit_lens(model, [found[2, 3]], n_tokens=3)[0]
+    >>> len(lens.promotes), lens.promotes[0][1] > 0 > lens.suppresses[0][1]
+    (3, True)
+    """
+    rows = [each.vector if isinstance(each, Direction) else each for each in vectors]
+    known = min(len(model.tokenizer), model.hf.get_input_embeddings().weight.shape[0])  # others are padding
+    return [_lens(model.tokenizer, row, n_tokens) for part in _logits(model, rows) for row in part[:, :known]]
+
+
+def _logits(model: Model, rows: Sequence[np.ndarray]) -> list[torch.Tensor]:
+    """Changes of logits [vector, token], some vectors at a time, in float32 and before they are centred."""
+    if model.engine is not None:
+        raise model.engine.refusal("has no unembedding to look through; load the model without --engine")
+    if odd := next((len(row) for row in rows if len(row) != model.d_model), None):
+        raise UserError(f"direction of width {odd}: {model.name} has {model.d_model}; give directions of this model")
+    last, config, found = model.hook_name("resid_post", model.n_layers - 1), model.hf.config.get_text_config(), []
+    for start in range(0, len(rows), 32):
+        part = torch.tensor(np.asarray(rows[start : start + 32], dtype=np.float32))
+        part *= model.d_model**0.5 / part.norm(dim=1, keepdim=True).clamp(min=1e-30)
+        both = torch.cat([part, -part])[:, None]
+        put = [(last, lambda value, hook, both=both: both.to(value))]
+        cap = getattr(config, "final_logit_softcapping", None)
+        try:
+            if cap:
+                config.final_logit_softcapping = 1e6  # a cap that nothing reaches
+            with model.only_hooked(), torch.inference_mode(), model.bridge.hooks(fwd_hooks=put):
+                ids = torch.zeros(len(both), 1, dtype=torch.long, device=model.device)
+                logits = model.hf(input_ids=ids, use_cache=False).logits[:, -1].float().cpu()
+        finally:
+            if cap:
+                config.final_logit_softcapping = cap
+        plus, minus = logits.chunk(2)
+        found.append((plus - minus) / 2)
+    return found
+
+
+def _lens(tokenizer: Any, change: torch.Tensor, n_tokens: int) -> Lens:
+    change, n = change - change.mean(), min(n_tokens, len(change) // 2)
+    ends = (change.topk(n, largest=largest) for largest in (True, False))
+    return Lens(*([(token_name(tokenizer, int(i)), round(float(x), 4)) for x, i in zip(*end)] for end in ends))  # noqa: B905
+
+
+def promoted(model: Model, directions: Directions, *, n_tokens: int = 10, seed: int = 0) -> dict[str, Any]:
+    """`logit_lens` of the directions at their best layer as what `directions.json` keeps of it, beside 99 random ones.
+
+    Empty where the model or the directions do not allow it. `as_large` is the share of random directions whose
+    most promoted token gains as much.
+
+    >>> sorted(interp.directions.promoted(model, found)["promoted"])
+    ['as_large', 'labels', 'layer', 'random', 'random_largest']
+    """
+    best = directions.facts.get("best_layers", ())
+    if model.engine is not None or not best or directions.spread is None:
+        return {}
+    own = [directions[label, best[0]] for label in directions.labels]
+    controls = random_directions(own[0].unit, N_RANDOM, seed)
+    lenses = logit_lens(model, [*own, *controls], n_tokens=n_tokens)
+    lenses, random = lenses[: len(own)], lenses[len(own) :]
+    largest = np.array([lens.promotes[0][1] for lens in random])
+    return {
+        "promoted": {
+            "layer": best[0],
+            "labels": [lens._asdict() for lens in lenses],
+            "as_large": [round(float((largest >= lens.promotes[0][1]).mean()), 4) for lens in lenses],
+            "random": [lens._asdict() for lens in random[:3]],
+            "random_largest": [round(float(q), 4) for q in np.quantile(largest, [0.025, 0.5, 0.975])],
+        }
+    }
