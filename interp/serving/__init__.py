@@ -7,7 +7,8 @@ and a blank line each, and end with `data: [DONE]`; an error after the first eve
 
 - `GET /`: `page.html`, in which `__NONCE__` (for `<style nonce>` and `<script nonce>`; nothing else may run, but
   scripts may set `element.style`), `/*PAGE_CSS*/` and `/*PAGE_JS*/` are filled in, from `interp/reports/page.css` and
-  `page.js` beside it.
+  `page.js` beside it. Without a token the answer is 401 with the same page, which asks for it: it holds nothing of the
+  model, and a tab that had the token keeps it when it is loaded again.
 - `GET /v1/models`, `POST /v1/chat/completions`, `POST /v1/completions`: as OpenAI has them, plus `steering`.
 - `GET /api/info`: `{"model", "source", "n_layers", "context_length": int | null, "chat": bool (has a chat template),
   "notes": [str], "directions": [{"name", "labels", "layers", "best_layers", "hook_point", "spread": bool}],
