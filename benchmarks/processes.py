@@ -87,7 +87,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         organism = find_transcripts("organism")
-        extract_directions(load_model("organism"), organism[:30], folder, layers=[2], controls=False)
+        extract_directions(load_model(given.model), organism[-30:], folder, layers=[2], controls=False)
         results: dict[str, Any] = {}
         for kind in given.work:
             n = given.debates or {"reading": 300, "extraction": 60, "sweep": 40}[kind]

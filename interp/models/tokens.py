@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -54,6 +55,9 @@ class Encoder:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.tokenized = tokenized_as(tokenizer)
+        self._known = lru_cache(1 << 14)(
+            lambda text: tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        )
 
     def prompt(self, text: str) -> list[int]:
         """Token ids of a text to continue."""
@@ -124,7 +128,7 @@ class Encoder:
         return after_newline[n:] if after_newline[:n] == newline else self._ids(text)
 
     def _ids(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        return list(self._known(text)["input_ids"])  # debates repeat their tags
 
     def _whole(self, text: str) -> tuple[list[int], int, Callable[[], list[tuple[int, int]]]]:
         """Token ids, how many of them open the text, and a function that gives the characters of each."""
