@@ -518,7 +518,7 @@ function fill() {
     group.append(...labels.map(label => option(`${name}: ${label}`, label, { name, label })));
     return group;
   });
-  $("colour").replaceChildren(option("steered", "the steered direction"), option("", "nothing"), ...groups);
+  $("colour").replaceChildren(option("steered", "steered direction"), option("", "nothing"), ...groups);
   if (!info.directions.length) tell("No directions: start interp serve with --directions FILE to steer.");
 }
 
