@@ -55,9 +55,7 @@ class Encoder:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.tokenized = tokenized_as(tokenizer)
-        self._known = lru_cache(1 << 14)(
-            lambda text: tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        )
+        self._known = lru_cache(1 << 14)(partial(tokenizer, add_special_tokens=False, verbose=False))
 
     def prompt(self, text: str) -> list[int]:
         """Token ids of a text to continue."""
