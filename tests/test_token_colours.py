@@ -103,7 +103,7 @@ def test_the_lens_is_what_a_little_of_the_direction_does_to_logits(model: Model)
     ratio = change[order[:20]] / gains[:20]
     np.testing.assert_allclose(ratio, ratio[0], rtol=2e-3)  # one scale for all tokens
     assert logit_lens(model, [-one], n_tokens=3)[0].promotes == [
-        (t, pytest.approx(-x, abs=2e-4)) for t, x in lens.suppresses[:3]
+        [t, pytest.approx(-x, abs=2e-4)] for t, x in lens.suppresses[:3]
     ]
     if cap:
         assert model.hf.config.final_logit_softcapping == cap

@@ -35,6 +35,7 @@ from interp.directions.evidence import (
 from interp.directions.settings import ExtractionSettings
 from interp.directions.subspaces import MOST_EXAMPLES, drawn, spread
 from interp.directions.text import TextDifferences, text_controls
+from interp.directions.tokens import promoted
 from interp.errors import Progress, UserError
 from interp.models.layers import SITES, Site
 from interp.models.model import Model
@@ -128,6 +129,7 @@ def extract_directions(
         contrast = replace(contrast, skipped=(*corpus.skipped, *contrast.skipped))
         found = measure(store, contrast, settings, controls, progress=progress)
         facts = {**found.directions.facts, "tokenization": asdict(corpus.tokenization)}
+        facts |= promoted(model, found.directions, seed=settings.seed)
         found = replace(found, directions=replace(found.directions, facts=facts))
         if out:
             found.directions.save(folder / DIRECTIONS_FILE)

@@ -48,7 +48,11 @@ _MODEL = entries(False, name=str, model_type=str, adapters=list[_HASHED], lineag
 _PROVENANCE = entries(False, model=_MODEL, transcripts=dict[str, Any], settings=dict[str, Any])
 _COUNTS = dict.fromkeys(("questions", "turns", "transcripts"), Whole)
 _LISTS = {"question_hashes": list[str], "best_layers": list[Whole], "norm": list[_ROW], "residual_norm": _ROW}
-FACTS = {"by": str, "evidence": dict[str, _EVIDENCE], "provenance": _PROVENANCE, **_COUNTS, **_LISTS}  # type: ignore[valid-type]
+_LENS = entries(promotes=list[tuple[str, FiniteFloat]], suppresses=list[tuple[str, FiniteFloat]])
+_SHARES = {"as_large": list[FiniteFloat], "random_largest": list[FiniteFloat]}
+_PROMOTED = entries(layer=Whole, labels=list[_LENS], random=list[_LENS], **_SHARES)  # type: ignore[valid-type]
+_MEASURED = {"evidence": dict[str, _EVIDENCE], "promoted": _PROMOTED}  # type: ignore[valid-type]
+FACTS = {"by": str, "provenance": _PROVENANCE, **_MEASURED, **_COUNTS, **_LISTS}
 """By name, what a file may say about its directions."""
 
 
@@ -66,6 +70,9 @@ def require_fitting(facts: Mapping[str, Any], labels: Sequence[str], layers: Seq
         sized.append((f"{rounds}.beyond_controls", asked or None, (n,)))
         estimates = ((name, found[name]) for name in MEASURED if name in found)
         sized += [(f"{rounds}.{name}", of[part], (n, m)) for name, of in estimates for part in _PARTS]
+    if lenses := facts.get("promoted"):
+        named.append(lenses["layer"])
+        sized += [(f"promoted.{part}", range(len(lenses[part])), (n,)) for part in ("labels", "as_large")]
     for name, values, shape in sized:
         if values is not None and np.shape(values) != shape:
             raise ValueError(f"{name} is not of {n} labels at {m} layers")
