@@ -130,6 +130,9 @@ def test_arrays_are_those_that_the_header_promises(arrays: dict[str, np.ndarray]
     refused(lambda: Directions.load(path))
 
 
+LENS: dict[str, Any] = {"promotes": [["yes", 1.0]], "suppresses": [["no", -1.0]]}
+PROMOTED: dict[str, Any] = {"layer": 1, "labels": [LENS] * 2, "as_large": [0.5] * 2, "random": [LENS]}
+PROMOTED |= {"random_largest": [0.5, 1.5]}
 WRONG_HEADERS: dict[str, dict[str, Any]] = {
     "format": {"format": "interp.directions/2"},
     "no format": {"format": None},
@@ -148,8 +151,18 @@ WRONG_HEADERS: dict[str, dict[str, Any]] = {
     "best layer": {"facts": {"best_layers": [7]}},
     "other labels": {"facts": {"labels": ["agent 2", "agent 1"]}},
     "evidence": {"facts": {"evidence": {"all": {"cosine": [[[1.0]]]}}}},
+    "lens": {"facts": {"promoted": {"layer": 1}}},
+    "lens of one label": {"facts": {"promoted": PROMOTED | {"labels": [LENS]}}},
+    "lens at no layer": {"facts": {"promoted": PROMOTED | {"layer": 7}}},
+    "lens without numbers": {"facts": {"promoted": PROMOTED | {"labels": [LENS, LENS | {"promotes": ["a"]}]}}},
     "ragged": {"facts": {"norm": [[1.0], [1.0, 2.0]]}},
 }
+
+
+def test_a_lens_is_kept_and_may_be_missing(tmp_path: Path) -> None:
+    for facts in ({}, {"promoted": PROMOTED}):
+        directions(facts=facts).save(tmp_path / "d.safetensors")
+        assert Directions.load(tmp_path / "d.safetensors").facts == facts
 
 
 @pytest.mark.parametrize("change", WRONG_HEADERS.values(), ids=WRONG_HEADERS)

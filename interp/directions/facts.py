@@ -48,7 +48,8 @@ _MODEL = entries(False, name=str, model_type=str, adapters=list[_HASHED], lineag
 _PROVENANCE = entries(False, model=_MODEL, transcripts=dict[str, Any], settings=dict[str, Any])
 _COUNTS = dict.fromkeys(("questions", "turns", "transcripts"), Whole)
 _LISTS = {"question_hashes": list[str], "best_layers": list[Whole], "norm": list[_ROW], "residual_norm": _ROW}
-_LENS = entries(promotes=list[tuple[str, FiniteFloat]], suppresses=list[tuple[str, FiniteFloat]])
+_WRITTEN = list[Annotated[tuple[str, FiniteFloat], AfterValidator(list)]]  # as JSON has it
+_LENS = entries(promotes=Annotated[_WRITTEN, MinLen(1)], suppresses=_WRITTEN)
 _SHARES = {"as_large": list[FiniteFloat], "random_largest": list[FiniteFloat]}
 _PROMOTED = entries(layer=Whole, labels=list[_LENS], random=list[_LENS], **_SHARES)  # type: ignore[valid-type]
 _MEASURED = {"evidence": dict[str, _EVIDENCE], "promoted": _PROMOTED}  # type: ignore[valid-type]
