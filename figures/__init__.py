@@ -17,20 +17,14 @@ A folder of results is laid out as the commands write it:
 these small files, not the checkpoints, directions or texts. `interp figures RESULTS --out DIR` draws all figures that
 there are results for on one page; `python -m figures.NAME RESULTS --out DIR` draws one.
 
-Each of `NAMES` is a module with `draw(folder)`, which returns figures with their captions and raises `UserError`
-if the results are missing. To add a figure, add a file and its name here.
+Each name in `SECTIONS` is a module with `draw(folder)`, which returns figures with their captions and raises
+`UserError` if the results are missing. To add a figure, add a file and its name here, in the section of the page where
+it stands.
 """
 
-NAMES = (
-    "token_cost",
-    "training_dynamics",
-    "ablations",
-    "agent_directions",
-    "steerability",
-    "suppression",
-    "probes",
-    "silent_agents",
-    "recovery",
-    "stepwise",
-    "calibration",
-)
+SECTIONS = {
+    "What it costs": ("token_cost", "training_dynamics", "ablations"),
+    "Where agents are": ("agent_directions", "probes", "silent_agents", "recovery", "stepwise", "calibration"),
+    "What steering does": ("steerability", "suppression"),
+}
+NAMES = tuple(name for names in SECTIONS.values() for name in names)

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from figures.results import ENDS, Amount, main, many, read_results
 from interp.reports.page import Drawn
 from interp.reports.style import INK, finished, model_looks, panels, points
-from interp.reports.words import joined_words
+from interp.reports.words import joined_words, percent
 from interp.storage.files import Whole, entries
 
 _ROW = entries(task=str, questions=Whole, accuracy=ENDS, output_tokens=Amount)
@@ -51,13 +51,22 @@ def caption(found: dict[str, Any]) -> str:
     )
 
 
+def verdict(found: dict[str, Any]) -> str:
+    """The full procedure beside the variant that is right least often."""
+    full, *others = found["rows"]
+    each = [full, min(others, key=lambda one: one["row"]["accuracy"]["mean"])] if others else [full]
+    said = [f"{one['name']} {percent(one['row']['accuracy']['mean'])}" for one in each]
+    return f"Right answers: {said[0]}" + (f"; fewest of {len(others)} variants: {said[1]}." if others else ".")
+
+
 def draw(folder: Path) -> list[Drawn]:
     """The figure of a folder of results. Raises `UserError` if there are no ablations."""
     path = folder / "ablations" / "ablations.json"
     if not path.exists() and (folder / path.name).exists():  # as shipped, without the checkpoints
         path = folder / path.name
     found = read_results(path, _KIND, f"python -m benchmarks.ablations RUN --out {path.parent}")
-    return [Drawn("ablations", ablations(found), caption(found), str(path.relative_to(folder)))]
+    title, source = "What does each part of the procedure add?", str(path.relative_to(folder))
+    return [Drawn("ablations", ablations(found), caption(found), source, title, verdict(found))]
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ from figures.results import fit, main, read_results
 from interp.directions.facts import FACTS, Layers, Names, require_fitting
 from interp.errors import UserError
 from interp.reports.directions import draw_evidence
+from interp.reports.findings import beyond_controls
 from interp.reports.page import Drawn
 from interp.reports.style import agent_colour, finished, layer_ticks, level, model_looks, panels, who_is_who
+from interp.reports.words import joined_words
 from interp.storage.files import entries
 
 _MADE_BY = "interp extract-directions"
@@ -77,6 +79,15 @@ def caption(found: Mapping[str, dict[str, Any]]) -> str:
     )
 
 
+def verdict(found: Mapping[str, dict[str, Any]]) -> str:
+    """What is known beyond the controls, in each model."""
+    looks, said = model_looks(list(found)), dict[str, list[str]]()
+    for name, facts in found.items():
+        if "controls" not in (evidence := facts["evidence"]["all"]) or "beyond_controls" in evidence:
+            said.setdefault(beyond_controls(facts)[0], []).append(looks[name].label)
+    return " ".join(f"{words.removesuffix('.')} ({joined_words(of)})." for words, of in said.items())
+
+
 def read(folder: Path) -> list[dict[str, dict[str, Any]]]:
     """By name the facts of each model, the base first: a group for each base and set of labels.
 
@@ -112,7 +123,9 @@ def draw(folder: Path) -> list[Drawn]:
     for found in read(folder):
         name = "agent_directions" if not drawn else f"agent_directions_{next(iter(found))}"
         source = ", ".join(_files(folder).replace("*", each) for each in found)
-        drawn.append(Drawn(name, agent_directions(found), caption(found), source))
+        of = "" if not drawn else f" ({next(iter(found))})"
+        title = f"At which layers do directions tell agents apart?{of}"
+        drawn.append(Drawn(name, agent_directions(found), caption(found), source, title, verdict(found)))
     return drawn
 
 

@@ -78,7 +78,10 @@ def draw(folder: Path) -> list[Drawn]:
     """The figure of a folder of results. Raises `UserError` if there is no calibration."""
     path = folder / "calibration.json"
     found = read_results(path, _KIND, f"interp calibrate --out {path.with_suffix('.jsonl')}")
-    return [Drawn("calibration", calibration(found), caption(found), path.name)]
+    cells = found["cells"]
+    verdict = f"{sum(cell['holds'] for cell in cells):,} of {len(cells):,} cells are as claimed."
+    title = "Do intervals and verdicts keep what they promise?"
+    return [Drawn("calibration", calibration(found), caption(found), path.name, title, verdict)]
 
 
 if __name__ == "__main__":

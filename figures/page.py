@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from figures import NAMES
+from figures import SECTIONS
 from interp.errors import UserError
 from interp.reports.page import Drawn, write_figures, write_page
 
@@ -22,11 +22,14 @@ def collect(folder: Path) -> tuple[list[Drawn], dict[str, str]]:
         raise UserError(f"{folder}: not a folder; give one with results, such as the --out of interp train")
     drawn: list[Drawn] = []
     left_out = {}
-    for name in NAMES:
-        try:
-            drawn += import_module(f"figures.{name}").draw(folder)
-        except UserError as error:
-            left_out[name] = str(error)
+    for section, names in SECTIONS.items():
+        for name in names:
+            try:
+                found = import_module(f"figures.{name}").draw(folder)
+            except UserError as error:
+                left_out[name] = str(error)
+                continue
+            drawn += [one._replace(section=section) for one in found]
     if not drawn:
         raise UserError(
             f"{folder}: no results that a figure can be made of; give the --out of interp train or "

@@ -13,7 +13,7 @@ from typing import Any, Literal, NotRequired
 
 import plotly.graph_objects as go
 
-from figures.results import ENDS, KNOWN_ENDS, fit, main, many, read_results
+from figures.results import ENDS, KNOWN_ENDS, fit, main, many, read_results, tally
 from interp.errors import UserError
 from interp.reports import style
 from interp.reports.page import Drawn
@@ -142,7 +142,8 @@ def draw(folder: Path) -> list[Drawn]:
     drawn = []
     for path in paths:
         found = read(path, _KIND)
-        drawn.append(Drawn(f"probes_{path.stem}", probes(found), caption(found), f"probes/{path.name}"))
+        said = found["asks"], tally(verdict["outcome"] for verdict in found["verdicts"])
+        drawn.append(Drawn(f"probes_{path.stem}", probes(found), caption(found), f"probes/{path.name}", *said))
     return drawn
 
 

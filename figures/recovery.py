@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, NotRequired
 
 import plotly.graph_objects as go
 from pydantic import FiniteFloat
 
 from figures.probes import counted, read
-from figures.results import ENDS, KNOWN_ENDS, fit, main, many
+from figures.results import ENDS, KNOWN_ENDS, fit, main, many, tally
 from interp.reports.page import Drawn
 from interp.reports.style import (
     CONTROL_COLOUR,
@@ -167,7 +168,8 @@ def draw(folder: Path) -> list[Drawn]:
     """The figures of a folder of results. Raises `UserError` if there is no result."""
     path = folder / "probes" / "recovery.json"
     found, source = read(path, _KIND), f"probes/{path.name}"
-    drawn = [Drawn("recovery", recovery(found), caption(found), source)]
+    said = found["asks"], tally(row["outcome"] for row in over(found))
+    drawn = [Drawn("recovery", recovery(found), caption(found), source, *said)]
     first = next(iter(_looks(found)))
     if near := [row for row in over(found) if row["model"] == first and row.get("angles")]:
         text = (
@@ -175,7 +177,10 @@ def draw(folder: Path) -> list[Drawn]:
             "smallest rank whose swaps come within 0.05 of the best; all agents. Directions beyond those that are used "
             f"are arbitrary. n = {near[0]['questions']:,} questions on which swaps are judged."
         )
-        drawn.append(Drawn("recovery_angles", angles(near), text, source))
+        nearest = min(near, key=lambda row: fmean(row["angles"]))
+        verdict = f"Nearest: {nearest['way']}, {fmean(nearest['angles']):.0f}° on average."
+        title = "How near to the planted subspaces is what was found?"
+        drawn.append(Drawn("recovery_angles", angles(near), text, source, title, verdict))
     runs = [row for row in found["tests"] if row["name"] == _OF_RUN and row.get("of the lie")]
     if lies := [row for row in runs if row["model"] == runs[0]["model"]]:
         text = (
@@ -186,7 +191,8 @@ def draw(folder: Path) -> list[Drawn]:
             "one. Ideally: what the debate would say if the agent gave its default. Bars are 95 % intervals; "
             f"n = {lies[0]['questions']:,} questions where the default changes the consensus."
         )
-        drawn.append(Drawn("recovery_lie", lie(lies), text, source))
+        title = "Can the agent that lies be silenced?"
+        drawn.append(Drawn("recovery_lie", lie(lies), text, source, title, tally(row["outcome"] for row in lies)))
     return drawn
 
 

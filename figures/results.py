@@ -6,7 +6,8 @@ Knows files and the command line; knows nothing about what is plotted.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,13 @@ def read_results(path: Path, kind: Any, made_by: str) -> dict[str, Any]:
     """A file of results of this kind. Raises `UserError`, naming the command that writes the file."""
     found: dict[str, Any] = read_json(path, kind, "results that this figure can be drawn from", made_by)
     return found
+
+
+def tally(outcomes: Iterable[str]) -> str:
+    """How many verdicts have each outcome, in one line."""
+    count = Counter(outcomes)
+    each = ", ".join(f"{count[outcome]} {outcome}" for outcome in ("shown", "not shown", "cannot tell"))
+    return f"Of {count.total()} verdict{'s' * (count.total() != 1)}: {each}."
 
 
 def main(draw: Callable[[Path], Sequence[Drawn]], about: str | None, arguments: Sequence[str] | None = None) -> None:

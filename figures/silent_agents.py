@@ -13,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from figures.probes import KIND, counted, models, read
-from figures.results import fit, main
+from figures.results import fit, main, tally
 from interp.reports.page import Drawn
 from interp.reports.style import (
     CONTROL_COLOUR,
@@ -181,7 +181,9 @@ def draw(folder: Path) -> list[Drawn]:
     """The figure of a folder of results. Raises `UserError` if there is no result."""
     path = folder / "probes" / "silent_agents.json"
     found = read(path, _KIND)
-    return [Drawn("silent_agents", silent_agents(found), caption(found), f"probes/{path.name}")]
+    verdict = found["finding"][0].partition(". ")[0].removesuffix(".")
+    said = found["asks"], f"{verdict}. {tally(one['outcome'] for one in found['verdicts'])}"
+    return [Drawn("silent_agents", silent_agents(found), caption(found), f"probes/{path.name}", *said)]
 
 
 if __name__ == "__main__":

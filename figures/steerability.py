@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from annotated_types import Len
 from pydantic import FiniteFloat
 
-from figures.results import ENDS, KNOWN_ENDS, fit, main, many, read_results
+from figures.results import ENDS, KNOWN_ENDS, fit, main, many, read_results, tally
 from interp.errors import UserError
 from interp.reports.page import Drawn
 from interp.reports.style import (
@@ -141,10 +141,7 @@ def caption(curves: Curves, content: dict[str, Any]) -> str:
 
 def _verdicts(curves: Curves, content: dict[str, Any]) -> str:
     """How many of the agents' own directions are shown to turn them up."""
-    names = ("model", "directions", "context", "measure")
-    panel = {tuple(row[name] for name in names) for row in curves}
-    judged = [one for one in content.get("verdicts", ()) if tuple(one[name] for name in names) in panel]
-    count = Counter(one["verdict"]["outcome"] for one in judged)
+    count = Counter(judged := _judged(curves, content))
     if not judged:
         return ""
     return (
@@ -152,6 +149,14 @@ def _verdicts(curves: Curves, content: dict[str, Any]) -> str:
         f"{len(judged)} cases (agents, layers and models) {count['shown']} are shown, {count['not shown']} not, and "
         f"{count['cannot tell']} cannot be told."
     )
+
+
+def _judged(curves: Curves, content: dict[str, Any]) -> list[str]:
+    """The outcomes of the verdicts on these curves."""
+    names = ("model", "directions", "context", "measure")
+    panel = {tuple(row[name] for name in names) for row in curves}
+    judged = [one for one in content.get("verdicts", ()) if tuple(one[name] for name in names) in panel]
+    return [one["verdict"]["outcome"] for one in judged]
 
 
 def _share(value: float) -> str:
@@ -179,7 +184,11 @@ def draw(folder: Path) -> list[Drawn]:
     for curves in groups:
         measure = "" if curves[0]["measure"] == "rougeL" else f"_{curves[0]['measure']}"
         name = f"steerability_{curves[0]['context']}{measure}"
-        drawn.append(Drawn(name, steerability(curves), caption(curves, content), path.name))
+        by = " (by a classifier)" if measure else ""
+        title = f"Is an agent turned up by its own direction? Texts {_AFTER[curves[0]['context']]}{by}"
+        judged = _judged(curves, content)
+        said = title, tally(judged) if judged else ""
+        drawn.append(Drawn(name, steerability(curves), caption(curves, content), path.name, *said))
     return drawn
 
 

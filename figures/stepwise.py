@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from pydantic import FiniteFloat
 
 from figures.probes import VERDICT, counted, read
-from figures.results import KNOWN_ENDS, fit, main, many
+from figures.results import KNOWN_ENDS, fit, main, many, tally
 from interp.reports.page import Drawn
 from interp.reports.style import CONTROL_COLOUR, add, fade, finished, panels, points, wrapped
 from interp.storage.files import entries
@@ -139,7 +139,8 @@ def draw(folder: Path) -> list[Drawn]:
     """The figure of a folder of results. Raises `UserError` if there is no result."""
     path = folder / "probes" / "stepwise.json"
     found = read(path, _KIND)
-    return [Drawn("stepwise", stepwise(found), caption(found), f"probes/{path.name}")]
+    said = found["asks"], tally(one["outcome"] for one in found["verdicts"])
+    return [Drawn("stepwise", stepwise(found), caption(found), f"probes/{path.name}", *said)]
 
 
 if __name__ == "__main__":

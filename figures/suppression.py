@@ -17,6 +17,8 @@ from pydantic import FiniteFloat, PositiveFloat
 from figures.results import ENDS, fit, main, many, read_results
 from interp.reports.page import Drawn
 from interp.reports.style import INK, Place, add, curve, finished, model_looks, panels, points, who_is_who
+from interp.reports.words import joined_words
+from interp.statistics import grouped
 from interp.storage.files import Whole, entries
 
 _ROWS = {"trait": "trait score", "accuracy": "right answers", "perplexity": "perplexity"}
@@ -139,6 +141,18 @@ def caption(content: dict[str, Any], elicit: str, source: str) -> str:
     return " ".join(sentences)
 
 
+def verdict(content: dict[str, Any], elicit: str, source: str) -> str:
+    """Whether steering lowers the trait, and whether that is cheap."""
+    asked = [one for one in content.get("verdicts", ()) if (one["elicit"], one["source"]) == (elicit, source)]
+    if not asked:
+        return ""
+    looks, said = model_looks(models(content)), []
+    for what, words in (("lowers", "Lowers the trait"), ("costs", "costs few right answers")):
+        outcomes = grouped((one[what]["outcome"], looks[one["model"]].label) for one in asked)
+        said.append(f"{words}: {', '.join(f'{outcome} in {joined_words(of)}' for outcome, of in outcomes.items())}")
+    return f"{'; '.join(said)}."
+
+
 def draw(folder: Path) -> list[Drawn]:
     """A figure for each direction and way to elicit the trait. Raises `UserError` if there are no results."""
     path = folder / "suppression.json"
@@ -147,7 +161,10 @@ def draw(folder: Path) -> list[Drawn]:
     for elicit, source in dict.fromkeys((row["elicit"], row["source"]) for row in content["chosen"]):
         short = re.sub(r"[^a-z0-9]+", "_", f"{elicit} {PurePath(source).name}".lower()).strip("_")
         figure = suppression(content, elicit, source)
-        drawn.append(Drawn(f"suppression_{short}", figure, caption(content, elicit, source), path.name))
+        made = "" if source == "prompts" else f", along {PurePath(source).name}"
+        title = f"Does steering suppress a trait elicited {_ELICIT.get(elicit, elicit)}{made}?"
+        said = path.name, title, verdict(content, elicit, source)
+        drawn.append(Drawn(f"suppression_{short}", figure, caption(content, elicit, source), *said))
     return drawn
 
 

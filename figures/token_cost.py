@@ -121,11 +121,24 @@ def caption(table: dict[str, Any]) -> str:
     return text + pooled * (seeds > 1)
 
 
+def verdict(table: dict[str, Any]) -> str:
+    """What a right answer costs, inside and outside."""
+    row = {row["method"]: row for row in table["rows"]}
+    each = [
+        f"{_TITLES[name].partition(' ')[0]} is right in {percent(row[name]['accuracy']['mean'])} with "
+        f"{_tokens(row[name]):,.0f} tokens a question"
+        for name in ("imad", "debate", "single")
+        if name in row
+    ]
+    return f"{'; '.join(each[:2])}." if each else ""
+
+
 def draw(folder: Path) -> list[Drawn]:
     """The figure of a folder of results. Raises `UserError` if there is no table."""
     path = folder / "table.json"
     table = read_results(path, _KIND, "interp train")
-    return [Drawn("token_cost", token_cost(table), caption(table), path.name)]
+    title = "What does an answer cost, and how often is it right?"
+    return [Drawn("token_cost", token_cost(table), caption(table), path.name, title, verdict(table))]
 
 
 if __name__ == "__main__":

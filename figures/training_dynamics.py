@@ -18,6 +18,7 @@ from interp.debate.transcript import all_tags
 from interp.errors import UserError
 from interp.reports.page import Drawn
 from interp.reports.style import CONTROL_COLOUR, Place, fade, finished, model_looks, panels
+from interp.reports.words import percent
 from interp.storage.files import Whole, entries
 from interp.storage.journal import read_lines
 from interp.training.rewards import structure
@@ -134,6 +135,24 @@ def caption(by_seed: Mapping[int, Rows], preset: Preset | None = None) -> str:
     )
 
 
+def verdict(by_seed: Mapping[int, Rows]) -> str:
+    """What stage 2 changes, from its first steps to its last, mean over seeds."""
+    if _is_stepwise(by_seed):
+        ends = _ends(by_seed, "mean_token_accuracy")
+        return f"Tokens foretold go from {percent(ends[0])} to {percent(ends[1])} as the debate is taken away."
+    length, right = _ends(by_seed, "length"), _ends(by_seed, "correctness")
+    return (
+        f"Completions go from {length[0]:,.0f} to {length[1]:,.0f} tokens, right answers from {percent(right[0])} to "
+        f"{percent(right[1])}."
+    )
+
+
+def _ends(by_seed: Mapping[int, Rows], key: str) -> tuple[float, float]:
+    """The running mean at the first and the last step of stage 2, mean over seeds."""
+    smooth = [running_mean([row[key] for row in _logged(rows, "imad", key)]) for rows in by_seed.values()]
+    return fmean(values[0] for values in smooth), fmean(values[-1] for values in smooth)
+
+
 def _is_stepwise(by_seed: Mapping[int, Rows]) -> bool:
     return any(_logged(rows, "imad", "removed") for rows in by_seed.values())
 
@@ -169,7 +188,9 @@ def _window(n: int) -> int:
 def draw(folder: Path) -> list[Drawn]:
     """The figure of a folder of results. Raises `UserError` if there is no training run."""
     found = read_run(folder)
-    return [Drawn("training_dynamics", training_dynamics(*found), caption(*found), "seed-K/metrics.jsonl, preset.json")]
+    figure, source = training_dynamics(*found), "seed-K/metrics.jsonl, preset.json"
+    title = "How does training move the debate inside?"
+    return [Drawn("training_dynamics", figure, caption(*found), source, title, verdict(found[0]))]
 
 
 if __name__ == "__main__":

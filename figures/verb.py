@@ -15,11 +15,18 @@ from interp.outputs import Made, Writes, says
 
 
 def _made(out: Path, _: Any) -> Iterator[Made]:
-    """The page, and what has a name as files of figures have: the command's own if it lies beside such a page."""
+    """The page, plotly, and files with names of figures: the command's own if they lie beside such a page."""
     yield Made([out / "figures.html"], lambda: _is_page(out / "figures.html"))
+    yield library(out)
     for path in out.glob("*.*"):
         if path.stem.startswith(NAMES) and path.suffix in (".html", ".txt", ".svg", ".png"):
             yield Made([path], partial(_is_page, path.with_suffix(".html")))
+
+
+def library(folder: Path) -> Made:
+    """The plotly library beside pages of figures; a later version of it may take its place."""
+    path = folder / "plotly.min.js"  # `LIBRARY` in interp/reports/page.py, which is slow to import
+    return Made([path], lambda: says(path, "* plotly.js v"))
 
 
 def _is_page(path: Path) -> bool:

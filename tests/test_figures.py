@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import pytest
 from examples import calibrated, recovery_found, stepwise_found
 
-from figures import NAMES, ablations, agent_directions, page, probes, silent_agents, suppression, token_cost
+from figures import NAMES, SECTIONS, ablations, agent_directions, page, probes, silent_agents, suppression, token_cost
 from figures import results as output
 from figures import steerability as steering
 from interp.errors import UserError
@@ -337,17 +337,19 @@ def test_silent_agents(results: Path) -> None:
 
 def test_one_page_with_everything(results: Path, tmp_path: Path, interp: Callable[..., tuple[int, str, str]]) -> None:
     code, said, _ = interp("figures", results, "--out", tmp_path / "out", "--page-only")
-    assert code == 0
-    assert "left out" not in said
+    assert (code, "left out" in said) == (0, False)
     text = (tmp_path / "out" / "figures.html").read_text()
-    assert text.count("plotly.js v") == 1, "plotly once"
-    for outside in ("<script src", '<link href="http', "<img src", "@import"):
-        assert outside not in text
+    assert text.count("<script src=") == text.count('<script src="plotly.min.js"></script>') == 1, "plotly beside it"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["figures.html", "plotly.min.js"]
+    assert not any(outside in text for outside in ('<link href="http', "<img src", "@import"))
     drawn, left_out = page.collect(results)
     assert not left_out
     assert len(drawn) == len(NAMES) + 2  # that of recovery are three
+    at = [text.index(f"<h2>{section}</h2>") for section in SECTIONS]
+    assert at == sorted(at)
     for one in drawn:
-        assert f'id="{one.name}"' in text
+        assert text.count(f'id="{one.name}"') == text.count(f'href="#{one.name}"') == 1
+        assert one.verdict.strip(), one.name
         assert "n = " in one.caption
         assert (one.figure.layout.width, bool(one.figure.layout.height)) == (WIDTH, True)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from interp.directions.extract import Projections
 
 _MOST_POINTS = 3000  # a browser redraws this many without a pause when the slider moves
+_MOST_COORDINATES = 90_000  # over all layers, for a page of at most 2 MB
 _SYMBOLS = ("circle", "diamond-open", "x-thin-open", "square-open", "triangle-up-open")
 _PATTERN = {"shape": "/", "size": 6, "solidity": 0.12, "fgcolor": style.CONTROL_COLOUR}
 _HATCH = {"fillpattern": _PATTERN, "fillcolor": style.fade(style.CONTROL_COLOUR, 0)}
@@ -208,7 +209,8 @@ def _add_slider(
 
 def drawn_turns(projections: Projections) -> Bool[np.ndarray, " turn"]:
     """Which turns the projection figure draws: all, or those of evenly spaced questions."""
-    step = math.ceil(len(projections.question) / _MOST_POINTS)
+    most = min(_MOST_POINTS, _MOST_COORDINATES // len(projections.layers))
+    step = math.ceil(len(projections.question) / most)
     chosen = set(list(dict.fromkeys(projections.question))[::step])
     return np.array([question in chosen for question in projections.question])
 

@@ -1,6 +1,7 @@
 """Pages of figures: the report of an extraction, one figure with its caption, or all figures together.
 
-Knows the templates and which files they become. Each page is one HTML file that needs no network and no other file.
+Knows the templates and which files they become. No page needs a network. A report needs no other
+file; pages of figures share the plotly library that lies beside them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from interp.storage.files import atomic_write, scratch
 if TYPE_CHECKING:
     from interp.directions.extract import Extraction
 
+LIBRARY = "plotly.min.js"
+"""The file that all pages of figures in a folder share."""
 NO_PICTURES = "no pictures: they need kaleido (pip install kaleido) and Chrome or Chromium"
 STYLE, _SCRIPT = ((resources.files("interp.reports") / name).read_text("utf-8") for name in ("page.css", "page.js"))
 """The stylesheet of every page, and the script of pages with figures."""
@@ -39,12 +42,20 @@ _TEMPLATES.globals |= {"css": Markup(STYLE), **{function.__name__: function for 
 
 
 class Drawn(NamedTuple):
-    """A figure, the stem of its files, its caption (what is shown, and n), and the files that it was drawn from."""
+    """A figure and what stands around it."""
 
     name: str
+    """The stem of its files."""
     figure: go.Figure
     caption: str
+    """What is shown, and n."""
     source: str
+    """The files that it was drawn from."""
+    title: str
+    """What it asks or shows, in words."""
+    verdict: str = ""
+    """What was found, in one line."""
+    section: str = ""
 
 
 def write_report(found: Extraction, out: str | Path) -> Path:
@@ -67,7 +78,8 @@ def write_report(found: Extraction, out: str | Path) -> Path:
     reasons = Counter(item["reason"] for item in facts["skipped"]).most_common()
     content: dict[str, Any] = {"facts": facts, "measured": draw.measured(facts), "rounds": rounds}
     content |= {"projections": projections, "reasons": reasons}
-    page = _render("report.html.jinja", figures, drawn=int(draw.drawn_turns(projections).sum()), **content)
+    content |= {"drawn": int(draw.drawn_turns(projections).sum()), "plotlyjs": Markup(get_plotlyjs())}
+    page = _render("report.html.jinja", figures, **content)
     return _write(Path(out) / "report.html", page)
 
 
@@ -78,25 +90,39 @@ def write_figures(drawn: Sequence[Drawn], out: Path) -> list[Path]:
     """
     written = []
     for one in drawn:
-        written.append(write_page([one], {}, one.name, out / f"{one.name}.html"))
+        written.append(write_page([one], {}, one.title, out / f"{one.name}.html"))
         written.append(_write(out / f"{one.name}.txt", f"{one.caption}\n"))
     return written + [_write(out / name, content) for name, content in _pictures(drawn).items()]
 
 
 def write_page(drawn: Sequence[Drawn], left_out: Mapping[str, str], title: str, path: Path) -> Path:
-    """Write all figures with their captions on one page, and why others were left out."""
+    """Write all figures with their captions on one page, and why others were left out; plotly goes beside it."""
+    write_library(path.parent)
+    return _write(path, render("figures.html.jinja", drawn, title=title, left_out=left_out))
+
+
+def write_library(folder: Path) -> None:
+    """Put the plotly library beside the pages of a folder, once."""
+    path, library = folder / LIBRARY, get_plotlyjs().encode()
+    if not path.exists() or path.read_bytes() != library:
+        _write(path, library)
+
+
+def render(template: str, drawn: Sequence[Drawn], **content: Any) -> str:
+    """A page with these figures, which needs the plotly library beside it."""
     figures = {one.name: {"all": one.figure} for one in drawn}
-    return _write(path, _render("figures.html.jinja", figures, drawn=drawn, title=title, left_out=left_out))
+    return _render(template, figures, drawn=drawn, plotlyjs="", **content)
 
 
-def _render(template: str, figures: Mapping[str, Mapping[str, go.Figure]], **content: Any) -> str:
+def _render(template: str, figures: Mapping[str, Mapping[str, go.Figure]], *, plotlyjs: str, **content: Any) -> str:
     """The page; `figures` has by name the versions of each figure, first the one named "all"."""
     plots = {name: {key: json.loads(one.to_json()) for key, one in each.items()} for name, each in figures.items()}
     data = Markup(json.dumps(plots).replace("<", "\\u003c"))  # a question may say </script>
-    scripts = {"plotlyjs": Markup(get_plotlyjs()), "script": Markup(_SCRIPT)}  # no other script may run
-    digests = (b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts.values())
-    hashes = Markup(" ".join(f"'sha256-{digest}'" for digest in digests))
-    return _TEMPLATES.get_template(template).render(figures=data, hashes=hashes, **scripts, **content)
+    scripts = [script for script in (_SCRIPT, plotlyjs) if script]  # no other may run, except the library beside it
+    digests = [b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = Markup(" ".join([*(f"'sha256-{digest}'" for digest in digests), *["'self'"] * (not plotlyjs)]))
+    common = {"figures": data, "allowed": allowed, "plotlyjs": plotlyjs, "script": Markup(_SCRIPT), "library": LIBRARY}
+    return _TEMPLATES.get_template(template).render(**common, **content)
 
 
 def _write(path: Path, content: str | bytes) -> Path:
