@@ -15,7 +15,7 @@ _START, _END = "<!-- options -->", "<!-- /options -->"
 DIFFER: dict[str, str] = {
     "--agent": "who debates, by persona; in interchange a seat whose subspace is known",
     "--coefficients": "steer takes one, or one per direction; sweep and suppress try a range around it",
-    "--direction-of": "export-gguf writes one direction; steer starts with agent 1, sweep takes all",
+    "--direction-of": "export-directions writes one direction, steer starts with agent 1, sweep takes all",
     "--directions": "steer takes one file; sweep and suppress several; suppress can make its own",
     "--dtype": "export-model writes weights, in bf16 unless told otherwise; the others compute",
     "--form": "a sum's shape in debate and evaluate, a prompt's in steer and interchange",
@@ -27,6 +27,7 @@ DIFFER: dict[str, str] = {
     "--out": "each verb writes its own kind of file or folder",
     "--questions": "as many as the verb needs for a useful interval",
     "--seed": "train and probe take several",
+    "--site": "of vectors from elsewhere also hidden states, by row",
     "--source": "questions to debate come from a file; in interchange it is the other text",
     "--subspaces": "of several models, probe takes those planted in the first",
     "--task": "evaluate takes several; suppress has a trait's; sweep and probe only grade",

@@ -130,14 +130,14 @@ def test_a_missing_agent_is_named(interp: Any, model_folder: Path, tmp_path: Pat
     assert "agent 2 is missing" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_export_gguf(interp: Any, model_folder: Path, tmp_path: Path) -> None:
+def test_export_directions(interp: Any, model_folder: Path, tmp_path: Path) -> None:
     interp("extract-directions", "--model", model_folder, "--limit", 4, "--out", tmp_path)
     file = tmp_path / "directions.safetensors"
-    code, said, _ = interp("export-gguf", file, "--direction-of", "2", "--out", tmp_path / "a.gguf")
+    code, said, _ = interp("export-directions", file, "--direction-of", "2", "--out", tmp_path / "a.gguf")
     assert code == 0
     assert "layers 1 to 2" in said
     assert (tmp_path / "a.gguf").read_bytes()[:4] == b"GGUF"
-    code, _, wrong = interp("export-gguf", file, "--direction-of", "agent 9", "--out", tmp_path / "b.gguf")
+    code, _, wrong = interp("export-directions", file, "--direction-of", "agent 9", "--out", tmp_path / "b.gguf")
     assert (code, "agent 1, agent 2, agent 3" in wrong) == (2, True)
 
 
@@ -262,7 +262,7 @@ def test_no_place_to_write_to(interp: Any, model_folder: Path, tmp_path: Path) -
     made.touch()
     long = "x" * 5000
     for arguments, expected in (
-        (("export-gguf", file, "--direction-of", "agent 1", "--out", "."), "give a file"),
+        (("export-directions", file, "--direction-of", "agent 1", "--out", "."), "give a file"),
         (("export-model", model_folder, "--out", made / "merged"), "is a file; give another --out"),
         (("extract-directions", "--model", model_folder, "--out", tmp_path / long), "choose another place"),
         (("extract-directions", "--model", long), "choose another place"),
@@ -271,7 +271,7 @@ def test_no_place_to_write_to(interp: Any, model_folder: Path, tmp_path: Path) -
         assert (code, expected in wrong) == (2, True), wrong
     directions = Directions.load(file)
     replace(directions, facts={}).save(file)
-    code, _, wrong = interp("export-gguf", file, "--direction-of", "agent 1", "--out", tmp_path / "v.gguf")
+    code, _, wrong = interp("export-directions", file, "--direction-of", "agent 1", "--out", tmp_path / "v.gguf")
     assert (code, "give --model-type" in wrong) == (2, True)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_tokenizer
-from gguf import GGUFReader
 from safetensors.numpy import save_file
 
 from interp.activations.corpus import Corpus, TurnTable
@@ -300,17 +299,3 @@ def test_damaged_files_of_directions(found: Directions, tmp_path: Path) -> None:
         write_arrays(path, odd, with_arrays)
         with pytest.raises(UserError, match=message):
             Directions.load(path)
-
-
-def test_gguf_control_vector(found: Directions, tmp_path: Path) -> None:
-    """The layout that llama.cpp's control vectors have: `direction.N`, N from 1, float32."""
-    assert found.export_gguf(tmp_path / "v.gguf", 2, model_type="llama") == [3, 4]
-    reader = GGUFReader(tmp_path / "v.gguf")
-    assert reader.fields["general.architecture"].contents() == "controlvector"
-    assert reader.fields["controlvector.model_hint"].contents() == "llama"
-    assert reader.fields["controlvector.layer_count"].contents() == 2
-    tensors = {t.name: np.array(t.data) for t in reader.tensors}
-    assert set(tensors) == {"direction.3", "direction.4"}
-    np.testing.assert_array_equal(tensors["direction.3"], found[2, 3].vector)
-    with pytest.raises(UserError, match="resid_post"):
-        replace(found, hook_point="blocks.{layer}.hook_mlp_out").export_gguf(tmp_path / "w", 1, model_type="llama")

@@ -55,7 +55,7 @@ def test_directions_are_not_overwritten_by_their_export(interp: Any, found: Path
     link.symlink_to(found)
     os.link(found, hard)
     for out in (found, link, hard, found.parent / ".." / "found" / found.name):
-        wrong = refused(interp, tmp_path, "export-gguf", found, "--direction-of", 2, "--out", out)
+        wrong = refused(interp, tmp_path, "export-directions", found, "--direction-of", 2, "--out", out)
         assert f"would overwrite the input {found}; give another --out" in wrong
 
 
@@ -106,7 +106,7 @@ def test_records_of_another_verb_stay(interp: Any, model_folder: Path, found: Pa
 
 
 def test_a_command_writes_over_its_own_output(interp: Any, model_folder: Path, found: Path, tmp_path: Path) -> None:
-    export = ("export-gguf", found, "--direction-of", 2, "--out", tmp_path / "agent2.gguf")
+    export = ("export-directions", found, "--direction-of", 2, "--out", tmp_path / "agent2.gguf")
     figures = ("figures", SHIPPED_RESULTS, "--page-only", "--out", tmp_path / "figures")
     debate = (*SCRIPTED, "--out", tmp_path / "debates.jsonl")
     extract = ("extract-directions", "--model", model_folder, "--limit", 4, "--out", found.parent)

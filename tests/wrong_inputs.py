@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import torch
 from conftest import make_hf, make_tokenizer
 from safetensors.numpy import save_file
 
@@ -71,6 +72,7 @@ def _wrong_models(folder: Path) -> None:
         spoil(folder / name)
     (folder / "binary.gguf").write_bytes(bytes(range(256)))
     (folder / "empty.gguf").touch()
+    torch.save({1: torch.ones(64)}, folder / "vectors.pt")
     pickled = shutil.copytree(folder / "model", folder / "pickled")
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     adapter = folder / "half-adapter"

@@ -23,7 +23,8 @@ RIGHT: dict[str, tuple[str, str]] = {
     "train": ("--preset organism --transcripts debates.jsonl", "new/run"),
     "export-model": ("organism-sft", "new/merged"),
     "extract-directions": ("--model model --transcripts debates.jsonl", "new/found"),
-    "export-gguf": ("found/directions.safetensors --direction-of 2", "new/agent2.gguf"),
+    "export-directions": ("found/directions.safetensors --direction-of 2", "new/agent2.gguf"),
+    "import-directions": ("vectors.pt --layers 1", "new/directions.safetensors"),
     "steer": (f"{STEER} --prompt 1+1", "new/pairs.jsonl"),
     "interchange": ("--prompt 1,2,3 --source 4,5,6", "new/swapped.jsonl"),
     "sweep": (f"{STEER} --transcripts held.jsonl", "new/sweep.jsonl"),
@@ -132,7 +133,8 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("results/arithmetic-single.jsonl",),
         ("results", "results"),
     ),
-    "export-gguf": tuple((path, "--direction-of", "2") for path in DIRECTIONS),
+    "export-directions": tuple((path, "--direction-of", "2") for path in DIRECTIONS),
+    "import-directions": tuple((path, "--site", "resid_post") for path in DIRECTIONS),
     "export-model": tuple((path,) for path in (*MODELS, "nothing-trained")),
     "probe": (("nothing",), ("Truth",), ("truth", "all"), ("../truth",)),
     "figures": (("missing",), ("empty",), ("full",), ("debates.jsonl",), ("model",), ("loop",)),
@@ -158,7 +160,7 @@ OUTS: dict[str, tuple[str, ...]] = {
         *(f"foreign/{name}-json" for name in ("directions", "table")[:1]),
         *("foreign/directions-safetensors", "foreign/report-html", "foreign/activations-safetensors"),
     ),
-    "export-gguf": (
+    "export-directions": (
         *("found", ".", "/", "model/config.json", "binary.gguf", "held.txt", "x" * 300, "loop", "/dev/null"),
         *("found/directions.safetensors", "./found/../found/directions.safetensors", "full/notes.txt/x"),
     ),
@@ -200,7 +202,12 @@ export-model organism-sft --dtype int8
 extract-directions --model model --adapter found --transcripts debates.jsonl
 extract-directions --model model --transcripts debates.jsonl --revision main
 extract-directions --model scripted --transcripts debates.jsonl
-export-gguf FOUND --direction-of 2 --direction-of 9
+export-directions FOUND
+export-directions FOUND --direction-of 2 --layers 9
+export-directions FOUND --direction-of 2 --format caa
+export-directions FOUND --direction-of 2 --format mine
+import-directions FOUND --site resid_post
+import-directions FOUND --layers 1
 interchange
 interchange --prompt 1,2,3
 interchange --prompt 1,2,3 --source 4,5,6 --source 7,8,9

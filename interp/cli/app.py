@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from interp import __version__
 from interp.cli.debate import debate
 from interp.cli.evaluate import compare, evaluate
-from interp.cli.export import export_gguf, export_model
+from interp.cli.export import export_directions, export_model, import_directions
 from interp.cli.extract_directions import extract_directions
 from interp.cli.plant import plant
 from interp.cli.steer import interchange, steer
@@ -25,7 +25,7 @@ from interp.options import run
 VERBS: Mapping[str, Sequence[Callable[..., Any]]] = {
     "Debates": (debate,),
     "Training": (train, plant, export_model),
-    "Directions": (extract_directions, export_gguf),
+    "Directions": (extract_directions, import_directions, export_directions),
     "Steering": (steer, interchange, sweep, suppress),
     "Results": (evaluate, compare),
     "Experiments": tuple(registered.load() for registered in sorted(entry_points(group="interp.verbs"), reverse=True)),

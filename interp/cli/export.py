@@ -1,4 +1,4 @@
-"""`interp export-gguf` and `interp export-model`: results for other tools."""
+"""Directions and models for other tools, and directions from them."""
 
 from __future__ import annotations
 
@@ -7,39 +7,76 @@ from typing import Annotated
 
 import typer
 
-from interp.errors import UserError
+from interp.cli.sweep import tell_taken_for
+from interp.directions.settings import ForeignSite, Format
+from interp.models.layers import parse_layers
 from interp.models.settings import Dtype
-from interp.options import verb
+from interp.options import DIRECTIONS, verb
 from interp.outputs import Made, Writes, says
 from interp.reports.terminal import Terminal, quiet_libraries
 
-CONTROL_VECTOR = Writes(lambda out, _: [Made([out], lambda: says(out, "GGUF", "controlvector.made_by"))], folder=False)
+OURS = ("interp.exported", "interp.directions/1")  # what is in the files that they may replace
+FILE = Writes(lambda out, _: [Made([out], lambda: any(says(out, word) for word in OURS))], folder=False)
 
 
 @verb
-def export_gguf(
+def import_directions(
     *,
-    directions: Annotated[Path, typer.Argument(help="A directions.safetensors file.")],
-    direction_of: Annotated[str, typer.Option(help="Agent, by seat (2) or label, whose direction to use.")],
-    out: Annotated[Path, typer.Option(help="GGUF file to write."), CONTROL_VECTOR],
+    directions: Annotated[Path, typer.Argument(help=DIRECTIONS)],
+    layers: Annotated[str | None, typer.Option(help="Layers: all, or numbers and ranges such as 0,10-15.")] = None,
+    site: Annotated[
+        ForeignSite | None,
+        typer.Option(help="Hook point of its layers; hidden_states: row 0 is the embedding, row 1 layer 0's output."),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="What the direction is of.", show_default="as the file says")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Safetensors file to write."), FILE] = Path("directions.safetensors"),
+) -> None:
+    """Keep another tool's vectors as a file of this package, and say of them what their own file does not.
+
+    Example: `interp import-directions vectors.pt --layers 0-29 --site resid_post --label honest`
+    """
+    from interp.directions.directions import Directions
+
+    chosen = None if layers is None else parse_layers(layers)
+    loaded = Directions.load(directions, layers=chosen, site=site, label=label)
+    console = Terminal(soft_wrap=True)
+    tell_taken_for(console, {directions: loaded})
+    loaded.save(out)
+    console.print(f"wrote {out}")
+
+
+@verb
+def export_directions(
+    *,
+    directions: Annotated[Path, typer.Argument(help=DIRECTIONS)],
+    direction_of: Annotated[
+        str | None,
+        typer.Option(help="Agent, by seat (2) or label, whose direction to use.", show_default="the file's only label"),
+    ] = None,
+    layers: Annotated[str, typer.Option(help="Layers: all, or numbers and ranges such as 0,10-15.")] = "all",
+    format: Annotated[
+        Format | None, typer.Option(help="Whose file to write.", show_default="as the name of --out ends")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File to write: .gguf, .safetensors or .pt."), FILE],
     model_type: Annotated[
         str | None, typer.Option(help="Architecture that llama.cpp should expect.", show_default="the model's own")
     ] = None,
 ) -> None:
-    """Write an agent's directions as a control vector that llama.cpp and repeng load.
+    """Write an agent's directions for llama.cpp, repeng, saklas (.gguf), steering-vectors and others (.pt).
 
-    Example: `interp export-gguf found/directions.safetensors --direction-of 2 --out agent2.gguf`
+    Example: `interp export-directions found/directions.safetensors --direction-of 2 --out agent2.gguf`
     """
     from interp.directions.directions import Directions
 
-    loaded = Directions.load(directions)
-    architecture = model_type or loaded.facts.get("provenance", {}).get("model", {}).get("model_type")
-    if architecture is None:
-        raise UserError(f"{directions}: does not say which architecture it was extracted from; give --model-type")
-    layers = loaded.export_gguf(out, direction_of, model_type=architecture)
-    label = loaded[direction_of, layers[0]].label
-    where = f"{label} at layers {layers[0]} to {layers[-1]} (such files have no place for layer 0)"
-    Terminal(soft_wrap=True).print(f"wrote {out}: {where}")
+    loaded, console = Directions.load(directions), Terminal(soft_wrap=True)
+    tell_taken_for(console, {directions: loaded})
+    kept = loaded.export(out, direction_of, format=format, layers=parse_layers(layers), model_type=model_type)
+    label = loaded[direction_of or loaded.labels[0], kept[0]].label
+    lacks = " (such files have no place for layer 0)" if 0 in loaded.layers and 0 not in kept else ""
+    where = f"layers {kept[0]} to {kept[-1]}" if len(kept) > 1 else f"layer {kept[0]}"
+    console.print(f"wrote {out}: {label} at {where}{lacks}")
 
 
 @verb

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from interp.cli.sweep import OtherModel, TextsAtATime
+from interp.cli.sweep import OtherModel, TextsAtATime, tell_taken_for
 from interp.debate.agents import Sampling
 from interp.errors import UserError
 from interp.models.settings import ModelSettings
-from interp.options import RECORDS, Restart, one_of, verb
+from interp.options import DIRECTIONS, RECORDS, Restart, one_of, verb
 from interp.outputs import Writes, records
 from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
 from interp.steering.settings import SteeringSettings
@@ -23,12 +23,16 @@ Asked = Annotated[list[str] | None, Option("--prompt", help="Prompt to answer; r
 @verb
 def steer(
     *,
-    directions: Annotated[Path, Option(help="Directions: a directions.safetensors file.")],
+    directions: Annotated[Path, Option(help=DIRECTIONS)],
     prompt: Asked = None,
     prompts: Annotated[Path | None, Option(help="File of prompts: one per line, or JSONL.")] = None,
     direction_of: Annotated[
-        list[str], Option(help="Agent, by seat (2) or label, whose direction to use; repeat for several.")
-    ] = ["1"],  # noqa: B006 - Typer copies it
+        list[str] | None,
+        Option(
+            help="Agent, by seat (2) or label, whose direction to use; repeat for several.",
+            show_default="1, or the file's only label",
+        ),
+    ] = None,
     settings: SteeringSettings,
     other_model: OtherModel = False,
     form: Annotated[
@@ -47,7 +51,8 @@ def steer(
     --prompt "What is 12*7+5?"`; two agents: `--direction-of 1 --direction-of 3 --coefficients 0.2,-0.2`
     """
     from interp.directions.directions import Directions, require_made_on
-    from interp.interventions.steer import make_steering, read_prompts, side_by_side
+    from interp.directions.extract import measured
+    from interp.interventions.steer import make_steering, prompt_ids, read_prompts, side_by_side
     from interp.models.model import load_model
     from interp.reports.intervention_tables import pair_table
 
@@ -57,10 +62,12 @@ def steer(
     found = Directions.load(directions)
     console = Terminal()
     quiet_libraries()
+    tell_taken_for(console, {directions: found})
     loaded = load_model(**model.arguments)
     console.print(f"model: {loaded.name} ({loaded.source})", soft_wrap=True)
     if not other_model:
         require_made_on(found, loaded, directions)
+    found = measured(found, loaded, [prompt_ids(loaded.tokenizer, each, form) for each in asked])
     steering = make_steering(found, direction_of, settings, loaded)
     how: dict[str, Any] = {"form": form, "sampling": sampling, "batch_size": batch_size, "out": out}
     with progress_bars() as progress:

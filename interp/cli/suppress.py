@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from interp.cli.sweep import OtherModel, TextsAtATime, texts
+from interp.cli.sweep import OtherModel, TextsAtATime, tell_taken_for, texts
 from interp.debate.embedded import find_transcripts
 from interp.interventions.settings import SuppressSettings, TraitSettings
 from interp.models.settings import Loading
@@ -69,10 +69,11 @@ def suppress(
     waiting = [LazyModel.named(name, **vars(loading)) for name in model]
     tuned = fine_tuned(out, waiting[0], made, settings.sampling, fine_tune_rate) if fine_tune else None
     loaded = {name: None if name == PROMPTS else Directions.load(name) for name in directions}
+    console = Terminal()
+    tell_taken_for(console, loaded)
     how: dict[str, Any] = {"other_model": other_model, "batch_size": batch_size, "restart": restart}
     with progress_bars() as progress:
         found = suppress(out, waiting, made, settings, directions=loaded, fine_tune=tuned, progress=progress, **how)
-    console = Terminal()
     for table in suppression_tables(found.rows, found.chosen):
         console.print(table)
     for line in (*suppression_lines(found.verdicts), *count_lines(found.counts), f"wrote {out}"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
@@ -11,9 +12,12 @@ from interp.debate.embedded import find_transcripts
 from interp.errors import UserError
 from interp.interventions.settings import SweepSettings
 from interp.models.settings import Loading, ModelSettings
-from interp.options import MODELS, RECORDS, TRANSCRIPTS, Limit, Restart, documented, flag, verb
+from interp.options import DIRECTIONS, MODELS, RECORDS, TRANSCRIPTS, Limit, Restart, documented, flag, verb
 from interp.outputs import Made, Writes, records
 from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
+
+if TYPE_CHECKING:
+    from interp.directions.directions import Directions
 
 OtherModel = Annotated[
     bool, flag("--other-model", "Also steer with directions that were extracted from another model.")
@@ -26,13 +30,20 @@ def texts(out: Path, *words: str) -> list[Made]:
     return [records(path, '"directions"', *words) for path in (out, out.with_name(f"{out.stem}-perplexity.jsonl"))]
 
 
+def tell_taken_for(console: Terminal, found: Mapping[Any, Directions | None]) -> None:
+    """Say what other tools' files were taken for."""
+    for path, directions in found.items():
+        if directions is not None and directions.note:
+            console.print(f"{path}: {directions.note}", soft_wrap=True)
+
+
 WRITES = Writes(lambda out, _: texts(out, '"classifier"'), folder=False)
 
 
 @verb
 def sweep(
     *,
-    directions: Annotated[list[Path], Option(help="Directions: a directions.safetensors file; repeat for several.")],
+    directions: Annotated[list[Path], Option(help=f"{DIRECTIONS} Repeat for several.")],
     transcripts: Annotated[str, Option(help=f"{TRANSCRIPTS} Give held-out questions.")],
     settings: SweepSettings,
     other_model: OtherModel = False,
@@ -63,6 +74,8 @@ def sweep(
     if adapter and len(model) > 1:
         raise UserError(f"adapter {adapter[0]}: needs a single --model, not {len(model)}; give checkpoints instead")
     found = {str(path): Directions.load(path) for path in directions}
+    console = Terminal()
+    tell_taken_for(console, found)
     debates = find_transcripts(transcripts)[:limit]
     classifier = None if fit_classifier_on is None else PersonaClassifier().fit(find_transcripts(fit_classifier_on))
     quiet_libraries()
@@ -71,7 +84,6 @@ def sweep(
     how |= {"other_model": other_model, "classifier": classifier, "batch_size": batch_size, "restart": restart}
     with progress_bars() as progress:
         swept = sweep(out, waiting, found, debates, settings, progress=progress, **how)
-    console = Terminal()
     console.print(steerability_table(swept.curves, swept.verdicts))
     if swept.gains:
         console.print(gains_table(swept.gains))

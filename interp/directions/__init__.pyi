@@ -4,6 +4,7 @@ from .directions import Direction as Direction
 from .directions import Directions as Directions
 from .directions import made_on as made_on
 from .extract import extract_directions as extract_directions
+from .extract import measured as measured
 from .extract import prompt_contrast as prompt_contrast
 from .settings import ExtractionSettings as ExtractionSettings
 from .subspace_files import read_subspaces as read_subspaces

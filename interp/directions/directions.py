@@ -15,10 +15,12 @@ from jaxtyping import Float
 
 from interp.debate.transcript import question_key
 from interp.directions.facts import FACTS, HookPoint, Layers, Names, require_fitting
+from interp.directions.foreign import FORMATS, read_foreign, write_foreign
+from interp.directions.settings import ForeignSite, Format
 from interp.errors import UserError
 from interp.models.lineage import has_base
 from interp.storage.arrays import Shape, read_arrays, write_arrays
-from interp.storage.files import EXACT, Whole, atomic_write, entries
+from interp.storage.files import EXACT, Whole, entries
 
 if TYPE_CHECKING:
     from interp.models.model import LazyModel, Model
@@ -155,6 +157,7 @@ class Directions:
             f"model: {model.get('name', 'unknown')}{adapters}",
             f"data: {self.facts.get('questions', 'unknown')} questions ({data.get('source', 'source unknown')})",
             f"separation{separation or ': not measured'}",
+            *filter(None, [self.note]),
         )
         return "\n".join(lines)
 
@@ -176,40 +179,78 @@ class Directions:
         n_spread = 0 if self.spread is None else self.spread.shape[1]
         header = _Header(FORMAT, self.labels, self.layers, self.rounds, self.hook_point, dict(self.facts), n_spread)
         arrays = {"vectors": self.vectors, "residual_norm": self.residual_norm}
-        arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+        arrays = {name: np.nan_to_num(array.astype(np.float32), posinf=np.inf) for name, array in arrays.items()}
         write_arrays(path, asdict(header), arrays | ({} if self.spread is None else {"spread": self.spread}))
 
     @staticmethod
-    def load(path: str | Path) -> Directions:
-        """Read what `save` wrote; raises `UserError` for anything else."""
+    def load(
+        path: str | Path,
+        *,
+        layers: Sequence[int] | None = None,
+        site: ForeignSite | None = None,
+        label: str | None = None,
+    ) -> Directions:
+        """Read what `save` wrote, or what other tools did; `note` then says what the file was taken for.
+
+        GGUF control vectors; `.pt` with the vectors of steering-vectors, persona-vectors (`hidden_states`), CAA (a
+        file, or a behaviour's folder) or repeng; safetensors by layer, also saklas's. Layers and site have to be given
+        where a file does not say them. No code in a file is run. Raises `UserError` for anything else.
+
+        >>> _ = found.export(tmp_path / "agent2.pt", 2)
+        >>> print(interp.Directions.load(tmp_path / "agent2.pt").note)
+        taken for vectors by layer (steering-vectors, repeng): 'agent2' at 4 layers, counted from 0, at resid_post
+        """
+        if (foreign := read_foreign(path, layers, site, label)) is not None:
+            return Directions(**foreign)
         header, arrays = read_arrays(path, _Header, "a file of directions", "interp extract-directions", _shapes)
         kept = {name: value for name, value in vars(header).items() if name not in ("format", "n_spread")}
-        return Directions(**kept | arrays)
+        norms = arrays["residual_norm"]
+        return Directions(**kept | arrays | {"residual_norm": np.where(norms == 0, np.float32(np.nan), norms)})
 
-    def export_gguf(self, path: str | Path, label: str | int, *, model_type: str, round: str = "all") -> list[int]:
-        """Write one label's raw directions as a GGUF control vector for llama.cpp and repeng; returns the layers.
+    @property
+    def note(self) -> str | None:
+        """What another tool's file was taken for, in a sentence."""
+        return self.facts.get("imported", {}).get("note")
 
-        `model_type` is the architecture's name ("llama"). Raises `UserError` for directions not read at resid_post.
+    def export(
+        self,
+        path: str | Path,
+        label: str | int | None = None,
+        *,
+        format: Format | None = None,
+        layers: Sequence[int] | None = None,
+        model_type: str | None = None,
+        round: str = "all",
+    ) -> list[int]:
+        """Write one label's directions for other tools; returns the layers.
+
+        `format` is, by default, what the file's name asks for: `.gguf` (llama.cpp, repeng, saklas), `.safetensors` (by
+        layer) or `.pt` (`steering-vectors`: `SteeringVector(torch.load(path))`; or `persona-vectors`, `caa`). GGUF has
+        no place for layer 0 and asks for the architecture's `model_type` where the directions do not know it. Raises
+        `UserError` for directions that the format has no place for.
+
+        >>> found.export(tmp_path / "agent2.gguf", 2)
+        [1, 2, 3]
         """
-        from gguf import GGUFWriter
-
-        if not self.hook_point.endswith("hook_resid_post"):
-            raise UserError(f"{self.hook_point}: control vectors act on resid_post; extract directions there")
-        layers = [layer for layer in self.layers if layer > 0]
-        if not layers:
+        path, wanted = Path(path), format or FORMATS.get(Path(path).suffix)
+        if wanted is None:
+            raise UserError(f"{path}: its name asks for no format; give --format, or a name in {', '.join(FORMATS)}")
+        if label is None and len(self.labels) > 1:
+            many = f"directions of {_listed(self.labels)}"
+            raise UserError(f"{many}: a file for other tools holds one; choose it with --direction-of")
+        model = dict(self.facts.get("provenance", {}).get("model", {}))
+        if wanted == "gguf" and not (model_type := model_type or model.get("model_type")):
+            raise UserError(f"{path}: nothing says which architecture it is for; give --model-type, such as llama")
+        asked = self.layers if layers is None else layers
+        kept = [layer for layer in sorted(asked) if layer > 0 or wanted != "gguf"]
+        if not kept:
             raise UserError("layer 0: has no place in control vectors; extract a deeper layer")
-        with atomic_write(path) as temporary:
-            writer = GGUFWriter(temporary, "controlvector")
-            writer.add_string("controlvector.model_hint", model_type)
-            writer.add_uint32("controlvector.layer_count", len(layers))
-            writer.add_string("controlvector.made_by", "interp")
-            for layer in layers:
-                writer.add_tensor(f"direction.{layer}", self[label, layer, round].vector.astype(np.float32))
-            writer.write_header_to_file()
-            writer.write_kv_data_to_file()
-            writer.write_tensors_to_file()
-            writer.close()
-        return layers
+        each = [self[self.labels[0] if label is None else label, layer, round] for layer in kept]
+        vectors = {d.layer: np.array(d.vector, np.float32) for d in each}
+        norms = [d.residual_norm if np.isfinite(d.residual_norm) else None for d in each]
+        about = {"label": each[0].label, "residual_norm": norms, "model": model}
+        write_foreign(path, wanted, vectors, self.hook_point, about, model_type)
+        return kept
 
 
 FORMAT: Final = "interp.directions/1"
@@ -258,8 +299,13 @@ def made_on(directions: Directions, model: Model | LazyModel) -> bool:
 
 
 def require_made_on(directions: Directions, model: Model | LazyModel, path: str | Path = "directions") -> None:
-    """Raises `UserError` unless the directions were extracted from this model, adapters included."""
+    """Raises `UserError` unless the directions were extracted from this model, adapters included.
+
+    Other tools' files do not say from which model: those have to fit its width and its layers.
+    """
     made = directions.facts.get("provenance", {}).get("model", {})
+    if "imported" in directions.facts and not made.get("hash") and not made.get("name"):
+        return _require_room(directions, model, path)
     theirs, ours = ([a["hash"] for a in facts.get("adapters", [])] for facts in (made, model.provenance))
     known = made.get("hash")
     same_weights = (known or made.get("name")) == (model.provenance["hash"] or model.name)
@@ -268,3 +314,16 @@ def require_made_on(directions: Directions, model: Model | LazyModel, path: str 
         other = f"{made.get('name', 'an unnamed model')} with other {'adapters' if same_weights else 'weights'}"
         advice = "extract directions from this model, or allow others with --other-model"
         raise UserError(f"{path}: extracted from {other} than {model.name} has; {advice}")
+
+
+def _require_room(directions: Directions, model: Model | LazyModel, path: str | Path) -> None:
+    from interp.models.model import LazyModel
+
+    if isinstance(model, LazyModel):  # nobody knows its width yet
+        return
+    width, deepest = directions.vectors.shape[-1], max(directions.layers)
+    n_layers = directions.facts["imported"]["n_layers"] or model.n_layers
+    if (width, n_layers) != (model.d_model, model.n_layers) or deepest >= n_layers:
+        theirs = f"width {width}, layers up to {deepest if n_layers == model.n_layers else n_layers - 1}"
+        ours = f"{model.name} has width {model.d_model}, layers up to {model.n_layers - 1}"
+        raise UserError(f"{path}: {theirs}, but {ours}; give the model it was made on")

@@ -317,6 +317,28 @@ def prompt_contrast(
     return Directions((malicious.name,), chosen, vectors[None, None], norms, SITES[site], facts, spread=varying)
 
 
+def measured(directions: Directions, model: Model, prompts: Sequence[Sequence[int]]) -> Directions:
+    """The directions, told how long the model's activations are and how they vary, where their file does not say it.
+
+    Read at the tokens of these prompts but the first, which is many times as long as others; at most 1024.
+
+    >>> _ = found.export(tmp_path / "agent2.pt", 2)
+    >>> imported = interp.Directions.load(tmp_path / "agent2.pt")
+    >>> bool(interp.directions.measured(imported, model, [[5, 6, 7]]).residual_norm[2] > 1)
+    True
+    """
+    if np.isfinite(directions.residual_norm).all():
+        return directions
+    names = [directions.hook_point.format(layer=layer) for layer in model.chosen_layers(directions.layers)]
+    ends = np.cumsum([len(ids) for ids in prompts])
+    some = prompts[: 1 + int(np.searchsorted(ends, MOST_EXAMPLES))]
+    read = read_tokens(model, names, [(ids, range(min(1, len(ids) - 1), len(ids))) for ids in some])
+    values = np.concatenate(read)[:MOST_EXAMPLES]
+    norms = np.linalg.norm(values, axis=-1).mean(axis=0).astype(np.float32)
+    varying = spread(lambda layer: values[:, None, layer], len(names))
+    return replace(directions, residual_norm=norms, spread=varying)
+
+
 def _curves(evidence: Sequence[Evidence]) -> dict[str, Any]:
     """All estimates as plain lists [label][layer]."""
     names = [name for name, value in vars(evidence[0]).items() if isinstance(value, Estimate)]

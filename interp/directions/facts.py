@@ -44,15 +44,16 @@ _ROUNDS = {"groups": Whole, "questions": Whole, "cosine": list[list[_ROW]], "cho
 _ROUNDS |= {"controls": entries(**_CONTROLS), "beyond_controls": list[_VERDICT]}  # type: ignore[valid-type]
 _EVIDENCE = entries(False, **_ROUNDS, **dict.fromkeys(MEASURED, _ESTIMATES))
 _HASHED, _STAGED = entries(hash=str | None), entries(stages=list[Any])
-_MODEL = entries(False, name=str, model_type=str, adapters=list[_HASHED], lineage=_STAGED)  # type: ignore[valid-type]
-_PROVENANCE = entries(False, model=_MODEL, transcripts=dict[str, Any], settings=dict[str, Any])
+MODEL = entries(False, name=str, model_type=str, adapters=list[_HASHED], lineage=_STAGED)  # type: ignore[valid-type]
+_PROVENANCE = entries(False, model=MODEL, transcripts=dict[str, Any], settings=dict[str, Any])
 _COUNTS = dict.fromkeys(("questions", "turns", "transcripts"), Whole)
 _LISTS = {"question_hashes": list[str], "best_layers": list[Whole], "norm": list[_ROW], "residual_norm": _ROW}
 _WRITTEN = list[Annotated[tuple[str, FiniteFloat], AfterValidator(list)]]  # as JSON has it
 _LENS = entries(promotes=Annotated[_WRITTEN, MinLen(1)], suppresses=_WRITTEN)
 _SHARES = {"as_large": list[FiniteFloat], "random_largest": list[FiniteFloat]}
 _PROMOTED = entries(layer=Whole, labels=list[_LENS], random=list[_LENS], **_SHARES)  # type: ignore[valid-type]
-_MEASURED = {"evidence": dict[str, _EVIDENCE], "promoted": _PROMOTED}  # type: ignore[valid-type]
+_IMPORTED = entries(note=str, n_layers=Whole | None)
+_MEASURED = {"evidence": dict[str, _EVIDENCE], "promoted": _PROMOTED, "imported": _IMPORTED}  # type: ignore[valid-type]
 FACTS = {"by": str, "provenance": _PROVENANCE, **_MEASURED, **_COUNTS, **_LISTS}
 """By name, what a file may say about its directions."""
 

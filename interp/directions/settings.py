@@ -11,6 +11,8 @@ from interp.options import LARGEST_SEED, one_of, option
 
 By = Literal["agent", "persona"]
 Position = Literal["last", "mean", "tag"]
+ForeignSite = Literal["resid_post", "attn_out", "mlp_out", "hidden_states"]
+Format = Literal["gguf", "safetensors", "steering-vectors", "persona-vectors", "caa"]
 
 
 def parse_batch_tokens(text: str) -> int | None:

@@ -143,7 +143,7 @@ def run(
     random directions.
     """
     for name, d in directions.items():
-        if d is not None and d.spread is None and settings.random_controls != 0:
+        if d is not None and d.spread is None and d.note is None and settings.random_controls != 0:
             lacks = "does not say how the activations vary, which random directions are drawn from"
             raise UserError(f"{name}: {lacks}; extract it again, or give --random-controls 0")
     made_by = {

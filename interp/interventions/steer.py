@@ -131,21 +131,23 @@ def prompt_ids(tokenizer: Any, prompt: Prompt, form: Form) -> list[int]:
 
 
 def make_steering(
-    directions: Directions, of: Sequence[str], settings: SteeringSettings, model: Model | None = None
+    directions: Directions, of: Sequence[str] | None, settings: SteeringSettings, model: Model | None = None
 ) -> Steering:
     """The steering that the settings name, along the directions of these agents: seats ("2") or labels.
 
-    One coefficient is for all of them, several are one for each; without layers the file's best one is used.
+    Without any, along those of the file's only label, or of agent 1. One coefficient is for all of them, several are
+    one for each; without layers the file's best one is used, or the middle one.
 
     >>> settings = interp.steering.SteeringSettings(layers=(1,))
     >>> interp.interventions.make_steering(found, ["2"], settings).summary
     'add agent 2 +0.2 residual, layer 1'
     """
-    coefficients = settings.coefficients
+    coefficients, of = settings.coefficients, of or (directions.labels if len(directions.labels) == 1 else ["1"])
     if len(coefficients) not in (1, len(of)) and settings.operation != "ablate":
         raise UserError(f"{len(coefficients)} coefficients for {len(of)} directions: give one, or one for each")
     layers = directions.layers if settings.layers is None else settings.layers
-    layers = layers or directions.facts.get("best_layers", [])[:1] or directions.layers[:1]
+    middle = directions.layers[len(directions.layers) // 2]
+    layers = layers or directions.facts.get("best_layers", [])[:1] or (middle,)
     if model is not None:
         model.chosen_layers(layers)
     tokens = positions(settings, model and model.tokenizer)

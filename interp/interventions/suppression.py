@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from interp.directions.directions import Direction, Directions, made_on
-from interp.directions.extract import prompt_contrast
+from interp.directions.extract import measured, prompt_contrast
 from interp.directions.subspaces import random_directions
 from interp.errors import Progress, UserError
 from interp.interventions.damage import Choice, Damage, Key, Remedy, choices, damage_rows, summary, verdicts
@@ -174,7 +174,9 @@ def _directions(
         questions = [q.text for q in trait.questions.fit]
         directions = prompt_contrast(model, questions, malicious, trait.benign, layers=settings.layers)
     known = (malicious.name, f"agent {trait.elicitation.seat}")
-    labels = [label for label in known if label in directions.labels]
+    only = directions.labels if directions.note and len(directions.labels) == 1 else ()
+    labels = [label for label in known if label in directions.labels] or only
     if not labels:
         raise UserError(f"{name}: has directions of {', '.join(directions.labels)}, not of {' or '.join(known)}")
+    directions = measured(directions, model, [prompt.ids for prompt in trait.prompts(model, "validation")])
     return [found for [found] in held(name, directions, labels[:1], layers)]

@@ -11,6 +11,7 @@ from typing import Any
 from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript, fingerprint, question_key
 from interp.directions.directions import Direction, Directions, fitted_on, made_on
+from interp.directions.extract import measured
 from interp.directions.subspaces import random_directions
 from interp.errors import Progress, UserError
 from interp.evaluation.texts import PersonaClassifier, Rouge, label_of
@@ -83,13 +84,16 @@ def sweep(
         if not other_model and not any(made_on(d, one) for d in directions.values()):
             raise UserError(f"{one.name}: none of the directions was extracted from it; {OTHERS}")
     of, layers = settings.direction_of, settings.layers
-    picked = {name: held(name, d, of or d.labels, layers or d.layers) for name, d in directions.items()}
+    for name, d in directions.items():
+        held(name, d, of or d.labels, layers or d.layers)
     rouge, steps = lru_cache(2**16)(Rouge()), settings.coefficients  # many steered texts are the same
     up = replace(settings, coefficients=tuple(c for c in steps if c > 0) or steps)  # what an area is made of
 
     def rows_for(one: LazyModel, write: Write) -> None:
         model = one.load()
-        own = {name: d for name, d in directions.items() if other_model or made_on(d, one)}
+        texts = [Encoder(model.tokenizer).prompt(t.prompt) for t in held_out]
+        own = {n: measured(d, model, texts) for n, d in directions.items() if other_model or made_on(d, model)}
+        picked = {name: held(name, d, of or d.labels, layers or d.layers) for name, d in own.items()}
         tried = [Intervention({"other_model": False, "directions": None, "layer": None, "direction": None})]
         for name, d in own.items():
             foreign, n = not made_on(d, one), settings.random_controls
