@@ -20,6 +20,7 @@ from .errors import UserError as UserError
 from .generation.sampling import generate as generate
 from .models.model import load_model as load_model
 from .models.model import wrap as wrap
+from .reports.tokens import show_tokens as show_tokens
 from .steering.steering import ablate as ablate
 from .steering.steering import add as add
 from .steering.steering import clamp as clamp

@@ -14,3 +14,5 @@ from .tables import memory_table as memory_table
 from .tables import rows_table as rows_table
 from .terminal import progress_bars as progress_bars
 from .texts import steered_texts as steered_texts
+from .tokens import TokenPage as TokenPage
+from .tokens import show_tokens as show_tokens
