@@ -63,6 +63,8 @@ def _operations(engine: Any, changes: Sequence[Change], n_prompt: int) -> tuple[
     specs, places, names = [], list[dict[str, Any]](), f"name them as one of {', '.join(TOKENS)}"
     for change in changes:
         offsets = np.atleast_2d(change.offset)
+        if change.keep_norm or change.gate is not None or change.rule is not None:
+            raise engine.refusal("keeps no norm, reads no gate and calls no function; add, ablate or clamp without")
         if isinstance(change.tokens, WrittenTurns):
             raise engine.refusal(f"cannot steer turns as they are written; {names}")
         if len(offsets) > 1 or not np.isfinite(np.vdot(offsets, offsets)):

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import numpy as np
 from jaxtyping import Float
 from pydantic import AfterValidator, FiniteFloat
-from scipy.special import softmax
+from scipy.special import logit, softmax
 
 from interp.directions.directions import Direction
 from interp.directions.facts import distinct
 from interp.directions.subspaces import Subspace, span
 from interp.errors import UserError
 from interp.models.layers import SITES
+from interp.options import one_of
 from interp.probing.fitting import MassMean, ProbeExamples, fit, linear
+from interp.steering.changes import Gate
 from interp.storage.arrays import Shape, read_arrays, write_arrays
 from interp.storage.files import EXACT, Whole, write_json
 
@@ -101,10 +103,39 @@ class Probe:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
         return np.asarray(softmax(logits, axis=-1))
 
+    def above(self, limit: float, label: str = "", *, below: bool = False) -> Gate:
+        """A gate for `when=`: open at tokens where the probability of a class (the second of two) is above the limit.
+
+        A probe of numbers compares the number. `probe > 0.8` and `probe < 0.2` are the same for the second class.
+        Raises `UserError` for an unknown class, none of several, and a limit that is no probability.
+
+        >>> str(probe.above(0.8, "agent 2")), str(probe.above(0.1, "agent 3", below=True))
+        ('agent 2 at layer 1 > 0.8', 'agent 3 at layer 1 < 0.1')
+        """
+        label = label or (self.classes[1] if len(self.classes) == 2 else "")
+        where = (self.layer, self.hook_point)
+        if not self.classes:
+            return Gate("number", *where, self.weights, self.bias, limit, limit, below)
+        one_of("class", label, self.classes)
+        if not 0 <= limit <= 1:
+            raise UserError(f"when {label}, {limit}: a probe gives a probability; compare with a number from 0 to 1")
+        own = self.classes.index(label)
+        weights, bias = self.weights, self.bias
+        if len(self.classes) == 2:
+            weights, bias = np.stack([np.zeros_like(weights[0]), weights[0]]), np.append(np.zeros(1), bias)
+        order = [own, *(c for c in range(len(self.classes)) if c != own)]
+        return Gate(label, *where, weights[order], bias[order], float(logit(limit)), limit, below)
+
+    def __gt__(self, limit: float) -> Gate:
+        return self.above(limit)
+
+    def __lt__(self, limit: float) -> Gate:
+        return self.above(limit, below=True)
+
     def direction(self, label: str = "", kind: Literal["mass-mean", "logistic"] = "mass-mean") -> Direction:
         """The direction toward a class or toward higher numbers: the raw mean difference, or the probe's weights."""
-        if self.classes and label not in self.classes:
-            raise UserError(f"class {label}: unknown; choose one of {', '.join(self.classes)}")
+        if self.classes:
+            one_of("class", label, self.classes)
         rows = self.mass_mean if kind == "mass-mean" else self.weights
         if len(self.classes) < 3:
             vector = rows[0] if not self.classes or label == self.classes[1] else -rows[0]

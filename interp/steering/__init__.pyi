@@ -1,5 +1,6 @@
 from .changes import TOKENS as TOKENS
 from .changes import Change as Change
+from .changes import Gate as Gate
 from .changes import Ranges as Ranges
 from .changes import WrittenTurns as WrittenTurns
 from .changes import turns as turns
@@ -11,4 +12,6 @@ from .steering import Steering as Steering
 from .steering import ablate as ablate
 from .steering import add as add
 from .steering import clamp as clamp
+from .steering import custom as custom
+from .steering import gate as gate
 from .steering import interchange as interchange

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, starmap
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -16,11 +17,16 @@ from interp.models.tokens import Encoder
 from interp.options import one_of
 from interp.steering.settings import Placement
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 END = 2**31
 """The end of a text that is still being written."""
 
 Positions = Callable[[int], Sequence[tuple[int, int]]]
 """Number of prompt tokens → which tokens of the whole text to steer, as ranges (start, stop)."""
+Rule = Callable[["Tensor", "Tensor", float], "Tensor"]
+"""Values [token, d_model], unit directions [k, d_model] and a coefficient → values."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 TOKENS: dict[str, Positions] = {
@@ -119,11 +125,56 @@ def paired(ranges: Sequence[tuple[int, int]], n_source: int) -> list[tuple[int, 
 
 
 @dataclass(frozen=True, eq=False)
+class Gate:
+    """Open at the tokens where a linear score of the activations there is above a limit, or below it.
+
+    The score is the first output x·wᵀ + b less the log of the sum of the others' exponentials: with all classes of a
+    probe the log-odds of the first; with one output, the output itself. Comparing a probe with a number gives a gate.
+
+    A text's token is scored once, in the pass that reads it, after the changes that come before the gate in the
+    steering and before the first one that it decides on. Comparisons are strict, so NaN never opens it.
+
+    >>> gate = interp.steering.gate(found[2, 1], above=0.3)
+    >>> interp.add(found[2, 2], when=gate).summary
+    'add agent 2 +0.2 residual when agent 2 at layer 1 > 0.3, layer 2'
+    """
+
+    label: str
+    layer: int
+    hook_point: str
+    weights: Float[np.ndarray, "output d_model"]
+    bias: Float[np.ndarray, " output"]
+    limit: float
+    asked: float
+    """The limit as it was given: a probability, where the score is a log-odds."""
+    below: bool = False
+
+    def __post_init__(self) -> None:
+        if not np.isfinite([*self.weights.ravel(), *self.bias, self.asked]).all():
+            raise UserError(f"when {self}: a gate needs finite numbers")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What it asks, as JSON, with a hash of its numbers."""
+        numbers = (np.append(self.weights, self.bias), np.float32(self.limit))
+        digest = hashlib.sha256(b"".join(np.float32(each).tobytes() for each in numbers)).hexdigest()
+        asked = {"below" if self.below else "above": self.asked}
+        return {"score": self.label, **asked, "hook_point": self.hook_point, "sha256": digest}
+
+    def __str__(self) -> str:
+        return f"{self.label} at layer {self.layer} {'<' if self.below else '>'} {self.asked:g}"
+
+    def __bool__(self) -> bool:
+        raise UserError(f"when {self}: neither true nor false by itself; compare with one number only")
+
+
+@dataclass(frozen=True, eq=False)
 class Change:
     """x → x − (x·Bᵀ)B + o at one hook point and some tokens; the rows of B are orthonormal.
 
     An empty B adds the vector o, o = 0 projects the subspace of B out, and both set the projection on B to that of o.
     With a `source` (tokenizer → what is read), the i-th token gets, as o, what the i-th token read has in that of B.
+    A `rule` is called with the values, B (unit directions) and the number beside it, and gives the values instead.
 
     >>> [change] = interp.clamp(found[2, 1], 0.3).changes
     >>> change.hook_point, change.basis.shape
@@ -137,6 +188,11 @@ class Change:
     facts: Mapping[str, Any]
     """What it does, as JSON."""
     source: Callable[[Any], Read] | None = None
+    keep_norm: bool = False
+    """Scale the changed token to the length that it had."""
+    gate: Gate | None = None
+    """Change only the tokens where it is open."""
+    rule: tuple[Rule, float] | None = None
 
 
 def named(what: str, given: str | Function, known: Mapping[str, Function]) -> tuple[Function, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,27 +19,59 @@ from torch.nn.functional import pad
 from interp.activations.reading import read_tokens
 from interp.errors import UserError
 from interp.models.model import Model
-from interp.steering.changes import END, Change, WrittenTurns, paired
+from interp.steering.changes import END, Change, Gate, WrittenTurns, paired
 
 _Pass = tuple[Int[Tensor, " row"], Int[Tensor, "row token"], Bool[Tensor, "row token"]]
 """What a pass over the model holds: whose changes apply, positions from each text's first token, False for padding."""
 
-_Seat = tuple["Steered", int]
+_Place = tuple[str, int]
+"""A hook point, and which of the steps there."""
+
+_TABLES = ("offset", "basis", "start", "stop", "keep", "gate", "weights", "bias", "toward")
+"""Tensors of a step, with a line for each row."""
 
 
 class _Step:
-    """One change per row, or none: x → x − (x·Bᵀ)B + o at its positions."""
+    """For each row a change x → x − (x·Bᵀ)B + o at its positions, or a gate that is read, or nothing.
 
-    def __init__(self, changes: Sequence[Change | None], d_model: int, device: torch.device) -> None:
-        self.changes = changes
-        given = [(row, change) for row, change in enumerate(changes) if change is not None]
+    `read` says where the gate of a row is read.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Change | Gate | None],
+        read: Mapping[tuple[int, Gate], _Place],
+        d_model: int,
+        device: torch.device,
+    ) -> None:
+        self.changes = [entry if isinstance(entry, Change) else None for entry in entries]
+        given = [(row, change) for row, change in enumerate(self.changes) if change is not None]
+        gates = [(row, entry) for row, entry in enumerate(entries) if isinstance(entry, Gate)]
         self.followed = {row: change.tokens for row, change in given if isinstance(change.tokens, WrittenTurns)}
-        most = max(len(np.atleast_2d(change.offset)) for _, change in given)
-        self.offset = torch.zeros(len(changes), most, d_model, device=device)
-        self.basis = torch.zeros(len(changes), max(len(change.basis) for _, change in given), d_model, device=device)
+        self.rules = {row: change for row, change in given if change.rule is not None}
+        self.needs = list(dict.fromkeys(read[row, change.gate] for row, change in given if change.gate is not None))
+        zeros = partial(torch.zeros, len(entries), device=device)
+        most = max((len(np.atleast_2d(change.offset)) for _, change in given), default=0)
+        self.offset = zeros(most, d_model)
+        self.basis = zeros(max((len(change.basis) for _, change in given if not change.rule), default=0), d_model)
+        self.keep = zeros(int(any(change.keep_norm for _, change in given)), dtype=torch.bool)
+        self.gate = zeros(min(1, len(self.needs)), dtype=torch.long).fill_(len(self.needs))
+        outputs = max((1 + len(gate.weights) for _, gate in gates), default=0)
+        self.weights, self.bias, self.toward = zeros(outputs, d_model), zeros(outputs).fill_(-torch.inf), zeros(1)
         for row, change in given:
             self.offset[row, : len(change.offset) if change.source else most] = torch.from_numpy(change.offset)
-            self.basis[row, : len(change.basis)] = torch.from_numpy(change.basis)
+            self.keep[row] = change.keep_norm
+            if change.rule is None:
+                self.basis[row, : len(change.basis)] = torch.from_numpy(change.basis)
+            if change.gate is not None:
+                self.gate[row] = self.needs.index(read[row, change.gate])
+        for row, gate in gates:
+            n = len(gate.weights)
+            self.weights[row, :n], self.bias[row, :n] = torch.from_numpy(gate.weights), torch.from_numpy(gate.bias)
+            self.bias[row, 0] -= gate.limit
+            self.toward[row] = -1 if gate.below else 1
+            if n == 1:
+                self.bias[row, 1] = 0  # no others: the log of exp(0) is taken off
 
     def place(self, n_prompt: Sequence[int]) -> None:
         """Take the length of each row's prompt."""
@@ -61,13 +93,21 @@ class _Step:
     def seats(self, n: int) -> _Step:
         """The same step for `n` rows that nothing changes yet."""
         made = copy.copy(self)
-        for name in ("offset", "basis", "start", "stop"):
+        for name in _TABLES:
             old = getattr(self, name)
             setattr(made, name, old.new_zeros(n, *old.shape[1:]))
         return made
 
-    def __call__(self, value: Float[Tensor, "row token d_model"], now: _Pass) -> tuple[Tensor, Tensor]:
-        """The changed values, in at least float32, and the tokens where they apply."""
+    def read(self, value: Float[Tensor, "row token d_model"], now: _Pass) -> Bool[Tensor, "row token"]:
+        """Where the gates are open."""
+        rows = now[0]
+        score = value.float() @ self.weights[rows].mT + self.bias[rows][:, None]
+        return (score[..., 0] - score[..., 1:].logsumexp(-1)) * self.toward[rows] > 0
+
+    def __call__(
+        self, value: Float[Tensor, "row token d_model"], now: _Pass, open: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The changed values, in at least float32, and the tokens where they apply; `open` says where gates are."""
         rows, positions, present = now
         at = positions[..., None]
         inside = (at >= self.start[rows][:, None]) & (at < self.stop[rows][:, None])
@@ -78,7 +118,33 @@ class _Step:
         if offset.shape[1] > 1:  # the i-th token gets the i-th offset
             nth = inside.byte().argmax(-1).clamp(max=offset.shape[1] - 1)
             offset = offset.take_along_dim(nth[..., None], dim=1)
-        return changed + offset, inside.any(-1) & present
+        changed, here = changed + offset, inside.any(-1) & present
+        if self.needs:
+            of_row = torch.stack([*open, torch.ones_like(present)])
+            here = here & of_row[self.gate[rows, 0], torch.arange(len(rows), device=rows.device)]
+        for i, row in enumerate(rows.tolist() if self.rules else ()):
+            if row in self.rules:
+                changed[i, here[i]] = _ruled(self.rules[row], value[i, here[i]].float())
+        if self.keep.shape[1]:
+            tiny = torch.finfo(changed.dtype).tiny
+            kept = changed / changed.abs().amax(-1, keepdim=True).clamp(min=tiny)  # whose square does not overflow
+            length, now_long = (x.norm(dim=-1, keepdim=True) for x in (value.float(), kept))
+            changed = torch.where(self.keep[rows][..., None], kept * (length / now_long.clamp(min=tiny)), changed)
+        return changed, here
+
+
+def _ruled(change: Change, values: Float[Tensor, "token d_model"]) -> Float[Tensor, "token d_model"]:
+    """What a user's own rule makes of some tokens; `UserError` for anything but as many numbers."""
+    assert change.rule is not None
+    function, by = change.rule
+    sound, like = bool(values.isfinite().all()), torch.empty_like(values)
+    out = function(values, torch.tensor(change.basis, device=values.device), by) if len(values) else values
+    given, wanted = (f"{getattr(x, 'dtype', type(x).__name__)} {[*getattr(x, 'shape', ())]}" for x in (out, like))
+    if not isinstance(out, Tensor) or given != wanted or out.device != like.device:
+        raise UserError(f"{change.facts['function']}: returned {given}; return {wanted}, as it was given")
+    if sound and out.isnan().any():
+        raise UserError(f"{change.facts['function']}: returned NaN; return numbers")
+    return out
 
 
 class Steered:
@@ -88,6 +154,8 @@ class Steered:
         steerings = resolved(model, steerings)
         self.model, self.steerings, self.paused, self._known = model, steerings, False, n_prompt
         self.now: _Pass | None = None
+        self._open: dict[_Place, tuple[_Pass, Tensor]] = {}
+        """Where the gates read there were open, in which pass."""
         self.seated: Steered | None = None
         """Acts in place of this one while set: some of its rows, in tensors that stay where they are."""
         self._n_prompt: Sequence[int] | None = None
@@ -127,22 +195,27 @@ class Steered:
         return any(step.followed for step in self._each)
 
     @property
+    def calls(self) -> bool:
+        """Whether it calls a user's own function, which no GPU records."""
+        return any(step.rules for step in self._each)
+
+    @property
     def shape(self) -> tuple[Any, ...]:
         """Of its tensors, but for the number of rows: two that share it can use the same seats."""
-        sizes = [(n, *(t.shape[1:] for t in (s.offset, s.basis, s.start))) for n, x in self._steps.items() for s in x]
-        return tuple(sizes)
+        each = ((name, step) for name, steps in self._steps.items() for step in steps)
+        return tuple((name, *step.needs, *(getattr(step, table).shape[1:] for table in _TABLES)) for name, step in each)
 
     def seats(self, n: int) -> Steered:
         """One like it with `n` rows, for `seat` to fill."""
         made = copy.copy(self)
-        made._steps = {name: [step.seats(n) for step in steps] for name, steps in self._steps.items()}
+        made._open, made._steps = {}, {name: [s.seats(n) for s in steps] for name, steps in self._steps.items()}
         made.overflowed = torch.zeros(n, dtype=torch.bool, device=self.model.device)
         return made
 
     def seat(self, seats: Tensor, other: Steered, rows: Tensor) -> None:
         """Copy rows of another with the same `shape` into these seats; `other` may be itself."""
         for mine, theirs in zip(self._each, other._each, strict=True):
-            for name in ("offset", "basis", "start", "stop"):
+            for name in _TABLES:
                 getattr(mine, name)[seats] = getattr(theirs, name)[rows]
         self.overflowed[seats] = other.overflowed[rows]
 
@@ -157,11 +230,22 @@ class Steered:
         if self.paused or now is None:
             return None
         layer, value = value.device, value.to(self.model.device)  # another in a sharded model
-        for step in self._steps[name]:
-            changed, here = step(value, now)
+        for k, step in enumerate(self._steps[name]):
+            if step.weights.shape[1]:
+                self._open[name, k] = now, step.read(value, now)
+            if not step.offset.shape[1]:
+                continue
+            changed, here = step(value, now, [self._opened(place, now, name) for place in step.needs])
             self.overflowed[now[0]] |= (~changed.square().sum(-1).isfinite() & here).any(-1)
             value = torch.where(here[..., None], changed.to(value.dtype), value)
         return value.to(layer)
+
+    def _opened(self, place: _Place, now: _Pass, name: str) -> Bool[Tensor, "row token"]:
+        """Where the gates read at a place were open in this pass."""
+        read = self._open.get(place)
+        if read is None or read[0] is not now:
+            raise UserError(f"{name}: {self.model.name} computes it before {place[0]}, where the gate's score is read")
+        return read[1]
 
     def look(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Work out what a pass holds from the model's arguments."""
@@ -202,9 +286,14 @@ class Steered:
         """Divide a batch among the steerings, and make steps of every row's first, second, … change at a hook point."""
         each, model = _repeated(self.steerings, n_rows, "steering"), self.model
         self._steps: dict[str, list[_Step]] = {}
-        for name in dict.fromkeys(change.hook_point for changes in each for change in changes):
-            by_row = [[change for change in changes if change.hook_point == name] for changes in each]
-            self._steps[name] = [_Step(step, model.d_model, model.device) for step in zip_longest(*by_row)]
+        entries = [_entries(changes) for changes in each]
+        by_row, read = dict[str, list[Any]](), dict[tuple[int, Gate], _Place]()
+        for name in dict.fromkeys(entry.hook_point for row in entries for entry in row):
+            by_row[name] = [[entry for entry in row if entry.hook_point == name] for row in entries]
+            gates = ((i, e, k) for i, row in enumerate(by_row[name]) for k, e in enumerate(row) if isinstance(e, Gate))
+            read |= {(i, gate): (name, k) for i, gate, k in gates}
+        for name, rows in by_row.items():
+            self._steps[name] = [_Step(step, read, model.d_model, model.device) for step in zip_longest(*rows)]
         self.overflowed = torch.zeros(n_rows, dtype=torch.bool, device=self.model.device)
         self._n_prompt = None
         if self._known is not None:
@@ -274,8 +363,8 @@ def resolved(model: Model, steerings: Sequence[Sequence[Change]]) -> list[list[C
     Raises `UserError` for directions that do not fit the model.
     """
     known = model.bridge.hook_dict
-    for change in chain(*steerings):
-        name, width = change.hook_point, change.offset.shape[-1]
+    for entry in chain(*map(_entries, steerings)):
+        name, width = entry.hook_point, (entry.weights if isinstance(entry, Gate) else entry.offset).shape[-1]
         if name not in known:
             wrong = f"{name}: {model.name} has no such hook point, and layers 0 to {model.n_layers - 1}"
         elif width != model.d_model:
@@ -289,7 +378,18 @@ def resolved(model: Model, steerings: Sequence[Sequence[Change]]) -> list[list[C
         read = dict(zip(texts, read_tokens(model, names, texts), strict=True))
     parts = {c: read[text][:, names.index(c.hook_point)] for c, text in found.items()}
     taken = {c: replace(c, offset=part @ c.basis.T @ c.basis) for c, part in parts.items()}
-    return [[taken.get(c, c) for c in changes] for changes in steerings]
+    own = {c.gate: replace(c.gate) for c in chain(*steerings) if c.gate is not None}  # one context's is not another's
+    known = [[taken.get(c, c) for c in changes] for changes in steerings]
+    return [[c if c.gate is None else replace(c, gate=own[c.gate]) for c in changes] for changes in known]
+
+
+def _entries(changes: Sequence[Change]) -> list[Change | Gate]:
+    """The changes of a row in order, each gate before the first that it decides on."""
+    entries: list[Change | Gate] = []
+    for change in changes:
+        entries += [] if change.gate is None or change.gate in entries else [change.gate]
+        entries.append(change)
+    return entries
 
 
 def _repeated(given: Sequence[Any], n_rows: int, what: str) -> list[Any]:

@@ -7,14 +7,26 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 from jaxtyping import Float
 
 from interp.directions.directions import Direction
 from interp.errors import UserError
-from interp.steering.changes import TOKENS, Change, Positions, Ranges, Read, Text, WrittenTurns, named, tokens_read
+from interp.steering.changes import (
+    TOKENS,
+    Change,
+    Gate,
+    Positions,
+    Ranges,
+    Rule,
+    Text,
+    WrittenTurns,
+    named,
+    tokens_read,
+)
+from interp.storage.functions import function_facts
 
 if TYPE_CHECKING:
     from interp.models.model import Model
@@ -33,6 +45,17 @@ UNITS: dict[str, Callable[[Direction], float]] = {
     "raw": lambda direction: direction.norm,
 }
 """Mean length of the activations read at that layer, `unit` vector (the paper), or the `raw` mean difference."""
+
+
+class How(TypedDict, total=False):
+    """Where a change is made, and what is done with what it gives."""
+
+    tokens: Where
+    """A name in `TOKENS` or a function like those there; by default the generated tokens."""
+    keep_norm: bool
+    """Scale each changed token to the length that it had: x → (x + o)·‖x‖/‖x + o‖."""
+    when: Gate | None
+    """Change only the tokens where this gate is open; it must not be of a later layer."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +80,15 @@ class Steering:
     def summary(self) -> str:
         """What it does, in a few words."""
         layers: dict[str, list[str]] = {}
-        for facts in self.facts:
+        for change, facts in zip(self.changes, self.facts, strict=True):
             whose = dict.fromkeys(label.split(" (")[0] for label in facts["directions"])  # a basis numbers its rows
-            what = f"{facts['operation']} {', '.join(whose)}"
+            what = f"{facts.get('function', facts['operation'])} {', '.join(whose)}"
             if "coefficient" in facts:
                 sign, unit = "+" if facts["operation"] == "add" else "", f" {facts['units']}"
                 what += f" {facts['coefficient']:{sign}g}{unit if unit != ' unit' else ''}"
             if "source" in facts:
                 what += f" with {str(facts['source'])[:40]!r}"
+            what += ", norm kept" * change.keep_norm + (f" when {change.gate}" if change.gate is not None else "")
             layers.setdefault(what, []).append(facts["hook_point"].split(".")[1])
         return "; ".join(f"{what}, layer {', '.join(at)}" for what, at in layers.items()) or "unsteered"
 
@@ -82,26 +106,26 @@ class Steering:
         return steered(model, [self.changes], n_prompt=n_prompt)
 
 
-def add(
-    directions: Listed, coefficient: float = 0.2, *, units: Units = "residual", tokens: Where = "generated"
-) -> Steering:
+def add(directions: Listed, coefficient: float = 0.2, *, units: Units = "residual", **how: Unpack[How]) -> Steering:
     """Add `coefficient` units along each direction; a negative coefficient subtracts, a zero direction adds nothing.
 
-    `units` and `tokens` are names in `UNITS` and `TOKENS`, or functions like those there.
+    `units` and `tokens` are names in `UNITS` and `TOKENS`, or functions like those there. With `keep_norm=True`, each
+    changed token is scaled to the length that it had: x → (x + o)·‖x‖/‖x + o‖; `when` is a gate, and only tokens where
+    it is open are changed. All operations take these. Raises `UserError` for a gate of a later layer.
 
-    >>> interp.add(found[2, 1], -0.2, tokens="writing").summary
-    'add agent 2 -0.2 residual, layer 1'
+    >>> interp.add(found[2, 1], -0.2, tokens="writing", keep_norm=True).summary
+    'add agent 2 -0.2 residual, norm kept, layer 1'
     """
-    return _along("add", [d for d in _listed(directions) if d.vector.any()], coefficient, units, tokens)
+    return _along("add", [d for d in _listed(directions) if d.vector.any()], coefficient, units, **how)
 
 
-def ablate(directions: Listed, *, tokens: Where = "generated") -> Steering:
+def ablate(directions: Listed, **how: Unpack[How]) -> Steering:
     """Project the directions out; those at the same hook point together, as the subspace they span.
 
     >>> interp.ablate([found[1, 1], found[2, 1]], tokens="after-first").summary
     'ablate agent 1, agent 2, layer 1'
     """
-    return _spanned(directions, tokens, {"operation": "ablate"})
+    return _spanned(directions, {"operation": "ablate"}, **how)
 
 
 def interchange(
@@ -125,66 +149,127 @@ def interchange(
     if not prompt:
         raise UserError("source: empty; give a text, its token ids, or a prompt and its continuation")
     facts = {"operation": "interchange", "source": [prompt, more] if more else prompt, "source_tokens": name}
-    return _spanned(directions, tokens, facts, partial(tokens_read, prompt, more, theirs))
+    return _spanned(directions, facts, tokens=tokens, source=partial(tokens_read, prompt, more, theirs))
 
 
-def clamp(
-    directions: Listed, coefficient: float = 0.2, *, units: Units = "residual", tokens: Where = "generated"
-) -> Steering:
-    """Set the projection on each direction's unit vector to `coefficient` units.
+def clamp(directions: Listed, coefficient: float = 0.2, *, units: Units = "residual", **how: Unpack[How]) -> Steering:
+    """Set the projection on each direction's unit vector to `coefficient` units; `keep_norm` then scales it, too.
 
     >>> interp.clamp(found[2, 1], 0.3).summary
     'clamp agent 2 0.3 residual, layer 1'
     """
-    return _along("clamp", _listed(directions), coefficient, units, tokens)
+    return _along("clamp", _listed(directions), coefficient, units, **how)
+
+
+def custom(
+    directions: Listed, function: Rule, coefficient: float = 0.2, *, units: Units = "residual", **how: Unpack[How]
+) -> Steering:
+    """Let a function of one's own change the steered tokens: (values, unit directions, coefficient) → values.
+
+    At each hook point it gets float32 values [token, d_model], the unit vectors [k, d_model] of the directions there,
+    and the coefficient in the space of the activations (times the mean of their units); it returns as many float32
+    values. It is called for one row at a time with one token or several, and has to treat each by itself. Raises
+    `UserError`, once it runs, for anything else that it returns, and for NaN.
+
+    >>> def reflect(values, directions, coefficient):
+    ...     return values - 2 * (values @ directions.T) @ directions
+    >>> interp.steering.custom(found[2, 1], reflect).summary
+    'reflect agent 2 0.2 residual, layer 1'
+    """
+    (length_of, name), changes = named("units", units, UNITS), []
+    facts = {"operation": "custom", **function_facts(function), "coefficient": coefficient, "units": name}
+    for here in _by_hook_point(directions):
+        unit = np.stack([_unit(d) for d in here])
+        by = float(np.mean([_length(coefficient, length_of, d) for d in here]))
+        changes.append(_change(here, np.zeros_like(unit[0]), unit, facts, rule=(function, by), **how))
+    return Steering(tuple(changes))
+
+
+def gate(
+    direction: Direction, *, above: float | None = None, below: float | None = None, units: Units = "residual"
+) -> Gate:
+    """Open at the tokens whose projection on the direction's unit vector is above, or below, so many units.
+
+    >>> str(interp.steering.gate(found[2, 1], below=-0.1))
+    'agent 2 at layer 1 < -0.1'
+    """
+    if (above is None) == (below is None):
+        raise UserError(f"gate above {above}, below {below}: give one of the two")
+    asked = float(next(limit for limit in (above, below) if limit is not None))
+    limit = _length(asked, named("units", units, UNITS)[0], direction)
+    where, unit = (direction.label, direction.layer, direction.hook_point), _unit(direction)[None].astype(np.float32)
+    return Gate(*where, unit, np.zeros(1, np.float32), limit, asked, below is not None)
 
 
 OPERATIONS: dict[str, Callable[..., Steering]] = {
     "add": add,
-    "ablate": lambda directions, coefficient, *, units, tokens: ablate(directions, tokens=tokens),
+    "ablate": lambda directions, coefficient, *, units, **how: ablate(directions, **how),
     "clamp": clamp,
 }
 """By name, all called as `add` is; `ablate` ignores coefficient and units."""
 
 
-def _spanned(directions: Listed, tokens: Where, facts: Facts, source: Callable[[Any], Read] | None = None) -> Steering:
+def _by_hook_point(directions: Listed) -> list[list[Direction]]:
+    listed = _listed(directions)
+    return [[d for d in listed if d.hook_point == h] for h in dict.fromkeys(d.hook_point for d in listed)]
+
+
+def _length(coefficient: float, length_of: Callable[[Direction], float], direction: Direction) -> float:
+    """So many units in the space of the activations."""
+    length = length_of(direction)
+    if not np.isfinite([coefficient, length]).all():
+        of = f"coefficient {coefficient} in units of {length}, {direction.label}"
+        raise UserError(f"{of}: both must be finite numbers")
+    return coefficient * length
+
+
+def _spanned(directions: Listed, facts: Facts, **how: Any) -> Steering:
     """At each hook point a change of what its directions span."""
-    changes, listed = [], _listed(directions)
-    for hook_point in dict.fromkeys(d.hook_point for d in listed):
-        here = [d for d in listed if d.hook_point == hook_point]
+    changes = []
+    for here in _by_hook_point(directions):
         _, sizes, rows = np.linalg.svd(np.stack([_unit(d) for d in here]), full_matrices=False)
         basis = rows[sizes > 1e-6 * sizes[0]]  # dependent directions add none
-        changes.append(_change(here, np.zeros_like(basis[0]), basis, tokens, facts, source=source))
+        changes.append(_change(here, np.zeros_like(basis[0]), basis, facts, **how))
     return Steering(tuple(changes))
 
 
-def _along(
-    operation: str, directions: Sequence[Direction], coefficient: float, units: Units, tokens: Where
-) -> Steering:
+def _along(operation: str, directions: Sequence[Direction], coefficient: float, units: Units, **how: Any) -> Steering:
     """A change for each direction, `coefficient` units along it; to clamp takes out what was there."""
     length_of, name = named("units", units, UNITS)
     facts = {"operation": operation, "coefficient": coefficient, "units": name}
     changes = []
     for direction in directions:
-        unit, length = _unit(direction), length_of(direction)
-        if not np.isfinite([coefficient, length]).all():
-            of = f"coefficient {coefficient} in units of {length}, {direction.label}"
-            raise UserError(f"{of}: both must be finite numbers")
+        unit, length = _unit(direction), _length(coefficient, length_of, direction)
         basis = unit[None] if operation == "clamp" else unit[None][:0]
-        changes.append(_change([direction], unit * (coefficient * length), basis, tokens, facts))
+        changes.append(_change([direction], unit * length, basis, facts, **how))
     return Steering(tuple(changes))
 
 
 def _change(
-    directions: Sequence[Direction], offset: np.ndarray, basis: np.ndarray, tokens: Where, facts: Facts, **taken: Any
+    directions: Sequence[Direction],
+    offset: np.ndarray,
+    basis: np.ndarray,
+    facts: Facts,
+    *,
+    tokens: Where = "generated",
+    keep_norm: bool = False,
+    when: Gate | None = None,
+    **taken: Any,
 ) -> Change:
+    layer = directions[0].layer
+    if not (when is None or isinstance(when, Gate)):
+        raise UserError(f"when {type(when).__name__}: not a gate; compare a probe with a number, such as probe > 0.8")
+    if when is not None and when.layer > layer:
+        raise UserError(f"when {when}: read after layer {layer} is changed; take a probe of layer {layer} or before")
     where, at = _at("tokens", tokens)
     with np.errstate(over="ignore"):  # a vector too long for float32 shows in the rows that it steers
         offset, basis = offset.astype(np.float32), basis.astype(np.float32)
     digest = hashlib.sha256(offset.tobytes() + basis.tobytes()).hexdigest()
     hook_point, labels = directions[0].hook_point, [d.label for d in directions]
     facts = {**facts, "directions": labels, "hook_point": hook_point, "tokens": at, "sha256": digest}
-    return Change(hook_point, offset, basis, where, facts, **taken)
+    facts |= {"keep_norm": True} if keep_norm else {}
+    facts |= {} if when is None else {"when": when.facts}
+    return Change(hook_point, offset, basis, where, facts, keep_norm=keep_norm, gate=when, **taken)
 
 
 def _at(what: str, tokens: Where) -> tuple[Positions, Any]:
