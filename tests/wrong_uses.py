@@ -124,6 +124,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "--subspaces": DIRECTIONS[::2],
     "--kind": ("good",),
     "--only": ("nothing",),
+    "--steer": ("missing.json", "{", "[]", "{}", "3", "vectors.pt"),
 }
 """Wrong values of options that take a text."""
 ARGUMENTS: dict[str, tuple[tuple[str, ...], ...]] = {

@@ -84,14 +84,26 @@ def export_model(
     *,
     checkpoint: Annotated[str, typer.Argument(help="A training checkpoint.")],
     out: Annotated[Path, typer.Option(help="Folder to write."), Writes(lambda out, _: [Made([out])])],
+    steer: Annotated[
+        str | None,
+        typer.Option(
+            help="Steering to write into the weights, as JSON or a file of it; ablate or add, at every token."
+        ),
+    ] = None,
     dtype: Annotated[Dtype, typer.Option(help="Precision of the weights written.")] = "bf16",
 ) -> None:
-    """Write a checkpoint with its stages merged, as an ordinary folder for other tools.
+    """Write a checkpoint with its stages merged, as an ordinary folder for other tools; steered, if asked for.
 
-    Example: `interp export-model out/smollm2/seed-0/imad --out merged`
+    Examples: `interp export-model out/smollm2/seed-0/imad --out merged`; `interp export-model smollm2-135m --steer
+    '{"directions": "evil.gguf", "layers": [12], "operation": "ablate"}' --out without-evil`
     """
+    from interp.interventions.baking import Baked, export_steered
     from interp.models.loading import export_merged
 
     quiet_libraries()
-    export_merged(checkpoint, out, dtype)
-    Terminal(soft_wrap=True).print(f"wrote {out}")
+    if steer is None:
+        export_merged(checkpoint, out, dtype)
+        done = ""
+    else:
+        done = f", with {export_steered(checkpoint, out, Baked.read(steer), dtype)} in its weights"
+    Terminal(soft_wrap=True).print(f"wrote {out}{done}")

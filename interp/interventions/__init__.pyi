@@ -1,4 +1,6 @@
 from .alignment import search as search
+from .baking import Baked as Baked
+from .baking import export_steered as export_steered
 from .curves import gains as gains
 from .curves import normalised_area as normalised_area
 from .curves import steerability as steerability

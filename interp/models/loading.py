@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -125,8 +125,10 @@ def shard(hf: Any, offloaded: str | None = None) -> Any:
     return dispatch_model(hf, where, offload_dir=offloaded)
 
 
-def export_merged(checkpoint: str, out: Path, dtype: str = "auto") -> None:
+def export_merged(checkpoint: str, out: Path, dtype: str = "auto", change: Callable[[Any], None] | None = None) -> None:
     """Write a checkpoint with all its stages merged into a new folder; raises `UserError` where `out` exists.
+
+    `change` is made to the model, in fp32, before it is written.
 
     >>> interp.models.export_merged("organism-sft", tmp_path / "merged")
     >>> interp.load_model(str(tmp_path / "merged")).n_layers
@@ -134,7 +136,10 @@ def export_merged(checkpoint: str, out: Path, dtype: str = "auto") -> None:
     """
     if out.exists():
         raise UserError(f"{out}: exists; give a new folder")
-    plain = load_plain(checkpoint, dtype=dtype, device="cpu")
+    plain = load_plain(checkpoint, dtype=dtype if change is None else "fp32", device="cpu")
+    if change is not None:
+        change(plain.hf)
+        plain.hf.to(DTYPES.get(dtype, torch.float32))
     with atomic_write(out, Path.mkdir) as made:
         plain.hf.save_pretrained(made)
         plain.tokenizer.save_pretrained(made)
