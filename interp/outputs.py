@@ -29,7 +29,7 @@ NAMED |= {"smollm2-135m-sft", "smollm2-135m-debategpt", "smollm2-135m-imad"}
 """Inputs that come with the package, whatever lies in the current folder."""
 _INPUTS = (
     *("model", "models", "adapter", "adapters", "agents", "preset", "checkpoint", "change"),
-    *("source", "transcripts", "fit_classifier_on", "directions"),
+    *("source", "text", "transcripts", "fit_classifier_on", "directions"),
 )
 """Arguments that may name files; a `Path` other than the output always does."""
 _WHOLE = ("config.json", "adapter_config.json", "lineage.json")

@@ -19,13 +19,14 @@ from interp.cli.plant import plant
 from interp.cli.steer import interchange, steer
 from interp.cli.suppress import suppress
 from interp.cli.sweep import sweep
+from interp.cli.tokens import tokens
 from interp.cli.train import train
 from interp.options import run
 
 VERBS: Mapping[str, Sequence[Callable[..., Any]]] = {
     "Debates": (debate,),
     "Training": (train, plant, export_model),
-    "Directions": (extract_directions, import_directions, export_directions),
+    "Directions": (extract_directions, tokens, import_directions, export_directions),
     "Steering": (steer, interchange, sweep, suppress),
     "Results": (evaluate, compare),
     "Experiments": tuple(registered.load() for registered in sorted(entry_points(group="interp.verbs"), reverse=True)),

@@ -19,9 +19,7 @@ from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
 if TYPE_CHECKING:
     from interp.directions.directions import Directions
 
-OtherModel = Annotated[
-    bool, flag("--other-model", "Also steer with directions that were extracted from another model.")
-]
+OtherModel = Annotated[bool, flag("--other-model", "Also take directions that were extracted from another model.")]
 TextsAtATime = Annotated[int, Option("--batch-size", min=1, help="Texts to write at a time.")]
 
 
