@@ -59,6 +59,11 @@ def export_steered(checkpoint: str, out: Path, baked: Baked, dtype: str = "bf16"
     An addition becomes a bias of the projection that writes there. To ablate takes one layer's direction out of all
     that is written into the residual stream: by the embedding, and by every layer's attention and MLP. Raises
     `UserError`, and writes nothing, where weights have no place for it or give other logits than the steered model.
+
+    >>> _ = found.export(tmp_path / "agent2.pt", 2)
+    >>> steer = interp.interventions.Baked(str(tmp_path / "agent2.pt"), layers=[2], operation="ablate")
+    >>> interp.interventions.export_steered("organism", tmp_path / "out", steer)
+    'ablate agent2 of layer 2 at every layer'
     """
     model, found = load_model(checkpoint, dtype="fp32", device="cpu"), Directions.load(baked.directions)
     require_made_on(found, model, baked.directions)
