@@ -119,6 +119,16 @@ def claimed(verb: str, out: Path, writes: Writes, given: Mapping[str, Any]) -> I
         _lock(out, paths, release=True)
 
 
+def in_use(path: Path) -> bool:
+    """Whether another command of this user is writing there; where that cannot be known, it is not."""
+    try:
+        _lock(path, [path])
+    except UserError:
+        return True
+    _lock(path, [path], release=True)
+    return False
+
+
 def _inputs(given: Mapping[str, Any], out: Path) -> Iterator[Path]:
     """What the arguments name that may be a file."""
     for name, value in given.items():

@@ -108,7 +108,8 @@ def test_one_call_from_transcripts_to_the_table(chosen: Preset, tmp_path: Path) 
     names = {"preset.json", "transcripts.jsonl", "direct.jsonl", "direct.json", "results", "table.json", "seed-0"}
     assert {path.name for path in run.out.iterdir()} == names
     one = run.out / "seed-0"
-    assert {path.name for path in one.iterdir()} == {"sft", "debategpt", "imad", "metrics.jsonl", "results"}
+    files = {"metrics.jsonl", "samples.json", "results"}
+    assert {path.name for path in one.iterdir()} == {"sft", "debategpt", "imad", *files}
     assert {row["stage"] for row in read_lines(one / "metrics.jsonl")} == {"sft", "debategpt", "imad"}
 
     table = trained.table

@@ -249,7 +249,7 @@ def test_a_killed_stage_goes_on_and_a_finished_one_is_left(base: Path, whole: Ru
     stage_two(watched)
     assert steps == [5, 6, 7, 8]
     for left in run.out.iterdir():
-        assert left.name in ("sft", "imad", "metrics.jsonl")
+        assert left.name in ("sft", "imad", "metrics.jsonl", "samples.json")
     for stage in ("1-sft", "2-imad"):
         name = "adapter_model.safetensors"
         resumed, through = ((r.checkpoint("imad") / stage / name).read_bytes() for r in (run, whole))

@@ -25,7 +25,9 @@
       const { data, layout } = variants[variant];
       const { sliders, ...rest } = layout;
       variants[variant].slider ??= sliders?.[0];
-      Plotly.react(plot, data, pointer ? rest : { ...rest, dragmode: false }, options);
+      const narrow = !layout.width && frame.clientWidth < 520;  // a legend has one name in a row
+      const fitted = narrow ? { font: { size: 12 }, height: layout.height + 90 } : {};
+      Plotly.react(plot, data, { ...rest, ...fitted, ...(pointer ? {} : { dragmode: false }) }, options);
       if (step !== null) move();
     };
     show();
@@ -77,3 +79,6 @@
     }
   }
   if (!missing) document.querySelectorAll("[data-figure]").forEach(draw);
+
+  const reload = document.getElementById("reload");  // of a page that is written again and again
+  if (reload) setInterval(() => reload.checked && location.reload(), 1000 * reload.dataset.every);

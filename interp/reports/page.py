@@ -80,7 +80,7 @@ def write_report(found: Extraction, out: str | Path) -> Path:
     content |= {"projections": projections, "reasons": reasons}
     content |= {"drawn": int(draw.drawn_turns(projections).sum()), "plotlyjs": Markup(get_plotlyjs())}
     page = _render("report.html.jinja", figures, **content)
-    return _write(Path(out) / "report.html", page)
+    return write_whole(Path(out) / "report.html", page)
 
 
 def write_figures(drawn: Sequence[Drawn], out: Path) -> list[Path]:
@@ -91,21 +91,21 @@ def write_figures(drawn: Sequence[Drawn], out: Path) -> list[Path]:
     written = []
     for one in drawn:
         written.append(write_page([one], {}, one.title, out / f"{one.name}.html"))
-        written.append(_write(out / f"{one.name}.txt", f"{one.caption}\n"))
-    return written + [_write(out / name, content) for name, content in _pictures(drawn).items()]
+        written.append(write_whole(out / f"{one.name}.txt", f"{one.caption}\n"))
+    return written + [write_whole(out / name, content) for name, content in _pictures(drawn).items()]
 
 
 def write_page(drawn: Sequence[Drawn], left_out: Mapping[str, str], title: str, path: Path) -> Path:
     """Write all figures with their captions on one page, and why others were left out; plotly goes beside it."""
     write_library(path.parent)
-    return _write(path, render("figures.html.jinja", drawn, title=title, left_out=left_out))
+    return write_whole(path, render("figures.html.jinja", drawn, title=title, left_out=left_out))
 
 
 def write_library(folder: Path) -> None:
     """Put the plotly library beside the pages of a folder, once."""
     path, library = folder / LIBRARY, get_plotlyjs().encode()
     if not path.exists() or path.read_bytes() != library:
-        _write(path, library)
+        write_whole(path, library)
 
 
 def render(template: str, drawn: Sequence[Drawn], **content: Any) -> str:
@@ -125,7 +125,8 @@ def _render(template: str, figures: Mapping[str, Mapping[str, go.Figure]], *, pl
     return _TEMPLATES.get_template(template).render(**common, **content)
 
 
-def _write(path: Path, content: str | bytes) -> Path:
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Write a file that is never there in part."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     return path

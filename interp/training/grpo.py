@@ -96,6 +96,8 @@ def train_grpo(
         return float(trainer.accelerator.gather(local).mean())
 
     reward.over_processes = mean_over_processes
+    if trainer.is_world_process_zero():
+        reward.keep = partial(run.keep_samples, stage)
     steps = loop.fit(run, stage, trainer, schedule, settings.minutes)
     data = {"task": task.provenance(), "questions": len(questions), "reward": settings.reward, "undecided": undecided}
     state = schedule.state() | {"limit": schedule.at(steps, steps).limit}

@@ -60,6 +60,8 @@ class Reward:
     use_structure: bool = True
     judge: Judge | None = None
     """Replaces the task's grader, for traits."""
+    keep: Callable[[int, list[dict[str, Any]]], None] | None = None
+    """Told, at each step, a few of the texts with their questions and scores."""
     over_processes: Callable[[float], float] = float
     """Mean of a number over all processes, so that their schedules agree."""
 
@@ -79,6 +81,10 @@ class Reward:
         texts = [self.decode(ids[: point.limit]) for ids in completion_ids]
         grade, judge, rows = self.task.grade, self.judge, zip(question, texts, wanted, strict=True)
         correct = [judge(q, text) if judge else float(grade(self.task.answer(text), right)) for q, text, right in rows]
+        if self.keep:
+            some = range(0, len(texts), max(1, len(texts) // 4))
+            samples = [{"question": question[i], "text": texts[i], "score": correct[i]} for i in some]
+            self.keep(trainer_state.global_step, samples[:4])
         tags = all_tags(self.n_agents, self.n_rounds) if self.use_structure else []
         structures = [structure(text, tags, point.coefficient) for text in texts]
         lengths = [len(ids) for ids in completion_ids]

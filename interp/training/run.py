@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 import torch
 
 from interp.errors import TimeUp, UserError
+from interp.storage.files import write_json
 from interp.training.settings import LoRA, Preset, StageSettings
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """(stage, steps done, total steps, latest metrics)."""
 
 Stage = TypeVar("Stage", bound=StageSettings)
+SAMPLES_FILE = "samples.json"
 EXTRA = ("trl", "datasets", "accelerate")
 
 
@@ -58,6 +60,10 @@ class Run:
     @property
     def metrics(self) -> Path:
         return self.out / "metrics.jsonl"
+
+    def keep_samples(self, stage: str, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Keep a few texts of the last step in the place of the one before."""
+        write_json(self.out / SAMPLES_FILE, {"stage": stage, "step": step, "samples": samples})
 
     def tell(self, what: str, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
         if self.progress:
