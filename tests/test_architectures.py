@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from interp.activations.reading import read_tokens
 from interp.directions.directions import Direction
+from interp.directions.tokens import logit_lens
 from interp.errors import UserError
 from interp.evaluation.texts import perplexity
 from interp.generation.cache import Batching
 from interp.generation.sampling import Generated, generate
 from interp.models.layers import SITES
 from interp.models.model import Model, wrap
+from interp.models.tokens import token_name
 from interp.steering.steering import Steering, add
 
 LOADED = [name for name in BUILDERS if name not in REFUSED]
@@ -127,6 +129,27 @@ def test_steering_is_a_plain_hook(name: str) -> None:
     pairs = [(p, s) for s in (steering, Steering()) for p in prompts]
     mixed = generate(model, [p for p, _ in pairs], max_new_tokens=N_NEW, steering=[s for _, s in pairs], batch_size=4)
     assert ids_of(mixed)[:3] == expected
+
+
+@pytest.mark.parametrize("name", LOADED)
+def test_the_logit_lens_is_the_models_own_end(name: str) -> None:
+    model, plain, sides = wrapped(name), build(name), []
+    one = direction(model, 1.0).unit
+    for sign in (1, -1):
+        state = torch.from_numpy(sign * one.vector) * model.d_model**0.5
+        handle = layers(plain, model.n_layers)[-1].register_forward_hook(partial(_put, state=state))
+        with torch.no_grad():
+            sides.append(plain(torch.tensor([[5]]), use_cache=False).logits[0, -1])
+        handle.remove()
+    change = (sides[0] - sides[1])[: len(model.tokenizer)]
+    (lens,) = logit_lens(model, [one], n_tokens=1)
+    ends = (change.argmax(), change.argmin())
+    assert [lens.promotes[0][0], lens.suppresses[0][0]] == [token_name(model.tokenizer, int(i)) for i in ends]
+
+
+def _put(module: Any, args: Any, out: Any, *, state: Tensor) -> Any:
+    put = state.expand_as(_tensor(out))
+    return (put, *out[1:]) if isinstance(out, tuple) else put
 
 
 def _tensor(out: Any) -> Tensor:
