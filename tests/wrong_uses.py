@@ -240,6 +240,10 @@ steer --directions FOUND --model organism --other-model --prompt 1
 steer --directions FOUND --model model --prompt 1 --coefficients 1,2,3
 steer --directions FOUND --model model --prompt 1 --tokens turns
 steer --directions FOUND --model model --prompt 1 --turns-of 1
+steer --directions FOUND --model model --prompt 1 --operation rule.py:push
+steer --directions FOUND --model model --prompt 1 --when FOUND --above 0.5
+steer --directions FOUND --model model --prompt 1 --when FOUND
+steer --directions FOUND --model model --prompt 1 --above 0.5
 steer --directions FOUND --model model --prompt 1 --direction-of 1 --direction-of nobody
 sweep --directions FOUND --model model --transcripts debates.jsonl --layers 1
 sweep --directions FOUND --model other-model --transcripts held.jsonl --layers 1

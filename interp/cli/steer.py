@@ -14,7 +14,7 @@ from interp.models.settings import ModelSettings
 from interp.options import DIRECTIONS, RECORDS, Restart, one_of, verb
 from interp.outputs import Writes, records
 from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
-from interp.steering.settings import SteeringSettings
+from interp.steering.settings import GateSettings, SteeringSettings
 
 WRITES = Writes(lambda out, _: [records(out, '"steering"')], folder=False)
 Asked = Annotated[list[str] | None, Option("--prompt", help="Prompt to answer; repeat for several.")]
@@ -34,6 +34,7 @@ def steer(
         ),
     ] = None,
     settings: SteeringSettings,
+    gate: GateSettings = GateSettings(),  # noqa: B008 - frozen
     other_model: OtherModel = False,
     form: Annotated[
         Literal["chat", "problem", "text"],
@@ -54,12 +55,15 @@ def steer(
     from interp.directions.extract import measured
     from interp.interventions.steer import make_steering, prompt_ids, read_prompts, side_by_side
     from interp.models.model import load_model
+    from interp.probing.probe import Probe
     from interp.reports.intervention_tables import pair_table
+    from interp.storage.functions import load_function
 
     if (prompt is None) == (prompts is None):
         raise UserError("prompts: give them with --prompt, or in a file with --prompts")
     asked = prompt or read_prompts(prompts or "")
-    found = Directions.load(directions)
+    found, when = Directions.load(directions), Probe.gate(gate)
+    function = load_function("--operation", settings.operation) if ":" in settings.operation else None
     console = Terminal()
     quiet_libraries()
     tell_taken_for(console, {directions: found})
@@ -68,7 +72,7 @@ def steer(
     if not other_model:
         require_made_on(found, loaded, directions)
     found = measured(found, loaded, [prompt_ids(loaded.tokenizer, each, form) for each in asked])
-    steering = make_steering(found, direction_of, settings, loaded)
+    steering = make_steering(found, direction_of, settings, loaded, when=when, function=function)
     how: dict[str, Any] = {"form": form, "sampling": sampling, "batch_size": batch_size, "out": out}
     with progress_bars() as progress:
         pairs = side_by_side(loaded, asked, steering, restart=restart, progress=progress, **how)

@@ -123,7 +123,7 @@ def generate(  # type: ignore[misc]  # the options are these
             reader = Reader(model, steered, bool(hooks), plan[0])
             rows = [i for i in order if room[i] and plans[i] == plan]
             at_work = _continue(reader, texts, rows, batch_size)
-            if not hooks and not steered.calls and _seated(model, plan[0]):
+            if not hooks and _seated(model, plan[0]) and not steered.calls:
                 n, columns = min(batch_size, len(rows)), max(len(ids[i]) + room[i] for i in rows)
                 seats = Seats.of(model, steered, texts.pick, texts.ends, n, columns)
                 at_work = _in_seats(reader, texts, rows, seats)

@@ -96,7 +96,8 @@ def along(
     model: Model, settings: TriedSettings, facts: Record, operation: str, directions: Sequence[Direction]
 ) -> list[Intervention]:
     """The operation with each coefficient but 0."""
-    how = {"units": settings.units, "tokens": positions(settings, model.tokenizer)}
+    how: dict[str, Any] = {"tokens": positions(settings, model.tokenizer), "keep_norm": settings.keep_norm}
+    how["units"] = settings.units
     return [Intervention(facts, c, OPERATIONS[operation](directions, c, **how)) for c in settings.coefficients if c]
 
 

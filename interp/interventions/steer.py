@@ -17,9 +17,10 @@ from interp.errors import Progress, UserError
 from interp.generation.sampling import generate
 from interp.models.model import Model
 from interp.models.tokens import Encoder, prompt_tokens
-from interp.steering.changes import positions
+from interp.options import one_of
+from interp.steering.changes import Gate, Rule, positions
 from interp.steering.settings import SteeringSettings
-from interp.steering.steering import OPERATIONS, Steering, ablate
+from interp.steering.steering import OPERATIONS, How, Steering, ablate, custom
 from interp.storage.files import checked
 from interp.storage.journal import Journal
 from interp.storage.text import read_bytes, read_records, read_text, suffix
@@ -131,12 +132,19 @@ def prompt_ids(tokenizer: Any, prompt: Prompt, form: Form) -> list[int]:
 
 
 def make_steering(
-    directions: Directions, of: Sequence[str] | None, settings: SteeringSettings, model: Model | None = None
+    directions: Directions,
+    of: Sequence[str] | None,
+    settings: SteeringSettings,
+    model: Model | None = None,
+    *,
+    when: Gate | None = None,
+    function: Rule | None = None,
 ) -> Steering:
     """The steering that the settings name, along the directions of these agents: seats ("2") or labels.
 
     Without any, along those of the file's only label, or of agent 1. One coefficient is for all of them, several are
-    one for each; without layers the file's best one is used, or the middle one.
+    one for each; without layers the file's best one is used, or the middle one. An operation FILE.py:FUNCTION has to
+    come with the `function` loaded from there; nothing here runs a file.
 
     >>> settings = interp.steering.SteeringSettings(layers=(1,))
     >>> interp.interventions.make_steering(found, ["2"], settings).summary
@@ -150,13 +158,16 @@ def make_steering(
     layers = layers or directions.facts.get("best_layers", [])[:1] or (middle,)
     if model is not None:
         model.chosen_layers(layers)
-    tokens = positions(settings, model and model.tokenizer)
+    how: How = {"tokens": positions(settings, model and model.tokenizer), "keep_norm": settings.keep_norm, "when": when}
+    if function is None:
+        one_of("operation", settings.operation, OPERATIONS)
+    operation = partial(custom, function=function) if function else OPERATIONS[settings.operation]
     picked = [[directions[agent, layer] for layer in layers] for agent in of]
     if settings.operation == "ablate":
-        return ablate([d for each in picked for d in each], tokens=tokens)
+        return ablate([d for each in picked for d in each], **how)
     steering, coefficients = Steering(), coefficients if len(coefficients) > 1 else coefficients * len(of)
     for each, coefficient in zip(picked, coefficients, strict=True):
-        steering += OPERATIONS[settings.operation](each, coefficient, units=settings.units, tokens=tokens)
+        steering += operation(each, coefficient=coefficient, units=settings.units, **how)
     return steering
 
 

@@ -20,7 +20,7 @@ from interp.interventions.trait import Trait
 from interp.models.model import LazyModel, Model, lazy_models
 from interp.statistics import draws_needed
 from interp.steering.changes import positions
-from interp.steering.steering import ablate
+from interp.steering.steering import How, ablate
 
 if TYPE_CHECKING:
     from interp.interventions.remedies import FineTuned
@@ -112,6 +112,7 @@ def suppress(
         chosen = choices(write(model, "validation", rows), settings.max_accuracy_loss)
 
         prompts, tokens = trait.prompts(model, "test"), positions(settings, model.tokenizer)
+        placed: How = {"tokens": tokens, "keep_norm": settings.keep_norm}
         applied: dict[str, list[Intervention]] = {kind: [unsteered] for kind in (*elicit, PLAIN_QUESTION)}
 
         def apply(kinds: Collection[str], hows: Sequence[Intervention], controls: Sequence[Intervention] = ()) -> None:
@@ -119,8 +120,8 @@ def suppress(
                 applied[kind] += [*hows, *(controls[:1] if kind == PLAIN_QUESTION else controls)]
 
         for name, each in found.items():
-            own_one = Intervention(_facts("ablation", name), steering=ablate(each, tokens=tokens))
-            drawn = (ablate(some, tokens=tokens) for some in random(each, 1))
+            own_one = Intervention(_facts("ablation", name), steering=ablate(each, **placed))
+            drawn = (ablate(some, **placed) for some in random(each, 1))
             controls = [Intervention(_facts("random", name, draw=k), steering=how) for k, how in enumerate(drawn, 1)]
             apply(elicit, [own_one], controls)
         for source, layer, operation, some in tried:

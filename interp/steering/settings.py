@@ -8,10 +8,10 @@ from typing import Literal
 
 from interp.errors import UserError
 from interp.models.layers import parse_layers
-from interp.options import check_choices, listed_numbers, option
+from interp.options import check_choices, listed_numbers, one_of, option
 
 Units = Literal["residual", "unit", "raw"]
-Operation = Literal["add", "ablate", "clamp"]
+OPERATIONS = ("add", "ablate", "clamp")
 Tokens = Literal["generated", "writing", "prompt", "last", "everywhere", "after-first", "turns"]
 
 
@@ -32,6 +32,8 @@ class Placement:
     everywhere, all but the first, or an agent's turns as the model writes them."""
     turns_of: int | None = option(None, min=1)
     """Agent whose turns to steer, with --tokens turns."""
+    keep_norm: bool = False
+    """Scale each steered token to the length that it had."""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -50,5 +52,31 @@ class SteeringSettings(Placement):
     (0.2,)
     """
 
-    operation: Operation = "add"
-    """Add the direction, ablate it (project it out), or clamp the projection on it to the coefficient."""
+    operation: str = option("add", metavar="[add|ablate|clamp|FILE.py:FUNCTION]")
+    """Add the direction, ablate it (project it out), clamp the projection on it to the coefficient, or call a function
+    of your own: (values, unit directions, coefficient) → values."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if ":" not in self.operation:
+            one_of("operation", self.operation, OPERATIONS)
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """When to steer: only at tokens where a probe's score is above a limit, or below it."""
+
+    when: str | None = option(None, metavar="FILE")
+    """Steer only the tokens where this probe says so: a file that interp probe wrote, of the same layer or before."""
+    when_class: str = option("", shown="the second of two")
+    """Class of the probe whose probability is compared, with --when."""
+    above: float | None = None
+    """Steer where the probability (or a probe's number) is above this, with --when."""
+    below: float | None = None
+    """Steer where it is below this, with --when."""
+
+    def __post_init__(self) -> None:
+        limits = [self.above, self.below].count(None)
+        if limits != 1 + (self.when is None) or (self.when is None and self.when_class):
+            given = f"when {self.when}, above {self.above}, below {self.below}"
+            raise UserError(f"{given}: give --when with --above or --below, or none of them")
