@@ -42,14 +42,12 @@ def test_a_step(iterations: int, beta: float, reads: int, tmp_path: Path, monkey
     monkeypatch.setattr(chunked_logprob, "TOKEN_CHUNK_SIZE", TILE)
 
     def fit(run: Run, stage: str, trainer: Any, *rest: Any) -> int:
-        read = trainer._get_per_token_logps_and_entropies
-
-        def watched(model: Any, ids: torch.Tensor, *more: Any, batch_size: int | None = None, **how: Any) -> Any:
-            seen.append(len(ids) // (batch_size or len(ids)))
+        def watched(*given: Any, **how: Any) -> Any:
+            seen.append(1)
             with widest:
-                return read(model, ids, *more, batch_size=batch_size, **how)
+                return read(*given, **how)
 
-        trainer._get_per_token_logps_and_entropies = watched
+        read, trainer.model.forward = trainer.model.forward, watched
         return real(run, stage, trainer, *rest)
 
     monkeypatch.setattr(loop, "fit", fit)

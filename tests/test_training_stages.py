@@ -98,6 +98,7 @@ def trainers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def spy(run: Run, stage: str, trainer: Any, *rest: Any) -> Path:
         seen.append(trainer)
+        trainer.model.set_attn_implementation("sdpa")  # it may have learnt from packed rows, which tests do not give it
         return finish(run, stage, trainer, *rest)
 
     monkeypatch.setattr(loop, "finish", spy)

@@ -52,12 +52,12 @@ def train_grpo(
         return run.checkpoint(stage)
     run.require_time(stage)
     preset, settings = run.preset, settings or run.preset.grpo
-    configured("GRPOConfig", grpo_arguments(run, stage, settings))  # refuses before anything is loaded
+    configuration = configured("GRPOConfig", grpo_arguments(run, stage, settings))  # refuses before anything is loaded
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # no warning that rollout_func is experimental
     from datasets import Dataset
-    from trl import GRPOTrainer
 
-    from interp.training import loop
+    from interp.training import loop, packing
+    from interp.training.learning import Learner
 
     plain = loop.start_from(model, preset)
     tokenizer = plain.tokenizer
@@ -84,12 +84,13 @@ def train_grpo(
         {"prompt": prompt, "question": question.text, "wanted": question.gold_answer}
         for prompt, question in zip(prompts, asked, strict=True)
     ]
-    longest = max(len(encode.prompt(prompt)) for prompt in prompts[: len(questions)])
-    fitting = fitted(settings, plain.hf, longest + settings.descent.first_limit)
-    configuration = configured("GRPOConfig", grpo_arguments(run, stage, fitting))
+    longest = max(len(encode.prompt(prompt)) for prompt in prompts[: len(questions)]) + settings.descent.first_limit
+    at_once = fitted(settings, plain.hf, longest).device_batch_size
+    packed = settings.generation != "trl" and packing.pack(plain.hf, preset.use_bf16)  # a rollout has its copy
     adapter, dataset = loop.lora_config(settings.lora), Dataset.from_list(rows)
     options = {"processing_class": tokenizer, "peft_config": adapter, "rollout_func": rollout}
-    trainer = GRPOTrainer(plain.hf, reward, configuration, dataset, **options)
+    trainer = Learner(plain.hf, reward, configuration, dataset, **options)
+    trainer.packed, trainer.rows, trainer.tokens = packed, settings.device_batch_size, (at_once or 4) * longest
 
     def mean_over_processes(value: float) -> float:
         local = torch.tensor([value], device=trainer.accelerator.device)
@@ -117,7 +118,10 @@ def grpo_arguments(run: Run, stage: str, settings: GRPO) -> dict[str, Any]:
     saving = {"save_steps": math.ceil(settings.save_every / settings.num_iterations) * settings.num_iterations}
     own = {"entropy_coef": settings.entropy_coefficient, "max_completion_length": settings.descent.first_limit}
     use = {"shuffle_dataset": False, "use_vllm": settings.generation == "vllm"}
-    return {**shared_arguments(run, stage, settings, same), **saving, **own, **use}
+    shared = shared_arguments(run, stage, settings, same)
+    at_once = shared["per_device_train_batch_size"] * shared["gradient_accumulation_steps"]  # a device takes parts
+    whole = {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": 1}
+    return {**shared, **saving, **own, **use, **whole}
 
 
 class Rollout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -10,18 +11,37 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-NAME = "packed"
+from interp.models.adapters import RAISED
+from interp.models.model import LOGIT_TOLERANCE
+
+NAME, FULL = "packed", "full_attention"
 
 
-def can_pack(hf: Any, half: bool) -> bool:
-    """Whether a GPU has a kernel for a model's packed rows: for plain causal attention in 16 bits."""
-    config = hf.config
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    odd = ("sliding_window", "attn_logit_softcapping", "attention_dropout")
-    plain = hf._supports_flash_attn and not any(getattr(config, name, None) for name in odd)
-    plain &= {*(getattr(config, "layer_types", None) or ())} <= {"full_attention"} and width % 8 == 0 and width <= 256
-    return half and plain and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+def pack(hf: Any, half: bool) -> bool:
+    """Have a model read packed rows, if what it then makes of two texts is what it makes of each alone.
+
+    On a GPU, the kernel takes 16 bits. Short texts would not show a window or dropout.
+    """
+    config = hf.config.get_text_config()
+    odd = ("sliding_window", "attn_logit_softcapping", "attention_dropout", "attn_pdrop")
+    if any(getattr(config, name, None) for name in odd) or {*(getattr(config, "layer_types", None) or ())} - {FULL}:
+        return False
+    if torch.cuda.is_available():
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        if not half or width % 8 or width > 256 or torch.cuda.get_device_capability() < (8, 0):
+            return False
+    before, texts = hf.config._attn_implementation, [list(range(3, 3 + n)) for n in (9, 5)]
+    rows = DataCollatorForLanguageModeling(0, padding_free=True)([{"input_ids": t, "labels": t} for t in texts])
+    with torch.inference_mode(), suppress(*RAISED):
+        alone = torch.cat([hf(input_ids=torch.tensor([text])).logits[0] for text in texts])
+        hf.set_attn_implementation(NAME)
+        off = (hf(**rows, use_cache=False).logits[0] - alone).abs().max() / alone.abs().max()
+        if off <= 5 * LOGIT_TOLERANCE.get(hf.dtype, 1e-2):
+            return True
+    hf.set_attn_implementation(before)
+    return False
 
 
 def attend(

@@ -156,9 +156,7 @@ def train_sft(
         kinds.append(make(direct, form=behind_tag).kept)
     rows = Dataset.from_list([example._asdict() for example in chain(*kinds)])
     settings = fitted(settings, plain.hf, max(map(len, rows["input_ids"])))
-    packed = packing.can_pack(plain.hf, preset.use_bf16)
-    if packed:
-        plain.hf.set_attn_implementation(packing.NAME)
+    packed = packing.pack(plain.hf, preset.use_bf16)
     configuration = configured("SFTConfig", sft_arguments(run, stage, settings) | {"padding_free": packed})
     adapter = None if settings.lora is None else loop.lora_config(settings.lora, tokens)
     options = {"train_dataset": rows, "processing_class": tokenizer, "peft_config": adapter}
