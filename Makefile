@@ -9,6 +9,12 @@ demo: $(VENV)/ready
 	$(BIN)/interp extract-directions --model organism --transcripts organism --restart --out out/demo/organism
 	$(BIN)/interp extract-directions --model organism-imad --transcripts organism --restart --out out/demo/organism-imad
 	$(BIN)/interp extract-directions --model smollm2-135m --transcripts scripted --limit 72 --restart --out out/demo/smollm2-135m
+	$(BIN)/interp figures --page-only --out out/demo/figures
+	@echo
+	@echo "open $(CURDIR)/out/demo/organism-imad/report.html: agents in a model that a debate moved into, and what speaks against it"
+	@echo "open $(CURDIR)/out/demo/smollm2-135m/report.html: the same of a real language model"
+	@echo "open $(CURDIR)/out/demo/figures/figures.html: what an answer costs, where agents are, what steering does"
+	@echo "then type: $(BIN)/interp serve --model organism-imad --directions out/demo/organism-imad/directions.safetensors --open"
 
 test: check
 	$(BIN)/python -m pytest --numprocesses auto

@@ -66,10 +66,10 @@
 
     const width = variants.all.layout.width;  // what has one is drawn smaller on a phone, so that nothing is cut
     const fit = () => {
-      const scale = Math.min(1, Math.max(0.68, frame.clientWidth / width)), cut = frame.clientWidth < 0.68 * width;
+      const scale = Math.min(1, Math.max(0.5, frame.clientWidth / width)), cut = frame.clientWidth < width / 2;
       plot.style.transform = scale < 1 ? `scale(${scale})` : "";
       frame.style.height = scale < 1 ? `${Math.ceil(scale * variants.all.layout.height)}px` : "";
-      frame.style.overflowX = cut ? "auto" : "hidden";
+      frame.style.overflow = cut ? "auto hidden" : "clip";
       cut ? frame.setAttribute("tabindex", 0) : frame.removeAttribute("tabindex");
     };
     if (width) {
