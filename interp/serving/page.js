@@ -123,10 +123,6 @@ async function write() {
     const text = texts[column] = { written: "", asked };
     box.replaceChildren();
     count.textContent = "";
-    if (column === "random" && !held().spread) {
-      count.textContent = "These directions do not say how activations vary, so none can be drawn at random.";
-      return;
-    }
     box.setAttribute("aria-busy", "true");
     const node = box.appendChild(document.createTextNode(""));
     const changes = { unsteered: {}, steered: { steering: steered }, random: { steering: random } }[column];
@@ -209,12 +205,8 @@ async function colour(column) {
   const text = texts[column], by = coloured();
   if (by && text?.written && text.read?.directions !== by.name) {
     const { messages, prompt } = text.asked;
-    const body = { directions: by.name, ...(messages ? { messages, text: text.written } : { text: prompt + text.written }) };
-    const read = await (await ask("/api/tokens", body)).json();
-    let from = read.n_prompt;
-    for (let left = prompt?.length ?? 0; !messages && left > 0 && from < read.tokens.length; from++)
-      left -= read.tokens[from].length;
-    text.read = { ...read, from, directions: by.name };
+    const body = { directions: by.name, text: text.written, ...(messages ? { messages } : { prompt }) };
+    text.read = { ...await (await ask("/api/tokens", body)).json(), directions: by.name };
   }
   paint();
 }
@@ -226,9 +218,10 @@ async function recolour() {
 
 function paint() {
   const by = coloured(), read = by ? COLUMNS.map(column => texts[column]?.read).filter(each => each?.directions === by.name) : [];
-  const values = each => each.projections[each.labels.indexOf(by.label)][each.layers.indexOf(by.layer)];
-  const most = Math.max(0, ...read.flatMap(each => values(each).slice(each.from).map(Math.abs)));
-  const bound = read.length ? read[0].random[read[0].layers.indexOf(by.layer)] : 0, end = Math.max(most, bound) || 1;
+  const place = each => each.layers.indexOf(by.layer), scaled = each => x => x / each.lengths[place(each)];
+  const values = each => each.values[each.labels.indexOf(by.label)][place(each)].map(scaled(each));
+  const most = Math.max(0, ...read.flatMap(each => values(each).slice(each.n_prompt).map(Math.abs)));
+  const bound = Math.max(0, ...read.map(each => scaled(each)(each.bounds[place(each)]))), end = Math.max(most, bound) || 1;
   $("legend").hidden = !read.length;
   if (read.length) {
     const [low, , high] = $("legend").querySelectorAll("span"), band = $("legend").querySelector("i").style;
@@ -244,10 +237,10 @@ function paint() {
       continue;
     }
     const at = [...box.children].indexOf(document.activeElement);
-    box.replaceChildren(...values(text.read).slice(text.read.from).map((value, i) => {
+    box.replaceChildren(...values(text.read).slice(text.read.n_prompt).map((value, i) => {
       const token = document.createElement("span");
       token.className = Math.abs(value) > bound ? "token beyond" : "token";
-      token.textContent = text.read.tokens[text.read.from + i];
+      token.textContent = text.read.tokens[text.read.n_prompt + i];
       token.tabIndex = i ? -1 : 0;
       token.dataset.says = `${JSON.stringify(token.textContent)}: ${signed(value)} along ${by.label}, layer ${by.layer}`;
       token.style.setProperty("--toward", value < 0 ? "var(--minus)" : "var(--plus)");
@@ -308,10 +301,11 @@ async function sweep() {
   }));
   const told = await Promise.allSettled([(async () => {
     for await (const event of events("/api/sweep", body, signal)) {
-      const text = swept[event.index];
-      text.written += event.delta;
-      text.ended = event.finish_reason ?? text.ended;
-      if (event.index === +$("at").value) show();
+      const choice = event.choices[0], text = choice && swept[choice.index];
+      if (!text) continue;
+      text.written += choice.delta?.content ?? choice.text ?? "";
+      text.ended = choice.finish_reason ?? text.ended;
+      if (choice.index === +$("at").value) show();
     }
   })()]);
   show();
@@ -348,7 +342,10 @@ function state() {
   return kept;
 }
 
-const remember = later(300, () => history.replaceState(null, "", `#${state()}`));
+const remember = later(300, () => {
+  history.replaceState(null, "", `#${state()}`);
+  $("link").textContent = location.href;
+});
 
 /** A function that runs once, some milliseconds after it was last asked for. */
 function later(wait, action) {
@@ -394,19 +391,28 @@ function put(id, value) {
   if (input.tagName === "SELECT" && input.selectedIndex < 0 || input.type === "number" && input.value === "") input.value = before;
 }
 
-async function commands() {
-  const made = await (await ask("/api/command", { ...request(), steering: steering(false) })).json();
-  for (const kind of ["command", "python"]) $(kind).textContent = made[kind];
+async function commands(swept) {
+  const { coefficient, ...how } = steering(false);
+  const body = { ...request(), ...(swept ? { steering: how, coefficients: coefficients() } : { steering: { coefficient, ...how } }) };
+  const made = await (await ask("/api/command", body)).json();
+  if (swept) return made;
+  for (const kind of ["command", "python"]) $(kind).textContent = made[kind] || "Only Python can do this.";
   return made;
 }
 
-async function copy(text, what, place) {
+async function copy(kind, text, said, place) {
+  const what = kind === "python" ? "Python" : kind[0].toUpperCase() + kind.slice(1);
+  if (!text) {
+    said.textContent = "Only Python can do this.";
+    return;
+  }
   try {
     await navigator.clipboard.writeText(text);
-    $("copied").textContent = `${what} copied.`;
+    said.textContent = `${what} copied.`;
   } catch {
-    if (place) place.closest("details").open = true;
-    $("copied").textContent = place ? "This browser does not let the page copy; select the text below." : "This browser does not let the page copy; the address above is the link.";
+    place.textContent = text;
+    place.closest("details").open = true;
+    said.textContent = "This browser does not let the page copy; select the text below.";
   }
 }
 
@@ -551,11 +557,14 @@ $("more-messages").addEventListener("click", () => { add().focus(); changed(); }
 $("copy-link").addEventListener("click", () => {
   const link = `${location.origin}${location.pathname}#${state()}`;
   history.replaceState(null, "", link);
-  copy(link, "Link");
+  $("link").textContent = link;
+  copy("link", link, $("copied"), $("link"));
 });
-for (const [kind, what] of [["command", "Command"], ["python", "Python"]]) {
-  $(`copy-${kind}`).addEventListener("click", guarded(async () => copy((await commands())[kind], what, $(kind))));
-  $(kind).closest("details").addEventListener("toggle", event => event.target.open && guarded(commands)());
+for (const kind of ["command", "python"]) {
+  for (const [id, swept] of [["copy", false], ["sweep", true]])
+    $(`${id}-${kind}`).addEventListener("click", guarded(async () =>
+      copy(kind, (await commands(swept))[kind], $(swept ? "swept-copied" : "copied"), $(kind))));
+  $(kind).closest("details").addEventListener("toggle", event => event.target.open && guarded(() => commands(false))());
 }
 $("coefficient").addEventListener("input", () => { $("coefficient-number").value = $("coefficient").value; });
 $("directions").addEventListener("change", choose);
