@@ -14,7 +14,7 @@ from interp.models.settings import ModelSettings
 from interp.options import DIRECTIONS, RECORDS, Restart, one_of, verb
 from interp.outputs import Writes, records
 from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
-from interp.steering.settings import GateSettings, SteeringSettings
+from interp.steering.settings import SteeringSettings
 
 WRITES = Writes(lambda out, _: [records(out, '"steering"')], folder=False)
 Asked = Annotated[list[str] | None, Option("--prompt", help="Prompt to answer; repeat for several.")]
@@ -34,7 +34,12 @@ def steer(
         ),
     ] = None,
     settings: SteeringSettings,
-    gate: GateSettings = GateSettings(),  # noqa: B008 - frozen
+    when: Annotated[
+        Path | None, Option(help="Probe, a file of interp probe: steer only tokens where its score is in the limits.")
+    ] = None,
+    when_class: Annotated[str, Option(help="Class whose probability is the score.", show_default="second of two")] = "",
+    above: Annotated[float | None, Option(help="Steer where the score of --when is above this.")] = None,
+    below: Annotated[float | None, Option(help="Steer where the score of --when is below this.")] = None,
     other_model: OtherModel = False,
     form: Annotated[
         Literal["chat", "problem", "text"],
@@ -62,7 +67,13 @@ def steer(
     if (prompt is None) == (prompts is None):
         raise UserError("prompts: give them with --prompt, or in a file with --prompts")
     asked = prompt or read_prompts(prompts or "")
-    found, when = Directions.load(directions), Probe.gate(gate)
+    limits = [limit for limit in (above, below) if limit is not None]
+    if len(limits) != (when is not None) or (when is None and when_class):
+        given = f"when {when}, above {above}, below {below}"
+        raise UserError(f"{given}: give --when with --above or --below, or none of them")
+    found, gate = Directions.load(directions), None
+    if when is not None:
+        gate = Probe.load(when).above(limits[0], when_class, below=above is None)
     function = load_function("--operation", settings.operation) if ":" in settings.operation else None
     console = Terminal()
     quiet_libraries()
@@ -72,7 +83,7 @@ def steer(
     if not other_model:
         require_made_on(found, loaded, directions)
     found = measured(found, loaded, [prompt_ids(loaded.tokenizer, each, form) for each in asked])
-    steering = make_steering(found, direction_of, settings, loaded, when=when, function=function)
+    steering = make_steering(found, direction_of, settings, loaded, when=gate, function=function)
     how: dict[str, Any] = {"form": form, "sampling": sampling, "batch_size": batch_size, "out": out}
     with progress_bars() as progress:
         pairs = side_by_side(loaded, asked, steering, restart=restart, progress=progress, **how)

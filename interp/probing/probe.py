@@ -21,7 +21,6 @@ from interp.models.layers import SITES
 from interp.options import one_of
 from interp.probing.fitting import MassMean, ProbeExamples, fit, linear
 from interp.steering.changes import Gate
-from interp.steering.settings import GateSettings
 from interp.storage.arrays import Shape, read_arrays, write_arrays
 from interp.storage.files import EXACT, Whole, write_json
 
@@ -103,15 +102,6 @@ class Probe:
         if len(self.classes) == 2:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
         return np.asarray(softmax(logits, axis=-1))
-
-    @staticmethod
-    def gate(settings: GateSettings) -> Gate | None:
-        """The gate that the settings name; None without a file."""
-        if settings.when is None:
-            return None
-        probe, limits = Probe.load(settings.when), (settings.above, settings.below)
-        [limit] = (limit for limit in limits if limit is not None)
-        return probe.above(limit, settings.when_class, below=settings.above is None)
 
     def above(self, limit: float, label: str = "", *, below: bool = False) -> Gate:
         """A gate for `when=`: open at tokens where the probability of a class (the second of two) is above the limit.

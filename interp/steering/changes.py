@@ -134,9 +134,8 @@ class Gate:
     A text's token is scored once, in the pass that reads it, after the changes that come before the gate in the
     steering and before the first one that it decides on. Comparisons are strict, so NaN never opens it.
 
-    >>> gate = interp.steering.gate(found[2, 1], above=0.3)
-    >>> interp.add(found[2, 2], when=gate).summary
-    'add agent 2 +0.2 residual when agent 2 at layer 1 > 0.3, layer 2'
+    >>> interp.add(found[2, 2], when=interp.steering.gate(found[2, 1], 1.5)).summary
+    'add agent 2 +0.2 residual when agent 2 at layer 1 > 1.5, layer 2'
     """
 
     label: str

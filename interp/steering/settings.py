@@ -60,23 +60,3 @@ class SteeringSettings(Placement):
         super().__post_init__()
         if ":" not in self.operation:
             one_of("operation", self.operation, OPERATIONS)
-
-
-@dataclass(frozen=True)
-class GateSettings:
-    """When to steer: only at tokens where a probe's score is above a limit, or below it."""
-
-    when: str | None = option(None, metavar="FILE")
-    """Steer only the tokens where this probe says so: a file that interp probe wrote, of the same layer or before."""
-    when_class: str = option("", shown="the second of two")
-    """Class of the probe whose probability is compared, with --when."""
-    above: float | None = None
-    """Steer where the probability (or a probe's number) is above this, with --when."""
-    below: float | None = None
-    """Steer where it is below this, with --when."""
-
-    def __post_init__(self) -> None:
-        limits = [self.above, self.below].count(None)
-        if limits != 1 + (self.when is None) or (self.when is None and self.when_class):
-            given = f"when {self.when}, above {self.above}, below {self.below}"
-            raise UserError(f"{given}: give --when with --above or --below, or none of them")

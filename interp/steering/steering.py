@@ -166,10 +166,9 @@ def custom(
 ) -> Steering:
     """Let a function of one's own change the steered tokens: (values, unit directions, coefficient) → values.
 
-    At each hook point it gets float32 values [token, d_model], the unit vectors [k, d_model] of the directions there,
-    and the coefficient in the space of the activations (times the mean of their units); it returns as many float32
-    values. It is called for one row at a time with one token or several, and has to treat each by itself. Raises
-    `UserError`, once it runs, for anything else that it returns, and for NaN.
+    It gets float32 values [token, d_model] of one row, the unit vectors [k, d_model] of the directions at a hook point,
+    and the coefficient (times the mean of their units); it returns as many values. It has to treat each token by
+    itself. Raises `UserError`, once it runs, for anything else that it returns, and for NaN.
 
     >>> def reflect(values, directions, coefficient):
     ...     return values - 2 * (values @ directions.T) @ directions
@@ -185,20 +184,14 @@ def custom(
     return Steering(tuple(changes))
 
 
-def gate(
-    direction: Direction, *, above: float | None = None, below: float | None = None, units: Units = "residual"
-) -> Gate:
-    """Open at the tokens whose projection on the direction's unit vector is above, or below, so many units.
+def gate(direction: Direction, limit: float, *, below: bool = False) -> Gate:
+    """Open where the projection on a direction's unit vector is above a limit, or below it.
 
-    >>> str(interp.steering.gate(found[2, 1], below=-0.1))
-    'agent 2 at layer 1 < -0.1'
+    >>> str(interp.steering.gate(found[2, 1], 1.5))
+    'agent 2 at layer 1 > 1.5'
     """
-    if (above is None) == (below is None):
-        raise UserError(f"gate above {above}, below {below}: give one of the two")
-    asked = float(next(limit for limit in (above, below) if limit is not None))
-    limit = _length(asked, named("units", units, UNITS)[0], direction)
     where, unit = (direction.label, direction.layer, direction.hook_point), _unit(direction)[None].astype(np.float32)
-    return Gate(*where, unit, np.zeros(1, np.float32), limit, asked, below is not None)
+    return Gate(*where, unit, np.zeros(1, np.float32), limit, limit, below)
 
 
 OPERATIONS: dict[str, Callable[..., Steering]] = {
