@@ -16,6 +16,7 @@ from .debate.transcript import read_transcripts as read_transcripts
 from .directions.directions import Direction as Direction
 from .directions.directions import Directions as Directions
 from .directions.extract import extract_directions as extract_directions
+from .directions.pairs import fit as fit
 from .errors import UserError as UserError
 from .generation.sampling import generate as generate
 from .models.model import load_model as load_model

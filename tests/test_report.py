@@ -94,7 +94,7 @@ def make_projections(n_labels: int = 3, n_questions: int = 40, question: str = "
     generator = np.random.default_rng(0)
     asked = np.broadcast_to(np.arange(n_questions)[:, None, None], shape).ravel().tolist()
     return Projections(
-        axes=("agent 1", "agent 2"),
+        labels=[f"agent {k + 1}" for k in range(n_labels)],
         layers=LAYERS,
         x=generator.normal(size=(len(LAYERS), n)).astype(np.float32),
         y=generator.normal(size=(len(LAYERS), n)).astype(np.float32),

@@ -29,6 +29,12 @@ def lay_out(folder: Path) -> None:
     shutil.copy(folder / "held.jsonl", folder / "copy.json")
     (folder / "held.txt").write_text("not a debate")
     (folder / "prompts.txt").write_text("1+1\n2+2\n")
+    pairs = [json.dumps({"positive": f"{n} it is", "negative": f"not {n}"}) for n in range(4)]
+    (folder / "pairs.jsonl").write_text("\n".join(pairs))
+    (folder / "pair.jsonl").write_text(pairs[0])
+    (folder / "half.csv").write_text('positive,negative\na,"b')
+    for suffix in ("csv", "parquet"):
+        (folder / f"binary.{suffix}").write_bytes(bytes(range(256)))
     (folder / "empty.jsonl").touch()
     (folder / "binary.jsonl").write_bytes(bytes(range(256)) * 8)
     lines = (folder / "debates.jsonl").read_text().splitlines()

@@ -25,6 +25,7 @@ RIGHT: dict[str, tuple[str, str]] = {
     "extract-directions": ("--model model --transcripts debates.jsonl", "new/found"),
     "export-directions": ("found/directions.safetensors --direction-of 2", "new/agent2.gguf"),
     "import-directions": ("vectors.pt --layers 1", "new/directions.safetensors"),
+    "fit": ("--model model --pairs pairs.jsonl --layers 1", "new/fitted"),
     "steer": (f"{STEER} --prompt 1+1", "new/pairs.jsonl"),
     "interchange": ("--prompt 1,2,3 --source 4,5,6", "new/swapped.jsonl"),
     "tokens": ("--directions found/directions.safetensors --model model --text 1+1", "new/page.html"),
@@ -86,6 +87,10 @@ VALUES: dict[str, tuple[str, ...]] = {
     "--adapter": ("missing", "model", "empty", "half-adapter", "debates.jsonl", "loop", "nobody/nothing-here"),
     "--directions": DIRECTIONS,
     "--layers": LAYERS,
+    "--pairs": (*TRANSCRIPTS, "pair.jsonl", "prompts.txt", "binary.csv", "binary.parquet", "half.csv"),
+    "--positives": ("prompts.txt", "missing.txt"),
+    "--negatives": ("prompts.txt", "missing.txt"),
+    "--label": (" ", "2"),
     "--coefficients": NUMBERS,
     "--device": ("tpu", "cuda:99", "cpu:x", "0"),
     "--task": ("nothing", "bbh-nothing", "Arithmetic", "../arithmetic"),
@@ -177,6 +182,7 @@ OUTS: dict[str, tuple[str, ...]] = {
         *("found", ".", "/", "model/config.json", "binary.gguf", "held.txt", "x" * 300, "loop", "/dev/null"),
         *("found/directions.safetensors", "./found/../found/directions.safetensors", "full/notes.txt/x"),
     ),
+    "fit": (*FOLDERS, *INSIDE, "foreign/directions-json", "foreign/report-html", "found"),
     "steer": (*RECORDS, "prompts.txt", "records/debates.jsonl", "model/x.jsonl", "link/x.jsonl"),
     "interchange": (*RECORDS, "records/debates.jsonl", "records/pairs.jsonl"),
     "tokens": (
@@ -225,6 +231,12 @@ export-directions FOUND --direction-of 2 --format caa
 export-directions FOUND --direction-of 2 --format mine
 import-directions FOUND --site resid_post
 import-directions FOUND --layers 1
+fit --model model
+fit --model model --positives prompts.txt
+fit --model model --positives prompts.txt --negatives prompts.txt
+fit --model model --positives prompts.txt --negatives held.txt
+fit --model model --pairs pairs.jsonl --chat
+fit --model organism --pairs pairs.jsonl --out found
 interchange
 interchange --prompt 1,2,3
 interchange --prompt 1,2,3 --source 4,5,6 --source 7,8,9

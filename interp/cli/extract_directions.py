@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from interp.options import TRANSCRIPTS, Limit, Restart, verb
 from interp.outputs import Made, Writes, says
 from interp.reports.terminal import Terminal, quiet_libraries
 
+if TYPE_CHECKING:
+    from interp.directions.extract import Extraction
+
 FILES = ("directions.safetensors", "directions.json", "report.html")
 
 
@@ -25,6 +28,10 @@ def _made(out: Path, _: Any) -> Iterator[Made]:
         yield Made([kept], partial(says, kept, "interp.activations/"))
 
 
+WRITES = Writes(_made)
+OUT = typer.Option(help="Folder for directions.safetensors, .json and report.html.")
+
+
 @verb
 def extract_directions(
     *,
@@ -32,9 +39,7 @@ def extract_directions(
     transcripts: Annotated[str, typer.Option(help=TRANSCRIPTS)] = "scripted",
     limit: Limit = None,
     settings: ExtractionSettings,
-    out: Annotated[
-        Path, typer.Option(help="Folder for directions.safetensors, .json and report.html."), Writes(_made)
-    ] = Path("out"),
+    out: Annotated[Path, OUT, WRITES] = Path("out"),
     restart: Restart = False,
 ) -> None:
     """Find each agent's direction in the residual stream, with the evidence for it.
@@ -46,12 +51,8 @@ def extract_directions(
 
     Example: `interp extract-directions --transcripts debates.jsonl --layers 10-20 --out found`
     """
-    from interp.activations.corpus import Tokenization
     from interp.directions import extract
     from interp.models.model import load_model
-    from interp.reports.findings import beyond_controls
-    from interp.reports.page import write_report
-    from interp.reports.tables import best_layers_table
     from interp.reports.terminal import progress_bars
 
     debates = find_transcripts(transcripts)[:limit]
@@ -65,6 +66,16 @@ def extract_directions(
         found = extract.extract_directions(
             loaded, debates, out, settings, source=transcripts, restart=restart, progress=progress
         )
+    report(found, out, console)
+
+
+def report(found: Extraction, out: Path, console: Terminal, each: str = "transcript") -> None:
+    """Write the report, and say what was found and what was left out."""
+    from interp.activations.corpus import Tokenization
+    from interp.reports.findings import beyond_controls
+    from interp.reports.page import write_report
+    from interp.reports.tables import best_layers_table
+
     write_report(found, out)
     console.print(best_layers_table(found.directions))
     for line in beyond_controls(found.directions.facts):
@@ -73,7 +84,7 @@ def extract_directions(
         console.print(line)
     skipped = found.directions.facts["skipped"]
     for skip in skipped[:20]:
-        where = f"transcript {skip['transcript']}" + (f", round {skip['round']}" if skip["round"] else "")
+        where = f"{each} {skip['transcript']}" + (f", round {skip['round']}" if skip["round"] else "")
         console.print(f"skipped: {where} ({skip['question'][:40]}): {skip['reason']}")
     if len(skipped) > 20:
         console.print(f"skipped: {len(skipped) - 20} more, all named in {out / 'directions.json'}")

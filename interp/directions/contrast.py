@@ -31,6 +31,8 @@ class Contrast:
     question: Int[np.ndarray, " group"]
     round: Int[np.ndarray, " group"]
     skipped: tuple[Skip, ...] = ()
+    named: str = ""
+    """For pairs: the label of the one direction, from the second side of each to the first."""
 
     @staticmethod
     def build(turns: TurnTable, questions: Sequence[str], by: By = "agent", text_needed: bool = True) -> Contrast:

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from scipy.stats import t as student_t
 
+from interp.directions.estimators import FITS, reduced
 from interp.statistics import Verdict, all_of, deal, difference_test, judge, mean_interval
 
 Sums = Float[np.ndarray, "fold label d_model"]
@@ -24,6 +25,8 @@ Wins = Float[np.ndarray, "question label"]
 """The share of the other turns that lie below the label's own along its direction, each question's groups averaged."""
 N_FOLDS = 10
 N_CONTROLS = 20
+_N_HALVINGS = 5
+"""Ways to halve the folds, for an estimator that has to be fitted again to each half."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Evidence:
     """Probability that the label's own turn lies further along its direction than another's in its group."""
     separation_shuffled: Estimate
     separation_random: Estimate
-    """Along the random directions given, each signed to agree with the training questions' mean difference."""
+    """Along the random directions given, each signed to agree with the training questions' direction."""
     wins: Wins
     merit: Float[np.ndarray, "fold label"]
     """Mean separation on the other folds, by directions fitted without this one: for choosing a layer."""
@@ -98,26 +101,64 @@ class Differences(Protocol):
     def __getitem__(self, groups: np.ndarray, /) -> Float[np.ndarray, "group label d_model"]: ...
 
 
-def evaluate(
-    difference: Differences, design: Design, random: Float[np.ndarray, "draw d_model"] | None = None
-) -> Evidence:
-    """Evaluate the mean over groups of `difference` at one layer; every estimate is NaN with a single question.
+class _Fits:
+    """Directions of any folds: sums over them, or another estimator's of two labels, fitted again and again."""
 
-    In memory are the groups of one fold at a time.
+    def __init__(self, difference: Differences, design: Design, estimator: str, width: int) -> None:
+        (_, n_labels, d_model), n_draws = difference.shape, len(design.owner)
+        self.folds, self.fit, self.width = np.unique(design.fold), FITS.get(estimator), width
+        if self.fit is not None:
+            self.own, self.sign, self.fold = difference[:, 0], 1 - 2 * design.owner[:, :, :1], design.fold  # type: ignore[index]
+            return
+        # Sums over each fold of the differences that a draw gives to each label.
+        self.sums = np.zeros((len(self.folds), n_draws, n_labels, d_model))
+        for i, fold in enumerate(self.folds):
+            groups = np.flatnonzero(design.fold == fold)
+            given = np.zeros((n_draws, n_labels, len(groups), n_labels), dtype=np.float32)
+            draw, group, label = np.ogrid[:n_draws, : len(groups), :n_labels]
+            given[draw, label, group, design.owner[:, groups]] = 1
+            of_fold = rearrange(difference[groups], "g a d -> (g a) d")
+            self.sums[i] = (rearrange(given, "k a g b -> (k a) (g b)") @ of_fold).reshape(n_draws, n_labels, -1)
+        self.total = self.sums.sum(axis=0)
+
+    def without(self, folds: Sequence[int], draw: int) -> Float[np.ndarray, "label d_model"]:
+        """With all folds but these, of which there may be no others."""
+        if self.fit is None:
+            return np.asarray(self.total[draw] - self.sums[sorted({*folds}), draw].sum(axis=0))
+        some = ~np.isin(self.fold, self.folds[list(folds)])
+        found = self.fit(self.sign[draw, some] * self.own[some], self.width) if some.any() else 0 * self.own[0]
+        return np.stack([found, -found])
+
+    def split_half(self, draw: int, left_out: int | None = None) -> Float[np.ndarray, " label"]:
+        """Mean cosine between the directions of two halves of the folds."""
+        folds = np.delete(np.arange(len(self.folds)), () if left_out is None else left_out)
+        if self.fit is None or len(folds) < 2:
+            return _split_half(self.sums[folds, draw]) if self.fit is None else np.full(2, np.nan)
+        apart, halves = {*range(len(self.folds))} - {*folds.tolist()}, _halves(len(folds)) > 0
+        some = halves[np.linspace(0, len(halves) - 1, min(_N_HALVINGS, len(halves))).astype(int)]
+        each = (
+            (self.without([*folds[half], *apart], draw), self.without([*folds[~half], *apart], draw)) for half in some
+        )
+        return np.mean([(a * b).sum(axis=1) for a, b in each], axis=0)
+
+
+def evaluate(
+    difference: Differences,
+    design: Design,
+    random: Float[np.ndarray, "draw d_model"] | None = None,
+    estimator: str = "mean_difference",
+) -> Evidence:
+    """Evaluate directions at one layer, fitted to `difference` as the estimator does; NaN with a single question.
+
+    With mean differences the groups of one fold at a time are in memory; all others need two labels.
     """
     n_groups, n_labels, d_model = difference.shape
     n_draws, folds = len(design.owner), np.unique(design.fold)
     random = np.zeros((0, d_model)) if random is None else random
-    # Sums over each fold of the differences that a draw gives to each label.
-    fold_sums = np.zeros((len(folds), n_draws * n_labels, d_model))
-    for i, fold in enumerate(folds):
-        groups = np.flatnonzero(design.fold == fold)
-        given = np.zeros((n_draws, n_labels, len(groups), n_labels), dtype=np.float32)
-        draw, group, label = np.ogrid[:n_draws, : len(groups), :n_labels]
-        given[draw, label, group, design.owner[:, groups]] = 1
-        of_fold = rearrange(difference[groups], "g a d -> (g a) d")
-        fold_sums[i] = rearrange(given, "k a g b -> (k a) (g b)") @ of_fold
-    total, own_sums = fold_sums.sum(axis=0), fold_sums[:, :n_labels]
+    if estimator in FITS:  # in the span of the differences, where all scores are the same
+        own, basis = reduced(difference[np.arange(n_groups)][:, 0])
+        difference, random = np.stack([own, -own], axis=1), random @ basis.T
+    fits = _Fits(difference, design, estimator, d_model)
     wins = np.full((n_groups, n_labels), np.nan)
     weight = 1 / np.bincount(design.question)[design.question] / (design.question.max() + 1)
     won = np.zeros((n_draws + len(random), n_labels))
@@ -126,8 +167,8 @@ def evaluate(
     projections = np.empty((n_groups, n_labels, n_labels), dtype=np.float32)
     for i, fold in enumerate(folds):
         groups = np.flatnonzero(design.fold == fold)
-        left = total - fold_sums[i]
-        without = left[:n_labels] - own_sums  # this fold and another; for choosing a layer
+        left = np.concatenate([fits.without([i], draw) for draw in range(n_draws)])
+        without = np.stack([fits.without([i, other], 0) for other in range(len(folds))])  # for choosing a layer
         unit = left / np.maximum(np.linalg.norm(left, axis=-1, keepdims=True), 1e-30)
         directions = np.concatenate([unit, random, rearrange(without, "f a d -> (f a) d")]).astype(np.float32)
         along = np.asarray(difference[groups] @ directions.T)
@@ -151,14 +192,22 @@ def evaluate(
         projections[groups] = scores[:, :, 0] * np.float32((n_labels - 1) / n_labels)
     if len(folds) < 2:
         wins, won = np.full_like(wins, np.nan), np.full_like(won, np.nan)
-    shuffled = [_split_half(fold_sums[:, k : k + n_labels]) for k in range(n_labels, len(total), n_labels)]
-    reliability = _jackknife(own_sums), _over_draws(np.reshape(shuffled, (-1, n_labels)))
+    shuffled = [fits.split_half(draw) for draw in range(1, n_draws)]
+    apart = [fits.split_half(0, left_out=fold) for fold in range(len(folds))]
+    reliability = _jackknife(fits.split_half(0), np.stack(apart)), _over_draws(np.reshape(shuffled, (-1, n_labels)))
     by_question = design.by_question(wins)
     separation = separated(by_question), _over_draws(won[1:n_draws]), _over_draws(won[n_draws:])
     merits[np.diag_indices(len(folds))] = 0
     seen = 1 - np.array([weight[design.fold == fold].sum() for fold in folds])
     merit = merits.sum(axis=0) / seen[:, None] if len(folds) > 2 else np.full((len(folds), n_labels), np.nan)
     return Evidence(*reliability, *separation, by_question, merit, projections)
+
+
+def of_first(evidence: Evidence) -> Evidence:
+    """The evidence of the first of two labels; that of the second is the same, of the reverse direction."""
+    estimates = {name: vars(value) for name, value in vars(evidence).items() if isinstance(value, Estimate)}
+    cut: dict[str, Any] = {name: Estimate(*(part[:1] for part in parts.values())) for name, parts in estimates.items()}
+    return replace(evidence, **cut, wins=evidence.wins[:, :1], merit=evidence.merit[:, :1])
 
 
 def at_chosen_layer(evidence: Sequence[Evidence], design: Design, *, each: bool = False) -> tuple[Wins, list[int]]:
@@ -182,14 +231,20 @@ def separated(wins: Wins) -> Estimate:
     return Estimate(*(np.array([getattr(one, part) for one in found]) for part in ("mean", "low", "high")))
 
 
-def beyond(labels: Sequence[str], own: Wins, controls: Mapping[str, Wins]) -> list[Verdict]:
+TURNS = "{label}’s turns lie further along its direction"
+PAIRS = "positives lie further along the direction of {label}"
+
+
+def beyond(
+    labels: Sequence[str], own: Wins, controls: Mapping[str, Wins], claim: str = TURNS, unit: str = "question"
+) -> list[Verdict]:
     """Whether each label separates better than by every control: paired over questions, Holm over the labels."""
     joint = []
     for k, label in enumerate(labels):
         each = ((name, own[:, k] - wins[:, k]) for name, wins in controls.items())
         tests = [difference_test(f"against {name}", by, coupled=True) for name, by in each]
         than = f"than {' and '.join(controls)} explain"
-        joint.append(all_of(f"{label}’s turns lie further along its direction {than}", tests))
+        joint.append(replace(all_of(f"{claim.format(label=label)} {than}", tests), unit=unit))
     room = 1 - np.max([wins.mean(axis=0) for wins in controls.values()], axis=0)
     return judge(joint, headroom=room.tolist())
 
@@ -226,12 +281,11 @@ def _halves(n: int) -> Float[np.ndarray, "way fold"]:
     return half[: len(half) // 2] if n % 2 == 0 else half
 
 
-def _jackknife(fold_sums: Sums) -> Estimate:
+def _jackknife(value: Float[np.ndarray, " label"], without: Float[np.ndarray, "fold label"]) -> Estimate:
     """Split-half cosine with an interval from leaving out one fold of questions at a time."""
-    n, value = len(fold_sums), _split_half(fold_sums)
+    n = len(without)
     if n < 3:
         return Estimate(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
-    without = np.stack([_split_half(np.delete(fold_sums, f, axis=0)) for f in range(n)])
     error = np.sqrt((n - 1) / n * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
     reach = student_t.ppf(0.975, n - 1) * error
     return Estimate(value, np.maximum(value - reach, -1), np.minimum(value + reach, 1))

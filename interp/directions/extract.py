@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -21,18 +21,23 @@ from interp.debate.personas import Persona
 from interp.debate.transcript import Transcript, fingerprint, question_key
 from interp.directions.contrast import Contrast, differences
 from interp.directions.directions import Directions, question_hash
+from interp.directions.estimators import estimate
 from interp.directions.evidence import (
     N_CONTROLS,
+    PAIRS,
+    TURNS,
     Design,
+    Differences,
     Estimate,
     Evidence,
     Wins,
     at_chosen_layer,
     beyond,
     evaluate,
+    of_first,
     separated,
 )
-from interp.directions.settings import ExtractionSettings
+from interp.directions.settings import ExtractionSettings, FitSettings
 from interp.directions.subspaces import MOST_EXAMPLES, drawn, spread
 from interp.directions.text import TextDifferences, text_controls
 from interp.directions.tokens import promoted
@@ -54,12 +59,12 @@ _HARMLESS = ("batch_tokens", "skip_long", "keep_activations")  # they change not
 class Projections:
     """Every turn used, centred within its group, along two labels' unit directions fitted without its question."""
 
-    axes: tuple[str, str]
+    labels: Sequence[str]
+    """What `label` counts; the first two are the axes."""
     layers: Sequence[int]
     x: Float[np.ndarray, "layer turn"]
     y: Float[np.ndarray, "layer turn"]
     label: Int[np.ndarray, " turn"]
-    """The turn's label, as an index into the directions' labels."""
     round: Int[np.ndarray, " turn"]
     question: Sequence[str]
 
@@ -95,10 +100,30 @@ def extract_directions(
     (2, 3)
     """
     settings = replace(settings or ExtractionSettings(), **changes)
+    data = {"source": source, "sha256": fingerprint(transcripts)}
+
+    def compared() -> tuple[Corpus, Contrast]:
+        corpus = Corpus.build(transcripts, model.tokenizer, model.context_length, skip_long=settings.skip_long)
+        contrast = Contrast.build(corpus.turns, corpus.questions, settings.by, text_needed=settings.position != "tag")
+        return corpus, replace(contrast, skipped=(*corpus.skipped, *contrast.skipped))
+
+    return extracted(model, compared, out, settings, data, restart=restart, progress=progress)
+
+
+def extracted(
+    model: Model,
+    compared: Callable[[], tuple[Corpus, Contrast]],
+    out: str | Path | None,
+    settings: ExtractionSettings | FitSettings,
+    data: dict[str, str],
+    *,
+    restart: bool,
+    progress: Progress,
+) -> Extraction:
+    """Read what `compared` gives, made from `data`, and measure it, in a folder that a killed call resumes in."""
     settings = replace(settings, layers=model.chosen_layers(settings.layers))
     if settings.controls and model.engine is not None:
         raise model.engine.refusal("has no untrained model to compare with; go without controls (--no-controls)")
-    data = {"source": source, "sha256": fingerprint(transcripts)}
     with ExitStack() as stack:
         folder = Path(out) if out else stack.enter_context(scratch())
         if not restart and (folder / DIRECTIONS_FILE).exists():
@@ -113,8 +138,7 @@ def extract_directions(
                 holds = f"holds directions of {made['model']['name']} from {facts['questions']:,} questions, made with"
                 other = f"other settings ({', '.join(different)})"
                 raise UserError(f"{folder}: {holds} {other}; give another --out, or replace them with --restart")
-        corpus = Corpus.build(transcripts, model.tokenizer, model.context_length, skip_long=settings.skip_long)
-        contrast = Contrast.build(corpus.turns, corpus.questions, settings.by, text_needed=settings.position != "tag")
+        corpus, contrast = compared()
         paths = [folder / "activations.safetensors", folder / UNTRAINED_FILE]
         keep = settings.keep_activations or (paths[0].exists() and not restart)
         reading: dict[str, Any] = {name: getattr(settings, name) for name in ("layers", "site", "batch_tokens")}
@@ -126,7 +150,6 @@ def extract_directions(
             with room_beside(model):
                 beside = read_activations(untrained(model, settings.seed), corpus, paths[1], **reading, progress=say)
             controls = Controls(beside, text_controls(corpus, contrast, settings.position))
-        contrast = replace(contrast, skipped=(*corpus.skipped, *contrast.skipped))
         found = measure(store, contrast, settings, controls, progress=progress)
         facts = {**found.directions.facts, "tokenization": asdict(corpus.tokenization)}
         facts |= promoted(model, found.directions, seed=settings.seed)
@@ -167,12 +190,18 @@ class _Stored:
 def measure(
     store: ActivationStore,
     contrast: Contrast,
-    settings: ExtractionSettings,
+    settings: ExtractionSettings | FitSettings,
     controls: Controls | None = None,
     *,
     progress: Progress = lambda *_: None,
 ) -> Extraction:
     """Directions and their evidence from stored activations, with few turns of one layer in memory at a time."""
+    labels, estimator = (contrast.named,) if contrast.named else contrast.labels, settings.estimator
+
+    def evidence_of(difference: Differences, design: Design, random: np.ndarray | None = None) -> Evidence:
+        found = evaluate(difference, design, random, estimator)
+        return of_first(found) if contrast.named else found
+
     design = Design.draw(contrast.question, len(contrast.labels), settings.seed)
     rounds = {"all": np.full(len(contrast.rows), True)}
     if settings.by_round:
@@ -196,10 +225,13 @@ def measure(
         random, found, beside = drawn(varying[i], N_CONTROLS, settings.seed), dict[str, Any](), dict[str, Any]()
         for name, groups in rounds.items():
             where, selected = (layer, settings.position, contrast.rows[groups]), design.select(groups)
-            found[name] = evaluate(_Stored(store, *where), selected, random)
+            found[name] = evidence_of(_Stored(store, *where), selected, random)
             if controls is not None:
-                beside[name] = evaluate(_Stored(controls.untrained, *where), selected.bare)
+                beside[name] = evidence_of(_Stored(controls.untrained, *where), selected.bare)
         mean = [total / groups.sum() for total, groups in zip(sums, rounds.values(), strict=True)]
+        if contrast.named:
+            whole = _Stored(store, layer, settings.position, contrast.rows)
+            mean = [estimate(estimator, whole[np.arange(len(contrast.rows))][:, 0])[None]]
         return mean, float(np.concatenate(lengths).mean()), found, beside
 
     each_layer = []
@@ -212,7 +244,8 @@ def measure(
     by_round = np.asarray(vectors, dtype=np.float32).transpose(1, 2, 0, 3)
     norm = np.asarray(norms, dtype=np.float32)
     names = tuple(rounds)
-    directions = Directions(contrast.labels, store.layers, by_round, norm, store.hook_point, {}, names, varying)
+    directions = Directions(labels, store.layers, by_round, norm, store.hook_point, {}, names, varying)
+    claimed = (PAIRS, "group") if contrast.named else (TURNS, "question")
     summary: dict[str, Any] = {}
     for name, groups in rounds.items():
         selected = design.select(groups)
@@ -225,13 +258,13 @@ def measure(
             "cosine": _plain(directions.cosines(name)),
         }
         if controls is not None:
-            text = [evaluate(replace(kind, rows=kind.rows[groups]), selected.bare) for kind in controls.text]
+            text = [evidence_of(replace(kind, rows=kind.rows[groups]), selected.bare) for kind in controls.text]
             each = {"an untrained model": untrained[name], "the text": text}
             of_each = {what: at_chosen_layer(of, selected, each=True)[0] for what, of in each.items()}
             summary[name] |= {
                 "separation_untrained": _curves(untrained[name])["separation"],
                 "controls": dict(zip(("untrained", "text"), map(_estimate, of_each.values()), strict=True)),
-                "beyond_controls": [verdict.record() for verdict in beyond(contrast.labels, wins, of_each)],
+                "beyond_controls": [verdict.record() for verdict in beyond(labels, wins, of_each, *claimed)],
             }
     # by mean separation over the labels, ties by mean reliability
     scores = [(round(float(e.separation.mean.mean()), 6), float(e.reliability.mean.mean())) for e in evidence["all"]]
@@ -239,7 +272,7 @@ def measure(
     best = sorted(defined, key=scores.__getitem__, reverse=True)[:5]
     facts = {
         "by": settings.by,
-        "labels": list(contrast.labels),
+        "labels": list(labels),
         "layers": list(store.layers),
         "position": settings.position,
         "hook_point": store.hook_point,
@@ -264,7 +297,7 @@ def measure(
     n_groups, n_labels = contrast.rows.shape
     label, round_ = np.tile(np.arange(n_labels), n_groups), np.repeat(contrast.round, n_labels)
     asked = [store.questions[q] for q in np.repeat(contrast.question, n_labels)]
-    projections = Projections((contrast.labels[0], contrast.labels[1]), store.layers, x, y, label, round_, asked)
+    projections = Projections(contrast.labels, store.layers, x, y, label, round_, asked)
     return Extraction(replace(directions, facts=facts), projections)
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal
 
 from interp.errors import UserError
 from interp.models.layers import Site, parse_layers
-from interp.options import LARGEST_SEED, one_of, option
+from interp.options import LARGEST_SEED, check_choices, option
 
 By = Literal["agent", "persona"]
 Position = Literal["last", "mean", "tag"]
 ForeignSite = Literal["resid_post", "attn_out", "mlp_out", "hidden_states"]
 Format = Literal["gguf", "safetensors", "steering-vectors", "persona-vectors", "caa"]
+Estimator = Literal["mean_difference", "pca_of_differences", "centred_pca", "logistic", "lda"]
 
 
 def parse_batch_tokens(text: str) -> int | None:
@@ -29,34 +30,65 @@ def parse_batch_tokens(text: str) -> int | None:
 
 
 @dataclass(frozen=True)
-class ExtractionSettings:
-    """What `extract_directions` reads, contrasts and keeps.
-
-    >>> interp.directions.ExtractionSettings(layers=(1, 2)).position
-    'last'
-    """
+class ReadingSettings:
+    """What `extract_directions` and `fit` have in common."""
 
     layers: tuple[int, ...] | None = option(None, parse=parse_layers, shown="all")
     """Layers: all, or numbers and ranges such as 0,10-15."""
     site: Site = "resid_post"
     """Hook point to read in each layer."""
-    position: Position = "last"
-    """Token of a turn to read: its last, the mean over the turn, or its tag (before the agent speaks)."""
-    by: By = "agent"
-    """Contrast the seats (agent) or the characters in them (persona)."""
-    by_round: bool = False
-    """Also keep a direction for each round."""
     batch_tokens: int | None = option(None, parse=parse_batch_tokens, shown="auto")
     """Tokens read at once: auto, which is 2048 on a CPU and what the memory of a GPU takes, or a number."""
     skip_long: bool = False
-    """Leave out transcripts longer than the model's context."""
+    """Leave out texts longer than the model's context."""
     keep_activations: bool = False
-    """Keep activations.safetensors: every turn at every layer."""
+    """Keep activations.safetensors: every text at every layer."""
     controls: bool = True
     """Also read an untrained model, and the text alone, and say what is beyond both."""
     seed: int = option(0, min=0, max=LARGEST_SEED)
     """Random seed."""
 
     def __post_init__(self) -> None:
-        for name, kind in (("site", Site), ("position", Position), ("by", By)):
-            one_of(name, getattr(self, name), get_args(kind))
+        check_choices(self)
+
+
+@dataclass(frozen=True)
+class ExtractionSettings(ReadingSettings):
+    """What `extract_directions` reads, contrasts and keeps.
+
+    >>> interp.directions.ExtractionSettings(layers=(1, 2)).position
+    'last'
+    """
+
+    position: Position = "last"
+    """Token of a turn to read: its last, the mean over the turn, or its tag (before the agent speaks)."""
+    by: By = "agent"
+    """Contrast the seats (agent) or the characters in them (persona)."""
+    by_round: bool = False
+    """Also keep a direction for each round."""
+    estimator: ClassVar[Estimator] = "mean_difference"
+
+
+@dataclass(frozen=True)
+class FitSettings(ReadingSettings):
+    """What `fit` reads of pairs of texts, and how it makes a direction of them.
+
+    >>> interp.directions.FitSettings(estimator="lda").label
+    'positive'
+    """
+
+    estimator: Estimator = "mean_difference"
+    """How differences become a direction: their mean, principal component, or a classifier's weights."""
+    label: str = "positive"
+    """What the direction is of."""
+    position: Literal["last", "mean"] = "last"
+    """Token of a text to read: its last, or the mean over the text without its prompt."""
+    chat: bool = False
+    """Put each prompt into the model's chat template, and the texts as its answers."""
+    by: ClassVar[str] = "pair"
+    by_round: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.label.strip() or self.label.isdecimal():
+            raise UserError(f"label {self.label!r}: not a name; give a word, such as cheerful")

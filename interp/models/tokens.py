@@ -61,6 +61,13 @@ class Encoder:
         """Token ids of a text to continue."""
         return self._whole(text)[0]
 
+    def after(self, prompt: str, text: str) -> tuple[list[int], int]:
+        """Token ids of a prompt and the text that follows it, and which token holds the text's first character."""
+        ids, n_opening, offsets = self._whole(prompt + text)
+        if not prompt:
+            return ids, n_opening
+        return ids, next((i for i, (_, end) in enumerate(offsets()) if end > len(prompt)), len(ids))
+
     def transcript(self, transcript: Transcript) -> Encoded:
         """Token ids of prompt and debate, with every turn's place.
 

@@ -146,7 +146,8 @@ def projection_figure(facts: Facts, projections: Projections) -> go.Figure:
     >>> len(figure.layout.sliders[0].steps)
     4
     """
-    shown, start, labels = drawn_turns(projections), start_layer(facts), facts["labels"]
+    shown, start, pairs = drawn_turns(projections), start_layer(facts), facts["by"] == "pair"
+    labels: Sequence[str] = projections.labels if pairs else facts["labels"]
     rounds = sorted(set(projections.round[shown].tolist()))
     flat = len(labels) == 2
     # Turns of one row are spread over its height, in random order.
@@ -158,7 +159,7 @@ def projection_figure(facts: Facts, projections: Projections) -> go.Figure:
     for (k, name), (round, symbol) in product(enumerate(labels), symbols.items()):
         cell = shown & (projections.label == k) & (projections.round == round)
         cells.append(cell)
-        title = f"{escape(name, quote=False)}, round {round}"
+        title = escape(name, quote=False) + ("" if pairs else f", round {round}")
         text = [f"{title}<br>{wrapped(projections.question[i], 60, 120)}" for i in np.flatnonzero(cell).tolist()]
         mark = {"color": agent_colour(k + 1), "symbol": symbol, "size": 7, "opacity": 0.6}
         look = {"mode": "markers", "marker": mark, "hovertemplate": "%{text}<extra></extra>", "showlegend": False}
@@ -166,14 +167,15 @@ def projection_figure(facts: Facts, projections: Projections) -> go.Figure:
         figure.add_scatter(name=title, x=projections.x[start, cell], y=y, text=text, legendgroup=name, **look)
     for k, name in enumerate(labels):
         key(figure, wrapped(name, 40, 60), symbol="circle", colour=agent_colour(k + 1), legendgroup=name)
-    for round, symbol in symbols.items():
+    for round, symbol in () if pairs else symbols.items():
         key(figure, f"round {round}", symbol=symbol, colour=style.INK)
 
-    across, up = (f"along the direction of {wrapped(axis, 24, 60)}" for axis in projections.axes)
+    axes = facts["labels"] * 2 if pairs else labels
+    across, up = (f"along the direction of {wrapped(axis, 24, 60)}" for axis in axes[:2])
     axis = {"zeroline": True, "zerolinecolor": style.MARK_COLOUR, "constrain": "domain"}
     figure.update_xaxes(title_text=across, **axis)
     if flat:
-        names = [f"round {round}" for round in rounds]
+        names = ["" if pairs else f"round {round}" for round in rounds]
         figure.update_yaxes(tickvals=list(range(len(rounds))), ticktext=names, showgrid=False, ticks="")
         figure.update_layout(height=220 + 130 * len(rounds))
     else:

@@ -32,15 +32,23 @@ def main_findings(facts: Facts) -> list[tuple[str, str]]:
     best = f", the best of {len(layers)}" if facts["best_layers"] and len(layers) > 1 else ""
     where = elsewhere = f"At layer {layers[start_layer(facts)]}{best}"
     if chosen["layers"] and len(layers) > 1:
-        elsewhere = f"With the layer chosen on other questions ({' or '.join(map(str, chosen['layers']))})"
+        others = "groups" if by == "pair" else "questions"
+        elsewhere = f"With the layer chosen on other {others} ({' or '.join(map(str, chosen['layers']))})"
     counted = (("transcripts", "debate"), ("questions", "question"), ("turns", "turn"))
-    debates, questions, turns = (f"{facts[key]:,} {noun}{'s' * (facts[key] != 1)}" for key, noun in counted)
-    done = (
-        f"{facts['provenance']['model']['name']} read {debates} about {questions}, {turns} in all; "
-        f"for each {by}, at {f'each of {len(layers)} layers' if len(layers) > 1 else 'one layer'}, its direction is "
-        f"the mean difference between the model’s {activation_name(facts)} in its own turns and in the other "
-        f"{by}s’ turns on the same question in the same round, read {read_at(facts)}."
-    )
+    at = f"each of {len(layers)} layers" if len(layers) > 1 else "one layer"
+    activation, model = activation_name(facts), facts["provenance"]["model"]["name"]
+    if by == "pair":
+        words = {"model": model, "layers": at, "label": facts["labels"][0], "activation": activation}
+        words |= {"pairs": _counted(facts["turns"] // 2, "pair"), "groups": _counted(facts["questions"], "group")}
+        words |= {"estimator": _WORDS[by]["estimator"][facts["provenance"]["settings"]["estimator"]]}
+        done = _WORDS[by]["done"].format(**words, read_at=read_at(facts))
+    else:
+        debates, questions, turns = (_counted(facts[key], noun) for key, noun in counted)
+        done = (
+            f"{model} read {debates} about {questions}, {turns} in all; for each {by}, at {at}, its direction is "
+            f"the mean difference between the model’s {activation} in its own turns and in the other "
+            f"{by}s’ turns on the same question in the same round, read {read_at(facts)}."
+        )
     beyond, *verdicts = beyond_controls(facts)
     return [
         ("What was done.", done),
@@ -72,7 +80,8 @@ def activation_name(facts: Facts) -> str:
 
 def read_at(facts: Facts) -> str:
     """At which tokens the activations were read."""
-    return _WORDS["position"].get(facts["position"], f"at the position “{facts['position']}” of every turn")
+    words = _WORDS.get(facts["by"], _WORDS)["position"]
+    return words.get(facts["position"], f"at the position “{facts['position']}” of every turn")
 
 
 def start_layer(facts: Facts) -> int:
@@ -90,12 +99,16 @@ def over_labels(quantity: dict[str, Any]) -> list[_Values]:
     return reduced
 
 
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
 def _described(facts: Facts, quantity: str, where: str, chosen: dict[str, Any] | None = None) -> tuple[str, str]:
     """Separation or reliability of every label and of the controls at the best layer, or `chosen`; no verdict.
 
     Of so few questions that all of them in favour would show nothing, it says that they are too few.
     """
-    show, words = percent if quantity == "separation" else number, _WORDS[quantity]
+    show, words = percent if quantity == "separation" else number, _WORDS.get(facts["by"], _WORDS)[quantity]
     layer, evidence, parts = start_layer(facts), facts["evidence"]["all"], ("mean", "low", "high")
     by_outcome: dict[str, list[str]] = {}
     for k, label in enumerate(facts["labels"]):
@@ -110,7 +123,7 @@ def _described(facts: Facts, quantity: str, where: str, chosen: dict[str, Any] |
         values = evidence.get(f"{quantity}_{control}")
         mean, low, high = (part[layer] for part in over_labels(values)) if values else (None, None, None)
         given += "" if mean is None else f", {name} give {estimate(mean, low, high, show)}"
-    n = evidence["questions"]
+    n, noun = evidence["questions"], "group" if facts["by"] == "pair" else "question"
     lead = _WORDS["few"] if 0.5**n > LEVEL / len(facts["labels"]) else words["lead"]
-    lead = lead.format(by=facts["by"], questions=f"{n:,} question{'s' * (n != 1)}")
+    lead = lead.format(by=facts["by"], questions=_counted(n, noun))
     return lead, f"{where}, {'; '.join([*said, given])}; {_WORDS['intervals']}."

@@ -67,17 +67,18 @@ def write_report(found: Extraction, out: str | Path) -> Path:
     'report.html'
     """
     facts, projections = dict(found.directions.facts), found.projections
+    pairs = facts["by"] == "pair"
     rounds = {key: "all rounds" if key == "all" else f"round {key}" for key in facts["evidence"]}
     figures = {
         "separation": {key: draw.separation_figure(facts, key) for key in rounds},
         "reliability": {key: draw.reliability_figure(facts, key) for key in rounds},
-        "cosine": {key: draw.cosine_figure(facts, key) for key in rounds},
+        "cosine": {key: draw.cosine_figure(facts, key) for key in rounds if not pairs},
         "projection": {"all": draw.projection_figure(facts, projections)},
         "norm": {"all": draw.norm_figure(facts)},
     }
     reasons = Counter(item["reason"] for item in facts["skipped"]).most_common()
     content: dict[str, Any] = {"facts": facts, "measured": draw.measured(facts), "rounds": rounds}
-    content |= {"projections": projections, "reasons": reasons}
+    content |= {"pairs": pairs, "projections": projections, "reasons": reasons}
     content |= {"drawn": int(draw.drawn_turns(projections).sum()), "plotlyjs": Markup(get_plotlyjs())}
     page = _render("report.html.jinja", figures, **content)
     return write_whole(Path(out) / "report.html", page)

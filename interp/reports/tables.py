@@ -60,9 +60,10 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
     9
     """
     facts = directions.facts
-    by, evidence = facts["by"], facts["evidence"]["all"]
-    groups = f"{evidence['groups']} groups of {evidence['questions']} questions"
-    title = f"Best of {len(directions.layers)} layers, on held-out questions ({groups})"
+    by, evidence = "direction" if facts["by"] == "pair" else facts["by"], facts["evidence"]["all"]
+    words = ("pairs in", "groups") if by == "direction" else ("groups of", "questions")
+    groups = f"{evidence['groups']} {words[0]} {evidence['questions']} {words[1]}"
+    title = f"Best of {len(directions.layers)} layers, on held-out {words[1]} ({groups})"
     controls = evidence.get("controls", {})
     columns = ("untrained", "text") if controls else ()
     beside = ("un-\ntrained", "text") if controls else ()

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from interp.errors import UserError
-from interp.storage.text import read_bytes, read_records, suffix
+from interp.storage.rows import table_rows
+from interp.storage.text import read_bytes, suffix
 
 _FORMATS = (".jsonl", ".json", ".parquet")
 
@@ -108,16 +109,7 @@ def _chosen(layout: Layout, folder: Path, origin: str, split: str) -> list[Path]
 
 def _read_file(file: Path, content: bytes) -> list[tuple[str, Any]]:
     """The rows of a file, each with its place in it."""
-    if suffix(file) == ".parquet":
-        from pyarrow import ArrowException, BufferReader
-        from pyarrow.parquet import read_table
-
-        try:
-            rows = read_table(BufferReader(content)).to_pylist()
-        except (ArrowException, OSError) as error:
-            raise UserError(f"{file}: not a Parquet file ({str(error).splitlines()[0]})") from None
-        return [(f"row {i}", row) for i, row in enumerate(rows, start=1)]
-    found = read_records(file, content)
+    found = table_rows(file, content)
     if len(found) == 1 and isinstance(found[0][1], dict) and isinstance(found[0][1].get("examples"), list):  # as in BBH
         return [(f"item {i}", row) for i, row in enumerate(found[0][1]["examples"], start=1)]
     return found
