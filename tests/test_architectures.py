@@ -144,7 +144,7 @@ def test_the_logit_lens_is_the_models_own_end(name: str) -> None:
     change = (sides[0] - sides[1])[: len(model.tokenizer)]
     (lens,) = logit_lens(model, [one], n_tokens=1)
     ends = (change.argmax(), change.argmin())
-    assert [lens.promotes[0][0], lens.suppresses[0][0]] == [token_name(model.tokenizer, int(i)) for i in ends]
+    assert [lens["promotes"][0][0], lens["suppresses"][0][0]] == [token_name(model.tokenizer, int(i)) for i in ends]
 
 
 def _put(module: Any, args: Any, out: Any, *, state: Tensor) -> Any:

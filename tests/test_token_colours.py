@@ -104,13 +104,13 @@ def test_the_lens_is_what_a_little_of_the_direction_does_to_logits(model: Model)
     (lens,) = logit_lens(model, [one], n_tokens=len(change))
     order = np.argsort(-change)
     names = [token_name(model.tokenizer, int(i)) for i in order]
-    gains = [x for _, x in lens.promotes]
-    assert [t for t, _ in lens.promotes[:5]] == names[:5]
-    assert [t for t, _ in lens.suppresses[:5]] == names[:-6:-1]
+    gains = [x for _, x in lens["promotes"]]
+    assert [t for t, _ in lens["promotes"][:5]] == names[:5]
+    assert [t for t, _ in lens["suppresses"][:5]] == names[:-6:-1]
     ratio = change[order[:20]] / gains[:20]
     np.testing.assert_allclose(ratio, ratio[0], rtol=2e-3)  # one scale for all tokens
-    assert logit_lens(model, [-one], n_tokens=3)[0].promotes == [
-        [t, pytest.approx(-x, abs=2e-4)] for t, x in lens.suppresses[:3]
+    assert logit_lens(model, [-one], n_tokens=3)[0]["promotes"] == [
+        [t, pytest.approx(-x, abs=2e-4)] for t, x in lens["suppresses"][:3]
     ]
     if cap:
         assert model.hf.config.final_logit_softcapping == cap
@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_refused_in_one_line(tiny: Model, debates: list[Tra
         ("a", narrow, {}, "agent 1 at blocks.0.hook_resid_post: width 5, tiny-llama has 32"),
         ("a", given, {"labels": ["3"]}, "direction agent 3, layer 0: not among those given"),
         ("a", given, {"layers": [2]}, "direction agent 1, layer 2: not among those given"),
-        ("a", elsewhere, {}, "another is at blocks.0.hook_mlp_out; give one site"),
+        ("a", elsewhere, {}, "give those of one hook point"),
         ("a", deep, {}, "layer 9: tiny-llama has layers 0 to 2"),
         ("", given, {}, "text 1: is empty"),
         (" \n", given, {"chat": True}, "text 1: is empty"),

@@ -25,7 +25,6 @@ from .subspaces import principal_angles as principal_angles
 from .subspaces import random_directions as random_directions
 from .subspaces import random_subspace as random_subspace
 from .subspaces import span as span
-from .tokens import Lens as Lens
 from .tokens import TokenProjections as TokenProjections
 from .tokens import logit_lens as logit_lens
 from .tokens import project_tokens as project_tokens

@@ -7,8 +7,9 @@ through the final norm and the unembedding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,15 +113,13 @@ def _grid(
         at = directions.layers if layers is None else layers
         return [[directions[label, layer] for layer in at] for label in labels or directions.labels]
     held = {(one.label, one.layer): one for one in directions}
-    labels = [label_of_agent(label) for label in labels or ()] or list(dict.fromkeys(label for label, _ in held))
+    wanted = [label_of_agent(label) for label in labels or ()] or list(dict.fromkeys(label for label, _ in held))
     at = sorted({layer for _, layer in held}) if layers is None else layers
-    if missing := [f"{label}, layer {layer}" for label in labels for layer in at if (label, layer) not in held]:
-        has = ", ".join(f"{label} at layer {layer}" for label, layer in held) or "none"
-        raise UserError(f"direction {missing[0]}: not among those given ({has}); give each label at each layer")
-    grid = [[held[label, layer] for layer in at] for label in labels]
-    points = {one.layer: one.hook_point for of in grid for one in of}
-    if other := next((one for of in grid for one in of if one.hook_point != points[one.layer]), None):
-        raise UserError(f"{other.label} at {other.hook_point}: another is at {points[other.layer]}; give one site")
+    if missing := [f"{label}, layer {layer}" for label in wanted for layer in at if (label, layer) not in held]:
+        raise UserError(f"direction {missing[0]}: not among those given; give each label at each layer")
+    grid = [[held[label, layer] for layer in at] for label in wanted]
+    if len({one.hook_point for of in grid for one in of}) != len(at):
+        raise UserError(f"directions at {', '.join({d.hook_point for d in directions})}: give those of one hook point")
     return grid
 
 
@@ -138,19 +137,8 @@ def _pieces(tokenizer: Any, text: Text, number: int) -> tuple[list[int], list[st
     return ids, strings
 
 
-Tokens = list[list[Any]]
-"""Tokens with their numbers, as in [["yes", 1.5], ["no", 1.25]]."""
-
-
-class Lens(NamedTuple):
-    """The tokens that a direction promotes and suppresses most, each with the change of its logit.
-
-    >>> interp.directions.Lens([["yes", 2.0]], [["no", -1.0]]).promotes
-    [['yes', 2.0]]
-    """
-
-    promotes: Tokens
-    suppresses: Tokens
+Lens = dict[str, list[list[Any]]]
+"""The tokens that a direction `promotes` and `suppresses` most, each with the change of its logit, as JSON has it."""
 
 
 def logit_lens(
@@ -167,45 +155,40 @@ def logit_lens(
     Raises `UserError` where the model is held by another engine.
 
     >>> lens = interp.directions.logit_lens(model, [found[2, 3]], n_tokens=3)[0]
-    >>> len(lens.promotes), lens.promotes[0][1] > 0 > lens.suppresses[0][1]
+    >>> len(lens["promotes"]), lens["promotes"][0][1] > 0 > lens["suppresses"][0][1]
     (3, True)
     """
     rows = [each.vector if isinstance(each, Direction) else each for each in vectors]
-    known = min(len(model.tokenizer), model.hf.get_input_embeddings().weight.shape[0])  # others are padding
-    return [_lens(model.tokenizer, row, n_tokens) for part in _logits(model, rows) for row in part[:, :known]]
-
-
-def _logits(model: Model, rows: Sequence[np.ndarray]) -> list[torch.Tensor]:
-    """Changes of logits [vector, token], some vectors at a time, in float32 and before they are centred."""
     if model.engine is not None:
         raise model.engine.refusal("has no unembedding to look through; load the model without --engine")
     if odd := next((len(row) for row in rows if len(row) != model.d_model), None):
         raise UserError(f"direction of width {odd}: {model.name} has {model.d_model}; give directions of this model")
-    last, config, found = model.hook_name("resid_post", model.n_layers - 1), model.hf.config.get_text_config(), []
-    for start in range(0, len(rows), 32):
-        part = torch.tensor(np.asarray(rows[start : start + 32], dtype=np.float32))
-        part *= model.d_model**0.5 / part.norm(dim=1, keepdim=True).clamp(min=1e-30)
-        both = torch.cat([part, -part])[:, None]
-        put = [(last, lambda value, hook, both=both: both.to(value))]
-        cap = getattr(config, "final_logit_softcapping", None)
-        try:
-            if cap:
-                config.final_logit_softcapping = 1e6  # a cap that nothing reaches
-            with model.only_hooked(), torch.inference_mode(), model.bridge.hooks(fwd_hooks=put):
-                ids = torch.zeros(len(both), 1, dtype=torch.long, device=model.device)
-                logits = model.hf(input_ids=ids, use_cache=False).logits[:, -1].float().cpu()
-        finally:
-            if cap:
-                config.final_logit_softcapping = cap
-        plus, minus = logits.chunk(2)
-        found.append((plus - minus) / 2)
+    known = min(len(model.tokenizer), model.hf.get_input_embeddings().weight.shape[0])  # others are padding
+    last, config = model.hook_name("resid_post", model.n_layers - 1), model.hf.config.get_text_config()
+    found = list[Lens]()
+    with ExitStack() as stack:
+        if cap := getattr(config, "final_logit_softcapping", None):
+            stack.callback(setattr, config, "final_logit_softcapping", cap)
+            config.final_logit_softcapping = 1e6  # which nothing reaches
+        stack.enter_context(model.only_hooked())
+        stack.enter_context(torch.inference_mode())
+        for start in range(0, len(rows), 32):
+            part = torch.tensor(np.asarray(rows[start : start + 32], dtype=np.float32))
+            part *= model.d_model**0.5 / part.norm(dim=1, keepdim=True).clamp(min=1e-30)
+            both = torch.cat([part, -part])[:, None]
+            ids = torch.zeros(len(both), 1, dtype=torch.long, device=model.device)
+            with model.bridge.hooks(fwd_hooks=[(last, lambda value, hook, both=both: both.to(value))]):
+                plus, minus = model.hf(input_ids=ids, use_cache=False).logits[:, -1, :known].float().cpu().chunk(2)
+            found += [_lens(model.tokenizer, change - change.mean(), n_tokens) for change in (plus - minus) / 2]
     return found
 
 
 def _lens(tokenizer: Any, change: torch.Tensor, n_tokens: int) -> Lens:
-    change, n = change - change.mean(), min(n_tokens, len(change) // 2)
-    ends = (change.topk(n, largest=largest) for largest in (True, False))
-    return Lens(*([[token_name(tokenizer, int(i)), round(float(x), 4)] for x, i in zip(*end)] for end in ends))  # noqa: B905
+    def most(largest: bool) -> list[list[Any]]:
+        changes, ids = change.topk(min(n_tokens, len(change) // 2), largest=largest)
+        return [[token_name(tokenizer, i), round(x, 4)] for x, i in zip(changes.tolist(), ids.tolist(), strict=True)]
+
+    return {"promotes": most(True), "suppresses": most(False)}
 
 
 def promoted(model: Model, directions: Directions, *, n_tokens: int = 10, seed: int = 0) -> dict[str, Any]:
@@ -222,7 +205,7 @@ def promoted(model: Model, directions: Directions, *, n_tokens: int = 10, seed: 
         return {}
     own = [directions[label, best[0]] for label in directions.labels]
     controls = random_directions(own[0].unit, N_RANDOM, seed)
-    lenses = [each._asdict() for each in logit_lens(model, [*own, *controls], n_tokens=n_tokens)]
+    lenses = logit_lens(model, [*own, *controls], n_tokens=n_tokens)
     largest = np.array([each["promotes"][0][1] for each in lenses])
     if not np.isfinite(largest).all():
         return {}

@@ -119,11 +119,15 @@ def _render(template: str, figures: Mapping[str, Mapping[str, go.Figure]], *, pl
     """The page; `figures` has by name the versions of each figure, first the one named "all"."""
     plots = {name: {key: json.loads(one.to_json()) for key, one in each.items()} for name, each in figures.items()}
     data = Markup(json.dumps(plots).replace("<", "\\u003c"))  # a question may say </script>
-    scripts = [script for script in (_SCRIPT, plotlyjs) if script]  # no other may run, except the library beside it
-    digests = [b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = Markup(" ".join([*(f"'sha256-{digest}'" for digest in digests), *["'self'"] * (not plotlyjs)]))
-    common = {"figures": data, "allowed": allowed, "plotlyjs": plotlyjs, "script": Markup(_SCRIPT), "library": LIBRARY}
-    return _TEMPLATES.get_template(template).render(**common, **content)
+    common = {"figures": data, "plotlyjs": plotlyjs, "library": LIBRARY}
+    return filled(template, _SCRIPT, plotlyjs or None, **common, **content)
+
+
+def filled(template: str, script: str, plotly: str | None = "", **content: Any) -> str:
+    """A page on which no script may run but this one, and plotly on the page or, if None, beside it."""
+    digests = [b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in (script, plotly) if each]
+    allowed = Markup(" ".join([*(f"'sha256-{digest}'" for digest in digests), *["'self'"] * (plotly is None)]))
+    return _TEMPLATES.get_template(template).render(script=Markup(script), allowed=allowed, **content)
 
 
 def write_whole(path: Path, content: str | bytes) -> Path:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -81,60 +79,35 @@ def show_tokens(
         directions = [directions.direction(name, "logistic") for name in classes]
     directions = [directions] if isinstance(directions, Direction) else directions
     found = project_tokens(model, [read(one) for one in texts], directions, labels=labels, layers=layers)
-    return TokenPage(found, _page(model, texts, found, directions, relative))
+    names = [one.question if isinstance(one, Transcript) else f"Text {n}" for n, one in enumerate(texts, start=1)]
+    best = directions.facts.get("best_layers", []) if isinstance(directions, Directions) else []
+    hook_point = directions.hook_point if isinstance(directions, Directions) else directions[0].hook_point
+    content = {"model": model.name, "site": hook_point.partition("hook_")[2], "relative": relative}
+    return TokenPage(found, _page(names, found, best, content))
 
 
-def _page(
-    model: Model,
-    texts: Sequence[Shown],
-    found: Sequence[TokenProjections],
-    directions: Directions | Sequence[Direction],
-    relative: bool,
-) -> str:
-    import jinja2
+def _page(names: Sequence[str], found: Sequence[TokenProjections], best: Sequence[int], content: dict[str, Any]) -> str:
     from markupsafe import Markup
 
-    loader = jinja2.PackageLoader("interp.reports", "")
-    templates = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
-    )
-    style, script = (
-        Markup((resources.files("interp.reports") / name).read_text("utf-8")) for name in ("page.css", "tokens.js")
-    )
+    from interp.reports.page import filled
+
+    def bounds(of: Sequence[TokenProjections]) -> list[float]:
+        """Within ± this lie 95 % of the random directions' projections of all texts' tokens, at each layer."""
+        together = np.quantile(np.abs(np.concatenate([one.random for one in of])), 0.95, axis=(0, 1))
+        return [float(f"{bound:.4g}") for bound in together]
+
     first = found[0]
-    records = [one.record() for one in found]
-    data: dict[str, Any] = {key: records[0][key] for key in ("layers", "covariance")}
-    data["values"] = [record["values"] for record in records]
+    data: dict[str, Any] = {"layers": first.layers, "covariance": first.covariance}
+    data |= {"bounds": bounds(found), "bounds_centred": bounds([one.centred for one in found])}
+    data["values"] = [one.record()["values"] for one in found]
     data["names"] = [[repr(token) if token else "part of a character" for token in one.tokens] for one in found]
-    for name, of in (("bounds", found), ("bounds_centred", [one.centred for one in found])):
-        data[name] = [float(f"{x:.4g}") for x in pooled(of)]
-    best = directions.facts.get("best_layers", [])[:1] if isinstance(directions, Directions) else []
-    start = first.layers.index(best[0]) if best and best[0] in first.layers else len(first.layers) // 2
-    hook_point = directions.hook_point if isinstance(directions, Directions) else directions[0].hook_point
-    site = hook_point.partition("hook_")[2] or hook_point
-    named = [one.question if isinstance(one, Transcript) else f"Text {n}" for n, one in enumerate(texts, start=1)]
-    shown = [{"name": name, "tokens": map(visible, one.tokens)} for name, one in zip(named, found, strict=True)]
-    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return templates.get_template("tokens.html.jinja").render(
-        title=f"Tokens along {', '.join(first.labels[:3])}{' …' if len(first.labels) > 3 else ''} in {model.name}",
-        css=style,
-        script=script,
-        allowed=Markup(f"'sha256-{digest}'"),
+    return filled(
+        "tokens.html.jinja",
+        (resources.files("interp.reports") / "tokens.js").read_text("utf-8"),
         data=Markup(json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")),
         labels=first.labels,
         layers=first.layers,
-        start=start,
-        site=site,
-        texts=shown,
-        relative=relative,
+        start=next((first.layers.index(layer) for layer in best if layer in first.layers), len(first.layers) // 2),
+        texts=[{"name": name, "tokens": one.tokens} for name, one in zip(names, found, strict=True)],
+        **content,
     )
-
-
-def pooled(found: Sequence[TokenProjections]) -> np.ndarray:
-    """Within ± this lie 95 % of the random directions' projections of all texts' tokens, at each layer."""
-    return np.asarray(np.quantile(np.abs(np.concatenate([one.random for one in found])), 0.95, axis=(0, 1)))
-
-
-def visible(token: str) -> str:
-    """A token with its line ends marked."""
-    return token.replace("\n", "↵\n")
