@@ -168,7 +168,8 @@ def draw(folder: Path) -> list[Drawn]:
     """The figures of a folder of results. Raises `UserError` if there is no result."""
     path = folder / "probes" / "recovery.json"
     found, source = read(path, _KIND), f"probes/{path.name}"
-    said = found["asks"], tally(row["outcome"] for row in over(found))
+    title = "What finds agents that are known to be inside, and what can be done with what is found?"
+    said = title, tally(row["outcome"] for row in over(found))
     drawn = [Drawn("recovery", recovery(found), caption(found), source, *said)]
     first = next(iter(_looks(found)))
     if near := [row for row in over(found) if row["model"] == first and row.get("angles")]:

@@ -14,7 +14,7 @@ import typer
 
 from figures.verb import library
 from interp.errors import UserError
-from interp.options import flag, verb
+from interp.options import alone, flag, verb
 from interp.outputs import Made, Writes, in_use, says
 
 _STAGES = ("sft", "debategpt", "imad")
@@ -221,7 +221,10 @@ def watch(
         console.print(f"wrote {out}", soft_wrap=True)
 
 
-if __name__ == "__main__":
-    from interp.options import alone
-
+def main() -> None:
+    """The command line: `python -m figures.watch RUN`."""
     alone(watch, "figures.watch", help=watch.__doc__)
+
+
+if __name__ == "__main__":
+    main()

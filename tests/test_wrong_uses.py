@@ -32,7 +32,13 @@ WARM = (
     *("interp.evaluation.seats", "interp.generation.agents", "interp.interventions.suppression", "figures.page"),
     *("interp.interventions.sweeps", "interp.interventions.steer", "interp.interventions.remedies", "probes.start"),
     *("interp.training.pipeline", "interp.training.dry_run", "trl", "peft", "benchmarks.ablations", "probes.truth"),
-    *("benchmarks.ship", "transformers.models.llama.modeling_llama", "gguf", *(f"figures.{n}" for n in FIGURES)),
+    *(
+        "benchmarks.ship",
+        "figures.watch",
+        "transformers.models.llama.modeling_llama",
+        "gguf",
+        *(f"figures.{n}" for n in FIGURES),
+    ),
 )
 """What the commands import."""
 
@@ -145,7 +151,7 @@ def perform(use: Use) -> int:
         if module == "probes":
             sys.argv = [name, *use.arguments]
             import_module("probes.verb").main(name)
-        elif module == "figures":
+        elif module == "figures" and name in FIGURES:
             sys.argv = [f"{name}.py", *use.arguments]
             figure = import_module(use.command)
             import_module("figures.results").main(figure.draw, figure.__doc__)

@@ -39,6 +39,7 @@ RIGHT: dict[str, tuple[str, str]] = {
 MODULES: dict[str, tuple[str, str]] = {
     "probes.truth": ("--model model --transcripts debates.jsonl --layers 1", "new/probes"),
     **{f"figures.{name}": ("run", "new/figures") for name in FIGURES},
+    "figures.watch": ("run --once", "new/watch.html"),
     "benchmarks.ablations": ("run", "new/ablations"),
     "benchmarks.ship": ("run", "new/shipped"),
 }
@@ -157,6 +158,14 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "probe": (("nothing",), ("Truth",), ("truth", "all"), ("../truth",)),
     "figures": (("missing",), ("empty",), ("full",), ("debates.jsonl",), ("model",), ("loop",)),
     **{f"figures.{name}": (("missing",), ("full",), ("debates.jsonl",), ()) for name in FIGURES},
+    "figures.watch": (
+        ("missing",),
+        ("full",),
+        ("debates.jsonl",),
+        (),
+        ("run", "--every", "0"),
+        ("run", "--every", "nan"),
+    ),
     "benchmarks.ablations": (("missing",), ("full",), ("debates.jsonl",), ()),
     "benchmarks.ship": (("missing",), ("full",), ("debates.jsonl",), ()),
 }
@@ -196,6 +205,9 @@ OUTS: dict[str, tuple[str, ...]] = {
     "figures": (*FOLDERS, "run", "./run/", "foreign/figures-html", "foreign/token_cost-html"),
     "probes.truth": (*FOLDERS, "model/x", "foreign/truth-json", "foreign/truth"),
     "figures.token_cost": (*FOLDERS, "run", "foreign/token_cost-html"),
+    "figures.watch": (
+        *("run", ".", "/", "held.txt", "x" * 300, "loop", "/dev/null", "full/notes.txt/x", "foreign/figures-html"),
+    ),
     "benchmarks.ablations": (*FOLDERS, "run", "full"),
     "benchmarks.ship": (*FOLDERS, "run", "foreign/base", "foreign/sft", "foreign/results"),
 }
