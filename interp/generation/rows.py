@@ -47,6 +47,13 @@ class Rows:
         mask = torch.cat([pad(self.mask, (left, 0)), pad(other.mask, (right, 0))])
         return Rows(self.index + other.index, self.cache, mask, torch.cat([self.logits, other.logits]))
 
+    def trimmed(self) -> Rows:
+        """Without columns that are padding in every row."""
+        n = int(self.mask.any(0).byte().argmax())
+        for layer in self.cache.layers if n else ():
+            layer.keys, layer.values = layer.keys[:, :, n:], layer.values[:, :, n:]
+        return Rows(self.index, self.cache, self.mask[:, n:], self.logits)
+
 
 @dataclass
 class Reader:

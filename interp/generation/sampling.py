@@ -111,17 +111,17 @@ def generate(  # type: ignore[misc]  # the options are these
             received(i, written[i])
         return written[0] if isinstance(prompts, str) else written
     keys = keys_of(range(len(ids)) if seeds is None else seeds, model.device)
-    texts = _Texts(model, ids, room, Drawing(temperature, top_p), keys, until)
+    texts = Texts(model, ids, room, Drawing(temperature, top_p), keys, until)
     with torch.inference_mode(), unsteered(model):
-        plans = _plans(model, [len(prompt) for prompt in ids], room)
+        ways = plans(model, [len(prompt) for prompt in ids], room)
     with (
         torch.inference_mode(),
         steered_rows(model, [one.changes for one in given], [len(prompt) for prompt in ids]) as steered,
         model.bridge.hooks(fwd_hooks=list(hooks)),
     ):
-        for plan in sorted(set(plans)):
+        for plan in sorted(set(ways)):
             reader = Reader(model, steered, bool(hooks), plan[0])
-            rows = [i for i in order if room[i] and plans[i] == plan]
+            rows = [i for i in order if room[i] and ways[i] == plan]
             at_work = _continue(reader, texts, rows, batch_size)
             if not hooks and _seated(model, plan[0]) and not steered.calls:
                 n, columns = min(batch_size, len(rows)), max(len(ids[i]) + room[i] for i in rows)
@@ -133,20 +133,20 @@ def generate(  # type: ignore[misc]  # the options are these
     return written[0] if isinstance(prompts, str) else written
 
 
-def _plans(model: Model, lengths: Sequence[int], room: Sequence[int]) -> list[tuple[Batching, bool]]:
+def plans(model: Model, lengths: Sequence[int], room: Sequence[int]) -> list[tuple[Batching, bool]]:
     """How to read each prompt, and whether it is a long one, which may share a batch with long ones only."""
     batching, (kind, limit, _) = proven_batching(model), model.varying or ("", sys.maxsize, 0)
-    plans = []
+    ways = []
     for n_prompt, n_new in zip(lengths, room, strict=True):
         if n_prompt + n_new <= limit:
-            plans.append((batching, False))
+            ways.append((batching, False))
         elif kind == "longrope" and n_prompt > limit + 1:
-            plans.append((max(batching, Batching.PADDED), True))  # whole: a beginning alone would get other frequencies
+            ways.append((max(batching, Batching.PADDED), True))  # whole: a beginning alone would get other frequencies
         else:
-            plans.append((Batching.UNCACHED, False))
+            ways.append((Batching.UNCACHED, False))
             note = f"positions change beyond {limit} tokens: a text that passes is read again for each token"
             model.notes += [note] if note not in model.notes else []
-    return plans
+    return ways
 
 
 def proven_batching(model: Model) -> Batching:
@@ -184,7 +184,7 @@ def _proven(model: Model, batching: Batching, *, seated: bool = False) -> bool:
             chosen.append(texts[i][n[i] + k])
         return torch.tensor(chosen, device=model.device)
 
-    def at_work(texts: _Texts) -> Iterator[tuple[int, Generated]]:
+    def at_work(texts: Texts) -> Iterator[tuple[int, Generated]]:
         if not seated:
             return _continue(reader, texts, range(len(n)), batch_size=3)
         seats = Seats(model, reader.steered, follow, set(), n=3, columns=max(map(len, plain)))
@@ -193,7 +193,7 @@ def _proven(model: Model, batching: Batching, *, seated: bool = False) -> bool:
 
     reader = Reader(model, Steered(model, [()] * len(n), n), False, batching)
     keys = torch.tensor([[i, 1] for i in range(len(n))], dtype=torch.int32, device=model.device)
-    list(at_work(_Texts(model, [t[:k] for t, k in zip(texts, n, strict=True)], room, follow, keys)))
+    list(at_work(Texts(model, [t[:k] for t, k in zip(texts, n, strict=True)], room, follow, keys)))
     rounding = 5 * LOGIT_TOLERANCE.get(model.dtype, 1e-2)  # other shapes of matrices round more than hooks do
     return all(far <= rounding for far in off)
 
@@ -219,7 +219,7 @@ def end_tokens(model: Model) -> set[int]:
     return {int(i) for i in (*ids, model.tokenizer.eos_token_id) if i is not None}
 
 
-class _Texts:
+class Texts:
     """Texts being written, by index, and when they end."""
 
     def __init__(
@@ -231,7 +231,7 @@ class _Texts:
         keys: Int[Tensor, "row 2"],
         until: Callable[[int, Ids], bool] | None = None,
     ) -> None:
-        self.prompts, self.room, self.pick, self.keys, self.until = prompts, room, pick, keys, until
+        self.prompts, self.room, self.pick, self.keys, self.until = list(prompts), list(room), pick, keys, until
         self.ends, self.tokenizer = end_tokens(model), model.tokenizer
         self.texts: list[list[int]] = [[] for _ in prompts]
 
@@ -239,10 +239,13 @@ class _Texts:
         """The next token of each row, as `took` takes it."""
         index = torch.tensor(rows.index, device=rows.logits.device)
         written = torch.tensor([len(self.texts[i]) for i in rows.index], device=index.device)
-        chosen = self.pick(rows.logits, self.keys[index], written)
+        chosen = self.chosen(rows.logits, index, written)
         likely = rows.logits.gather(1, chosen[:, None])[:, 0].isfinite()  # NaN always is what gets chosen
         tokens: list[int] = torch.where(likely & ~steered.overflowed[index], chosen, OVERFLOWED).tolist()
         return tokens
+
+    def chosen(self, logits: Tensor, index: Int[Tensor, " row"], written: Int[Tensor, " row"]) -> Int[Tensor, " row"]:
+        return self.pick(logits, self.keys[index], written)
 
     def took(self, i: int, token: int) -> Generated | None:
         """Take the next token of a text; the whole text if it ends."""
@@ -258,7 +261,7 @@ class _Texts:
         return None
 
 
-def _continue(reader: Reader, texts: _Texts, order: Sequence[int], batch_size: int) -> Iterator[tuple[int, Generated]]:
+def _continue(reader: Reader, texts: Texts, order: Sequence[int], batch_size: int) -> Iterator[tuple[int, Generated]]:
     """Continue the prompts in `order`; yields each with its index as it ends. Others join when a quarter has ended."""
     joining = reader.batching is Batching.JOINED and not reader.whole
     waiting, live = list(order), None
@@ -271,23 +274,28 @@ def _continue(reader: Reader, texts: _Texts, order: Sequence[int], batch_size: i
             fresh = reader.prompts(new, [texts.prompts[i] for i in new])
             live = fresh if live is None else live.joined(fresh)
         assert live is not None
-        stay = []
-        for place, (i, token) in enumerate(zip(live.index, texts.first(live, reader.steered), strict=True)):
-            if generated := texts.took(i, token):
-                yield i, generated
-            else:
-                stay.append(place)
-                reader.steered.wrote(i, texts.prompts[i], texts.texts[i])
-        if stay:
-            left, last = set(stay), (place for place in stay if place >= len(stay))  # who fill the gaps of the ended
-            stay = [place if place in left else next(last) for place in range(len(stay))]
-            live = live.chosen(stay, [live.index[place] for place in stay])
-            live = reader.read(live.index, [texts.texts[i][-1:] for i in live.index], live)
+        ended, live = stepped(reader, texts, live)
+        yield from ended
+
+
+def stepped(reader: Reader, texts: Texts, live: Rows) -> tuple[list[tuple[int, Generated]], Rows | None]:
+    """Write one token of each row; those that end, and the others having read it."""
+    ended, stay = [], []
+    for place, (i, token) in enumerate(zip(live.index, texts.first(live, reader.steered), strict=True)):
+        if generated := texts.took(i, token):
+            ended.append((i, generated))
         else:
-            live = None
+            stay.append(place)
+            reader.steered.wrote(i, texts.prompts[i], texts.texts[i])
+    if not stay:
+        return ended, None
+    left, last = set(stay), (place for place in stay if place >= len(stay))  # who fill the gaps of the ended
+    stay = [place if place in left else next(last) for place in range(len(stay))]
+    live = live.chosen(stay, [live.index[place] for place in stay])
+    return ended, reader.read(live.index, [texts.texts[i][-1:] for i in live.index], live)
 
 
-def _in_seats(reader: Reader, texts: _Texts, order: Sequence[int], seats: Seats) -> Iterator[tuple[int, Generated]]:
+def _in_seats(reader: Reader, texts: Texts, order: Sequence[int], seats: Seats) -> Iterator[tuple[int, Generated]]:
     """Continue the prompts in `order`, as `_continue` does, in seats; several tokens each before it looks at them."""
     waiting, sitting = list(order), dict[int, int]()
     prompts, steered = texts.prompts, reader.steered

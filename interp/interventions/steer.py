@@ -96,13 +96,13 @@ def read_prompts(path: str | Path) -> list[Prompt]:
     with nullcontext() if named else suppress(UserError):  # records under another name, or from a pipe
         records = read_records(path, content)
         if named or all(isinstance(record, dict) for _, record in records):
-            prompts = [_prompt(record, f"{path}, {place}") for place, record in records]
+            prompts = [prompt_of(record, f"{path}, {place}") for place, record in records]
     if not prompts:
         raise UserError(f"{path}: has no prompts; give one per line, or JSONL with a prompt or question in each record")
     return prompts
 
 
-def _prompt(record: Any, where: str) -> Prompt:
+def prompt_of(record: Any, where: str) -> Prompt:
     """The prompt of a record."""
     names = ("prompt", "messages", "question")
     asked = next((record[name] for name in names if record.get(name)), None) if isinstance(record, dict) else record
@@ -193,7 +193,7 @@ def side_by_side(
     >>> pair.finite
     True
     """
-    asked = [p if isinstance(p, str | Chat) else _prompt(p, f"prompt {i}") for i, p in enumerate(prompts, start=1)]
+    asked = [p if isinstance(p, str | Chat) else prompt_of(p, f"prompt {i}") for i, p in enumerate(prompts, start=1)]
     encoded, shown = [prompt_ids(model.tokenizer, prompt, form) for prompt in asked], [str(prompt) for prompt in asked]
     for prompt, ids in zip(shown, encoded, strict=True):
         if not ids:
