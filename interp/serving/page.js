@@ -5,7 +5,7 @@ const TOKEN = "interp-token";
 const COLUMNS = ["unsteered", "steered", "random"];
 // What a slider of coefficients spans, by unit; the number beside it takes any.
 const SPANS = { residual: [1, 0.05], unit: [20, 0.5], raw: [5, 0.1] };
-const FIELDS = ["prompt", "directions", "direction_of", "operation", "layer", "coefficient-number", "units", "tokens",
+const FIELDS = ["prompt", "directions", "direction_of", "operation", "layer", "coefficient-number", "units", "tokens", "keep_norm",
   "max_new_tokens", "temperature", "top_p", "seed", "random_seed", "colour", "colour-layer", "from", "to", "steps"];
 const NAMED = { "coefficient-number": "coefficient", "colour-layer": "colour_layer" };  // their names in a link
 const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 3, signDisplay: "exceptZero" });
@@ -99,13 +99,15 @@ function steering(random) {
   const like = $("direction_of").value;
   const made = { directions: $("directions").value, direction_of: random ? "random" : like, layers: [layer()], operation: $("operation").value, tokens: $("tokens").value };
   if ($("operation").value !== "ablate") Object.assign(made, { coefficient: amount("coefficient-number"), units: $("units").value });
+  if ($("keep_norm").checked && !$("keep_norm").disabled) made.keep_norm = true;
   return random ? { ...made, like, seed: amount("random_seed") } : made;
 }
 
 function summary() {
   const [operation, units] = [$("operation").value, $("units").value], size = $("coefficient-number").valueAsNumber;
   const much = operation === "ablate" ? "" : ` ${signed(size)} ${units === "unit" ? "" : units}`.trimEnd();
-  return `${operation} ${$("direction_of").value}${much}, layer ${layer()}`;
+  const kept = $("keep_norm").checked && operation === "add" ? ", norm kept" : "";
+  return `${operation} ${$("direction_of").value}${much}, layer ${layer()}${kept}`;
 }
 
 /* Three texts side by side */
@@ -336,7 +338,7 @@ function state() {
   const kept = new URLSearchParams({ form: form() });
   if (form() === "chat") kept.set("messages", JSON.stringify(messages().map(each => [each.role, each.content])));
   for (const id of FIELDS)
-    if (!(id === "prompt" && form() === "chat")) kept.set(NAMED[id] ?? id, id === "layer" ? layer() : $(id).value);
+    if (!(id === "prompt" && form() === "chat")) kept.set(NAMED[id] ?? id, id === "layer" ? layer() : id === "keep_norm" ? $(id).checked : $(id).value);
   if (shown.size) kept.set("shown", [...shown].join(" "));
   if (shown.has("sweep")) kept.set("at", $("at").value);
   return kept;
@@ -387,6 +389,7 @@ async function restore() {
 function put(id, value) {
   const input = $(id), before = input.value;
   if (value === null) return;
+  input.checked = value === "true";
   input.value = value;
   if (input.tagName === "SELECT" && input.selectedIndex < 0 || input.type === "number" && input.value === "") input.value = before;
 }
@@ -473,6 +476,7 @@ function fit() {
   $("single").hidden = chat;
   document.querySelector("#single label").textContent = form() === "problem" ? "Problem, as debates open with it" : "Text that the model goes on from";
   for (const id of ["coefficient", "coefficient-number", "units"]) $(id).disabled = ablated;
+  $("keep_norm").disabled = $("operation").value !== "add";
   if ($("stop").disabled) {
     $("sweep").disabled = ablated || none;
     $("run").disabled = none;
@@ -507,7 +511,7 @@ function fill() {
   $("model").textContent = info.model;
   document.title = `Steer ${info.model}`;
   const read = info.context_length ? `, ${info.context_length.toLocaleString("en")} tokens at most` : "";
-  $("facts").textContent = [`${info.n_layers} layers${read}`, info.source, ...info.notes].filter(Boolean).join(". ");
+  $("facts").textContent = [`${info.n_layers} layers${read}`, info.source, ...info.notes].filter(Boolean).join("; ");
   document.querySelector("[name=form][value=chat]").disabled = !info.chat;
   $("directions").replaceChildren(...info.directions.map(each => option(each.name)));
   $("file-field").hidden = info.directions.length < 2;
@@ -524,7 +528,7 @@ function fill() {
     group.append(...labels.map(label => option(`${name}: ${label}`, label, { name, label })));
     return group;
   });
-  $("colour").replaceChildren(option("steered", "steered direction"), option("", "nothing"), ...groups);
+  $("colour").replaceChildren(option("steered", "as steered"), option("", "nothing"), ...groups);
   if (!info.directions.length) tell("No directions: start interp serve with --directions FILE to steer.");
 }
 
@@ -553,7 +557,10 @@ $("controls").addEventListener("keydown", event => {
 });
 $("stop").addEventListener("click", () => stop?.abort());
 $("sweep").addEventListener("click", guarded(sweep));
-$("more-messages").addEventListener("click", () => { add().focus(); changed(); });
+$("more-messages").addEventListener("click", () => {
+  add(messages().at(-1)?.role === "user" ? "assistant" : "user").focus();
+  changed();
+});
 $("copy-link").addEventListener("click", () => {
   const link = `${location.origin}${location.pathname}#${state()}`;
   history.replaceState(null, "", link);
@@ -568,6 +575,11 @@ for (const kind of ["command", "python"]) {
 }
 $("coefficient").addEventListener("input", () => { $("coefficient-number").value = $("coefficient").value; });
 $("directions").addEventListener("change", choose);
+$("units").addEventListener("change", () => {
+  const [most] = SPANS[$("units").value] ?? SPANS.unit;
+  [$("from").value, $("to").value] = [-most / 2, most / 2];
+  changed();
+});
 $("at").addEventListener("input", show);
 document.addEventListener("input", event => {
   if (!info || $("login").contains(event.target)) return;
