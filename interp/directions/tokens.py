@@ -172,8 +172,8 @@ def logit_lens(
             config.final_logit_softcapping = 1e6  # which nothing reaches
         stack.enter_context(model.only_hooked())
         stack.enter_context(torch.inference_mode())
-        for start in range(0, len(rows), 32):
-            part = torch.tensor(np.asarray(rows[start : start + 32], dtype=np.float32))
+        for start in range(0, len(rows), 128):
+            part = torch.tensor(np.asarray(rows[start : start + 128], dtype=np.float32))
             part *= model.d_model**0.5 / part.norm(dim=1, keepdim=True).clamp(min=1e-30)
             both = torch.cat([part, -part])[:, None]
             ids = torch.zeros(len(both), 1, dtype=torch.long, device=model.device)
