@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_report
 from browsing import is_cut, serious, tabbed
 from plotly.offline import get_plotlyjs
 from test_report import evidence, extraction, make_facts
@@ -153,6 +154,16 @@ def test_pages_are_small_and_share_the_library(written: dict[str, Path], view: A
     shutil.copy(written["figures"], alone)
     page = view(alone)
     assert "copy both" in page.locator("#lost").inner_text()
+
+
+def test_a_report_of_many_layers_and_turns_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(test_report, "LAYERS", layers := list(range(80)))
+    facts = make_facts() | {"layers": layers, "residual_norm": [1.0] * 80}
+    facts["evidence"] |= {key: evidence(3) for key in ("1", "2", "3")}
+    question = "In the story about {} travellers, which of them reaches the sea before the others, and why is that so?"
+    projections = test_report.make_projections(n_questions=1000, question=question)
+    report = pages.write_report(extraction(facts, projections), tmp_path)
+    assert report.stat().st_size - len(get_plotlyjs()) < 2_000_000
 
 
 def test_a_folder_keeps_somebody_elses_library(interp: Any, tmp_path: Path) -> None:
