@@ -280,6 +280,8 @@ suppress --model model --score judge
 suppress --model model --score judge --judge x --server nothing
 suppress --model model --score judge --judge x --server ftp://localhost
 suppress --model model --elicit turn
+suppress --model model --trait missing.jsonl
+suppress --model model --score rule.py:function
 suppress --model model --score judge --judge x
 suppress --model model --directions prompts --transcripts missing.jsonl --elicit turn
 suppress --model model --persona guardian --benign guardian

@@ -40,7 +40,9 @@ def suppress(
     ] = ["prompts"],  # noqa: B006 - Typer copies it
     other_model: OtherModel = False,
     settings: SuppressSettings,
-    fine_tune: Annotated[bool, Option(metavar="", help="Also fine-tune each model on benign answers.")] = True,
+    fine_tune: Annotated[
+        bool, Option(metavar="", help="Also fine-tune each model on benign answers, except with --trait.")
+    ] = True,
     fine_tune_rate: Annotated[float, Option(help="Learning rate of the fine-tune.")] = 2e-4,
     loading: Loading,
     batch_size: TextsAtATime = 32,
@@ -67,7 +69,8 @@ def suppress(
     made = make_trait(trait, transcripts=debates, fit_classifier_on=fit_on, seed=seed)
     quiet_libraries()
     waiting = [LazyModel.named(name, **vars(loading)) for name in model]
-    tuned = fine_tuned(out, waiting[0], made, settings.sampling, fine_tune_rate) if fine_tune else None
+    tunes = fine_tune and trait.trait is None  # a trait of one's own has no right answers
+    tuned = fine_tuned(out, waiting[0], made, settings.sampling, fine_tune_rate) if tunes else None
     loaded = {name: None if name == PROMPTS else Directions.load(name) for name in directions}
     console = Terminal()
     tell_taken_for(console, loaded)

@@ -95,7 +95,7 @@ def _pair(row: Any, where: str) -> TextPair:
     return TextPair(**given)
 
 
-def _groups(pairs: Sequence[TextPair]) -> list[int]:
+def groups(pairs: Sequence[TextPair]) -> list[int]:
     """The first pair of each pair's group; those that share a text are one, or what evaluates would have fitted."""
     of, seen = list(range(len(pairs))), dict[tuple[str, ...], int]()
     for i, pair in enumerate(pairs):
@@ -113,7 +113,7 @@ def _compared(pairs: Sequence[TextPair], model: Model, settings: FitSettings, wh
     if settings.chat and not template:
         raise UserError(f"{model.name}: has no chat template; leave --chat out")
     all_ids, rows, skipped, seen = Ids(), list[tuple[int, ...]](), list[Skip](), dict[TextPair, int]()
-    of = _groups(pairs)
+    of = groups(pairs)
     names = {g: pairs[g].group or pairs[g].prompt + pairs[g].positive for g in of}
     for i, pair in enumerate(pairs):
         said, read = f"{where}, pair {i + 1}", list[tuple[list[int], int]]()

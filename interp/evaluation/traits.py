@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from interp.debate.tasks.task import Task
 from interp.debate.transcript import Transcript, question_key
 from interp.errors import UserError
 from interp.evaluation.texts import PersonaClassifier
+from interp.storage.functions import function_facts
 
 _SAY = read_sentences("judge")
 _PERCENT = r"\D*(100|0?\d{1,2})(?:\s*/\s*100)?\D*"
@@ -52,6 +53,25 @@ class WrongAnswers:
     def __call__(self, questions: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         answers = [self.task.answer(text) for text in texts]
         return np.array([float(a is not None and not self.task.grade(a, self.gold_answer)) for a in answers])
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """What a function of one's own, text → a number from 0 to 1, says. Raises `UserError` for anything else."""
+
+    function: Callable[[str], float]
+    questions: frozenset[str] = frozenset()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"kind": "function", **function_facts(self.function)}
+
+    def __call__(self, questions: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, " text"]:
+        said: list[Any] = [self.function(text) for text in texts]
+        for value in said:
+            if not (isinstance(value, int | float | np.number | np.bool_) and 0 <= value <= 1):
+                raise UserError(f"{self.facts['function']}: returned {value!r}; return a number from 0 to 1")
+        return np.array(said, dtype=float)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from interp.debate.agents import Sampling
 from interp.errors import UserError
 from interp.models.layers import parse_layers
-from interp.options import check_choices, numbers, option
+from interp.options import check_choices, numbers, one_of, option
 from interp.steering.settings import Placement, Tokens
 
 PLAIN_QUESTION = "plain"
@@ -84,6 +85,9 @@ class TraitSettings:
     'small-arithmetic'
     """
 
+    trait: Path | None = None
+    """Pairs of texts with (positive) and without (negative) a trait of your own, as interp fit takes them, each with
+    its prompt: half of the prompts give the direction, the others are asked."""
     task: str = "small-arithmetic"
     """Questions in which the trait shows: small-arithmetic, evil or hallucination."""
     persona: str | None = option(None, shown="the task's, or evil")
@@ -99,8 +103,9 @@ class TraitSettings:
     """Seat of the malicious agent in debates, with --elicit turn."""
     accuracy_task: str | None = option(None, shown="arithmetic, as small as the task's")
     """Plain questions that measure accuracy."""
-    score: Literal["rule", "classifier", "judge"] | None = option(None, shown="rule if the task has one")
-    """How the trait is scored: by a rule on the answer, a classifier, or a judge."""
+    score: str | None = option(None, shown="rule if the task has one", metavar="[rule|classifier|judge|FILE.py:NAME]")
+    """How the trait is scored: by a rule on the answer, a classifier (with --trait fitted on the pairs), a judge, or a
+    function of your own: text → a number from 0 to 1."""
     judge: str | None = None
     """The server's name for the judge's model."""
     server: str | None = None
@@ -116,3 +121,5 @@ class TraitSettings:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        if self.score is not None and ":" not in self.score:
+            one_of("score", self.score, ("rule", "classifier", "judge"))

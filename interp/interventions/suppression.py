@@ -11,6 +11,8 @@ import numpy as np
 
 from interp.directions.directions import Direction, Directions, made_on
 from interp.directions.extract import measured, prompt_contrast
+from interp.directions.pairs import fit_pairs
+from interp.directions.settings import FitSettings
 from interp.directions.subspaces import random_directions
 from interp.errors import Progress, UserError
 from interp.interventions.damage import Choice, Damage, Key, Remedy, choices, damage_rows, summary, verdicts
@@ -171,11 +173,15 @@ def _directions(
 ) -> list[Direction]:
     """The trait's direction at each layer; without a file, from the contrast of system prompts."""
     layers, malicious = model.chosen_layers(settings.layers), trait.elicitation.malicious
-    if directions is None:
+    if directions is None and trait.pairs[0]:
+        how = FitSettings(layers=settings.layers, label=malicious.name, chat=bool(model.tokenizer.chat_template))
+        fitting = replace(how, controls=False)
+        directions = fit_pairs(model, trait.pairs[0], settings=fitting, source="trait").directions
+    elif directions is None:
         questions = [q.text for q in trait.questions.fit]
         directions = prompt_contrast(model, questions, malicious, trait.benign, layers=settings.layers)
     known = (malicious.name, f"agent {trait.elicitation.seat}")
-    only = directions.labels if directions.note and len(directions.labels) == 1 else ()
+    only = directions.labels if (directions.note or trait.pairs[0]) and len(directions.labels) == 1 else ()
     labels = [label for label in known if label in directions.labels] or only
     if not labels:
         raise UserError(f"{name}: has directions of {', '.join(directions.labels)}, not of {' or '.join(known)}")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from interp.debate.agents import Sampling
 from interp.debate.personas import TRAIT_PERSONAS, Persona
@@ -15,14 +20,16 @@ from interp.debate.tasks import make_task
 from interp.debate.tasks.task import Question, Task
 from interp.debate.transcript import Transcript, fingerprint, question_key
 from interp.directions.directions import Directions, fitted_on
-from interp.errors import UserError
+from interp.directions.pairs import FEWEST, TextPair, groups, read_pairs
+from interp.errors import UserError, first_line
 from interp.evaluation.seats import find_persona
-from interp.evaluation.traits import Classified, Judged, TraitScore, WrongAnswers, judge, scripted_classifier
+from interp.evaluation.traits import Classified, Judged, Ruled, TraitScore, WrongAnswers, judge, scripted_classifier
 from interp.interventions.rows import Prompt, chat, plain
 from interp.interventions.settings import PLAIN_QUESTION, TraitSettings
 from interp.models.model import Model
-from interp.models.tokens import Encoder
+from interp.models.tokens import Encoder, prompt_tokens
 from interp.organism.lessons import Lies
+from interp.storage.functions import load_function
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,8 @@ class Trait:
     guard: Persona | None = TRAIT_PERSONAS["guardian"]
     transcripts: tuple[Sequence[Transcript], Sequence[Transcript]] = ((), ())
     """Debates with the malicious agent to continue, for validation and for the test."""
+    pairs: tuple[Sequence[TextPair], Sequence[TextPair]] = ((), ())
+    """Pairs that show a trait of one's own, to fit on and those whose prompts are asked."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -109,7 +118,9 @@ class Trait:
         facts["guard"] = self.guard and asdict(self.guard)
         for name, p in (("questions", self.questions), ("accuracy", self.accuracy)):
             drawn = {part: [q.text for q in getattr(p, part)] for part in ("fit", "validation", "test")}
-            facts[name] = {"task": p.task.name, **drawn}
+            facts[name] = {"task": "pairs" if p is self.questions and self.pairs[0] else p.task.name, **drawn}
+        pairs = json.dumps([list(map(astuple, part)) for part in self.pairs])
+        facts |= {"pairs": hashlib.sha256(pairs.encode()).hexdigest()} if self.pairs[0] else {}
         return facts | {"score": self.score.facts, "transcripts": [fingerprint(part) for part in self.transcripts]}
 
     def task(self, kind: str) -> Task:
@@ -136,7 +147,10 @@ class Trait:
                 if kind == "persona":
                     system = "\n\n".join(p.system_prompt for p in (of.malicious, guard) if p)
                     persona = Persona(of.malicious.name, system)
-                found.append(Prompt(kind, q.text, q.gold_answer, chat(model, persona, task, q.text)))
+                messages = [{"role": "system", "content": persona.system_prompt}] if persona else []
+                said = [*messages, {"role": "user", "content": q.text}]
+                ids = prompt_tokens(model.tokenizer, said) if self.pairs[0] else chat(model, persona, task, q.text)
+                found.append(Prompt(kind, q.text, q.gold_answer or None, ids))
         found += plain(model, self.accuracy.task, getattr(self.accuracy, split), guard)
         longest = max(len(prompt.ids) for prompt in found)
         if model.context_length is not None and longest >= model.context_length:
@@ -149,6 +163,7 @@ class Trait:
         validated, tested = ({question_key(t.question) for t in part} for part in self.transcripts)
         texts = [q.text for q in (*self.questions.validation, *self.questions.test)]
         texts += [t.question for part in self.transcripts for t in part]
+        names = [pair.group or pair.prompt + pair.positive for pair in self.pairs[1]]
         asked, scored = ({*map(question_key, each)} for each in (texts, self.score.questions))
         fitted = {question_key(q.text) for q in self.questions.fit}
         for seen, problem in (
@@ -159,7 +174,7 @@ class Trait:
             if seen:
                 raise UserError(problem.format(len(seen), len(asked)))
         for name, d in directions.items():
-            if n := len(fitted_on([d], texts)):
+            if n := len(fitted_on([d], [*texts, *names])):
                 raise UserError(f"{name}: fitted on {n} of the {len(asked)} questions; choose others with --seed")
 
 
@@ -179,8 +194,12 @@ def make_trait(
     'evil'
     """
     kind, validation, test = kind_of(settings.task), settings.validation_questions, settings.questions
+    if settings.trait is not None:
+        if transcripts is not None or fit_classifier_on is not None:
+            raise UserError(f"{settings.trait}: pairs come without debates; leave --transcripts and others out")
+        return _own_trait(settings, settings.trait, seed)
     elicitation = Elicitation(find_persona(settings.persona or kind.persona), settings.elicit, settings.seat)
-    debates, guard = transcripts or (), settings.guard or kind.guard
+    debates = transcripts or ()
     if ("turn" in settings.elicit) != (transcripts is not None):
         raise UserError("--elicit turn and --transcripts go together: give both, or neither")
     if transcripts is not None and len(debates) <= validation:
@@ -194,9 +213,47 @@ def make_trait(
         trait_score(settings, fit_classifier_on, apart),
         parts(settings.accuracy_task or kind.accuracy_task, 0, validation, test, seed + 1),
         find_persona(settings.benign),
-        None if guard == "none" else Persona("guard", guard) if " " in guard else find_persona(guard),
+        _guard(settings.guard or kind.guard),
         (debates[:validation], debates[validation : validation + test]),
     )
+
+
+def _own_trait(settings: TraitSettings, path: Path, seed: int) -> Trait:
+    """A trait that pairs of texts show; prompts, and pairs of one group, are for fitting, validation or the test."""
+    pairs, name, elicit = read_pairs(path), path.stem, settings.elicit if settings.persona else ("question",)
+    if "turn" in elicit:
+        raise UserError(f"{path}: pairs have no debates to continue; leave --elicit turn out")
+    if lacking := next((i for i, pair in enumerate(pairs, start=1) if not pair.prompt.strip()), None):
+        raise UserError(f"{path}, pair {lacking}: has no prompt to ask the model; give each pair its own")
+    of = np.array(groups([TextPair(pair.prompt, pair.prompt, pair.group) for pair in pairs]))
+    order = np.random.default_rng(seed).permutation(np.unique(of))
+    n_fit = min(settings.fit_questions, len(order) // 2)
+    n_validation = min(settings.validation_questions, (len(order) - n_fit) // 2)
+    stops = [n_fit, n_fit + n_validation, n_fit + n_validation + settings.questions]
+    fit, *held = ([pairs[i] for i in np.flatnonzero(np.isin(of, some))] for some in np.split(order, stops)[:3])
+    if n_fit < FEWEST:
+        raise UserError(f"{path}: {len(order)} different prompts or groups; give at least {2 * FEWEST}")
+    asked = ([Question(text, "") for text in dict.fromkeys(p.prompt for p in part)] for part in (fit, *held))
+    accuracy = parts(settings.accuracy_task or "arithmetic", 0, len(held[0]), len(held[1]), seed + 1)
+    score: TraitScore
+    if settings.score in (None, "classifier"):
+        who = (name, f"not {name}")
+        try:
+            shown = [Transcript.build(p.prompt, [[p.positive, p.negative]], None, personas=who) for p in fit]
+            score = Classified.fit(shown, name)
+        except ValueError as error:  # no word occurs twice
+            given = f"{len(fit)} pairs are too few for a classifier ({first_line(error)})"
+            raise UserError(f"{path}: {given}; give more, or --score FILE.py:FUNCTION") from None
+    else:
+        score = trait_score(replace(settings, task=str(path), persona=name))
+    malicious = replace(find_persona(settings.persona), name=name) if settings.persona else Persona(name, "")
+    questions, every = Parts(accuracy.task, *asked), (fit, [*held[0], *held[1]])
+    guard = _guard(settings.guard or "none")
+    return Trait(Elicitation(malicious, elicit), questions, score, accuracy, guard=guard, pairs=every)
+
+
+def _guard(given: str) -> Persona | None:
+    return None if given == "none" else Persona("guard", given) if " " in given else find_persona(given)
 
 
 def trait_score(settings: TraitSettings, transcripts: Debates = None, apart: Collection[str] = ()) -> TraitScore:
@@ -212,6 +269,8 @@ def trait_score(settings: TraitSettings, transcripts: Debates = None, apart: Col
         if kind.rule is None:
             raise UserError(f"task {task}: has no rule for a trait; score with a classifier or a judge")
         return kind.rule(make_task(task))
+    if ":" in how:
+        return Ruled(load_function("--score", how))
     if how == "judge":
         if settings.judge is None or settings.server is None:
             raise UserError("score judge: give the judge's model with --judge and its server with --server")
