@@ -8,6 +8,7 @@ from . import models as models
 from . import organism as organism
 from . import probing as probing
 from . import reports as reports
+from . import serving as serving
 from . import steering as steering
 from . import storage as storage
 from . import training as training

@@ -17,6 +17,7 @@ from interp.cli.export import export_directions, export_model, import_directions
 from interp.cli.extract_directions import extract_directions
 from interp.cli.fit import fit
 from interp.cli.plant import plant
+from interp.cli.serve import serve
 from interp.cli.steer import interchange, steer
 from interp.cli.suppress import suppress
 from interp.cli.sweep import sweep
@@ -28,7 +29,7 @@ VERBS: Mapping[str, Sequence[Callable[..., Any]]] = {
     "Debates": (debate,),
     "Training": (train, plant, export_model),
     "Directions": (extract_directions, fit, tokens, import_directions, export_directions),
-    "Steering": (steer, interchange, sweep, suppress),
+    "Steering": (steer, serve, interchange, sweep, suppress),
     "Results": (evaluate, compare),
     "Experiments": tuple(registered.load() for registered in sorted(entry_points(group="interp.verbs"), reverse=True)),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ PIECE = 256
 """Tokens of a long prompt that are read between two tokens of the other texts."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Asked:
     """A text to be continued by at most `room` tokens, as `generate` would with the same settings."""
 
@@ -32,68 +32,60 @@ class Asked:
     changes: Sequence[Change]
     drawing: Drawing
     seed: int
-    until: Callable[[Ids], bool]
-    """Asked after each token, with the text so far, whether it ends there."""
+
+    def until(self, text: Ids) -> bool:
+        """Asked after each token, and while a long prompt is read, whether the text ends there."""
+        return False
+
+
+@contextmanager
+def streaming(model: Model, n: int) -> Iterator[Stream]:
+    """Write up to `n` texts at once on a model that this thread has to itself."""
+    proven_batching(model)
+    with torch.inference_mode(), unsteered(model), model.only_hooked(), ExitStack() as hooks:
+        yield Stream(model, n, hooks)
 
 
 class Stream(Texts):
-    """Writes up to `n` texts at once on a model that it has to itself, in a `with` block and in one thread."""
+    """Texts being written, in rows that are `free` again when one ends."""
 
-    def __init__(self, model: Model, n: int) -> None:
-        super().__init__(model, [()] * n, [0] * n, Drawing(0.0, 1.0), keys_of(range(n), model.device), self._asks)
-        self.model, self.asked = model, list[Asked | None]([None] * n)
-        self.live: list[tuple[Reader, Rows]] = []
-        self.begun: list[tuple[Reader, int, Rows | None, int]] = []
-        """Rows whose prompts are being read: what was read, and how many tokens."""
-        self.readers: dict[Any, Reader] = {}
-
-    def __enter__(self) -> Stream:
-        proven_batching(self.model)
-        with ExitStack() as stack:
-            for context in (torch.inference_mode(), unsteered(self.model), self.model.only_hooked()):
-                stack.enter_context(context)
-            self.hooks = stack.enter_context(ExitStack())
-            self.steered = Steered(self.model, [()] * len(self.asked), [1] * len(self.asked))
-            self.stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        self.stack.close()
+    def __init__(self, model: Model, n: int, hooks: ExitStack) -> None:
+        keys = keys_of(range(n), model.device)
+        super().__init__(
+            model, [()] * n, [0] * n, Drawing(0.0, 1.0), keys, lambda row, text: self.asked[row].until(text)
+        )
+        self.model, self.hooks, self.steered = model, hooks, Steered(model, [()] * n, [1] * n)
+        self.asked: list[Any] = [None] * n
+        self.live = list[tuple[Reader, Rows]]()
+        self.begun = list[tuple[Reader, int, Rows | None, int]]()  # long prompts, what was read and how many tokens
+        self.readers = dict[Any, Reader]()
 
     @property
     def free(self) -> list[int]:
         return [row for row, asked in enumerate(self.asked) if asked is None]
 
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Within this context the model is as if it wrote nothing."""
-        self.steered.paused = True
-        try:
-            yield
-        finally:
-            self.steered.paused = False
-
     def enter(self, asked: Sequence[Asked]) -> None:
-        """Begin these texts, at most as many as are free. Raises `UserError` for changes that do not fit the model."""
+        """Begin these texts, at most as many as are free."""
         new = dict(zip(self.free, asked, strict=False))
-        ways = plans(self.model, [len(a.prompt) for a in asked], [a.room for a in asked])
         for row, each in new.items():
             self.asked[row], self.prompts[row], self.room[row], self.texts[row] = each, each.prompt, each.room, []
-        self.keys[list(new)] = keys_of([each.seed for each in new.values()], self.keys.device)
-        self._steer(list(new))
+        self.keys[[*new]] = keys_of([each.seed for each in asked], self.keys.device)
+        self._steer([*new])
+        ways = plans(self.model, [len(each.prompt) for each in asked], [each.room for each in asked])
         for way in sorted(set(ways)):
             reader = self.readers.setdefault(way, Reader(self.model, self.steered, False, way[0]))
             rows = [row for row, its in zip(new, ways, strict=True) if its == way]
-            if way[0] is Batching.JOINED:
-                self.begun += [(reader, row, None, 0) for row in rows if len(self.prompts[row]) > PIECE]
-                rows = [row for row in rows if len(self.prompts[row]) <= PIECE]
             rows.sort(key=lambda row: (-len(self.prompts[row]), tuple(self.prompts[row])))
             while rows:
                 n = reader.most(self.prompts[row] for row in rows)
-                self._join(reader, reader.prompts(rows[:n], [self.prompts[row] for row in rows[:n]]))
+                if way[0] is Batching.JOINED and len(self.prompts[rows[0]]) > PIECE:
+                    self.begun.append((reader, rows[0], None, 0))
+                    n = 1
+                else:
+                    self._join(reader, reader.prompts(rows[:n], [self.prompts[row] for row in rows[:n]]))
                 rows = rows[n:]
 
-    def step(self) -> Iterator[tuple[Asked, Generated]]:
+    def step(self) -> Iterator[tuple[Any, Generated]]:
         """Write one token of every text, and read a piece of one long prompt; yields those that end."""
         before, self.live = self.live, []
         for reader, rows in before:
@@ -102,13 +94,15 @@ class Stream(Texts):
                 joined = ended and reader.batching is Batching.JOINED
                 self.live.append((reader, left.trimmed() if joined else left))
             for row, generated in ended:
-                yield self._leave(row), generated
+                reader.read_so_far.pop(row, None)
+                asked, self.asked[row] = self.asked[row], None
+                yield asked, generated
         if self.begun:
             reader, row, read, n = self.begun.pop(0)
             asked = self.asked[row]
-            assert asked is not None
             if asked.until(()):
-                yield self._leave(row), Generated([], 0, True, tokenizer=self.tokenizer)
+                self.asked[row] = None
+                yield asked, Generated([], 0, True, tokenizer=self.tokenizer)
                 return
             read = reader.read([row], [asked.prompt[n : n + PIECE]], read)
             if n + PIECE < len(asked.prompt):
@@ -117,40 +111,28 @@ class Stream(Texts):
                 self._join(reader, read)
 
     def chosen(self, logits: Tensor, index: Int[Tensor, " row"], written: Int[Tensor, " row"]) -> Int[Tensor, " row"]:
-        drawings = [asked.drawing for row in index.tolist() if (asked := self.asked[row]) is not None]
-        chosen = torch.zeros_like(index)
+        drawings, chosen = [self.asked[row].drawing for row in index.tolist()], torch.zeros_like(index)
         for drawing in set(drawings):
             at = torch.tensor([k for k, its in enumerate(drawings) if its == drawing], device=index.device)
             chosen[at] = drawing(logits[at], self.keys[index[at]], written[at])
         return chosen
 
-    def _asks(self, row: int, text: Ids) -> bool:
-        asked = self.asked[row]
-        return asked is not None and asked.until(text)
-
     def _join(self, reader: Reader, rows: Rows) -> None:
-        if reader.batching is Batching.JOINED:
-            rows = next((live.joined(rows) for its, live in self.live if its is reader), rows)
-            self.live = [(its, live) for its, live in self.live if its is not reader]
+        for k, (its, live) in enumerate(self.live if reader.batching is Batching.JOINED else ()):
+            if its is reader:
+                self.live[k] = its, live.joined(rows)
+                return
         self.live.append((reader, rows))
-
-    def _leave(self, row: int) -> Asked:
-        asked, self.asked[row] = self.asked[row], None
-        for reader in self.readers.values():
-            reader.read_so_far.pop(row, None)
-        assert asked is not None
-        return asked
 
     def _steer(self, new: Sequence[int]) -> None:
         """Let the changes of all texts act, `new` ones among them."""
         changes = [() if asked is None else asked.changes for asked in self.asked]
         steered = Steered(self.model, changes, [len(prompt) or 1 for prompt in self.prompts])
-        self.steered.overflowed[list(new)] = False
+        self.steered.overflowed[[*new]] = False
         steered.overflowed |= self.steered.overflowed
-        for row, its in enumerate(changes):
-            if any(isinstance(change.tokens, WrittenTurns) for change in its):
-                for n in range(len(self.texts[row])):
-                    steered.wrote(row, self.prompts[row], self.texts[row][: n + 1])
+        for row, text in enumerate(self.texts):
+            for n in range(len(text) if any(isinstance(c.tokens, WrittenTurns) for c in changes[row]) else 0):
+                steered.wrote(row, self.prompts[row], text[: n + 1])
         self.hooks.close()
         self.hooks.enter_context(self.model.bridge.hooks(fwd_hooks=steered.hooks))
         self.steered = steered

@@ -131,6 +131,13 @@ def prompt_ids(tokenizer: Any, prompt: Prompt, form: Form) -> list[int]:
     return prompt_tokens(tokenizer, [{"role": role, "content": text} for role, text in prompt.messages])
 
 
+def layers_of(directions: Directions, settings: SteeringSettings) -> tuple[int, ...]:
+    """The layers that the settings name: those given, all that the file holds, or its best one."""
+    layers = directions.layers if settings.layers is None else settings.layers
+    middle = directions.layers[len(directions.layers) // 2]
+    return tuple(layers or directions.facts.get("best_layers", [])[:1] or (middle,))
+
+
 def make_steering(
     directions: Directions,
     of: Sequence[str] | None,
@@ -153,9 +160,7 @@ def make_steering(
     coefficients, of = settings.coefficients, of or (directions.labels if len(directions.labels) == 1 else ["1"])
     if len(coefficients) not in (1, len(of)) and settings.operation != "ablate":
         raise UserError(f"{len(coefficients)} coefficients for {len(of)} directions: give one, or one for each")
-    layers = directions.layers if settings.layers is None else settings.layers
-    middle = directions.layers[len(directions.layers) // 2]
-    layers = layers or directions.facts.get("best_layers", [])[:1] or (middle,)
+    layers = layers_of(directions, settings)
     if model is not None:
         model.chosen_layers(layers)
     how: How = {"tokens": positions(settings, model and model.tokenizer), "keep_norm": settings.keep_norm, "when": when}

@@ -1,0 +1,65 @@
+"""The socket, and the server on it until it is interrupted."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from typing import Any
+
+import uvicorn
+
+from interp.errors import UserError
+from interp.models.model import Model
+from interp.serving.app import Files, Service
+
+TOKEN = "INTERP_SERVE_TOKEN"
+HEADERS = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"), ("Cache-Control", "no-store")]
+
+
+class Server(uvicorn.Server):
+    """A model, and directions by the name and path of their files, behind a socket made by `listen`.
+
+    `limits` are those of `interp.serving.app.Service`.
+    """
+
+    def __init__(self, model: Model, loaded: Files, listening: socket.socket, **limits: Any) -> None:
+        self.listening, self.token = listening, os.environ.get(TOKEN) or secrets.token_urlsafe(24)
+        self.host = f"127.0.0.1:{listening.getsockname()[1]}"
+        self.service = Service(model, loaded, **limits)
+        app = self.service.app(self.token, [self.host, self.host.replace("127.0.0.1", "localhost")])
+        how: dict[str, Any] = {"http": "h11", "ws": "none", "lifespan": "off", "server_header": False}
+        how |= {"access_log": False, "log_level": "error"}  # addresses hold the token
+        how |= {"limit_concurrency": 256, "h11_max_incomplete_event_size": 32_768, "timeout_graceful_shutdown": 3}
+        super().__init__(uvicorn.Config(app, headers=HEADERS, **how))
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self.service.engine.stop()  # texts end, so that nobody waits for them
+        super().handle_exit(sig, frame)
+
+    def until_stopped(self) -> None:
+        """Serve until interrupted, or until `should_exit` is set."""
+        try:
+            self.run([self.listening])
+        except KeyboardInterrupt:  # raised once more when all is done
+            pass
+        finally:
+            self.service.engine.stop()
+            self.service.engine.thread.join(10)
+
+
+def listen(port: int) -> socket.socket:
+    """A socket that only this machine reaches; port 0 takes a free one. Raises `UserError` for a port that is taken.
+
+    >>> interp.serving.listen(0).getsockname()[0]
+    '127.0.0.1'
+    """
+    listening = socket.socket()
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        raise UserError(f"--port {port}: {os.strerror(error.errno or 0)}; give another --port") from None
+    return listening
