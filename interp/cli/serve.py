@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from typer import Option
 from interp.cli.sweep import OtherModel, TextsAtATime
 from interp.errors import UserError
 from interp.models.settings import ModelSettings
-from interp.options import flag, verb
+from interp.options import verb
 from interp.reports.terminal import Terminal, quiet_libraries
 
 
@@ -25,7 +24,6 @@ def serve(
     other_model: OtherModel = False,
     port: Annotated[int, Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 8000,
     host: Annotated[str, Option(help="Address to listen at: this machine's own and no other.")] = "127.0.0.1",
-    open_page: Annotated[bool, flag("--open", "Open the page in a browser.")] = False,
     batch_size: TextsAtATime = 32,
 ) -> None:
     """Serve a model on this machine: a page to steer it on, and an API that OpenAI's clients know.
@@ -50,14 +48,11 @@ def serve(
         loaded = load_model(**model.arguments)
         if loaded.engine is not None:
             raise loaded.engine.refusal("is not served: texts join while others are written; leave out --engine")
-        for path, found in files.values():
-            if not other_model:
-                require_made_on(found, loaded, path)
+        for path, found in () if other_model else files.values():
+            require_made_on(found, loaded, path)
         server = Server(loaded, files, listening, n_rows=batch_size)
         page = f"http://{server.host}/?token={server.token}"  # answered from now on: the socket listens
         console.print(f"model: {loaded.name} ({loaded.source})\npage: {page}", soft_wrap=True)
         console.print(f"API: http://{server.host}/v1 (the token is its key); Ctrl-C ends both", soft_wrap=True)
-        if open_page:
-            webbrowser.open(page)
         server.until_stopped()
     console.print("stopped")

@@ -36,7 +36,7 @@ from interp.models.model import Model
 from interp.models.tokens import Encoder
 from interp.options import one_of
 from interp.serving.engine import Engine, Job, Refused
-from interp.serving.requests import LIMIT, Chat, Completion, Request, dashed, served_name
+from interp.serving.requests import LIMIT, Chat, Completion, Request, served_name
 from interp.steering.changes import TOKENS
 from interp.steering.settings import SteeringSettings
 from interp.steering.steering import OPERATIONS, UNITS
@@ -125,9 +125,7 @@ class Service:
     """One model and named directions behind the routes: `n_rows` texts at once, others `waiting`, none for longer than
     some `seconds`."""
 
-    def __init__(
-        self, model: Model, loaded: Files, n_rows: int = 32, seconds: float = 300.0, waiting: int = 64
-    ) -> None:
+    def __init__(self, model: Model, loaded: Files, n_rows: int = 32, seconds: float = 300, waiting: int = 64) -> None:
         self.model, self.n_rows, self.seconds, self.began = model, n_rows, seconds, int(time.time())
         self.paths = {name: str(path) for name, (path, _) in loaded.items()}
         self.loaded = {name: directions for name, (_, directions) in loaded.items()}
@@ -229,9 +227,9 @@ class Service:
         def encode() -> tuple[list[int], int]:
             own, chat, given = Encoder(self.tokenizer), asked.messages, asked.prompt
             prompt = prompt_ids(self.tokenizer, prompt_of(chat, "messages"), "chat") if chat else own.prompt(given)
-            return (
-                (prompt + own.continuation(asked.text), len(prompt)) if chat or given else (own.prompt(asked.text), 0)
-            )
+            after = bool(chat or given)
+            text = own.continuation(asked.text) if after else own.prompt(asked.text)
+            return (prompt + text, len(prompt)) if after else (text, 0)
 
         ids, n_prompt = await self.encoded(encode)
         [read] = await self.engine.call(lambda: project_tokens(self.model, [ids], self.loaded[name]))
@@ -253,7 +251,7 @@ class Service:
 
     async def models(self, request: Asked) -> Response:
         base, first = served_name(self.model), next(iter(self.loaded.values()), None)
-        names = [base, *(f"{base}+{dashed(label)}@0.2" for label in (first.labels if first else ()))]
+        names = [base, *(f"{base}+{label}@0.2".replace(" ", "-") for label in (first.labels if first else ()))]
         cards = [{"id": name, "object": "model", "created": self.began, "owned_by": "interp"} for name in names]
         return JSONResponse({"object": "list", "data": cards})
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from interp.generation.rows import Ids
 from interp.generation.sampling import Generated
-from interp.generation.stream import Asked, Stream, streaming
+from interp.generation.stream import Asked, streaming
 from interp.models.model import Model
 
 
@@ -113,31 +113,27 @@ class Engine:
 
     def submit(self, texts: Sequence[Text], seconds: float) -> Job:
         """Texts to write, told piece by piece. Raises `Refused` where too many wait."""
+        if self.stopped:
+            raise STOPPING
         if len(self.open) + len(texts) > self.most:
             raise Refused(429, "too many texts wait; try again later", code="rate_limit_exceeded")
         job = Job(seconds)
         for at, text in enumerate(texts):
             text.job, text.at = job, at
-        self.open.update(texts)
-        for text in texts:
-            self._put(text)
+            self.open.add(text)
+            self.inbox.put(text)
         return job
 
     async def call(self, function: Callable[[], Any]) -> Any:
         """What a function of the model returns, called between two tokens."""
         future = Future[Any]()
-        self._put((function, future))
+        self.inbox.put((function, future))
         return await asyncio.wrap_future(future)
 
     def stop(self) -> None:
         """End all texts where they are."""
         self.stopped = True
         self.inbox.put(None)
-
-    def _put(self, asked: Any) -> None:
-        if self.stopped:
-            raise STOPPING
-        self.inbox.put(asked)
 
     def _work(self) -> None:
         waiting: list[Text] = []
@@ -149,32 +145,25 @@ class Engine:
                     while not self.inbox.empty():
                         asked.append(self.inbox.get())
                     waiting += [text for text in asked if isinstance(text, Text)]
-                    for call in (call for call in asked if isinstance(call, tuple)):
-                        _answer(stream, *call)
+                    for function, future in (call for call in asked if isinstance(call, tuple)):
+                        stream.steered.paused = True
+                        try:
+                            if future.set_running_or_notify_cancel():
+                                future.set_result(function())
+                        except Exception as error:  # raised where it was asked for
+                            future.set_exception(error)
+                        stream.steered.paused = False
                     for text in [text for text in waiting if text.over]:
                         waiting.remove(text)
-                        self._end(text, Generated([], 0, True, tokenizer=text.tokenizer))
+                        self.open.discard(text)
+                        text.end(Generated([], 0, True, tokenizer=text.tokenizer))
                     new = [waiting.pop(0) for _ in range(min(len(stream.free), len(waiting)))]
                     if new:
                         stream.enter(new)
                     for text, written in stream.step():
-                        self._end(text, written)
+                        self.open.discard(text)
+                        text.end(written)
         finally:
             self.stopped = True
             for text in self.open:
                 text.job.tell(0, "", "stopped")
-
-    def _end(self, text: Text, written: Generated) -> None:
-        self.open.discard(text)
-        text.end(written)
-
-
-def _answer(stream: Stream, function: Callable[[], Any], future: Future[Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    stream.steered.paused = True
-    try:
-        future.set_result(function())
-    except Exception as error:  # raised where it was asked for
-        future.set_exception(error)
-    stream.steered.paused = False

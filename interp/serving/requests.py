@@ -32,9 +32,6 @@ Label = str | int
 Positive = Annotated[int, Ge(1)]
 
 
-Nothing = Annotated[float, Ge(0), Le(0)] | None
-
-
 @dataclass(frozen=True)
 class Along(SteeringSettings):
     """One steering of a request."""
@@ -58,9 +55,6 @@ class Along(SteeringSettings):
         random = "random" in labels
         return name, with_random(loaded[name], self.like, self.seed) if random else loaded[name], labels
 
-    def steering(self, loaded: Loaded, model: Model) -> Steering:
-        return make_steering(*self.found(loaded)[1:], self.settings(), model)
-
 
 @dataclass(kw_only=True)
 class Request:
@@ -81,10 +75,7 @@ class Request:
     coefficients: Annotated[tuple[float, ...], MinLen(1)] | None = None
     user: str | None = None
     logprobs: Literal[False] | None = None
-    frequency_penalty: Nothing = None
-    presence_penalty: Nothing = None
-
-    @property
+    frequency_penalty:     presence_penalty:     @property
     def sampling(self) -> Sampling:
         """How the texts are drawn: at temperature 1 unless said otherwise, as elsewhere."""
         most = self.max_tokens or self.max_completion_tokens or USUAL
@@ -98,15 +89,12 @@ class Request:
         own = self.steering or ()
         return [*named(self.model, served_name(model), loaded), *(own if isinstance(own, tuple) else (own,))]
 
-    def prompts(self, model: Model) -> list[list[int]]:
-        raise NotImplementedError
-
     def texts(self, model: Model, loaded: Loaded, most: int) -> list[Text]:
         """The texts to write: of each prompt `n`, with seeds that count on, or one for each coefficient.
 
         Raises `UserError` or `Refused` for what cannot be done.
         """
-        sampling, along, prompts = self.sampling, self.along(model, loaded), self.prompts(model)
+        sampling, along, prompts = self.sampling, self.along(model, loaded), _prompts(self, model.tokenizer)
         each = [along] if self.coefficients is None else []
         if self.coefficients is not None:
             if not isinstance(self.steering, Along) or (self.n or 1) > 1:
@@ -114,7 +102,8 @@ class Request:
             each = [[*along[:-1], replace(along[-1], coefficient=c)] for c in self.coefficients]
         if len(each) * len(prompts) * (self.n or 1) > most:
             raise Refused(400, f"n: give at most {most} texts a request", "n")
-        steerings = [sum((one.steering(loaded, model) for one in own), Steering()).changes for own in each]
+        made = [[make_steering(*one.found(loaded)[1:], one.settings(), model) for one in own] for own in each]
+        steerings = [sum(own, Steering()).changes for own in made]
         drawing, context = Drawing(sampling.temperature, sampling.top_p), model.context_length or 2**31
         stop, texts = (self.stop,) if isinstance(self.stop, str) else self.stop or (), list[Text]()
         for ids in prompts:
@@ -134,16 +123,16 @@ class Request:
 class Chat(Request):
     messages: list[Any]
 
-    def prompts(self, model: Model) -> list[list[int]]:
-        return [prompt_ids(model.tokenizer, prompt_of(self.messages, "messages"), "chat")]
-
 
 @dataclass(kw_only=True)
 class Completion(Request):
     prompt: str | Annotated[tuple[str, ...], MinLen(1)]
 
-    def prompts(self, model: Model) -> list[list[int]]:
-        return [*map(Encoder(model.tokenizer).prompt, (self.prompt,) if isinstance(self.prompt, str) else self.prompt)]
+
+def _prompts(asked: Any, tokenizer: Any) -> list[list[int]]:
+    if isinstance(asked, Chat):
+        return [prompt_ids(tokenizer, prompt_of(asked.messages, "messages"), "chat")]
+    return [*map(Encoder(tokenizer).prompt, (asked.prompt,) if isinstance(asked.prompt, str) else asked.prompt)]
 
 
 def served_name(model: Model) -> str:
@@ -155,12 +144,7 @@ _PART = re.compile(r"(?:([^/@+]+)/)?([^/@+:]+)(?:@(-?\d+\.?\d*|-?\.\d+))?(?::(\d
 
 
 def named(name: str, base: str, loaded: Loaded) -> list[Along]:
-    """The steerings in a model's name, `BASE+LABEL@COEFFICIENT:LAYER+…`; raises `Refused` for one that is not served.
-
-    >>> from interp.serving.requests import named
-    >>> named("organism+agent-2@0.3:1", "organism", {"found": found})[0].settings().coefficients
-    (0.3,)
-    """
+    """The steerings in a model's name, `BASE+LABEL@COEFFICIENT:LAYER+…`; `Refused` for one that is not served."""
     rest, made = name.removeprefix(base), list[Along]()
     if name and (not name.startswith(base) or (rest and rest[0] != "+")):
         raise Refused(404, f"model {name[:80]}: not served; this is {base}", "model", "model_not_found")
@@ -168,17 +152,13 @@ def named(name: str, base: str, loaded: Loaded) -> list[Along]:
         match = _PART.fullmatch(part)
         file, label, amount, layer = match.groups() if match else (None, part, None, None)
         file = file or next(iter(loaded), "")
-        labels = {dashed(label): label for label in getattr(loaded.get(file), "labels", ())}
-        if match is None or dashed(label) not in labels:
+        labels = {label.replace(" ", "-"): label for label in getattr(loaded.get(file), "labels", ())}
+        if match is None or label.replace(" ", "-") not in labels:
             known = f"choose one of {', '.join(labels)}" if labels else "start the server with --directions"
             raise Refused(404, f"model {name[:80]}: no steering {part[:40]}; {known}", "model", "model_not_found")
         amount, layers = float(amount or 0.2), (int(layer),) if layer else ()
-        made.append(Along(directions=file, direction_of=labels[dashed(label)], coefficient=amount, layers=layers))
+        made.append(Along(directions=file, direction_of=labels[label.replace(" ", "-")], coefficient=amount, layers=layers))
     return made
-
-
-def dashed(label: str) -> str:
-    return label.replace(" ", "-")
 
 
 def with_random(found: Directions, like: Label, seed: int) -> Directions:
