@@ -251,7 +251,7 @@ class Service:
 
     async def models(self, request: Asked) -> Response:
         base, first = served_name(self.model), next(iter(self.loaded.values()), None)
-        names = [base, *(f"{base}+{label}@0.2".replace(" ", "-") for label in (first.labels if first else ()))]
+        names = [base, *(f"{base}+{label.replace(' ', '-')}@0.2" for label in (first.labels if first else ()))]
         cards = [{"id": name, "object": "model", "created": self.began, "owned_by": "interp"} for name in names]
         return JSONResponse({"object": "list", "data": cards})
 

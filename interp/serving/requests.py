@@ -75,7 +75,10 @@ class Request:
     coefficients: Annotated[tuple[float, ...], MinLen(1)] | None = None
     user: str | None = None
     logprobs: Literal[False] | None = None
-    frequency_penalty:     presence_penalty:     @property
+    frequency_penalty: Annotated[float, Ge(0), Le(0)] | None = None
+    presence_penalty: Annotated[float, Ge(0), Le(0)] | None = None
+
+    @property
     def sampling(self) -> Sampling:
         """How the texts are drawn: at temperature 1 unless said otherwise, as elsewhere."""
         most = self.max_tokens or self.max_completion_tokens or USUAL
@@ -153,11 +156,12 @@ def named(name: str, base: str, loaded: Loaded) -> list[Along]:
         file, label, amount, layer = match.groups() if match else (None, part, None, None)
         file = file or next(iter(loaded), "")
         labels = {label.replace(" ", "-"): label for label in getattr(loaded.get(file), "labels", ())}
-        if match is None or label.replace(" ", "-") not in labels:
+        label = labels.get(label.replace(" ", "-"), "")
+        if match is None or not label:
             known = f"choose one of {', '.join(labels)}" if labels else "start the server with --directions"
             raise Refused(404, f"model {name[:80]}: no steering {part[:40]}; {known}", "model", "model_not_found")
         amount, layers = float(amount or 0.2), (int(layer),) if layer else ()
-        made.append(Along(directions=file, direction_of=labels[label.replace(" ", "-")], coefficient=amount, layers=layers))
+        made.append(Along(directions=file, direction_of=label, coefficient=amount, layers=layers))
     return made
 
 
