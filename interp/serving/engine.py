@@ -154,7 +154,9 @@ class Engine:
                 raise Refused(503, "the server is stopping")
             room = self.n_rows - len(self.writing) + self.queue_limit - len(self.waiting)
             if len(rows) > room:
-                raise Refused(429, f"{len(self.waiting)} texts are waiting; try again later", code="rate_limit_exceeded")
+                raise Refused(
+                    429, f"{len(self.waiting)} texts are waiting; try again later", code="rate_limit_exceeded"
+                )
             self.waiting += rows
             self._changed.notify()
         return job
