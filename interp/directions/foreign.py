@@ -212,7 +212,9 @@ def _torch(path: Path) -> _Held:
 
     made: list[Any] = [np.ndarray, np.dtype, *(type(np.dtype(name)) for name in ("float16", "float32", "float64"))]
     rebuilt = np.empty(0).__reduce__()[0]  # repeng keeps arrays
-    made += [(rebuilt, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    made += [(np.ndarray, "numpy.memmap")] + [
+        (rebuilt, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")
+    ]
     with torch.serialization.safe_globals(made), warnings.catch_warnings(action="ignore"):  # of an odd protocol
         found = torch.load(path, map_location="cpu", weights_only=True)
     kind, type_ = "", "decoder_block"
