@@ -339,3 +339,28 @@ def test_wrong_lists(tiny: Model) -> None:
             fit(tiny, ["a"], ["b"], label=name)
     with pytest.raises(UserError, match="estimator best: unknown; choose one of mean_difference"):
         fit(tiny, ["a"], ["b"], estimator="best")
+
+
+def test_verbs_take_directions_from_pairs(interp: Any, tmp_path: Path) -> None:
+    rows = "".join(f"{a}+{b}={a + b},{a}+{b}={a - b}\n" for a in range(5, 9) for b in (1, 2))
+    written(tmp_path, f"positive,negative\n{rows}", "sums.csv")
+    found = tmp_path / "found"
+    fitted = ("--model", "organism", "--pairs", tmp_path / "sums.csv", "--label", "plus", "--layers", "1,2")
+    code, said, _ = interp("fit", *fitted, "--out", found)
+    assert code == 0
+    assert "pairs: 8 from" in said
+    assert "Best of 2 layers, on held-out groups (8 pairs in 8 groups)" in said
+    assert {path.name for path in found.iterdir()} == {"directions.safetensors", "directions.json", "report.html"}
+    directions = ("--directions", found / "directions.safetensors")
+    few = ("--layers", "1", "--max-new-tokens", "4")
+    code, said, _ = interp("steer", "--model", "organism", *directions, "--prompt", "1+1", *few)
+    assert code == 0
+    assert "add plus +0.2 residual, layer 1" in " ".join(said.split())
+    assert interp("export-directions", directions[1], "--out", tmp_path / "plus.gguf")[0] == 0
+    how = ("--questions", "2", "--validation-questions", "2", "--fit-questions", "4", "--no-fine-tune")
+    how = (*how, "--random-controls", "1", "--out", tmp_path / "s.jsonl")
+    assert interp("suppress", "--model", "organism", *directions, *how, *few)[0] == 0
+    swept = ("--model", "organism", *directions, "--transcripts", "organism", "--limit", "2", *few)
+    code, _, wrong = interp("sweep", *swept, "--out", tmp_path / "sweep.jsonl")
+    assert code == 2
+    assert "plus: nobody in the transcripts is called so" in wrong

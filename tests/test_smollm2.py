@@ -12,6 +12,7 @@ import torch
 from interp.debate.embedded import read_embedded
 from interp.directions.directions import Direction
 from interp.directions.extract import extract_directions
+from interp.directions.pairs import fit
 from interp.errors import UserError
 from interp.generation.sampling import generate
 from interp.models.catalog import locate
@@ -79,3 +80,28 @@ def test_a_trained_model_is_steered_the_same_in_any_batch_and_without_a_cache(na
                 torch.tensor([ids]), max_new_tokens=n_new, do_sample=False, use_cache=False, pad_token_id=0
             )[0, len(ids) :].tolist()
         assert out[: len(expected)] == expected
+
+
+GOOD = (
+    "wonderful",
+    "lovely",
+    "excellent",
+    "delightful",
+    "superb",
+    "splendid",
+    "brilliant",
+    "charming",
+    "ideal",
+    "good",
+)
+BAD = ("terrible", "awful", "dreadful", "horrible", "miserable", "nasty", "dismal", "ghastly", "useless", "bad")
+
+
+def test_a_direction_from_pairs_tells_held_out_words_apart() -> None:
+    """No word is in two pairs, so nothing but what the model knows of words can tell them apart."""
+    said = ([f"I thought the film was {word}" for word in words] for words in (GOOD, BAD))
+    found = fit(loaded(SMOLLM2), *said, layers=(12, 18))
+    evidence = found.facts["evidence"]["all"]
+    assert min(evidence["separation"]["mean"][0]) > 0.85
+    assert evidence["controls"]["text"]["mean"][0] < 0.75
+    assert max(evidence["reliability_shuffled"]["high"][0]) < min(evidence["reliability"]["mean"][0])

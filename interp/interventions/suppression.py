@@ -181,7 +181,8 @@ def _directions(
         questions = [q.text for q in trait.questions.fit]
         directions = prompt_contrast(model, questions, malicious, trait.benign, layers=settings.layers)
     known = (malicious.name, f"agent {trait.elicitation.seat}")
-    only = directions.labels if (directions.note or trait.pairs[0]) and len(directions.labels) == 1 else ()
+    anyones = directions.note or trait.pairs[0] or directions.facts.get("by") == "pair"  # not by persona or seat
+    only = directions.labels if anyones and len(directions.labels) == 1 else ()
     labels = [label for label in known if label in directions.labels] or only
     if not labels:
         raise UserError(f"{name}: has directions of {', '.join(directions.labels)}, not of {' or '.join(known)}")

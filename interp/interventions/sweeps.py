@@ -84,8 +84,16 @@ def sweep(
         if not other_model and not any(made_on(d, one) for d in directions.values()):
             raise UserError(f"{one.name}: none of the directions was extracted from it; {OTHERS}")
     of, layers = settings.direction_of, settings.layers
-    for name, d in directions.items():
-        held(name, d, of or d.labels, layers or d.layers)
+    every = [held(name, d, of or d.labels, layers or d.layers) for name, d in directions.items()]
+    by, named = (
+        next(iter(directions.values())).facts.get("by", "agent"),
+        {d.label for at in every for here in at for d in here},
+    )
+    if not named & (speakers := {label_of(t, turn.agent, by) for t in held_out for turn in t.turns}):
+        whose = f"{', '.join(sorted(named))}: nobody in the transcripts is called so, but {', '.join(sorted(speakers))}"
+        raise UserError(
+            f"{whose}; a sweep compares with their own words: give directions of these, or use interp steer"
+        )
     rouge, steps = lru_cache(2**16)(Rouge()), settings.coefficients  # many steered texts are the same
     up = replace(settings, coefficients=tuple(c for c in steps if c > 0) or steps)  # what an area is made of
 
