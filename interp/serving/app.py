@@ -233,6 +233,8 @@ class Service:
 
         ids, n_prompt = await self.encoded(encode)
         [read] = await self.engine.call(lambda: project_tokens(self.model, [ids], self.loaded[name]))
+        if n_prompt < len(ids):  # a model's first token is far longer than what it writes
+            read = replace(read, random=read.random[n_prompt:])
         lengths = [x if x > 0 else 1.0 for x in self.loaded[name].residual_norm.tolist()]
         return JSONResponse(read.record() | {"n_prompt": n_prompt, "lengths": lengths})
 

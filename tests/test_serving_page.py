@@ -1,0 +1,331 @@
+"""The page of `interp serve` in a real browser, on the organism: by keyboard alone, on a phone, in the dark."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import shlex
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from browsing import is_cut, serious, tabbed
+
+import interp as package
+from interp.debate.agents import Sampling
+from interp.directions.directions import Directions
+from interp.directions.tokens import project_tokens
+from interp.interventions.steer import make_steering, prompt_ids, side_by_side
+from interp.models.model import Model
+from interp.serving.server import Server, listen
+from interp.steering.settings import SteeringSettings
+
+QUESTION = "3+4*2"
+PROBLEM = f"Problem: {QUESTION}\n\n"
+DONE = "Three texts written."
+
+
+class Served(NamedTuple):
+    model: Model
+    found: Directions
+    url: str
+    token: str
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    model, transcripts = package.load_model("organism"), package.find_transcripts("organism")
+    found = package.extract_directions(model, transcripts[:20]).directions
+    path = tmp_path_factory.mktemp("served") / "agents.safetensors"
+    found.save(path)
+    with listen(0) as listening:
+        server = Server(model, {"agents": (path, found)}, listening)
+        thread = threading.Thread(target=server.until_stopped)
+        thread.start()
+        own = package.load_model("organism")  # the server's thread owns the other
+        yield Served(own, found, f"http://{server.host}/?token={server.token}", server.token)
+        server.should_exit = True
+        thread.join()
+
+
+class Tab:
+    """A page, with everything that its console says."""
+
+    def __init__(self, browser: Any, url: str, **how: Any) -> None:
+        self.context = browser.new_context(permissions=["clipboard-read", "clipboard-write"], **how)
+        self.said: list[str] = []
+        self.page = self.open(url)
+
+    def open(self, url: str) -> Any:
+        page = self.context.new_page()
+        page.set_default_timeout(8000)
+        page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.goto(url)
+        return page
+
+    def reach(self, name: str, page: Any = None) -> Any:
+        """Press Tab until the element with this id, or in this class, has the focus."""
+        page = page or self.page
+        for _ in range(80):
+            page.keyboard.press("Tab")
+            at = page.locator(":focus")
+            if at.count() and name in (at.get_attribute("id"), *(at.get_attribute("class") or "").split()):
+                return at
+        raise AssertionError(f"Tab does not reach {name}")
+
+    def clip(self) -> str:
+        return str(self.page.evaluate("navigator.clipboard.readText()"))
+
+
+@pytest.fixture
+def tab(browser: Any, served: Served) -> Iterator[Tab]:
+    opened = Tab(browser, served.url, viewport={"width": 1280, "height": 900})
+    yield opened
+    opened.context.close()
+
+
+def texts(page: Any) -> list[str]:
+    return [page.locator(f"#{column} .text").text_content() for column in ("unsteered", "steered", "random")]
+
+
+def told(page: Any, what: str) -> None:
+    page.locator("#status", has_text=what).wait_for()
+
+
+def pair(served: Served, coefficient: float, prompt: Any = PROBLEM, form: Any = "text", **how: Any) -> Any:
+    settings = SteeringSettings(**{"layers": (1,), "coefficients": (coefficient,), **how})
+    steering = make_steering(served.found, ["agent 2"], settings, served.model)
+    [made] = side_by_side(served.model, [prompt], steering, form=form, sampling=Sampling(60, 0.7, 1.0, 3))
+    return made
+
+
+def test_by_keyboard_alone(tab: Tab, served: Served, interp: Any, tmp_path: Path) -> None:
+    page = tab.page
+    page.locator("main").wait_for()
+    assert served.token not in page.url
+    assert page.locator(":focus").count() == 0
+    tab.reach("prompt")
+    page.keyboard.type(QUESTION)
+    tab.reach("direction_of")
+    page.keyboard.press("ArrowDown")
+    tab.reach("layer")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#layer").get_attribute("aria-valuetext") == "layer 1"
+    tab.reach("coefficient")
+    for _ in range(8):
+        page.keyboard.press("ArrowRight")
+    for name, value in (("max_new_tokens", "60"), ("temperature", "0.7"), ("seed", "3")):
+        tab.reach(name)
+        page.keyboard.type(value)  # Tab has selected what stood there
+    tab.reach("run")
+    page.keyboard.press("Enter")
+    told(page, DONE)
+
+    expected = pair(served, 0.6)
+    assert expected.steered != expected.unsteered
+    assert texts(page)[:2] == [expected.unsteered, expected.steered]
+    assert page.locator("#steered .what").text_content() == "add agent 2 +0.6 residual, layer 1"
+    assert f"{expected.steered_tokens} token" in page.locator("#steered .count").text_content()
+
+    first = tab.reach("token")
+    page.keyboard.press("End")
+    [read] = project_tokens(served.model, [whole(served, PROBLEM, expected.unsteered)], served.found)
+    value = read.values[-1, 1, 1] / served.found.residual_norm[1]
+    tip = page.locator("#tip").text_content()
+    assert f"{abs(value):.3f}".rstrip("0") in tip
+    assert "agent 2, layer 1" in tip
+    assert page.locator(":focus").get_attribute("aria-describedby") == "tip"
+    assert first.count() == 1
+
+    for name, value in (("from", "-1"), ("to", "1")):
+        tab.reach(name)
+        page.keyboard.type(value)
+    tab.reach("sweep")
+    page.keyboard.press("Enter")
+    told(page, "11 texts written.")
+    tab.reach("at")
+    assert page.locator(":focus").input_value() == "8"  # the nearest to the coefficient above
+    for key, coefficient in (("Home", -1.0), ("ArrowRight", -0.8), ("End", 1.0)):
+        page.keyboard.press(key)
+        assert page.locator("#at-text").text_content() == pair(served, coefficient).steered
+        assert page.locator("#at-said").text_content() == f"{coefficient:+g}".replace("-", "−")
+
+    tab.reach("copy-link")
+    page.keyboard.press("Enter")
+    page.locator("#copied", has_text="Link copied.").wait_for()
+    link, before = tab.clip(), texts(page)
+    assert served.token not in link
+    other = tab.open(link)  # a tab of its own has no token
+    other.locator("#login").wait_for()
+    assert "oken" in other.locator("#alert").text_content()
+    other.keyboard.type(served.url)
+    other.keyboard.press("Enter")
+    told(other, "11 texts written.")
+    assert texts(other) == before
+    assert other.locator("#prompt").input_value() == QUESTION
+    assert other.locator("#direction_of").input_value() == "agent 2"
+    assert other.locator("#at-text").text_content() == page.locator("#at-text").text_content()
+    other.reload()
+    told(other, "11 texts written.")  # the tab keeps its token
+    assert texts(other) == before
+    assert not [line for line in tab.said if "401" not in line], tab.said
+
+
+def whole(served: Served, prompt: str, text: str) -> list[int]:
+    from interp.models.tokens import Encoder
+
+    return [*prompt_ids(served.model.tokenizer, prompt, "text"), *Encoder(served.model.tokenizer).continuation(text)]
+
+
+CHAT = [["system", "Be brief."], ["user", "It's 3+4*2"], ["assistant", "14?"], ["user", 'No: "$HOME" \\ é\n5*6']]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"form": "problem", "prompt": QUESTION, "coefficient": "0.4", "layer": "1"},
+        {
+            "form": "text",
+            "prompt": 'it\'s `5`\n$(x) \\ "6"',
+            "coefficient": "-0.35",
+            "layer": "2",
+            "tokens": "writing",
+            "keep_norm": "true",
+        },
+        {"form": "chat", "messages": json.dumps(CHAT), "coefficient": "2.5", "units": "unit", "operation": "clamp"},
+        {"form": "chat", "messages": json.dumps(CHAT[1:2]), "operation": "ablate", "top_p": "0.8"},
+    ],
+    ids=["problem", "text", "chat", "one message"],
+)
+def test_what_is_copied_writes_the_same(
+    given: dict[str, str], tab: Tab, served: Served, interp: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tab.page
+    how = {"direction_of": "agent 2", "max_new_tokens": "60", "temperature": "0.7", "seed": "3", "shown": "texts"}
+    how |= {"from": "-1", "to": "1", "steps": "2"}
+    page.evaluate("state => { location.hash = new URLSearchParams(state) }", given | how)
+    told(page, DONE)
+    steered = texts(page)[1]
+    copied = {}
+    for kind in ("command", "python"):
+        page.locator(f"#copy-{kind}").click()
+        page.locator("#copied", has_text=f"{kind.capitalize()} copied.").wait_for()
+        copied[kind] = tab.clip()
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(copied["python"], {})
+    assert steered in printed.getvalue()
+    *piped, command = copied["command"].rsplit(" | ", 1)  # chats come through a pipe, which a file stands for here
+    _, verb, *words = shlex.split(command)
+    for sent in piped:
+        _, _, text = shlex.split(sent)
+        (tmp_path / "chat.json").write_text(text)
+        words[words.index("/dev/stdin")] = str(tmp_path / "chat.json")
+    code, _, error = interp(verb, *words, "--out", tmp_path / "out.jsonl")
+    assert code == 0, error
+    [record] = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert record["steered"] == steered
+    if given.get("operation") == "ablate":
+        assert page.locator("#sweep").is_disabled()
+        return
+    page.locator("#sweep").click()
+    told(page, "2 texts written.")
+    swept = []
+    for at in (0, 1):
+        page.locator("#at").fill(str(at))
+        swept.append(page.locator("#at-text").text_content())
+    page.locator("#sweep-python").click()
+    page.locator("#swept-copied", has_text="Python copied.").wait_for()
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(tab.clip(), {})
+    assert printed.getvalue() == "".join(f"{text}\n" for text in swept)
+    page.locator("#sweep-command").click()
+    page.locator("#swept-copied", has_text="Command copied.").wait_for()
+    loop = "for c in -1.0 1.0; do "
+    assert tab.clip() == loop + re.sub(r"--coefficients=\S+", '--coefficients="$c"', copied["command"]) + "; done"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everywhere_and_for_everyone(width: int, scheme: Any, browser: Any, served: Served) -> None:
+    state = "&direction_of=agent+2&max_new_tokens=40&shown=texts+sweep&steps=3"
+    url = f"{served.url}#form=problem&prompt={QUESTION.replace('+', '%2B')}{state}"
+    tab = Tab(browser, url, viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page = tab.page
+    told(page, "3 texts written.")
+    page.locator("#steered .token").first.hover()
+    assert "agent 2" in page.locator("#tip").text_content()
+    page.locator("#more summary").click()
+    assert not is_cut(page)
+    assert serious(page) == []
+    boxes = [page.locator(f"#{column}").bounding_box() for column in ("unsteered", "steered", "random")]
+    assert len({box["x"] for box in boxes}) == (3 if width == 1280 else 1)  # side by side, or stacked
+    page.locator("[name=form][value=chat]").check()
+    page.locator("#more-messages").click()
+    assert not is_cut(page)
+    assert serious(page) == []
+    page.evaluate("document.activeElement.blur(), scrollTo(0, 0)")
+    assert len(tabbed(page)) > 5
+    assert tab.said == []
+    tab.context.close()
+
+
+def test_a_chat_goes_on(tab: Tab, served: Served) -> None:
+    page = tab.page
+    page.locator("[name=form][value=chat]").check()
+    page.locator("#messages textarea").fill(QUESTION)
+    page.keyboard.press("Control+Enter")
+    told(page, DONE)
+    unsteered = texts(page)[0]
+    page.get_by_label("Reply to the text unsteered").click()
+    assert page.locator("#messages textarea").nth(1).input_value() == unsteered
+    page.keyboard.type("And 5*6?")
+    page.locator("#run").click()
+    told(page, DONE)
+    chat = [
+        {"role": role, "content": content}
+        for role, content in (("user", QUESTION), ("assistant", unsteered), ("user", "And 5*6?"))
+    ]
+    steering = make_steering(served.found, ["agent 1"], SteeringSettings(), served.model)
+    [made] = side_by_side(served.model, [chat], steering, sampling=Sampling(128, 0.0, 1.0, 0))
+    assert texts(page)[:2] == [made.unsteered, made.steered]
+
+
+def test_errors_stop_and_a_server_that_is_gone(tab: Tab) -> None:
+    page, alert = tab.page, tab.page.locator("#alert")
+    page.locator("#run").click()
+    alert.filter(has_text="Prompt: empty").wait_for()
+    page.locator("#prompt").fill("1+2*3 " * 400)
+    page.locator("#run").click()
+    alert.filter(has_text="shorten it").wait_for()
+    assert "\n" not in alert.text_content()
+    assert alert.get_attribute("role") == "alert"
+    page.locator("#prompt").fill(QUESTION)
+    page.route("**/v1/completions", lambda route: None)  # a text that never begins
+    page.locator("#run").click()
+    page.locator("#stop").click()
+    told(page, "Stopped.")
+    page.unroute("**/v1/completions")
+    page.route(re.compile("/(v1|api)/"), lambda route: route.abort("connectionrefused"))
+    page.locator("#run").click()
+    alert.filter(has_text="The server is gone").wait_for()
+    page.unroute(re.compile("/(v1|api)/"))
+    page.locator("#run").click()
+    told(page, DONE)
+    assert alert.is_hidden()
+
+
+def test_an_address_of_another_server_s_token_asks_again(browser: Any, served: Served) -> None:
+    tab = Tab(browser, served.url.replace(served.token, "another"))
+    tab.page.locator("#login").wait_for()
+    tab.page.locator("#alert", has_text="token").wait_for()
+    assert tab.page.locator("main").is_hidden()
+    assert serious(tab.page) == []
+    tab.context.close()
