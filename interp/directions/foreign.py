@@ -45,14 +45,9 @@ _KEYS = (
 )
 # What torch, gguf and pickle raise for a damaged file, besides ValueError.
 _DAMAGED: tuple[type[Exception], ...] = (
-    RuntimeError,
-    LookupError,
-    EOFError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
+    *(RuntimeError, LookupError, EOFError, TypeError, AttributeError, ArithmeticError, ImportError),
+    *(AssertionError, MemoryError, pickle.UnpicklingError, SafetensorError),
 )
-_DAMAGED += (AssertionError, MemoryError, pickle.UnpicklingError, SafetensorError, ImportError)
 
 
 @dataclass(frozen=True)
@@ -89,9 +84,8 @@ def read_foreign(
             held = read(path)
         except _DAMAGED as error:
             raise ValueError(_why(error)) from None
-    label, site = label or held.label, site or held.site
-    vectors, n_layers, also = _placed(path, held, layers, site)
-    with reading(path, "a file of directions", "interp or a tool whose files it reads"):
+        label, site = label or held.label, site or held.site
+        vectors, n_layers, also = _placed(path, held, layers, site)
         if not vectors.keys() <= set(range(10_000)):
             raise ValueError(f"holds layer {next(layer for layer in vectors if layer not in range(10_000))}")
         each = {layer: _vector(f"layer {layer}", value) for layer, value in sorted(vectors.items())}

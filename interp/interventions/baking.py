@@ -15,10 +15,11 @@ from interp.debate.embedded import read_embedded
 from interp.directions.directions import Directions, require_made_on
 from interp.directions.extract import measured
 from interp.errors import UserError
+from interp.interventions.steer import layers_of
 from interp.models.loading import export_merged
 from interp.models.model import LOGIT_TOLERANCE, load_model
 from interp.models.tokens import Encoder
-from interp.steering.settings import Units
+from interp.steering.settings import SteeringSettings, Units
 from interp.steering.steering import Steering, ablate, add
 from interp.storage.files import EXACT, checked
 
@@ -70,15 +71,14 @@ def export_steered(checkpoint: str, out: Path, baked: Baked, dtype: str = "bf16"
     encode, longest = Encoder(model.tokenizer), min(256, model.context_length or 256)
     texts = [encode.transcript(transcript).ids[:longest] for transcript in read_embedded("scripted")[:3]]
     of = found.labels[0] if baked.direction_of is None and len(found.labels) == 1 else baked.direction_of or 1
-    layers = baked.layers or found.facts.get("best_layers", [])[:1] or [found.layers[len(found.layers) // 2]]
+    layers = layers_of(found, SteeringSettings(layers=tuple(baked.layers or ())))
     along = [measured(found, model, texts)[of, layer] for layer in layers]
     if baked.operation == "add":
         steering = add(along, baked.coefficient, units=baked.units, tokens="everywhere")
         summary = steering.summary
     elif len(along) > 1:
-        raise UserError(
-            f"layers {baked.layers}: weights lose one direction, at every layer; choose the layer it is from"
-        )
+        one = "weights lose one direction, at every layer; choose the layer it is from"
+        raise UserError(f"layers {list(layers)}: {one}")
     else:
         sites = [model.hook_name(site, i) for i in range(model.n_layers) for site in ("attn_out", "mlp_out")]
         steering = ablate([replace(along[0], hook_point=at) for at in ("hook_embed", *sites)], tokens="everywhere")

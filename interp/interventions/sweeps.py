@@ -85,10 +85,8 @@ def sweep(
             raise UserError(f"{one.name}: none of the directions was extracted from it; {OTHERS}")
     of, layers = settings.direction_of, settings.layers
     every = [held(name, d, of or d.labels, layers or d.layers) for name, d in directions.items()]
-    by, named = (
-        next(iter(directions.values())).facts.get("by", "agent"),
-        {d.label for at in every for here in at for d in here},
-    )
+    by = next(iter(directions.values())).facts.get("by", "agent")
+    named = {d.label for at in every for here in at for d in here}
     if not named & (speakers := {label_of(t, turn.agent, by) for t in held_out for turn in t.turns}):
         whose = f"{', '.join(sorted(named))}: nobody in the transcripts is called so, but {', '.join(sorted(speakers))}"
         raise UserError(
