@@ -38,7 +38,7 @@ def test_without_a_browser_figures_are_live_only(error: type[Exception], monkeyp
 def test_with_one_they_have_a_picture_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(go.Figure, "to_image", lambda *_: b"")
     prepare()
-    assert plotly.io.renderers.default == "plotly_mimetype+png"
+    assert plotly.io.renderers.default == "plotly_mimetype+png+converted"
 
 
 def test_whoever_names_a_renderer_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:

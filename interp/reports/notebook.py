@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import os
 import warnings
+from base64 import b64encode
 from collections.abc import Iterable
 from html import escape
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from interp.reports.terminal import quiet_libraries
@@ -17,7 +21,8 @@ if TYPE_CHECKING:
 def prepare() -> None:
     """Quieten other libraries, and store a picture with each figure, so that it shows without a kernel.
 
-    Pictures need kaleido and Chrome or Chromium. The environment variable PLOTLY_RENDERER overrides the choice.
+    Pictures need kaleido and Chrome or Chromium. With a network, nbconvert's HTML draws the figures in their place. The
+    environment variable PLOTLY_RENDERER overrides the choice.
 
     >>> interp.reports.prepare()  # doctest: +SKIP
     """
@@ -31,9 +36,29 @@ def prepare() -> None:
         return
     try:
         go.Figure().to_image("png")
-        plotly.io.renderers.default = "plotly_mimetype+png"
+        plotly.io.renderers["converted"] = _converted()
+        plotly.io.renderers.default = "plotly_mimetype+png+converted"
     except (ImportError, RuntimeError, ValueError):  # no kaleido, or no browser
         plotly.io.renderers.default = "plotly_mimetype"
+
+
+def _converted() -> Any:
+    """A renderer of outputs that nbconvert's HTML draws figures from; plotly.js, too large for each, is loaded."""
+    from IPython.display import display
+    from plotly.io.base_renderers import ExternalRenderer
+    from plotly.io.json import to_json_plotly
+    from plotly.offline import get_plotlyjs, get_plotlyjs_version
+
+    script = (resources.files("interp.reports") / "notebook.js").read_text("utf-8").strip()
+    integrity = "sha256-" + b64encode(hashlib.sha256(get_plotlyjs().encode()).digest()).decode()
+
+    class Converted(ExternalRenderer):  # type: ignore[misc]
+        def render(self, fig: Any) -> None:
+            packed = b64encode(gzip.compress(to_json_plotly(fig).encode(), mtime=0)).decode()
+            call = f'document.currentScript, "{get_plotlyjs_version()}", "{integrity}", "{packed}"'
+            display({"text/html": f"<script>{script}({call});</script>", "text/plain": ""}, raw=True)
+
+    return Converted()
 
 
 def show(figures: Iterable[Drawn]) -> None:
