@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,12 +18,14 @@ from typing import Any
 
 import pytest
 import test_report
+import typer
 from browsing import is_cut, serious, tabbed
 from plotly.offline import get_plotlyjs
 from test_report import evidence, extraction, make_facts
 
 from figures import page as figures_page
 from figures import watch as watching
+from interp.cli.app import app
 from interp.models.catalog import SHIPPED_RESULTS
 from interp.reports import page as pages
 
@@ -264,3 +267,5 @@ def test_the_demo_ends_with_three_pages_and_a_command() -> None:
     [directions] = re.findall(r"--directions (\S+)", last)
     assert last.startswith('echo "then type: .venv/bin/interp serve')
     assert Path(directions).parent.as_posix() in re.findall(r"--out (\S+)", said)
+    verb, *options = shlex.split(last.partition("interp ")[2].rstrip('"'))
+    typer.main.get_command(app).commands[verb].make_context(verb, options)  # type: ignore[attr-defined]
