@@ -18,6 +18,7 @@ from conftest import make_hf, make_tokenizer
 from interp.directions.directions import Directions
 from interp.generation.sampling import generate
 from interp.models.model import Model, wrap
+from interp.serving.app import Files
 from interp.serving.server import Server, listen
 from interp.steering.steering import Steering
 
@@ -34,13 +35,13 @@ def directions(model: Model) -> Directions:
 
 
 @contextmanager
-def serving_of(folder: Path, **how: Any) -> Iterator[Server]:
-    """A server of `sharp` with its `directions`."""
+def serving_of(folder: Path, files: Files | None = None, **how: Any) -> Iterator[Server]:
+    """A server of `sharp` with its `directions`, or with these."""
     model, path = sharp(), folder / "found.safetensors"
     found = directions(model)
     found.save(path)
     with listen(0) as listening:
-        server = Server(model, {"found": (path, found)}, listening, **how)
+        server = Server(model, files or {"found": (path, found)}, listening, **how)
         thread = threading.Thread(target=server.until_stopped)
         thread.start()
         try:

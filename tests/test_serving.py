@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from conftest import make_tokenizer
 from served import LABELS, alone, directions, serving_of, sharp
 
 from interp.directions.directions import Directions
+from interp.directions.extract import measured
 from interp.interventions.steer import make_steering
 from interp.models.model import Model
 from interp.models.tokens import prompt_tokens
@@ -208,6 +210,25 @@ def test_the_page_learns_what_there_is_colours_tokens_sweeps_and_copies_commands
     made = http.post("/api/command", json=chat).json()
     assert made["command"] == "", "the command line has no random direction"
     assert printed(made["python"], model) == "".join(f"{text}\n" for text in texts)
+
+
+def test_another_tools_vectors_are_measured_here(model: Model, found: Directions, tmp_path: Path) -> None:
+    found.export(tmp_path / "theirs.pt", "agent 2")
+    theirs = Directions.load(tmp_path / "theirs.pt")
+    one = make_steering(measured(theirs, model), None, SteeringSettings(layers=(2,)))
+    body: dict[str, Any] = {"prompt": "Problem: ", "steering": {"layers": [2]}, "max_tokens": 12, "temperature": 0}
+    with serving_of(tmp_path, {"theirs": (tmp_path / "theirs.pt", theirs)}) as server:
+        key = {"Authorization": f"Bearer {server.token}"}
+        with httpx.Client(base_url=f"http://{server.host}", headers=key, timeout=60) as http:
+            [choice] = http.post("/v1/completions", json=body).json()["choices"]
+            assert choice["text"] == alone(model, "Problem: ", one, max_new_tokens=12)
+            refused = http.post("/api/command", json=body)
+            assert refused.status_code == 400
+            assert "theirs does not say how long activations are" in refused.json()["error"]["message"]
+            body["steering"] |= {"units": "raw"}
+            [choice] = http.post("/v1/completions", json=body).json()["choices"]
+            made = http.post("/api/command", json=body).json()
+            assert printed(made["python"], model) == f"{choice['text']}\n"
 
 
 def printed(python: str, model: Model) -> str:

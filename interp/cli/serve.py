@@ -7,10 +7,10 @@ from typing import Annotated
 
 from typer import Option
 
-from interp.cli.sweep import OtherModel, TextsAtATime
+from interp.cli.sweep import OtherModel, TextsAtATime, tell_taken_for
 from interp.errors import UserError
 from interp.models.settings import ModelSettings
-from interp.options import verb
+from interp.options import DIRECTIONS, verb
 from interp.reports.terminal import Terminal, quiet_libraries
 
 
@@ -18,9 +18,7 @@ from interp.reports.terminal import Terminal, quiet_libraries
 def serve(
     *,
     model: ModelSettings,
-    directions: Annotated[
-        list[Path] | None, Option(help="Directions: a directions.safetensors file; repeat for several.")
-    ] = None,
+    directions: Annotated[list[Path] | None, Option(help=f"{DIRECTIONS} Repeat for several.")] = None,
     other_model: OtherModel = False,
     port: Annotated[int, Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 8000,
     host: Annotated[str, Option(help="Address to listen at: this machine's own and no other.")] = "127.0.0.1",
@@ -43,6 +41,7 @@ def serve(
         raise UserError(f"directions {', '.join(names)}: two have one name; rename a file, or its folder")
     files = {name: (path, Directions.load(path)) for name, path in zip(names, directions or (), strict=True)}
     console = Terminal()
+    tell_taken_for(console, dict(files.values()))
     quiet_libraries()
     with listen(port) as listening:
         loaded = load_model(**model.arguments)

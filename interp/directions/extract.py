@@ -17,6 +17,7 @@ from interp.activations.corpus import Corpus
 from interp.activations.reading import read_tokens
 from interp.activations.store import ActivationStore, discard, read_activations
 from interp.debate.agents import Request, chat_messages
+from interp.debate.embedded import read_embedded
 from interp.debate.personas import Persona
 from interp.debate.transcript import Transcript, fingerprint, question_key
 from interp.directions.contrast import Contrast, differences
@@ -45,7 +46,7 @@ from interp.errors import Progress, UserError
 from interp.models.layers import SITES, Site
 from interp.models.model import Model
 from interp.models.random_weights import room_beside, untrained
-from interp.models.tokens import prompt_tokens
+from interp.models.tokens import Encoder, prompt_tokens
 from interp.processes import shared
 from interp.storage.files import scratch, write_json
 from interp.storage.provenance import differing, package_versions
@@ -350,10 +351,16 @@ def prompt_contrast(
     return Directions((malicious.name,), chosen, vectors[None, None], norms, SITES[site], facts, spread=varying)
 
 
-def measured(directions: Directions, model: Model, prompts: Sequence[Sequence[int]]) -> Directions:
+def beginnings(model: Model) -> list[list[int]]:
+    """Of three embedded debates, as token ids: where any text will do."""
+    encode, longest = Encoder(model.tokenizer), min(256, model.context_length or 256)
+    return [encode.transcript(transcript).ids[:longest] for transcript in read_embedded("scripted")[:3]]
+
+
+def measured(directions: Directions, model: Model, prompts: Sequence[Sequence[int]] = ()) -> Directions:
     """The directions, told how long the model's activations are and how they vary, where their file does not say it.
 
-    Read at the tokens of these prompts but the first, which is many times as long as others; at most 1024.
+    Read at the tokens of these prompts, or of `beginnings`, but the first, many times as long as others; at most 1024.
 
     >>> _ = found.export(tmp_path / "agent2.pt", 2)
     >>> imported = interp.Directions.load(tmp_path / "agent2.pt")
@@ -363,10 +370,10 @@ def measured(directions: Directions, model: Model, prompts: Sequence[Sequence[in
     if np.isfinite(directions.residual_norm).all():
         return directions
     names = [directions.hook_point.format(layer=layer) for layer in model.chosen_layers(directions.layers)]
-    ends = np.cumsum([len(ids) for ids in prompts])
-    some = prompts[: 1 + int(np.searchsorted(ends, MOST_EXAMPLES))]
-    read = read_tokens(model, names, [(ids, range(min(1, len(ids) - 1), len(ids))) for ids in some])
-    values = np.concatenate(read)[:MOST_EXAMPLES]
+    prompts = prompts or beginnings(model)
+    some = prompts[: 1 + int(np.searchsorted(np.cumsum([*map(len, prompts)]), MOST_EXAMPLES))]
+    places = [(ids, range(min(1, len(ids) - 1), len(ids))) for ids in some]
+    values = np.concatenate(read_tokens(model, names, places))[:MOST_EXAMPLES]
     norms = np.linalg.norm(values, axis=-1).mean(axis=0).astype(np.float32)
     varying = spread(lambda layer: values[:, None, layer], len(names))
     return replace(directions, residual_norm=norms, spread=varying)

@@ -11,14 +11,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from interp.debate.embedded import read_embedded
 from interp.directions.directions import Directions, require_made_on
-from interp.directions.extract import measured
+from interp.directions.extract import beginnings, measured
 from interp.errors import UserError
 from interp.interventions.steer import layers_of
 from interp.models.loading import export_merged
 from interp.models.model import LOGIT_TOLERANCE, load_model
-from interp.models.tokens import Encoder
 from interp.steering.settings import SteeringSettings, Units
 from interp.steering.steering import Steering, ablate, add
 from interp.storage.files import EXACT, checked
@@ -68,8 +66,7 @@ def export_steered(checkpoint: str, out: Path, baked: Baked, dtype: str = "bf16"
     """
     model, found = load_model(checkpoint, dtype="fp32", device="cpu"), Directions.load(baked.directions)
     require_made_on(found, model, baked.directions)
-    encode, longest = Encoder(model.tokenizer), min(256, model.context_length or 256)
-    texts = [encode.transcript(transcript).ids[:longest] for transcript in read_embedded("scripted")[:3]]
+    texts = beginnings(model)
     of = found.labels[0] if baked.direction_of is None and len(found.labels) == 1 else baked.direction_of or 1
     layers = layers_of(found, SteeringSettings(layers=tuple(baked.layers or ())))
     along = [measured(found, model, texts)[of, layer] for layer in layers]

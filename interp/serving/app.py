@@ -28,6 +28,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from interp.directions.directions import Directions
+from interp.directions.extract import measured
 from interp.directions.tokens import project_tokens
 from interp.errors import UserError, plain
 from interp.interventions.steer import Chat as Messages
@@ -128,7 +129,8 @@ class Service:
     def __init__(self, model: Model, loaded: Files, n_rows: int = 32, seconds: float = 300, waiting: int = 64) -> None:
         self.model, self.n_rows, self.seconds, self.began = model, n_rows, seconds, int(time.time())
         self.paths = {name: str(path) for name, (path, _) in loaded.items()}
-        self.loaded = {name: directions for name, (_, directions) in loaded.items()}
+        self.loaded = {name: measured(directions, model) for name, (_, directions) in loaded.items()}
+        self.measured = {name for name, (_, directions) in loaded.items() if self.loaded[name] is not directions}
         self.engine = Engine(model, n_rows, waiting)
         # prompts are encoded beside the engine's thread, by a tokenizer of their own: they are not safe to share
         self.encoding, self.tokenizer = ThreadPoolExecutor(1), copy.deepcopy(model.tokenizer)
@@ -246,6 +248,11 @@ class Service:
         each = asked.along(self.model, self.loaded)
         if asked.stop or not isinstance(text, str | Messages) or any(len(one.coefficients) > 1 for one in each):
             raise Refused(400, "command: give one text or chat, one coefficient to a steering, and no stop")
+        for one in each:
+            name, _, labels = one.found(self.loaded)
+            if name in self.measured and (one.units == "residual" or "random" in labels):
+                lacks = f"command: {name} does not say how long activations are; this server measured them"
+                raise Refused(400, f"{lacks}: give the units unit or raw, and no random direction")
         said = {"model": self.model, "loaded": self.loaded, "paths": self.paths, "each": each, "layers_of": layers_of}
         said |= {"asked": asked, "sampling": asked.sampling, "text": getattr(text, "messages", text)}
         made = TEMPLATES.get_template("commands.jinja").render(said, form="chat" if isinstance(asked, Chat) else "text")
