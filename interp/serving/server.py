@@ -21,6 +21,13 @@ class Server(uvicorn.Server):
     """A model, and directions by the name and path of their files, behind a socket made by `listen`.
 
     `limits` are those of `interp.serving.app.Service`.
+
+    >>> with interp.serving.listen(0) as listening:
+    ...     server = interp.serving.Server(model, {"found": (tmp_path / "found.safetensors", found)}, listening)
+    ...     server.service.engine.stop()  # in place of server.until_stopped()
+    ...     server.service.engine.thread.join()
+    >>> server.host.partition(":")[0]
+    '127.0.0.1'
     """
 
     def __init__(self, model: Model, loaded: Files, listening: socket.socket, **limits: Any) -> None:
