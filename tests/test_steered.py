@@ -318,6 +318,9 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
         generate(model, [[5]] * 3, max_new_tokens=1, steering=[Steering()] * 2)
     assert model.steered == []
     assert generate(model, [], max_new_tokens=3, steering=add(direction(1), 1)) == []
+    far = add(direction(1), 50.0, units="unit")
+    alone = [generate(model, [[5]], max_new_tokens=3, steering=one)[0] for one in (None, far)]
+    assert generate(model, [[5]] * 2, max_new_tokens=3, steering=[None, far]) == alone
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -69,7 +69,7 @@ def generate(  # type: ignore[misc]  # the options are these
     top_p: float = 1.0,
     seeds: Sequence[int] | None = None,
     batch_size: int = 16,
-    steering: Steering | Sequence[Steering] | None = None,
+    steering: Steering | Sequence[Steering | None] | None = None,
     hooks: Sequence[tuple[str, Hook]] = (),
     received: Callable[[int, Generated], None] = lambda *_: None,
     until: Callable[[int, Ids], bool] | None = None,
@@ -77,11 +77,11 @@ def generate(  # type: ignore[misc]  # the options are these
     """Continue one text, or a list of texts or of token ids; a prompt that fills the context gets no tokens.
 
     At a temperature above 0, tokens are drawn from the smallest set whose probability reaches `top_p`, with
-    `seeds[i]` (by default i) for prompt i. `steering` is one for all prompts or one per prompt, on top of what already
-    steers the model; a row that it makes overflow ends there. `hooks` are pairs of a hook point and a function (value,
-    hook) → new value or None. `received` is called with the index and result of each prompt as it ends. `until` is
-    asked after each token, with a prompt's index and the text so far, whether it ends there. Raises `UserError` for an
-    empty prompt.
+    `seeds[i]` (by default i) for prompt i. `steering` is one for all prompts, or one or None for each, on top of what
+    already steers the model; a row that it makes overflow ends there. `hooks` are pairs of a hook point and a function
+    (value, hook) → new value or None. `received` is called with the index and result of each prompt as it ends. `until`
+    is asked after each token, with a prompt's index and the text so far, whether it ends there. Raises `UserError` for
+    an empty prompt.
 
     >>> steering = interp.add(found[2, 1])
     >>> len(interp.generate(model, ["Problem: 3+4*2", "Problem: 1+1*2"], max_new_tokens=4, steering=steering))
@@ -92,7 +92,7 @@ def generate(  # type: ignore[misc]  # the options are these
     ids = [encode.prompt(prompt) if isinstance(prompt, str) else prompt for prompt in listed]
     if not all(ids):
         raise UserError(f"prompt {ids.index([]) + 1}: empty; give at least one token")
-    given = [steering] if isinstance(steering, Steering) else steering or ()
+    given = [steering] if isinstance(steering, Steering) else [one or Steering() for one in steering or ()]
     room = [max_new_tokens] * len(ids)
     if model.context_length is not None:
         room = [max(0, min(max_new_tokens, model.context_length - len(prompt))) for prompt in ids]
