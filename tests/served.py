@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import random
 import threading
 import time
 from collections.abc import Iterator
@@ -74,50 +72,3 @@ def idle(server: Server, within: float = 5.0) -> bool:
 def alone(model: Model, prompt: str | list[int], steering: Steering | None = None, **how: Any) -> str:
     how = {"max_new_tokens": 16, "temperature": 0.0, "seeds": [0], **how}
     return generate(model, [prompt], steering=steering or Steering(), **how)[0].text
-
-
-def junk(rng: random.Random, depth: int = 0) -> Any:
-    """Any JSON."""
-    kind = rng.randrange(9 if depth < 3 else 6)
-    if kind == 0:
-        return rng.choice([None, True, False])
-    if kind == 1:
-        return rng.choice([0, -1, 1, 2**31, 2**63, -(2**64), 10**30, 1e308, -0.0, 1e-300, rng.random()])
-    if kind < 4:
-        return rng.choice(
-            ["", "a", "agent 1", "random", "\u0000", "\ud800", "\u202e", "💥" * 9, "</s>", "tiny+", "x" * 500]
-        )
-    if kind < 7:
-        return [junk(rng, depth + 1) for _ in range(rng.randrange(4))]
-    return {rng.choice([*NAMES, "", "x"]): junk(rng, depth + 1) for _ in range(rng.randrange(4))}
-
-
-NAMES = (
-    *("model", "prompt", "messages", "max_tokens", "temperature", "top_p", "seed", "stop", "n", "stream", "steering"),
-    *("stream_options", "coefficients", "logprobs", "direction_of", "layers", "operation", "coefficient", "units"),
-    *("tokens", "turns_of", "like", "directions", "text", "role", "content", "include_usage", "coefficients", "type"),
-)
-
-
-def fuzzed(rng: random.Random) -> tuple[str, bytes]:
-    """A path and a body: right ones, with something in them that may not be, or anything at all."""
-    steering: Any = {"direction_of": rng.choice(LABELS), "coefficient": rng.uniform(-2, 2)}
-    good: list[tuple[str, Any]] = [
-        ("/v1/completions", {"prompt": "Problem: ", "steering": steering}),
-        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "2+2?"}], "steering": steering}),
-        ("/api/sweep", {"prompt": "a", "steering": steering, "coefficients": [-0.5, 0.5]}),
-        ("/api/command", {"prompt": "a", "steering": steering, "n": 2}),
-        ("/api/tokens", {"text": "2+2", "prompt": "Problem: "}),
-    ]
-    path, body = rng.choice(good)
-    body |= {} if path == "/api/tokens" else {"max_tokens": rng.randrange(1, 4), "stream": rng.random() < 0.3}
-    if rng.random() < 0.9:
-        place = rng.choice([body, *(value for value in body.values() if isinstance(value, dict))])
-        place[rng.choice([*place, *NAMES])] = junk(rng)
-    if rng.random() < 0.1:
-        body = junk(rng)
-    sent = json.dumps(body).encode()
-    if rng.random() < 0.15:
-        at = rng.randrange(len(sent) + 1)
-        sent = sent[:at] + rng.choice([b"", b"\xff", b"NaN", b"[" * 5000, b'"', sent]) + sent[at + rng.randrange(3) :]
-    return path, sent

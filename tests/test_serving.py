@@ -62,6 +62,10 @@ def test_the_client_lists_models_chats_completes_and_streams(
     model: Model, found: Directions, client: openai.OpenAI
 ) -> None:
     assert [card.id for card in client.models.list()] == ["tiny", "tiny+agent-1@0.2", "tiny+agent-2@0.2"]
+    assert client.models.retrieve("tiny+agent-2@0.7:0").id == "tiny+agent-2@0.7:0"
+    for unknown in ("gpt-9", "tiny+agent-7"):
+        with pytest.raises(openai.NotFoundError, match=r"not served|no steering"):
+            client.models.retrieve(unknown)
     messages: Any = [{"role": "user", "content": "What is 2+2?"}]
     ids = prompt_tokens(model.tokenizer, messages)
     steering = make_steering(found, ["2"], SteeringSettings(layers=(0,), coefficients=(0.7,)))
@@ -136,7 +140,7 @@ def test_many_clients_with_different_steerings_get_what_they_would_get_alone(
 @pytest.mark.parametrize("kind", ["bytes", "merging", "metaspace"])
 def test_what_is_told_piece_by_piece_is_the_text_up_to_a_stop_string(kind: str) -> None:
     tokenizer, text = make_tokenizer(kind), "Agent 1: naïve 12+5 = 17 – so — “ok” 👍🏽.\n\nAgent 2"
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids = opening = tokenizer(text, add_special_tokens=False)["input_ids"]
     whole = tokenizer.decode(ids)
 
     def told(stop: Sequence[str]) -> tuple[str, str]:
@@ -149,12 +153,16 @@ def test_what_is_told_piece_by_piece_is_the_text_up_to_a_stop_string(kind: str) 
             if row.until(ids[:n]):
                 break
         row.end(type("Written", (), {"ids": ids[:n], "ended": True, "finite": True, "n_tokens": n})())
-        assert "\ufffd" not in "".join(pieces)
         return "".join(pieces), row.reason
 
     assert told([]) == (whole, "")
     for stop in (["17"], ["\n\nAgent"], ["nothing", "5 = "], [whole[-1]], ["👍"]):
         assert told(stop) == (whole[: min(at for s in stop if (at := whole.find(s)) >= 0)], "stop")
+    if kind == "metaspace":  # a byte that is a letter by itself, and nothing beside one that is no character
+        letter, none = tokenizer.convert_tokens_to_ids(["<0x55>", "<0x80>"])
+        for run in ([letter, none], [letter]):
+            ids = [*opening[:3], *run, *opening[3:]]
+            assert told([]) == (tokenizer.decode(ids), "")
 
 
 def test_a_steering_that_overflows_ends_its_text_and_says_so(http: httpx.Client) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ import httpx
 import openai
 import pytest
 from conftest import COMMAND
-from served import directions, fuzzed, idle, serving_of, sharp
+from served import directions, idle, serving_of, sharp
 
+from benchmarks.serving import fuzzed
 from interp.directions.directions import Directions
 from interp.errors import UserError
 from interp.models.model import Model
@@ -169,6 +171,17 @@ def test_large_and_slow_requests_are_cut_off(
         endless_head.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
         with pytest.raises(ConnectionError):
             endless_head.sendall(b"a" * 20_000_000)
+    for headers in ({"X-Long": "a" * 200_000}, {f"X-{k}": "a" * 100 for k in range(400)}):
+        with suppress(httpx.TransportError):  # closed before it was sent
+            assert http.get("/api/info", headers=headers).status_code in (400, 431)
+    assert http.get("/api/info", headers={"X-Long": "a" * 20_000}).status_code == 200
+    monkeypatch.setattr("interp.serving.server.HEAD_SECONDS", 0.2)
+    where = ("127.0.0.1", int(server.host.partition(":")[2]))
+    for begun in (b"", b"GET / HTTP/1.1\r\n"):
+        with socket.create_connection(where, timeout=10) as slow:
+            slow.sendall(begun)
+            while slow.recv(65536):
+                pass  # and is closed
     monkeypatch.setattr(serving, "BODY_SECONDS", 0.2)
     with raw(server, '{"prompt"', 100) as slow:
         assert slow.recv(100).startswith(b"HTTP/1.1 408 ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from interp.generation.rows import Ids
 from interp.generation.sampling import Generated, generate
 from interp.generation.stream import PIECE, Asked, streaming
 from interp.models.model import Model
-from interp.steering.steering import Steering, ablate, add, clamp
+from interp.steering.steering import Steering, ablate, add, clamp, gate
 
 ARCHITECTURES = ("llama", "qwen2", "mistral")
 
@@ -40,7 +40,9 @@ def steerings(model: Model) -> list[Steering]:
         Direction(rng.standard_normal(model.d_model), f"agent {k}", k - 1, f"blocks.{k - 1}.hook_resid_post", 4.0)
         for k in (1, 2)
     )
-    return [Steering(), add(a, 0.5), add(b, -0.5, tokens="prompt") + ablate(a), clamp(b, 0.3, tokens="everywhere")]
+    gated = add(b, 0.5, tokens="everywhere", when=gate(a, 0.1), keep_norm=True)
+    others = [add(a, 0.5), add(b, -0.5, tokens="prompt") + ablate(a), clamp(b, 0.3, tokens="everywhere")]
+    return [Steering(), *others, gated]
 
 
 def lasting(model: Model) -> list[list[int]]:
@@ -68,7 +70,7 @@ def test_each_text_is_that_which_is_written_alone(architecture: str) -> None:
     each = steerings(model)
     arrivals, alone = [], []
     for k, prompt in enumerate(prompts(24)):
-        (temperature, top_p), room, steering = ways[k % 3], rng.randint(1, 40), each[k % 4]
+        (temperature, top_p), room, steering = ways[k % 3], rng.randint(1, 40), each[k % 5]
         drawing = Drawing(temperature, top_p)
         arrivals.append((rng.randint(0, 60), Asked(prompt, room, steering.changes, drawing, k)))
         how = {"max_new_tokens": room, "temperature": temperature, "top_p": top_p, "seeds": [k]}
@@ -77,6 +79,9 @@ def test_each_text_is_that_which_is_written_alone(architecture: str) -> None:
     assert texts == alone
     assert max(at_once) == 5
     assert len({tuple(text.ids) for text in alone}) > 18
+    always = Steering(tuple(replace(change, gate=None) for change in each[4].changes))
+    gated, steered = (generate(model, prompts(24), max_new_tokens=12, steering=one) for one in (each[4], always))
+    assert gated != steered
 
 
 def test_a_text_that_is_stopped_makes_room_and_a_long_prompt_holds_nobody_up() -> None:

@@ -269,6 +269,12 @@ steer --directions FOUND --model model --prompt 1 --when FOUND --above 0.5
 steer --directions FOUND --model model --prompt 1 --when FOUND
 steer --directions FOUND --model model --prompt 1 --above 0.5
 steer --directions FOUND --model model --prompt 1 --direction-of 1 --direction-of nobody
+serve --model model --host 0.0.0.0
+serve --model model --directions missing.safetensors
+serve --model model --directions FOUND --directions FOUND
+serve --model other-model --directions FOUND
+serve --model missing --port 0
+serve --model model --port 65536
 sweep --directions FOUND --model model --transcripts debates.jsonl --layers 1
 sweep --directions FOUND --model other-model --transcripts held.jsonl --layers 1
 sweep --directions FOUND --model model --model other --adapter x --transcripts held.jsonl --layers 1

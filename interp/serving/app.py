@@ -37,13 +37,13 @@ from interp.models.model import Model
 from interp.models.tokens import Encoder
 from interp.options import one_of
 from interp.serving.engine import Engine, Job, Refused
-from interp.serving.requests import LIMIT, Chat, Completion, Request, served_name
+from interp.serving.requests import LIMIT, Chat, Completion, Request, named, served_name
 from interp.steering.changes import TOKENS
 from interp.steering.settings import SteeringSettings
 from interp.steering.steering import OPERATIONS, UNITS
 from interp.storage.files import EXACT, checked
 
-BODY_BYTES, BODY_SECONDS = 1_000_000, 10.0
+BODY_BYTES, BODY_SECONDS, HEAD_BYTES = 1_000_000, 10.0, 32_768
 KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 503: "server_error"}
 POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; img-src data:; "
@@ -82,6 +82,8 @@ class Guard:
         def given(wanted: bytes) -> list[str]:
             return [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
 
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
+            return Refused(431, f"headers: more than {HEAD_BYTES:,} bytes")
         if any(host not in self.hosts for host in given(b"host") or [""]):
             return Refused(403, f"host: not this server; use http://{self.hosts[0]}")
         if not {*given(b"origin")} <= {f"http://{host}" for host in self.hosts}:
@@ -139,6 +141,7 @@ class Service:
     def app(self, token: str, hosts: Sequence[str]) -> ASGIApp:
         """What uvicorn serves at these hosts (`127.0.0.1:8000`) to those who know the token."""
         gets: dict[str, Any] = {"/": partial(self.page, token=token), "/v1/models": self.models, "/api/info": self.info}
+        gets["/v1/models/{name:path}"] = self.models
         posts: dict[str, Callable[..., Any]] = {
             "/v1/chat/completions": partial(self.write, kind=Chat),
             "/v1/completions": partial(self.write, kind=Completion),
@@ -261,8 +264,11 @@ class Service:
     async def models(self, request: Asked) -> Response:
         base, first = served_name(self.model), next(iter(self.loaded.values()), None)
         names = [base, *(f"{base}+{label.replace(' ', '-')}@0.2" for label in (first.labels if first else ()))]
+        if name := request.path_params.get("name"):
+            named(name, base, self.loaded)
+            names = [name]
         cards = [{"id": name, "object": "model", "created": self.began, "owned_by": "interp"} for name in names]
-        return JSONResponse({"object": "list", "data": cards})
+        return JSONResponse(cards[0] if name else {"object": "list", "data": cards})
 
     async def info(self, request: Asked) -> Response:
         model, usual = self.model, SteeringSettings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,6 +27,7 @@ class Refused(Exception):  # noqa: N818 - an answer, no fault of the server's
         self.status, self.param, self.code = status, param, code
 
 
+BYTE = re.compile("<0x[0-9A-F]{2}>")
 STOPPING = Refused(503, "the server is stopping")
 
 
@@ -92,7 +94,10 @@ class Text(Asked):
     def _heard(self, ids: Ids, *, ends: bool = False) -> str:
         """What can be told once there are these tokens."""
         before, now = (str(self.tokenizer.decode(list(ids[self._start : n]))) for n in (self._told, len(ids)))
-        if ends or (len(now) > len(before) and not now.endswith("\ufffd")):  # else in the middle of a character
+        last = str(self.tokenizer.convert_ids_to_tokens(ids[-1])) if ids else ""
+        # in the middle of a character, or of a run of bytes, which is text only if all of it is
+        inside = now.endswith("\ufffd") or BYTE.fullmatch(last)
+        if ends or (len(now) > len(before) and not inside):
             self._held += now[len(before) :]
             self._start, self._told = self._told, len(ids)
         held, found = self._held, [place for stop in self.stop if (place := self._held.find(stop)) >= 0]

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
 from typing import Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from interp.errors import UserError
 from interp.models.model import Model
-from interp.serving.app import Files, Service
+from interp.serving.app import HEAD_BYTES, Files, Service
 
 TOKEN = "INTERP_SERVE_TOKEN"
 HEADERS = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"), ("Cache-Control", "no-store")]
+HEAD_SECONDS = 10.0
+
+
+class Connection(H11Protocol):
+    """Closed where the head of a request is not here in time."""
+
+    late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.data_received(b"")
+
+    def data_received(self, data: bytes) -> None:
+        if data:
+            super().data_received(data)
+        if self.conn.their_state is not h11.IDLE and self.late:
+            self.late.cancel()
+            self.late = None
+        elif self.conn.their_state is h11.IDLE and not self.late:
+            self.late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
 
 class Server(uvicorn.Server):
@@ -35,9 +58,9 @@ class Server(uvicorn.Server):
         self.host = f"127.0.0.1:{listening.getsockname()[1]}"
         self.service = Service(model, loaded, **limits)
         app = self.service.app(self.token, [self.host, self.host.replace("127.0.0.1", "localhost")])
-        how: dict[str, Any] = {"http": "h11", "ws": "none", "lifespan": "off", "server_header": False}
+        how: dict[str, Any] = {"http": Connection, "ws": "none", "lifespan": "off", "server_header": False}
         how |= {"access_log": False, "log_level": "error"}  # addresses hold the token
-        how |= {"limit_concurrency": 256, "h11_max_incomplete_event_size": 32_768, "timeout_graceful_shutdown": 3}
+        how |= {"limit_concurrency": 256, "h11_max_incomplete_event_size": HEAD_BYTES, "timeout_graceful_shutdown": 3}
         super().__init__(uvicorn.Config(app, headers=HEADERS, **how))
 
     def handle_exit(self, sig: int, frame: Any) -> None:
