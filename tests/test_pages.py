@@ -248,6 +248,7 @@ def test_ctrl_c_ends_the_watching_without_a_traceback(tmp_path: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, stdout=subprocess.DEVNULL) as running:
         until = time.monotonic() + 60
         while not (tmp_path / "w.html").exists() and time.monotonic() < until:
+            (tmp_path / "run" / "seed-0" / "metrics.jsonl").touch()  # or a slow start would find it ended
             time.sleep(0.05)
         running.send_signal(signal.SIGINT)
         _, wrong = running.communicate(timeout=60)

@@ -13,6 +13,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -110,7 +111,9 @@ def outcome(use: Use, folder: Path) -> Outcome:
         traceback.print_exc()
         status = 70
     sys.stderr.flush()
-    said = os.read(mine, 1 << 16).decode(errors="replace")
+    said = ""
+    with suppress(BlockingIOError):  # it said nothing
+        said = os.read(mine, 1 << 16).decode(errors="replace")
     os.close(mine)
     after = state(folder)
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from interp.directions.facts import MODEL
-from interp.directions.settings import Format
+from interp.directions.settings import Format, require_name
 from interp.errors import UserError, first_line
 from interp.models.layers import SITES, Site
 from interp.storage.files import atomic_write, checked, entries, reading
@@ -85,6 +85,7 @@ def read_foreign(
         except _DAMAGED as error:
             raise ValueError(_why(error)) from None
         label, site = label or held.label, site or held.site
+        require_name(label)
         vectors, n_layers, also = _placed(path, held, layers, site)
         if not vectors.keys() <= set(range(10_000)):
             raise ValueError(f"holds layer {next(layer for layer in vectors if layer not in range(10_000))}")

@@ -52,6 +52,12 @@ class ReadingSettings:
         check_choices(self)
 
 
+def require_name(label: str) -> None:
+    """Raises `UserError` for a label that no direction can be asked for by: a number is an agent's seat."""
+    if not label.strip() or label.isdecimal():
+        raise UserError(f"label {label!r}: not a name; give a word, such as cheerful")
+
+
 @dataclass(frozen=True)
 class ExtractionSettings(ReadingSettings):
     """What `extract_directions` reads, contrasts and keeps.
@@ -90,5 +96,4 @@ class FitSettings(ReadingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.label.strip() or self.label.isdecimal():
-            raise UserError(f"label {self.label!r}: not a name; give a word, such as cheerful")
+        require_name(self.label)
