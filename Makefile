@@ -14,7 +14,7 @@ demo: $(VENV)/ready
 	@echo "open $(CURDIR)/out/demo/organism-imad/report.html: agents in a model that a debate moved into, and what speaks against it"
 	@echo "open $(CURDIR)/out/demo/smollm2-135m/report.html: the same of a real language model"
 	@echo "open $(CURDIR)/out/demo/figures/figures.html: what an answer costs, where agents are, what steering does"
-	@echo "then type: $(BIN)/interp serve --model organism-imad --directions out/demo/organism-imad/directions.safetensors"
+	@echo "then type: $(BIN)/interp serve --model organism-imad --directions out/demo/organism-imad/directions.safetensors --open"
 
 test: check
 	$(BIN)/python -m pytest --numprocesses auto

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import documents
 import pytest
+import typer
 from documents import DOCUMENTS, PASSAGE, by_hand, constants, exceptions, names, outdated, stale, texts, unlooked
+
+from interp.cli.app import app
 
 each = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 
@@ -27,6 +31,17 @@ def test_no_number_is_typed_by_hand(path: Path) -> None:
 @each
 def test_every_exception_stands_in_its_document(path: Path) -> None:
     assert stale(path) == []
+
+
+@each
+def test_every_command_parses(path: Path) -> None:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", "\n".join(texts(path)), flags=re.DOTALL | re.MULTILINE)
+    lines = (
+        "".join(block for language, block in blocks if language in ("", "sh", "bash")).replace("\\\n", " ").splitlines()
+    )
+    for line in (each for each in lines if each.startswith("interp ") and "…" not in each):
+        verb, *given = shlex.split(line, comments=True)[1:]
+        typer.main.get_command(app).commands[verb].make_context(verb, given)  # type: ignore[attr-defined]
 
 
 def test_every_template_is_one_passage_and_keeps_no_value_of_its_own() -> None:

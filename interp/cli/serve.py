@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from typer import Option
 from interp.cli.sweep import OtherModel, TextsAtATime, tell_taken_for
 from interp.errors import UserError
 from interp.models.settings import ModelSettings
-from interp.options import DIRECTIONS, verb
+from interp.options import DIRECTIONS, flag, verb
 from interp.reports.terminal import Terminal, quiet_libraries
 
 
@@ -22,6 +23,7 @@ def serve(
     other_model: OtherModel = False,
     port: Annotated[int, Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 8000,
     host: Annotated[str, Option(help="Address to listen at: this machine's own and no other.")] = "127.0.0.1",
+    open_page: Annotated[bool, flag("--open", "Open the page in a browser.")] = False,
     batch_size: TextsAtATime = 32,
 ) -> None:
     """Serve a model on this machine: a page to steer it on, and an API that OpenAI's clients know.
@@ -53,5 +55,7 @@ def serve(
         page = f"http://{server.host}/?token={server.token}"  # answered from now on: the socket listens
         console.print(f"model: {loaded.name} ({loaded.source})\npage: {page}", soft_wrap=True)
         console.print(f"API: http://{server.host}/v1 (the token is its key); Ctrl-C ends both", soft_wrap=True)
+        if open_page:
+            webbrowser.open(page)
         server.until_stopped()
     console.print("stopped")
