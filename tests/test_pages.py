@@ -20,6 +20,7 @@ import pytest
 import test_report
 import typer
 from browsing import is_cut, serious, tabbed
+from conftest import hear_interrupts
 from plotly.offline import get_plotlyjs
 from test_report import evidence, extraction, make_facts
 
@@ -245,7 +246,8 @@ def test_ctrl_c_ends_the_watching_without_a_traceback(tmp_path: Path) -> None:
         "--out",
         str(tmp_path / "w.html"),
     ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, stdout=subprocess.DEVNULL) as running:
+    how: dict[str, Any] = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "preexec_fn": hear_interrupts}
+    with subprocess.Popen(command, text=True, cwd=ROOT, **how) as running:
         until = time.monotonic() + 60
         while not (tmp_path / "w.html").exists() and time.monotonic() < until:
             (tmp_path / "run" / "seed-0" / "metrics.jsonl").touch()  # or a slow start would find it ended
@@ -259,7 +261,9 @@ def test_ctrl_c_ends_the_watching_without_a_traceback(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")
 def test_the_demo_ends_with_three_pages_and_a_command() -> None:
-    said = subprocess.run(["make", "-n", "demo"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    said = subprocess.run(
+        ["make", "--no-print-directory", "-n", "demo"], capture_output=True, text=True, cwd=ROOT, check=True
+    ).stdout
     made = {f"{out}/{name}" for out in re.findall(r"--out (\S+)", said) for name in ("report.html", "figures.html")}
     opened = re.findall(rf'^echo "open {re.escape(str(ROOT))}/(\S+):', said, flags=re.MULTILINE)
     assert len(set(opened)) == 3
