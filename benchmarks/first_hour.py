@@ -13,12 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gguf import GGUFWriter
 from rich.table import Table
 
 from interp.reports.terminal import Terminal
@@ -81,7 +82,6 @@ print(client.completions.create(**asked, extra_body={{"steering": steering}}).ch
 def prepare(model: str, folder: Path) -> None:
     """Somebody's pairs, and vectors as repeng and persona-vectors write them: of the model's width, random."""
     import torch
-    from gguf import GGUFWriter
 
     from interp.models.model import load_model
 
@@ -91,15 +91,21 @@ def prepare(model: str, folder: Path) -> None:
     cfg = load_model(model).bridge.cfg
     rows = np.random.default_rng(0).standard_normal((cfg.n_layers + 1, cfg.d_model)).astype(np.float32)
     torch.save(torch.from_numpy(rows), folder / "evil_response_avg_diff.pt")
-    writer = GGUFWriter(folder / "evil.gguf", "controlvector")
+    as_repeng(folder / "evil.gguf", {layer: rows[layer + 1] for layer in range(1, cfg.n_layers)})
+
+
+def as_repeng(path: Path, vectors: Mapping[int, np.ndarray], architecture: str = "controlvector") -> Path:
+    """Write a control vector as repeng does."""
+    writer = GGUFWriter(path, architecture)
     writer.add_string("controlvector.model_hint", "llama")
-    writer.add_uint32("controlvector.layer_count", cfg.n_layers - 1)
-    for layer in range(1, cfg.n_layers):
-        writer.add_tensor(f"direction.{layer}", rows[layer + 1])
+    writer.add_uint32("controlvector.layer_count", len(vectors))
+    for layer, vector in vectors.items():
+        writer.add_tensor(f"direction.{layer}", vector)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return path
 
 
 def steps(model: str, url: str = "") -> Iterator[tuple[str, str]]:

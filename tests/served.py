@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
+import openai
+import pytest
 import torch
 from conftest import make_hf, make_tokenizer
 
@@ -33,13 +36,10 @@ def directions(model: Model) -> Directions:
 
 
 @contextmanager
-def serving_of(folder: Path, files: Files | None = None, **how: Any) -> Iterator[Server]:
-    """A server of `sharp` with its `directions`, or with these."""
-    model, path = sharp(), folder / "found.safetensors"
-    found = directions(model)
-    found.save(path)
+def running(model: Model, files: Files, **how: Any) -> Iterator[Server]:
+    """A server in a thread of its own, whose engine's thread owns the model."""
     with listen(0) as listening:
-        server = Server(model, files or {"found": (path, found)}, listening, **how)
+        server = Server(model, files, listening, **how)
         thread = threading.Thread(target=server.until_stopped)
         thread.start()
         try:
@@ -49,6 +49,32 @@ def serving_of(folder: Path, files: Files | None = None, **how: Any) -> Iterator
             thread.join(20)
             assert not thread.is_alive()
             assert not server.service.engine.thread.is_alive()
+
+
+@contextmanager
+def serving_of(folder: Path, files: Files | None = None, **how: Any) -> Iterator[Server]:
+    """A server of `sharp` with its `directions`, or with these."""
+    model, path = sharp(), folder / "found.safetensors"
+    found = directions(model)
+    found.save(path)
+    with running(model, files or {"found": (path, found)}, **how) as server:
+        yield server
+
+
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving_of(tmp_path_factory.mktemp("served"), n_rows=8) as server:
+        yield server
+
+
+def openai_client(server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(api_key=server.token, base_url=f"http://{server.host}/v1", max_retries=0) as client:
+        yield client
+
+
+def http_client(server: Server) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {server.token}"}
+    with httpx.Client(base_url=f"http://{server.host}", headers=headers, timeout=30) as http:
+        yield http
 
 
 def sharp() -> Model:

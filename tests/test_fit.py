@@ -260,14 +260,6 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("content", WRONG)
-def test_wrong_files_of_pairs(tmp_path: Path, content: str) -> None:
-    path = written(tmp_path, content)
-    with pytest.raises(UserError, match=WRONG[content]) as error:
-        read_pairs(path)
-    assert str(path) in str(error.value)
-
-
 WRONG_TABLES = {
     "positive,negative\na,b,c\n": "line 2: not a table .3 fields, where the first line names 2.; put a text",
     "positive,negative\na\n": "line 2: has no negative",
@@ -276,10 +268,12 @@ WRONG_TABLES = {
 }
 
 
-@pytest.mark.parametrize("content", WRONG_TABLES)
-def test_wrong_tables_of_pairs(tmp_path: Path, content: str) -> None:
-    with pytest.raises(UserError, match=WRONG_TABLES[content]):
-        read_pairs(written(tmp_path, content, "pairs.csv"))
+@pytest.mark.parametrize("content", WRONG | WRONG_TABLES)
+def test_wrong_files_of_pairs(tmp_path: Path, content: str) -> None:
+    path = written(tmp_path, content, "pairs.csv" if content in WRONG_TABLES else "pairs.jsonl")
+    with pytest.raises(UserError, match=(WRONG | WRONG_TABLES)[content]) as error:
+        read_pairs(path)
+    assert str(path) in str(error.value)
 
 
 def test_wrong_texts_side_by_side(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gguf import GGUFReader, GGUFWriter
+from gguf import GGUFReader
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
+from benchmarks.first_hour import as_repeng
 from interp.directions.directions import Directions, made_on, require_made_on
 from interp.directions.extract import measured
 from interp.errors import UserError
@@ -28,20 +29,6 @@ RNG = np.random.default_rng(0)
 VECTORS = {layer: RNG.standard_normal(8).astype(np.float32) for layer in (1, 2, 4)}
 TENSORS = {layer: torch.from_numpy(vector) for layer, vector in VECTORS.items()}
 ROWS = torch.stack([torch.full((8,), float(i)) for i in range(4)])
-
-
-def gguf(path: Path, vectors: dict[int, np.ndarray], architecture: str = "controlvector") -> Path:
-    """As repeng writes it."""
-    writer = GGUFWriter(path, architecture)
-    writer.add_string("controlvector.model_hint", "llama")
-    writer.add_uint32("controlvector.layer_count", len(vectors))
-    for layer, vector in vectors.items():
-        writer.add_tensor(f"direction.{layer}", vector)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 def saved(path: Path, content: Any) -> Path:
@@ -73,7 +60,7 @@ def same(found: dict[int, np.ndarray], expected: dict[int, np.ndarray]) -> None:
 
 
 KNOWN: dict[str, tuple[Callable[[Path], Path], str, str]] = {
-    "repeng": (lambda at: gguf(at / "v.gguf", VECTORS), "v", "a GGUF control vector"),
+    "repeng": (lambda at: as_repeng(at / "v.gguf", VECTORS), "v", "a GGUF control vector"),
     "steering-vectors": (lambda at: saved(at / "v.pt", TENSORS), "v", "vectors by layer (steering-vectors"),
     "its fields": (
         lambda at: saved(at / "v.pth", {"layer_activations": TENSORS, "layer_type": "decoder_block"}),
@@ -194,7 +181,7 @@ def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
 
 WRONG: dict[str, Callable[[Path], Path]] = {
     "not finite": lambda at: saved(at / "v.pt", {1: torch.tensor([1.0, float("nan")])}),
-    "infinite": lambda at: gguf(at / "v.gguf", {1: np.array([np.inf, 1], np.float32)}),
+    "infinite": lambda at: as_repeng(at / "v.gguf", {1: np.array([np.inf, 1], np.float32)}),
     "too long for float32": lambda at: saved(at / "v.pt", {1: torch.tensor([1e300], dtype=torch.float64)}),
     "integers": lambda at: saved(at / "v.pt", {1: torch.arange(4)}),
     "widths": lambda at: saved(at / "v.pt", {1: torch.ones(4), 2: torch.ones(5)}),
@@ -208,7 +195,7 @@ WRONG: dict[str, Callable[[Path], Path]] = {
     "negative layers": lambda at: saved(at / "v.pt", {-1: torch.ones(4)}),
     "a layer beyond any": lambda at: saved(at / "v.pt", {10**9: torch.ones(4)}),
     "weights": lambda at: saved(at / "v.pt", {"model.layers.1.mlp.up_proj.weight": torch.ones(4), "x": torch.ones(4)}),
-    "a model": lambda at: gguf(at / "v.gguf", VECTORS, "llama"),
+    "a model": lambda at: as_repeng(at / "v.gguf", VECTORS, "llama"),
     "two sites": lambda at: saved(at / "v.pt", {"blocks.1.hook_mlp_out": torch.ones(4), "direction.2": torch.ones(4)}),
     "one layer twice": lambda at: saved(at / "v.pt", {"layers.1": torch.ones(4), "direction.1": torch.ones(4)}),
 }
@@ -342,7 +329,7 @@ def test_units_are_measured_where_a_file_says_none(tiny: Model, tmp_path: Path) 
 def test_steering_and_importing_by_command(interp: Any, model_folder: Path, tmp_path: Path) -> None:
     config = json.loads((model_folder / "config.json").read_text())
     width, n = config["hidden_size"], config["num_hidden_layers"]
-    path = gguf(tmp_path / "honest.gguf", {1: RNG.standard_normal(width).astype(np.float32)})
+    path = as_repeng(tmp_path / "honest.gguf", {1: RNG.standard_normal(width).astype(np.float32)})
     asked = ("--model", model_folder, "--prompt", "1+1", "--max-new-tokens", 4)
     code, said, wrong = interp("steer", "--directions", path, *asked)
     assert code == 0, wrong

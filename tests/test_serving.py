@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from io import StringIO
@@ -14,7 +14,7 @@ import numpy as np
 import openai
 import pytest
 from conftest import make_tokenizer
-from served import LABELS, alone, directions, serving_of, sharp
+from served import LABELS, alone, directions, http_client, openai_client, served, serving_of, sharp
 
 from interp.directions.directions import Directions
 from interp.directions.extract import measured
@@ -23,39 +23,14 @@ from interp.models.model import Model
 from interp.models.tokens import prompt_tokens
 from interp.serving.engine import Text
 from interp.serving.requests import with_random
-from interp.serving.server import Server
 from interp.steering.settings import SteeringSettings
 from interp.steering.steering import add as added
 
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    """As the server has it: that one belongs to the engine's thread."""
-    return sharp()
-
-
-@pytest.fixture(scope="module")
-def found(model: Model) -> Directions:
-    return directions(model)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving_of(tmp_path_factory.mktemp("served"), n_rows=8) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key=server.token, base_url=f"http://{server.host}/v1", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx.Client]:
-    headers = {"Authorization": f"Bearer {server.token}"}
-    with httpx.Client(base_url=f"http://{server.host}", headers=headers, timeout=30) as http:
-        yield http
+model = pytest.fixture(sharp, scope="module")  # another than the server's, which belongs to the engine's thread
+found = pytest.fixture(directions, scope="module")
+server = pytest.fixture(served, scope="module")
+client = pytest.fixture(openai_client)
+http = pytest.fixture(http_client)
 
 
 def test_the_client_lists_models_chats_completes_and_streams(

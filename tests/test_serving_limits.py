@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,46 +20,21 @@ import httpx
 import openai
 import pytest
 from conftest import COMMAND
-from served import directions, idle, serving_of, sharp
+from served import directions, http_client, idle, openai_client, served, serving_of, sharp
 
 from benchmarks.serving import fuzzed
 from interp.directions.directions import Directions
 from interp.errors import UserError
-from interp.models.model import Model
 from interp.serving import app as serving
 from interp.serving.engine import Job, Refused
 from interp.serving.requests import named
 from interp.serving.server import Server, listen
 
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    """As the server has it: that one belongs to the engine's thread."""
-    return sharp()
-
-
-@pytest.fixture(scope="module")
-def found(model: Model) -> Directions:
-    return directions(model)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving_of(tmp_path_factory.mktemp("served"), n_rows=8) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key=server.token, base_url=f"http://{server.host}/v1", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx.Client]:
-    headers = {"Authorization": f"Bearer {server.token}"}
-    with httpx.Client(base_url=f"http://{server.host}", headers=headers, timeout=30) as http:
-        yield http
+model = pytest.fixture(sharp, scope="module")  # another than the server's, which belongs to the engine's thread
+found = pytest.fixture(directions, scope="module")
+server = pytest.fixture(served, scope="module")
+client = pytest.fixture(openai_client)
+http = pytest.fixture(http_client)
 
 
 WRONG: dict[str, tuple[str, Any, int]] = {

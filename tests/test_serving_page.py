@@ -7,13 +7,13 @@ import io
 import json
 import re
 import shlex
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from browsing import is_cut, serious, tabbed
+from served import running
 
 import interp as package
 from interp.debate.agents import Sampling
@@ -21,7 +21,6 @@ from interp.directions.directions import Directions
 from interp.directions.tokens import project_tokens
 from interp.interventions.steer import make_steering, prompt_ids, side_by_side
 from interp.models.model import Model
-from interp.serving.server import Server, listen
 from interp.steering.settings import SteeringSettings
 
 QUESTION = "3+4*2"
@@ -42,14 +41,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     found = package.extract_directions(model, transcripts[:20]).directions
     path = tmp_path_factory.mktemp("served") / "agents.safetensors"
     found.save(path)
-    with listen(0) as listening:
-        server = Server(model, {"agents": (path, found)}, listening)
-        thread = threading.Thread(target=server.until_stopped)
-        thread.start()
+    with running(model, {"agents": (path, found)}) as server:
         own = package.load_model("organism")  # the server's thread owns the other
         yield Served(own, found, f"http://{server.host}/?token={server.token}", server.token)
-        server.should_exit = True
-        thread.join()
 
 
 class Tab:

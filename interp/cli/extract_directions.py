@@ -18,6 +18,7 @@ from interp.reports.terminal import Terminal, quiet_libraries
 
 if TYPE_CHECKING:
     from interp.directions.extract import Extraction
+    from interp.models.model import Model
 
 FILES = ("directions.safetensors", "directions.json", "report.html")
 
@@ -52,21 +53,28 @@ def extract_directions(
     Example: `interp extract-directions --transcripts debates.jsonl --layers 10-20 --out found`
     """
     from interp.directions import extract
-    from interp.models.model import load_model
     from interp.reports.terminal import progress_bars
 
     debates = find_transcripts(transcripts)[:limit]
     console = Terminal(soft_wrap=True)
-    quiet_libraries()
-    loaded = load_model(**model.arguments)
-    facts = loaded.provenance
-    console.print(f"model: {loaded.name} ({loaded.source}), {facts['dtype']} on {facts['device']}")
+    loaded = load(model, console)
     console.print(f"transcripts: {len(debates)} from {transcripts}")
     with progress_bars() as progress:
         found = extract.extract_directions(
             loaded, debates, out, settings, source=transcripts, restart=restart, progress=progress
         )
     report(found, out, console)
+
+
+def load(model: ModelSettings, console: Terminal) -> Model:
+    """The model that the settings name; says where it comes from and what it computes in."""
+    from interp.models.model import load_model
+
+    quiet_libraries()
+    loaded = load_model(**model.arguments)
+    facts = loaded.provenance
+    console.print(f"model: {loaded.name} ({loaded.source}), {facts['dtype']} on {facts['device']}")
+    return loaded
 
 
 def report(found: Extraction, out: Path, console: Terminal, each: str = "transcript") -> None:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from typer import Option
 
-from interp.cli.extract_directions import OUT, WRITES, report
+from interp.cli.extract_directions import OUT, WRITES, load, report
 from interp.directions.settings import FitSettings
 from interp.models.settings import ModelSettings
 from interp.options import Restart, verb
-from interp.reports.terminal import Terminal, quiet_libraries
+from interp.reports.terminal import Terminal
 
 PAIRS = "Pairs: a JSON, JSONL, CSV or Parquet file; a row has positive, negative, and maybe group and prompt."
 
@@ -39,16 +39,12 @@ def fit(
     `interp fit --positives happy.txt --negatives sad.txt`
     """
     from interp.directions.pairs import fit_pairs, read_pairs
-    from interp.models.model import load_model
     from interp.reports.terminal import progress_bars
 
     source = str(pairs or f"{positives}, {negatives}")
     given = read_pairs(pairs, positives=positives, negatives=negatives)
     console = Terminal(soft_wrap=True)
-    quiet_libraries()
-    loaded = load_model(**model.arguments)
-    facts = loaded.provenance
-    console.print(f"model: {loaded.name} ({loaded.source}), {facts['dtype']} on {facts['device']}")
+    loaded = load(model, console)
     console.print(f"pairs: {len(given)} from {source}")
     with progress_bars() as progress:
         found = fit_pairs(loaded, given, out, settings, source=source, restart=restart, progress=progress)

@@ -49,7 +49,7 @@ class TokenProjections:
     @property
     def bounds(self) -> Float[np.ndarray, " layer"]:
         """Within ± this lie 95 % of the random directions' projections of these tokens, at each layer."""
-        return np.asarray(np.quantile(np.abs(self.random), 0.95, axis=(0, 1)))
+        return random_bounds([self])
 
     @property
     def centred(self) -> TokenProjections:
@@ -63,6 +63,11 @@ class TokenProjections:
         named = {name: list(getattr(self, name)) for name in ("tokens", "labels", "layers")}
         values, bounds = short(self.values.transpose(1, 2, 0)).tolist(), short(self.bounds).tolist()
         return {**named, "values": values, "bounds": bounds, "covariance": self.covariance}
+
+
+def random_bounds(of: Sequence[TokenProjections]) -> Float[np.ndarray, " layer"]:
+    """Within ± this lie 95 % of the random directions' projections of all texts' tokens, at each layer."""
+    return np.asarray(np.quantile(np.abs(np.concatenate([one.random for one in of])), 0.95, axis=(0, 1)))
 
 
 def project_tokens(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from interp.directions.directions import Directions, require_made_on
 from interp.directions.extract import beginnings, measured
 from interp.errors import UserError
-from interp.interventions.steer import layers_of
+from interp.interventions.steer import labels_of, layers_of
 from interp.models.loading import export_merged
 from interp.models.model import LOGIT_TOLERANCE, load_model
 from interp.steering.settings import SteeringSettings, Units
@@ -67,9 +67,9 @@ def export_steered(checkpoint: str, out: Path, baked: Baked, dtype: str = "bf16"
     model, found = load_model(checkpoint, dtype="fp32", device="cpu"), Directions.load(baked.directions)
     require_made_on(found, model, baked.directions)
     texts = beginnings(model)
-    of = found.labels[0] if baked.direction_of is None and len(found.labels) == 1 else baked.direction_of or 1
-    layers = layers_of(found, SteeringSettings(layers=tuple(baked.layers or ())))
-    along = [measured(found, model, texts)[of, layer] for layer in layers]
+    [of] = labels_of(found, [str(baked.direction_of)] if baked.direction_of else None)
+    found, layers = measured(found, model, texts), layers_of(found, SteeringSettings(layers=tuple(baked.layers or ())))
+    along = [found[of, layer] for layer in layers]
     if baked.operation == "add":
         steering = add(along, baked.coefficient, units=baked.units, tokens="everywhere")
         summary = steering.summary

@@ -138,6 +138,11 @@ def layers_of(directions: Directions, settings: SteeringSettings) -> tuple[int, 
     return tuple(layers or directions.facts.get("best_layers", [])[:1] or (middle,))
 
 
+def labels_of(directions: Directions, of: Sequence[str] | None) -> Sequence[str]:
+    """Those asked for, seats ("2") or labels; without any the file's only one, or agent 1."""
+    return of or (directions.labels if len(directions.labels) == 1 else ["1"])
+
+
 def make_steering(
     directions: Directions,
     of: Sequence[str] | None,
@@ -157,7 +162,7 @@ def make_steering(
     >>> interp.interventions.make_steering(found, ["2"], settings).summary
     'add agent 2 +0.2 residual, layer 1'
     """
-    coefficients, of = settings.coefficients, of or (directions.labels if len(directions.labels) == 1 else ["1"])
+    coefficients, of = settings.coefficients, labels_of(directions, of)
     if len(coefficients) not in (1, len(of)) and settings.operation != "ablate":
         raise UserError(f"{len(coefficients)} coefficients for {len(of)} directions: give one, or one for each")
     layers = layers_of(directions, settings)

@@ -10,11 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from interp.debate.transcript import Transcript
 from interp.directions.directions import Direction, Directions
-from interp.directions.tokens import TokenProjections, project_tokens
+from interp.directions.tokens import TokenProjections, project_tokens, random_bounds
 from interp.models.model import Model
 from interp.models.tokens import Encoder, prompt_tokens
 from interp.probing.probe import Probe
@@ -92,9 +90,7 @@ def _page(names: Sequence[str], found: Sequence[TokenProjections], best: Sequenc
     from interp.reports.page import filled
 
     def bounds(of: Sequence[TokenProjections]) -> list[float]:
-        """Within ± this lie 95 % of the random directions' projections of all texts' tokens, at each layer."""
-        together = np.quantile(np.abs(np.concatenate([one.random for one in of])), 0.95, axis=(0, 1))
-        return [float(f"{bound:.4g}") for bound in together]
+        return [float(f"{bound:.4g}") for bound in random_bounds(of)]
 
     first = found[0]
     data: dict[str, Any] = {"layers": first.layers, "covariance": first.covariance}
