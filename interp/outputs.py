@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,14 +19,9 @@ from interp.errors import UserError
 with suppress(ImportError):  # not on Windows
     import fcntl
 
-NAMED = {"scripted", "scripted-rotated", "median", "organism-rotated", "organism-evil", "prompts", "organism"} | {
-    f"organism-{name}"
-    for name in (
-        *("sft", "debategpt", "imad", "evil-sft", "evil-debategpt", "evil-imad"),
-        *("planted", "unplanted", "stepwise", "side-by-side", "direct"),
-    )
-}
-NAMED |= {"smollm2-135m-sft", "smollm2-135m-debategpt", "smollm2-135m-imad"}
+_MODELS = tomllib.loads((Path(__file__).parent / "data" / "models.toml").read_text("utf-8"))
+NAMED = {"scripted", "scripted-rotated", "median", "organism-rotated", "organism-evil", "prompts"}
+NAMED |= {*_MODELS["shipped"], *_MODELS["unpacked"]}
 """Inputs that come with the package, whatever lies in the current folder."""
 _INPUTS = (
     *("model", "models", "adapter", "adapters", "agents", "preset", "checkpoint", "change"),

@@ -15,7 +15,7 @@ from interp.activations.reading import Readings, stream
 from interp.activations.store import StoreWriter
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript
-from interp.directions.contrast import Contrast, MeanDifference, differences
+from interp.directions.contrast import Contrast, differences
 from interp.directions.directions import Direction, Directions
 from interp.directions.extract import measure
 from interp.directions.settings import ExtractionSettings
@@ -63,17 +63,13 @@ def test_planted_directions_come_back(by: str) -> None:
         planted[who] + seat_effect[turns.agent] + question_effect[turns.question] + round_effect[turns.round] + noise
     ).astype(np.float32)
     contrast = Contrast.build(turns, questions(n), by)  # type: ignore[arg-type]
-    rows = np.arange(len(turns))
-    fitted = MeanDifference(contrast)
-    for chunk in np.array_split(rows, n // 4):  # whole transcripts, as a stream gives them
-        fitted.partial_fit(chunk, values[chunk][:, None])
+    vectors = differences(values[contrast.rows]).mean(axis=0)
     for i, label in enumerate(contrast.labels):
         k = int(label[-1]) - (1 if by == "agent" else 0)
         truth = planted[k] - np.delete(planted, k, axis=0).mean(axis=0)
-        cosine = fitted.vectors_[i, 0] @ truth / (np.linalg.norm(fitted.vectors_[i, 0]) * np.linalg.norm(truth))
+        cosine = vectors[i] @ truth / (np.linalg.norm(vectors[i]) * np.linalg.norm(truth))
         assert cosine >= 0.99
-        assert np.linalg.norm(fitted.vectors_[i, 0]) == pytest.approx(np.linalg.norm(truth), rel=0.05)
-    assert fitted.residual_norm_[0] == pytest.approx(np.linalg.norm(values, axis=-1).mean(), rel=1e-5)
+        assert np.linalg.norm(vectors[i]) == pytest.approx(np.linalg.norm(truth), rel=0.05)
 
 
 def test_planted_directions_come_back_from_the_command_s_own_path(tmp_path: Path) -> None:
@@ -111,8 +107,9 @@ def test_planted_directions_come_back_from_the_command_s_own_path(tmp_path: Path
     assert abs(np.array(evidence["reliability"]["mean"])[:, 0]).max() < 0.4
     assert evidence["chosen_layer"]["layers"] == [1]
     assert found.facts["best_layers"] == [1, 0]
-    streamed = MeanDifference(contrast).partial_fit(np.arange(len(turns)), values)
-    np.testing.assert_allclose(streamed.vectors_, found.vectors[0], atol=1e-5)
+    at_once = differences(values[contrast.rows]).mean(axis=0)  # label, layer, d_model
+    np.testing.assert_allclose(at_once, found.vectors[0], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(values, axis=-1).mean(axis=0), found.residual_norm, rtol=1e-5)
 
 
 def test_seat_is_told_from_persona_only_when_they_rotate() -> None:
@@ -124,21 +121,20 @@ def test_seat_is_told_from_persona_only_when_they_rotate() -> None:
         turns = table(n, rotate=rotate)
         values = (seat_effect[turns.agent] + 0.1 * rng.normal(size=(len(turns), d))).astype(np.float32)
         contrast = Contrast.build(turns, questions(n), "persona")
-        found = MeanDifference(contrast).partial_fit(np.arange(len(turns)), values[:, None]).vectors_
+        found = differences(values[contrast.rows]).mean(axis=0)
         assert (np.linalg.norm(found, axis=-1).max() > 1) == survives
 
 
 def test_streaming_equals_all_at_once(tiny: Model, debates: list[Transcript]) -> None:
     corpus = Corpus.build(debates, tiny.tokenizer)
     contrast = Contrast.build(corpus.turns, corpus.questions)
-    streamed = MeanDifference(contrast).fit(stream(tiny, corpus, batch_tokens=2000))
-    readings = list(stream(tiny, corpus, batch_tokens=10**6))
-    rows, values = np.concatenate([r.rows for r in readings]), np.concatenate([r.values for r in readings])
-    grouped = values[np.argsort(rows), 0][contrast.rows]
-    np.testing.assert_allclose(streamed.vectors_, differences(grouped).mean(axis=0), atol=1e-5)
-    assert streamed.vectors_.shape == (3, tiny.n_layers, tiny.d_model)
-    with pytest.raises(ValueError, match="whole transcripts"):
-        MeanDifference(contrast).partial_fit(rows[:2], values[:2, 0])
+    means = []
+    for batch_tokens in (2000, 10**6):
+        readings = list(stream(tiny, corpus, batch_tokens=batch_tokens))
+        rows, values = np.concatenate([r.rows for r in readings]), np.concatenate([r.values for r in readings])
+        means.append(differences(values[np.argsort(rows), 0][contrast.rows]).mean(axis=0))
+    np.testing.assert_allclose(*means, atol=1e-5)
+    assert means[0].shape == (3, tiny.n_layers, tiny.d_model)
 
 
 def test_a_missing_agent_is_counted_and_named() -> None:

@@ -1,5 +1,4 @@
 from .contrast import Contrast as Contrast
-from .contrast import MeanDifference as MeanDifference
 from .directions import Direction as Direction
 from .directions import Directions as Directions
 from .directions import made_on as made_on

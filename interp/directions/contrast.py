@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, get_args
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from interp.activations.corpus import Skip, TurnTable
-from interp.activations.reading import Readings
 from interp.directions.settings import By
 from interp.errors import UserError
 from interp.options import one_of
@@ -79,49 +78,3 @@ def differences(values: Float[np.ndarray, "group label *rest"]) -> Float[np.ndar
     """Each label's activation minus the mean of the others' in its group: x_k − mean over j≠k of x_j."""
     n_labels = values.shape[1]
     return (values - values.mean(axis=1, keepdims=True)) * np.float32(n_labels / (n_labels - 1))
-
-
-class MeanDifference:
-    """Mean differences from a stream of readings, in constant memory (Latent Agents, section on agent subspaces).
-
-    Whatever a group shares, above all its question, cancels. `residual_norm_` is the activations' mean length.
-
-    >>> corpus = interp.activations.Corpus.build(transcripts[:3], model.tokenizer)
-    >>> contrast = interp.directions.Contrast.build(corpus.turns, corpus.questions)
-    >>> readings = interp.activations.stream(model, corpus, layers=[1, 2])
-    >>> interp.directions.MeanDifference(contrast).fit(readings).vectors_.shape
-    (3, 2, 128)
-    """
-
-    def __init__(self, contrast: Contrast) -> None:
-        self.contrast = contrast
-        self.n_groups_ = 0
-        self._sum = self._norm_sum = np.float64(0)
-
-    def partial_fit(self, rows: Int[np.ndarray, " turn"], values: Float[np.ndarray, "turn layer d_model"]) -> Self:
-        """Add the turns in `rows` (of the turn table), in any order; raises `ValueError` where a group is split."""
-        inside = np.isin(self.contrast.rows, rows)
-        if (inside.any(axis=1) != inside.all(axis=1)).any():
-            raise ValueError("readings must hold whole transcripts")
-        groups = self.contrast.rows[inside.all(axis=1)]
-        if len(groups):
-            order = np.argsort(rows)
-            chosen = values[order[np.searchsorted(rows, groups, sorter=order)]]
-            self._sum = self._sum + differences(chosen).sum(axis=0, dtype=np.float64)
-            self._norm_sum = self._norm_sum + np.linalg.norm(chosen, axis=-1).mean(axis=1).sum(axis=0, dtype=np.float64)
-            self.n_groups_ += len(groups)
-        return self
-
-    def fit(self, stream: Iterable[Readings], position: int = 0) -> Self:
-        """Consume a whole stream, at one index of its position axis."""
-        for readings in stream:
-            self.partial_fit(readings.rows, readings.values[:, position])
-        return self
-
-    @property
-    def vectors_(self) -> Float[np.ndarray, "label layer d_model"]:
-        return np.asarray(self._sum / self.n_groups_, dtype=np.float32)
-
-    @property
-    def residual_norm_(self) -> Float[np.ndarray, " layer"]:
-        return np.asarray(self._norm_sum / self.n_groups_, dtype=np.float32)

