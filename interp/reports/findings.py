@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from statistics import fmean
 from typing import Any
 
-from interp.reports.words import between, estimate, joined_words, number, percent
+from interp.reports.words import between, estimate, joined_words, number, percent, read_words
 from interp.statistics.questions import grouped
 from interp.statistics.verdict import LEVEL
 
-_FILE = resources.files("interp.reports") / "findings.toml"
-_WORDS: dict[str, Any] = tomllib.loads(_FILE.read_text("utf-8"))
+_WORDS = read_words("findings")
 Facts = dict[str, Any]
 _Values = Sequence[float | None]
 

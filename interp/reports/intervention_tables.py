@@ -10,7 +10,7 @@ from rich.text import Text
 
 from interp.errors import plain
 from interp.reports.terminal import table
-from interp.reports.words import bracketed, rounded
+from interp.reports.words import bracketed, read_words, rounded
 
 if TYPE_CHECKING:
     from interp.interventions.curves import Advantage, Gain, Steerability
@@ -34,6 +34,7 @@ def pair_table(pair: Pair, what: str) -> Table:
     return shown
 
 
+_SAY = read_words("tables")
 FEW = 0.2
 """Below this share of right answers, that few are lost says little."""
 
@@ -53,10 +54,7 @@ def steerability_table(found: Sequence[Steerability], compared: Sequence[Advanta
     varied, same = _varied(found, names)
     shown = table(
         "Steerability: normalised area under the curve of each agent's own words",
-        "own: along the agent's direction (95 % interval over questions); at: its highest point\n"
-        "others, random: along the other agents' directions, random ones; n: questions\n"
-        "*: shown to be more than random ones, no steering and each of the others; ?: cannot tell\n"
-        f"a text that ends where the numbers are out of range counts 0\n{same}",
+        _SAY["steerability"].format(same=same),
         (*varied, "agent", "own", "at", "others", "random", "n"),
         left=("model", "directions", "context", "agent", "measure"),
         gap=1,
@@ -93,14 +91,6 @@ def gains_table(found: Sequence[Gain]) -> Table:
     return shown
 
 
-_DAMAGE_CAPTION = """\
-trait: mean score (95 % interval); right: right answers in the same texts
-accuracy: of plain questions; rep.: repetition in those answers
-ppl: their perplexity under the unsteered base, geometric mean
-random: mean and range of 95 % of random directions in the place of the one above; plain questions: under one of them
-chosen: on validation questions (* none is known to keep to the limit on accuracy loss there)"""
-
-
 def suppression_tables(rows: Sequence[Damage], chosen: Mapping[Key, Choice]) -> list[Table]:
     """What was done against a trait, on test questions: a table for each model and way to elicit the trait.
 
@@ -112,7 +102,7 @@ def suppression_tables(rows: Sequence[Damage], chosen: Mapping[Key, Choice]) -> 
     for model, elicit in cases:
         own = [row for row in rows if (row.model, row.elicit) == (model, elicit)]
         title = f"{model}, trait elicited by {elicit}; n = {own[0].questions}"
-        caption = _DAMAGE_CAPTION if (model, elicit) == cases[-1] else ""
+        caption = _SAY["damage"] if (model, elicit) == cases[-1] else ""
         headings = ("", "layer", "coef.", "trait", "right", "accuracy", "ppl", "rep.")
         tables.append(table(title, caption, headings, whole=True))
         for row in own:
@@ -159,15 +149,6 @@ def suppression_lines(judged: Sequence[Remedy]) -> list[str]:
 
 def count_lines(counts: Mapping[str, Any]) -> list[str]:
     """What `sweep` and `suppress` left out, and problems with texts or directions."""
-    texts = {
-        "questions_that_directions_were_fitted_on": "transcripts left out because directions were fitted on their "
-        "questions: {:,}",
-        "direct_answers": "transcripts left out because they have no turns: {:,}",
-        "out_of_range": "texts that end where the numbers are out of range: {:,} of {:,}",
-        "without_a_score": "texts left out because the judge gave no number: {:,} of {:,}",
-    }
-    lines = [text.format(n, counts["records"]) for name, text in texts.items() if (n := counts.get(name))]
-    unknown = "does not say which questions it was fitted on; make sure that they are others"
-    silent = "the unsteered score is 0 for every agent; see whether the model continues debates of this form"
-    lines += [f"{name}: {unknown}" for name in counts["directions_without_question_hashes"]]
-    return lines + [f"{name}: {silent}" for name in counts.get("unsteered_at_0", ())]
+    counted = [(text, n) for name, text in _SAY["counts"].items() if (n := counts.get(name))]
+    lines = [text.format(n, counts["records"]) for text, n in counted]
+    return lines + [f"{file}: {text}" for name, text in _SAY["files"].items() for file in counts.get(name, ())]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from interp.reports.terminal import table
-from interp.reports.words import bracketed, ratio, rounded
+from interp.reports.words import bracketed, ratio, read_words, rounded
 
 if TYPE_CHECKING:
     from interp.directions.directions import Directions
@@ -21,17 +21,7 @@ if TYPE_CHECKING:
     from interp.training.results import Table as Results
 
 _PARTS = ("mean", "low", "high")
-_LAYERS_CAPTION = """\
-separation: how often a turn lies further along its own direction than another
-  turn does (95 % interval); then of an untrained model, of the text alone, with
-  shuffled labels and of random directions
-reliability: cosine between the directions of two halves; then with shuffled labels
-length: of the raw direction, relative to the activations
-chosen: at a layer that was also chosen on other questions"""
-_ROWS_CAPTION = """\
-accuracy: 95 % interval over questions and runs
-in, out: tokens over all calls; ×: both, as a multiple of the task's first row
-none: questions without an answer, counted as wrong; n: questions"""
+_SAY = read_words("tables")
 
 
 def memory_table(plan: Plan) -> Table:
@@ -41,11 +31,8 @@ def memory_table(plan: Plan) -> Table:
     2
     """
     title = f"{plan.preset.name}: {plan.parameters:,} weights; memory in GiB on one GPU that holds everything"
-    caption = (
-        "adapter: with gradient and optimizer; activations: of 4 rows, if 0; sampling: KV cache, and a merged copy"
-    )
     headings = ("stage", "steps", "LoRA", "weights", "adapter", "activations", "sampling", "total")
-    made = table(title, caption, headings, left=("stage",), gap=1, whole=True)
+    made = table(title, _SAY["memory"], headings, left=("stage",), gap=1, whole=True)
     for need in plan.memory:
         sizes = need.weights, need.adapter, need.activations, need.sampling, need.total
         counts = f"{plan.steps[need.stage]:,}", f"{plan.adapters[need.stage] / 1e6:,.1f} M"
@@ -69,7 +56,7 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
     beside = ("un-\ntrained", "text") if controls else ()
     wrong = "shuf-\nfled"
     headings = ("layer", by, "separation", *beside, wrong, "random", "relia-\nbility", wrong, "length")
-    made = table(title, _LAYERS_CAPTION, headings, left=(by,), whole=True)
+    made = table(title, _SAY["layers"], headings, left=(by,), whole=True)
     chosen = evidence["chosen_layer"]
     for i, label in enumerate(directions.labels if chosen["layers"] else ()):
         known = [rounded(controls[name]["mean"][i]) for name in columns]
@@ -89,7 +76,7 @@ def best_layers_table(directions: Directions, n_layers: int = 3) -> Table:
 
 
 def rows_table(
-    rows: Sequence[EvaluationRow], title: str = "Accuracy and tokens per question", caption: str = _ROWS_CAPTION
+    rows: Sequence[EvaluationRow], title: str = "Accuracy and tokens per question", caption: str = _SAY["rows"]
 ) -> Table:
     """Evaluations side by side; tokens also as a multiple of the first row's on the same task.
 
@@ -119,12 +106,8 @@ def results_table(found: Results) -> Table:
     first, seeds = found.rows[0], list(next(iter(found.by_seed.values())))
     several = len(seeds) > 1
     of_seeds = ", of trained methods over questions and seeds; differences: for these seeds" * several
-    caption = [
-        f"accuracy: 95 % interval over questions{of_seeds}; in, out: tokens per question, all calls",
-        "÷ Debate: tokens as a share of Debate's, in and out together; out ÷: tokens written alone",
-        "none: questions without an answer, counted as wrong; cut: texts cut off at the length limit",
-        *(f"{TITLES[a]} − {TITLES[b]}: {difference(test)}" for (a, b), test in found.tests.items()),
-    ]
+    caption = [_SAY["results"].format(of_seeds=of_seeds)]
+    caption += [f"{TITLES[a]} − {TITLES[b]}: {difference(test)}" for (a, b), test in found.tests.items()]
     title = f"{first.task}: {first.questions:,} questions that no stage has seen"
     title += f"; mean of seeds {', '.join(map(str, seeds))}" if several else ""
     headings = ["method", "accuracy", "in", "out", "÷ Debate", "out ÷", "none", "cut", *["by seed"] * several]
@@ -167,13 +150,10 @@ def comparison_table(found: Comparison) -> Table:
     """
     test = found.test
     left_out = f"; {found.left_out:,} that only one of them answered left out" if found.left_out else ""
-    return rows_table(
-        [found.first, found.second],
-        f"On the {found.first.questions:,} questions that both answered{left_out}",
-        f"difference in accuracy: {difference(test)} (exact sign-flip test)\n"
-        f"questions on which the first did better {test.better:,}, worse {test.worse:,}, equally well {test.tied:,}\n"
-        f"tokens of the second ÷ those of the first: {ratio(found.second.tokens, found.first.tokens)}",
-    )
+    counts = {name: getattr(test, name) for name in ("better", "worse", "tied")}
+    compared = {"difference": difference(test), "ratio": ratio(found.second.tokens, found.first.tokens)}
+    title = f"On the {found.first.questions:,} questions that both answered{left_out}"
+    return rows_table([found.first, found.second], title, _SAY["comparison"].format(**compared, **counts))
 
 
 _PROBE_CONTROLS = {
@@ -184,11 +164,6 @@ _PROBE_CONTROLS = {
     "len.": ("length and position",),
     "known": ("operands, boosted", "operands and what it wrote, boosted"),
 }
-_PROBE_CAPTION = """\
-decoded*: AUC (of numbers R²) on held-out questions, mean over seeds, at layers chosen on other questions (95 % \
-interval); at: the layer chosen most often; at that layer, mass-mean, shuffled labels and a random projection; \
-without a model: the text's words, its length and position, the question's operands (and what was written); sel.: \
-accuracy above that on a control task"""
 
 
 def probe_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
@@ -199,7 +174,7 @@ def probe_tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
         here = [row for row in rows if (row["target"], row["position"]) == (target, position)]
         kinds, measure = {row["kind"] for row in here}, "auc" if here[0]["classes"] else "r2"
         shown = {name: of for name, of in _PROBE_CONTROLS.items() if kinds & set(of)}
-        caption = _PROBE_CAPTION if (target, position) == targets[-1] else ""
+        caption = _SAY["probes"] if (target, position) == targets[-1] else ""
         made = table(f"{target} ({position})", caption, ("", "at", "decoded*", *shown, "sel."), gap=1, whole=True)
         tables.append(made)
         for model in dict.fromkeys(row["model"] for row in here if row["kind"] == "chosen layer"):

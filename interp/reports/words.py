@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Sequence
+from importlib import resources
+from typing import Any
 
 Names = Sequence[str]
 Show = Callable[[float], str]
 """How a number is written: `percent` or `number`."""
 _PER_CENT = "\u00a0%"
+
+
+def read_words(name: str) -> dict[str, Any]:
+    """The sentences of `NAME.toml`."""
+    return tomllib.loads((resources.files("interp.reports") / f"{name}.toml").read_text("utf-8"))
 
 
 def percent(value: float) -> str:
