@@ -73,7 +73,7 @@ def load(model: ModelSettings, console: Terminal) -> Model:
     quiet_libraries()
     loaded = load_model(**model.arguments)
     facts = loaded.provenance
-    console.print(f"model: {loaded.name} ({loaded.source}), {facts['dtype']} on {facts['device']}")
+    console.print(f"model: {loaded.name} ({loaded.source}), {facts['dtype']} on {facts['device']}", soft_wrap=True)
     return loaded
 
 

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
+from interp.cli.extract_directions import load
 from interp.cli.sweep import OtherModel, TextsAtATime, tell_taken_for
 from interp.debate.agents import Sampling
 from interp.errors import UserError
 from interp.models.settings import ModelSettings
 from interp.options import DIRECTIONS, RECORDS, Restart, one_of, verb
 from interp.outputs import Writes, records
-from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
+from interp.reports.terminal import Terminal, progress_bars
 from interp.steering.settings import SteeringSettings
 
 WRITES = Writes(lambda out, _: [records(out, '"steering"')], folder=False)
@@ -59,7 +60,6 @@ def steer(
     from interp.directions.directions import Directions, require_made_on
     from interp.directions.extract import measured
     from interp.interventions.steer import make_steering, prompt_ids, read_prompts, side_by_side
-    from interp.models.model import load_model
     from interp.probing.probe import Probe
     from interp.reports.intervention_tables import pair_table
     from interp.storage.functions import load_function
@@ -76,10 +76,8 @@ def steer(
         gate = Probe.load(when).above(limits[0], when_class, below=above is None)
     function = load_function("--operation", settings.operation) if ":" in settings.operation else None
     console = Terminal()
-    quiet_libraries()
     tell_taken_for(console, {directions: found})
-    loaded = load_model(**model.arguments)
-    console.print(f"model: {loaded.name} ({loaded.source})", soft_wrap=True)
+    loaded = load(model, console)
     if not other_model:
         require_made_on(found, loaded, directions)
     found = measured(found, loaded, [prompt_ids(loaded.tokenizer, each, form) for each in asked])
@@ -131,7 +129,6 @@ def interchange(
     from interp.interventions.steer import prompt_ids, side_by_side
     from interp.interventions.swaps import Swap, begins, read_swaps
     from interp.models.catalog import locate
-    from interp.models.model import load_model
     from interp.reports.intervention_tables import pair_table
     from interp.statistics import mean_interval
     from interp.steering.steering import Steering
@@ -144,8 +141,7 @@ def interchange(
     known = read_subspaces(beside if str(subspaces) == "planted" else subspaces)
     one_of("agent", f"agent_{agent}", known)
     console = Terminal()
-    quiet_libraries()
-    loaded = load_model(**model.arguments)
+    loaded = load(model, console)
     own, sources = known[f"agent_{agent}"], [prompt_ids(loaded.tokenizer, swap.source, form) for swap in asked]
     steering = [each for ids in sources for each in (swapped(own, ids), Steering())]
     texts = [text for swap in asked for text in (swap.prompt, swap.source)]

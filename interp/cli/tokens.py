@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
+from interp.cli.extract_directions import load
 from interp.cli.sweep import OtherModel, tell_taken_for
 from interp.debate.embedded import DEBATED, EMBEDDED, find_transcripts
 from interp.errors import UserError
@@ -16,7 +17,7 @@ from interp.models.layers import parse_layers
 from interp.models.settings import ModelSettings
 from interp.options import DIRECTIONS, Limit, verb
 from interp.outputs import Made, Writes, says
-from interp.reports.terminal import Terminal, quiet_libraries
+from interp.reports.terminal import Terminal
 from interp.storage.text import read_text, suffix
 
 PAGE = Writes(lambda out, _: [Made([out], partial(says, out, 'content="interp tokens"'))], folder=False)
@@ -46,18 +47,15 @@ def tokens(
     Example: `interp tokens --directions found/directions.safetensors --text "What is 12*7+5?" --out page.html`
     """
     from interp.directions.directions import Directions, require_made_on
-    from interp.models.model import load_model
     from interp.probing.probe import Probe
     from interp.reports.tokens import show_tokens
 
     texts = [each for given in text for each in _read(given, limit)]
     chosen, console = parse_layers(layers), Terminal(soft_wrap=True)
     found = Probe.load(directions) if says(directions, "interp.probe/") else Directions.load(directions)
-    quiet_libraries()
     if isinstance(found, Directions):
         tell_taken_for(console, {directions: found})
-    loaded = load_model(**model.arguments)
-    console.print(f"model: {loaded.name} ({loaded.source})")
+    loaded = load(model, console)
     if isinstance(found, Directions) and not other_model:
         require_made_on(found, loaded, directions)
     page = show_tokens(loaded, texts, found, labels=direction_of, layers=chosen, chat=chat)

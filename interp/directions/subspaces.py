@@ -200,11 +200,11 @@ def drawn(spread: Float[np.ndarray, "k d_model"], n: int, seed: int = 0) -> Floa
     return np.stack([one @ spread.astype(np.float64) for one in weights])  # together, the last digit depends on n
 
 
-def random_directions(like: Direction, n: int, seed: int = 0) -> list[Direction]:
+def random_directions(like: Direction, n: int, seed: int = 0, *, isotropic: bool = False) -> list[Direction]:
     """Directions drawn from the activations' covariance (`spread`) at the same hook point, each as long: controls.
 
     The same seed at several layers gives the same mixtures of examples. Raises `UserError` where the direction does
-    not know how the activations vary.
+    not know how the activations vary; `isotropic` ones, a weaker control, need not know.
 
     >>> controls = interp.directions.random_directions(found[2, 1], 99)
     >>> len(controls), controls[0].label, bool(np.isclose(controls[0].norm, found[2, 1].norm))
@@ -212,7 +212,8 @@ def random_directions(like: Direction, n: int, seed: int = 0) -> list[Direction]
     """
     if not n:
         return []
-    vectors = drawn(_spread_of(like), n, seed)
+    free = np.random.default_rng(seed).standard_normal
+    vectors = free((n, len(like.vector))) if isotropic else drawn(_spread_of(like), n, seed)
     lengths = like.norm / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
     named = enumerate((vectors * lengths).astype(np.float32), start=1)
     return [replace(like, vector=vector, label=f"random {k}") for k, vector in named]

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from interp.activations.reading import read_tokens
 from interp.directions.directions import Direction, Directions, label_of_agent
-from interp.directions.subspaces import drawn, random_directions
+from interp.directions.subspaces import random_directions
 from interp.errors import UserError
 from interp.models.model import Model
 from interp.models.tokens import Encoder, spelled, token_name
@@ -96,8 +96,11 @@ def project_tokens(
             has = f"{model.name} has {model.d_model}; give directions of this model"
             raise UserError(f"{one.label} at {one.hook_point}: width {len(one.vector)}, {has}")
     covariance = all(one.spread is not None and bool(one.spread.any()) for one in grid[0])
-    draws = [_draws(one, covariance, seed) for one in grid[0]]
-    vectors = [[*(of[i].unit.vector for of in grid), *draws[i]] for i in range(len(names))]
+    vectors = []
+    for here in zip(*grid, strict=True):
+        longest = max(here, key=lambda one: one.norm)  # one may be zero
+        draws = random_directions(longest, N_RANDOM, seed, isotropic=not covariance)
+        vectors.append([one.unit.vector for one in (*here, *draws)])
     pieces = [_pieces(model.tokenizer, text, n) for n, text in enumerate(texts, start=1)]
     if not pieces:
         raise UserError("no text given: give at least one")
@@ -126,12 +129,6 @@ def _grid(
     if len({one.hook_point for of in grid for one in of}) != len(at):
         raise UserError(f"directions at {', '.join({d.hook_point for d in directions})}: give those of one hook point")
     return grid
-
-
-def _draws(like: Direction, covariance: bool, seed: int) -> Float[np.ndarray, "draw d_model"]:
-    isotropic = np.random.default_rng(seed).standard_normal
-    some = drawn(like.spread, N_RANDOM, seed) if covariance else isotropic((N_RANDOM, len(like.vector)))  # type: ignore[arg-type]
-    return np.asarray(some / np.linalg.norm(some, axis=1, keepdims=True))
 
 
 def _pieces(tokenizer: Any, text: Text, number: int) -> tuple[list[int], list[str]]:
