@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,22 +87,6 @@ class Tokenization:
         return found
 
 
-class Ids(Sequence[tuple[int, ...]]):
-    """Token ids of many texts in four bytes each; Python's own integers would take nine times as much."""
-
-    def __init__(self) -> None:
-        self._texts: list[np.ndarray] = []
-
-    def append(self, ids: Sequence[int]) -> None:
-        self._texts.append(np.asarray(ids, dtype=np.int32))
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    def __getitem__(self, text: Any) -> Any:
-        return tuple(self._texts[text].tolist())
-
-
 @dataclass(frozen=True)
 class Corpus:
     """Tokenized transcripts with the table of their turns.
@@ -111,8 +96,9 @@ class Corpus:
     (2, 9, array([1, 2, 3]))
     """
 
-    ids: Sequence[tuple[int, ...]]
-    """Token ids of each transcript (prompt and debate); empty for one that was left out."""
+    ids: Sequence[Sequence[int]]
+    """Token ids of each transcript (prompt and debate); empty for one that was left out. `build` gives arrays of four
+    bytes an id: Python's own integers would take nine times as much."""
     turns: TurnTable
     questions: tuple[str, ...]
     """Each as it was first worded; `question_key` decides which texts are one question."""
@@ -128,7 +114,7 @@ class Corpus:
     def digest(self) -> str:
         digest = hashlib.sha256()
         for ids in self.ids:
-            digest.update(json.dumps(ids).encode())
+            digest.update(json.dumps([*ids]).encode())
         for column in self.turns.columns().values():
             digest.update(column.astype(np.int64).tobytes())
         return digest.hexdigest()
@@ -140,7 +126,7 @@ class Corpus:
         """Tokenize transcripts; one of more than `context_length` tokens is a `UserError`, or skipped (`skip_long`)."""
         encode, counts, change = Encoder(tokenizer), Counter[str](), ""
         questions: dict[str, tuple[int, str]] = {}
-        all_ids, rows, personas, skipped = Ids(), list[tuple[int, ...]](), list[str](), list[Skip]()
+        all_ids, rows, personas, skipped = list[Sequence[int]](), list[tuple[int, ...]](), list[str](), list[Skip]()
         for number, transcript in enumerate(transcripts, start=1):
             encoded = encode.transcript(transcript)
             ids = encoded.ids
@@ -160,7 +146,7 @@ class Corpus:
             seats = [(turn.agent, turn.round) for turn in transcript.turns]
             rows += [(len(all_ids), question, *seat, *place) for seat, place in zip(seats, encoded.places, strict=True)]
             personas += [transcript.personas[agent - 1] if transcript.personas else "" for agent, _ in seats]
-            all_ids.append(ids)
+            all_ids.append(array("i", ids))
             counts.update(tokens=len(ids), foreign=encoded.foreign, merged=encoded.merged, changed=encoded.change != "")
             change = change or encoded.change
         if not transcripts:

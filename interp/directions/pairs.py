@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from interp.activations.corpus import COLUMNS, Corpus, Ids, Skip, Tokenization, TurnTable
+from interp.activations.corpus import COLUMNS, Corpus, Skip, Tokenization, TurnTable
 from interp.debate.transcript import question_key
 from interp.directions.contrast import Contrast
 from interp.directions.directions import Directions
@@ -112,7 +113,8 @@ def _compared(pairs: Sequence[TextPair], model: Model, settings: FitSettings, wh
     encode, longest, template = Encoder(model.tokenizer), model.context_length, model.tokenizer.chat_template
     if settings.chat and not template:
         raise UserError(f"{model.name}: has no chat template; leave --chat out")
-    all_ids, rows, skipped, seen = Ids(), list[tuple[int, ...]](), list[Skip](), dict[TextPair, int]()
+    all_ids, rows = list[Sequence[int]](), list[tuple[int, ...]]()
+    skipped, seen = list[Skip](), dict[TextPair, int]()
     of = groups(pairs)
     names = {g: pairs[g].group or pairs[g].prompt + pairs[g].positive for g in of}
     for i, pair in enumerate(pairs):
@@ -139,7 +141,7 @@ def _compared(pairs: Sequence[TextPair], model: Model, settings: FitSettings, wh
             continue
         for agent, (ids, start) in enumerate(read, start=1):
             rows.append((len(all_ids), of[i], agent, 1, start, start, len(ids)))
-            all_ids.append(ids)
+            all_ids.append(array("i", ids))
     kept, question = np.unique([row[1] for row in rows], return_inverse=True)
     if (n := len(kept)) < FEWEST:
         too_few = f"{len(rows) // 2:,} pairs, of which only {n:,} have no group and no text in common"
