@@ -37,6 +37,7 @@ TRANSCRIPTS = (
     "Debates: a JSON or JSONL file, or an embedded set (scripted, scripted-rotated, organism, organism-rotated, "
     "organism-evil)."
 )
+WHOSE = "Agent, by seat (2) or label, whose direction to use"
 DIRECTIONS = "Directions: a directions.safetensors file, or another tool's .gguf, .pt or .safetensors."
 MODELS = "Model: a preset, hub id, local folder or GGUF file. Repeat for several, the base first."
 

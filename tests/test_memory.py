@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from interp.debate.agents import Answer, Keep, Request, ignore
+from interp.debate.agents import Answer, Keep, Request
 from interp.debate.memory import Memory
 from interp.debate.personas import PERSONAS
 from interp.debate.protocol import debates
@@ -34,7 +34,7 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.agent, name)
 
-    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], keep: Keep = lambda *_: None) -> list[Answer]:
         for index, request in enumerate(requests):
             if not self.life[0]:
                 raise Killed
@@ -84,7 +84,7 @@ def test_a_failure_is_remembered_like_any_answer_unless_it_is_to_be_tried_again(
     failed = Answer("", 3, 0, "timeout", "no answer within 2 s", ("status 503", "timeout"), True, True)
 
     class Failing(Counting):
-        def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
+        def answer(self, requests: Sequence[Request], keep: Keep = lambda *_: None) -> list[Answer]:
             super().answer(requests)
             return [failed] * len(requests)
 

@@ -11,7 +11,7 @@ from interp.cli.sweep import tell_taken_for
 from interp.directions.settings import ForeignSite, Format
 from interp.models.layers import parse_layers
 from interp.models.settings import Dtype
-from interp.options import DIRECTIONS, verb
+from interp.options import DIRECTIONS, WHOSE, verb
 from interp.outputs import Made, Writes, says
 from interp.reports.terminal import Terminal, quiet_libraries
 
@@ -51,10 +51,7 @@ def import_directions(
 def export_directions(
     *,
     directions: Annotated[Path, typer.Argument(help=DIRECTIONS)],
-    direction_of: Annotated[
-        str | None,
-        typer.Option(help="Agent, by seat (2) or label, whose direction to use.", show_default="the file's only label"),
-    ] = None,
+    direction_of: Annotated[str | None, typer.Option(help=f"{WHOSE}.", show_default="the file's only label")] = None,
     layers: Annotated[str, typer.Option(help="Layers: all, or numbers and ranges such as 0,10-15.")] = "all",
     format: Annotated[
         Format | None, typer.Option(help="Whose file to write.", show_default="as the name of --out ends")

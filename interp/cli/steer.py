@@ -12,7 +12,7 @@ from interp.cli.sweep import OtherModel, TextsAtATime, tell_taken_for
 from interp.debate.agents import Sampling
 from interp.errors import UserError
 from interp.models.settings import ModelSettings
-from interp.options import DIRECTIONS, RECORDS, Restart, one_of, verb
+from interp.options import DIRECTIONS, RECORDS, WHOSE, Restart, one_of, verb
 from interp.outputs import Writes, records
 from interp.reports.terminal import Terminal, progress_bars
 from interp.steering.settings import SteeringSettings
@@ -28,11 +28,7 @@ def steer(
     prompt: Asked = None,
     prompts: Annotated[Path | None, Option(help="File of prompts: one per line, or JSONL.")] = None,
     direction_of: Annotated[
-        list[str] | None,
-        Option(
-            help="Agent, by seat (2) or label, whose direction to use; repeat for several.",
-            show_default="1, or the file's only label",
-        ),
+        list[str] | None, Option(help=f"{WHOSE}; repeat for several.", show_default="1, or the file's only label")
     ] = None,
     settings: SteeringSettings,
     when: Annotated[

@@ -15,7 +15,7 @@ from interp.debate.embedded import DEBATED, EMBEDDED, find_transcripts
 from interp.errors import UserError
 from interp.models.layers import parse_layers
 from interp.models.settings import ModelSettings
-from interp.options import DIRECTIONS, Limit, verb
+from interp.options import DIRECTIONS, WHOSE, Limit, verb
 from interp.outputs import Made, Writes, says
 from interp.reports.terminal import Terminal
 from interp.storage.text import read_text, suffix
@@ -30,9 +30,7 @@ def tokens(
     text: Annotated[
         list[str], Option(help="A text, a file of one, or transcripts (a file or an embedded set); repeat for several.")
     ],
-    direction_of: Annotated[
-        list[str] | None, Option(help="Agent, by seat (2) or label, whose direction to use; repeat for several.")
-    ] = None,
+    direction_of: Annotated[list[str] | None, Option(help=f"{WHOSE}; repeat for several.")] = None,
     layers: Annotated[str, Option(help="Layers: all, or numbers and ranges such as 0,10-15.")] = "all",
     chat: Annotated[bool, Option("--chat/--no-chat", help="Read each text as a user's message.")] = False,
     limit: Limit = None,

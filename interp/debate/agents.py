@@ -138,10 +138,6 @@ Keep = Callable[[int, Answer], None]
 """Called with the index of a request and its answer."""
 
 
-def ignore(index: int, answer: Answer) -> None:
-    """Keep nothing."""
-
-
 class Agent(Protocol):
     """A persona that answers requests, in whatever seat each request names."""
 
@@ -152,7 +148,7 @@ class Agent(Protocol):
     def facts(self) -> dict[str, Any]:
         """What determines its answers, as JSON, for provenance."""
 
-    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], keep: Keep = lambda *_: None) -> list[Answer]:
         """One answer per request, in order, whatever the batch; a slow agent calls `keep` with each as it gets it."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from interp.debate.agents import Agent, Answer, Keep, Request, ignore
+from interp.debate.agents import Agent, Answer, Keep, Request
 from interp.debate.personas import Persona
 from interp.storage.files import entries
 from interp.storage.journal import Lines
@@ -44,7 +44,7 @@ class _Remembering:
     persona: Persona
     facts: dict[str, Any]
 
-    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], keep: Keep = lambda *_: None) -> list[Answer]:
         texts = (json.dumps([self.name, asdict(request)]) for request in requests)
         keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
         answers = {i: self.memory.known[key] for i, key in enumerate(keys) if key in self.memory.known}

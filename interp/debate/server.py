@@ -24,7 +24,7 @@ from typing import Any
 
 import httpx
 
-from interp.debate.agents import Answer, Keep, Request, Sampling, chat_messages, ignore, without_system
+from interp.debate.agents import Answer, Keep, Request, Sampling, chat_messages, without_system
 from interp.debate.personas import Persona
 from interp.debate.replies import Reply, completed, refused
 from interp.errors import UserError
@@ -88,7 +88,7 @@ class ServerAgent:
         where = {"base_url": self._shown, "model": self.model, "options": self._options}
         return {"kind": "server", "persona": asdict(self.persona), **where, "sampling": asdict(self.sampling)}
 
-    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], keep: Keep = lambda *_: None) -> list[Answer]:
         answering = self._answer_all(requests, keep)
         loop = None
         with suppress(RuntimeError):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
-from interp.debate.agents import Answer, Keep, Request, Sampling, chat_messages, ignore
+from interp.debate.agents import Answer, Keep, Request, Sampling, chat_messages
 from interp.debate.personas import Persona
 from interp.debate.transcript import Transcript
 from interp.generation.sampling import Generated, generate
@@ -46,7 +46,7 @@ class LocalAgent:
         steering = {} if self.steering is None else {"steering": self.steering.facts}
         return {**facts, "sampling": asdict(self.sampling), **steering}
 
-    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], keep: Keep = lambda *_: None) -> list[Answer]:
         prompts = [self._prompt(request) for request in requests]
         answers: dict[int, Answer] = {}
 

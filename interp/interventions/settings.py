@@ -49,7 +49,6 @@ class SweepSettings(TriedSettings):
     """
 
     layers: tuple[int, ...] | None = option(parse=parse_layers)
-    """Layers: all, or numbers and ranges such as 0,10-15."""
     operation: Tried = "add"
     """Add the direction, or clamp the projection on it to the coefficient."""
     contexts: tuple[Context, ...] = option(get_args(Context), name="context")
@@ -67,12 +66,9 @@ class SuppressSettings(TriedSettings):
     """
 
     layers: tuple[int, ...] | None = option(None, parse=parse_layers, shown="all")
-    """Layers: all, or numbers and ranges such as 0,10-15."""
     operations: tuple[Tried, ...] = option(("add",), name="operation")
     """Add the direction, or clamp the projection on it to the coefficient; repeat for both."""
     tokens: Tokens = "writing"
-    """Tokens to steer: generated ones, those and the last of the prompt (writing), the prompt, its last token,
-    everywhere, all but the first, or an agent's turns as the model writes them."""
     max_accuracy_loss: float = option(0.05, min=0, max=1)
     """Accuracy that a remedy may cost at most; held only where its interval is, too."""
 

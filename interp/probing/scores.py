@@ -99,7 +99,7 @@ def measure(held: HeldOut, examples: ProbeExamples) -> Scored:
     truth = np.eye(len(examples.classes))[labels]
     columns = [1] if truth.shape[1] == 2 else np.flatnonzero(truth.any(axis=0))
     side, by_chance = np.zeros(len(labels)), 0.0
-    for rows in _bins(sure):
+    for rows in filter(len, np.array_split(np.argsort(sure, kind="stable"), 10)):
         side[rows] = np.sign((sure - right)[rows].sum())
         by_chance += float((2 / np.pi * (sure * (1 - sure))[rows].sum()) ** 0.5) / len(labels)
     return {
@@ -145,7 +145,3 @@ def _auc(
         return Measured(np.full(place.max() + 1, 0.5), trials=0.0)
     trials = min(len(np.unique(place[(positive == side) & (against > 0)])) for side in (True, False))
     return replace(_ratio(won, against, place, pairs=2), trials=float(trials))
-
-
-def _bins(confidence: np.ndarray) -> list[np.ndarray]:
-    return [rows for rows in np.array_split(np.argsort(confidence, kind="stable"), 10) if len(rows)]

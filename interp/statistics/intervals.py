@@ -126,9 +126,7 @@ def difference_interval(differences: Values, *, scale: float = 1.0, coupled: boo
     >>> print(interp.statistics.difference_interval(np.array([0.25, 0.0, 0.5, 0.25, 0.0])))
     0.20 [-0.43, 0.72]
     """
-    differences = np.asarray(differences, dtype=np.float64)
-    mean = float(differences.mean()) if len(differences) else np.nan
-    return estimate_interval(mean, differences - mean, (-scale, scale), coupled=coupled)
+    return mean_interval(differences, (-scale, scale), coupled=coupled)
 
 
 def ratio_interval(first: Values, second: Values) -> Interval:

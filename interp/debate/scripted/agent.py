@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
-from interp.debate.agents import Answer, Keep, Request, chat_messages, ignore
+from interp.debate.agents import Answer, Keep, Request, chat_messages
 from interp.debate.grading.answers import boxed, number
 from interp.debate.personas import Persona
 from interp.debate.scripted.notation import read_steps
@@ -35,7 +35,7 @@ class Scripted(ABC):
     def facts(self) -> dict[str, Any]:
         return {"kind": "scripted", **asdict(self)}  # type: ignore[call-overload]
 
-    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], keep: Keep = lambda *_: None) -> list[Answer]:
         answers = []
         for request in requests:
             *asked, _instruction = astuple(request)
