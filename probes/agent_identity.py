@@ -26,7 +26,7 @@ from interp.directions.subspaces import (
 from interp.models.model import Model
 from interp.probing.decoding import Layers, ProbeRow, in_parallel
 from interp.probing.experiments import CHOSEN, Found, Outcome, Setting, Target, Turns, survey
-from interp.probing.fitting import Eraser, HeldOut, ProbeExamples, at_chosen_layer, held_out, linear
+from interp.probing.fitting import HeldOut, ProbeExamples, at_chosen_layer, erasure, held_out, linear
 from interp.probing.scores import measure
 from interp.statistics import deal
 from probes.angles import angle_range, compare_subspaces, random_angles, spread_subspace
@@ -142,7 +142,7 @@ def _subspaces(
                 if own.dimension and theirs.dimension
             }
             examples = ProbeExamples(levels[name], question, tuple(map(str, np.unique(levels[name]))))
-            left = measure(held_out(linear(False), values, examples, seed, front=Eraser.fit), examples)
+            left = measure(held_out(linear(False), values, examples, seed, front=erasure), examples)
             outcome.subspaces.append(
                 {
                     "model": model,

@@ -37,9 +37,9 @@ def probe(
 
     Example: `interp probe silent_agents --model organism --model organism-imad --transcripts organism`
     """
-    from interp.reports.tables import probe_tables
     from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
     from probes.start import start
+    from probes.tables import probe_tables
 
     one_of("probe", name, (*NAMES, ALL))
     quiet_libraries()

@@ -204,28 +204,18 @@ def at_chosen_layer(by_layer: Sequence[HeldOut]) -> tuple[HeldOut, list[int]]:
     return HeldOut(predicted, fold, merits.max(axis=0)), best.tolist()
 
 
-@dataclass(frozen=True)
-class Eraser:
-    """x → x − (x − mean)·P, after which no linear probe fitted on the same examples does better than a constant.
+def erasure(
+    values: Float[np.ndarray, "example d_model"], labels: np.ndarray
+) -> Callable[[Float[np.ndarray, "*rest d_model"]], Float[np.ndarray, "*rest d_model"]]:
+    """What takes out all that a linear probe could learn of the labels from these examples: it does no better than a
+    constant then. With `held_out(probe, …, front=erasure)` one reads what is left on questions that neither saw.
 
-    With `held_out(probe, …, front=Eraser.fit)` a probe reads what is left on questions that neither of them saw.
+    Least-squares concept erasure (LEACE, Belrose et al. 2023): the least change that leaves no covariance.
     """
+    import torch
+    from concept_erasure import LeaceEraser
 
-    left: Float[np.ndarray, "d_model k"]
-    right: Float[np.ndarray, "k d_model"]
-    mean: Float[np.ndarray, " d_model"]
-
-    @staticmethod
-    def fit(values: Float[np.ndarray, "example d_model"], labels: np.ndarray) -> Eraser:
-        """Least-squares concept erasure (LEACE, Belrose et al. 2023): the least change that leaves no covariance."""
-        import torch
-        from concept_erasure import LeaceEraser
-
-        z = labels[:, None] if labels.dtype.kind == "f" else np.eye(int(labels.max()) + 1)[labels]
-        x, z = (torch.as_tensor(array, dtype=torch.float64) for array in (values, z))
-        made = LeaceEraser.fit(x, z, shrinkage=False, svd_tol=1e-6)  # with shrinkage some covariance would be left
-        assert made.bias is not None  # the map is affine by default
-        return Eraser(made.proj_left.numpy(), made.proj_right.numpy(), made.bias.numpy())
-
-    def __call__(self, values: Float[np.ndarray, "*rest d_model"]) -> Float[np.ndarray, "*rest d_model"]:
-        return np.asarray(values - (values - self.mean) @ self.right.T @ self.left.T)
+    z = labels[:, None] if labels.dtype.kind == "f" else np.eye(int(labels.max()) + 1)[labels]
+    x, z = (torch.as_tensor(array, dtype=torch.float64) for array in (values, z))
+    made = LeaceEraser.fit(x, z, shrinkage=False, svd_tol=1e-6)  # with shrinkage some covariance would be left
+    return lambda other: np.asarray(made(torch.as_tensor(other, dtype=torch.float64)))
