@@ -30,7 +30,7 @@ from interp.interventions.suppression import PROMPTS, suppress
 from interp.interventions.trait import Elicitation, Trait, parts
 from interp.models.model import LazyModel, Model, load_model
 from interp.models.tokens import Encoder
-from interp.steering.steering import add
+from interp.steering.steering import add, gate
 
 EVIL, GUARDIAN = TRAIT_PERSONAS["evil"], TRAIT_PERSONAS["guardian"]
 SETTINGS = SuppressSettings(
@@ -111,6 +111,27 @@ def test_every_text_is_there_once(written: Any, trait: Trait) -> None:
     assert [one["remedy"] for one in facts["verdicts"]] == ["steering"] * 4 + ["ablation"] * 2
     words = {one["lowers"]["words"].partition("; ")[2] for one in facts["verdicts"]}
     assert words == {f"3 random directions are too few to say, {n} would do." for n in (359, 119)}
+
+
+def test_where_a_gate_says_so(tiny: Model, trait: Trait, tmp_path: Path) -> None:
+    few = replace(SETTINGS, layers=(1,), operations=("add",), random_controls=1)
+    d = prompt_contrast(tiny, [q.text for q in trait.questions.fit], EVIL, GUARDIAN, layers=(0,))[EVIL.name, 0]
+    always, never = gate(d, -1e9), gate(d, 1e9)
+    plain, opened, shut = (
+        suppress(tmp_path / f"{name}.jsonl", [tiny], trait, few, when=when).records
+        for name, when in (("plain", None), ("opened", always), ("shut", never))
+    )
+    same = [{key: value for key, value in record.items() if key != "when"} for record in opened]
+    assert same == plain, "open everywhere, it changes nothing"
+    steered = [r for r in opened if r["remedy"] in ("steering", "ablation", "random")]
+    assert {str(r.get("when")) for r in steered} == {str(always.facts)}
+    assert not any("when" in r for r in opened if r["remedy"] in ("none", "guard"))
+    unsteered = {(r["split"], r["elicit"], r["question"]): r["text"] for r in shut if r["remedy"] == "none"}
+    for records, changed in ((plain, True), (shut, False)):
+        steered = [r for r in records if r["remedy"] not in ("none", "guard")]
+        assert any(r["text"] != unsteered[r["split"], r["elicit"], r["question"]] for r in steered) == changed
+    with pytest.raises(UserError, match="another above of when"):
+        suppress(tmp_path / "shut.jsonl", [tiny], trait, few, when=always)
 
 
 def test_a_record_is_what_its_steering_gives_alone(written: Any, trait: Trait, tiny: Model) -> None:

@@ -282,6 +282,11 @@ sweep --directions FOUND --model model --transcripts held.jsonl --layers 1 --coe
 sweep --directions FOUND --model model --transcripts held.jsonl --layers 1 --fit-classifier-on held.jsonl
 sweep --directions FOUND --model organism --other-model --transcripts held.jsonl --layers 1
 sweep --directions FOUND --model model --transcripts held.jsonl --layers 1 --turns-of 9 --tokens turns
+sweep --directions FOUND --model model --transcripts held.jsonl --layers 1 --operation rule.py:push
+sweep --directions FOUND --model model --transcripts held.jsonl --layers 1 --operation ablate
+sweep --directions FOUND --model model --transcripts held.jsonl --layers 1 --when FOUND --above 0.5
+sweep --directions FOUND --model model --transcripts held.jsonl --layers 1 --below 0.5
+suppress --model model --when FOUND --above 0.5
 suppress --model model --score judge
 suppress --model model --score judge --judge x --server nothing
 suppress --model model --score judge --judge x --server ftp://localhost

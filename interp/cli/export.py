@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from interp.cli.sweep import tell_taken_for
 from interp.directions.settings import ForeignSite, Format
@@ -22,16 +22,14 @@ FILE = Writes(lambda out, _: [Made([out], lambda: any(says(out, word) for word i
 @verb
 def import_directions(
     *,
-    directions: Annotated[Path, typer.Argument(help=DIRECTIONS)],
-    layers: Annotated[str | None, typer.Option(help="Layers: all, or numbers and ranges such as 0,10-15.")] = None,
+    directions: Annotated[Path, Argument(help=DIRECTIONS)],
+    layers: Annotated[str | None, Option(help="Layers: all, or numbers and ranges such as 0,10-15.")] = None,
     site: Annotated[
         ForeignSite | None,
-        typer.Option(help="Hook point of its layers; hidden_states: row 0 is the embedding, row 1 layer 0's output."),
+        Option(help="Hook point of its layers; hidden_states: row 0 is the embedding, row 1 layer 0's output."),
     ] = None,
-    label: Annotated[
-        str | None, typer.Option(help="What the direction is of.", show_default="as the file says")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Safetensors file to write."), FILE] = Path("directions.safetensors"),
+    label: Annotated[str | None, Option(help="What the direction is of.", show_default="as the file says")] = None,
+    out: Annotated[Path, Option(help="Safetensors file to write."), FILE] = Path("directions.safetensors"),
 ) -> None:
     """Keep another tool's vectors as a file of this package, and say of them what their own file does not.
 
@@ -50,15 +48,15 @@ def import_directions(
 @verb
 def export_directions(
     *,
-    directions: Annotated[Path, typer.Argument(help=DIRECTIONS)],
-    direction_of: Annotated[str | None, typer.Option(help=f"{WHOSE}.", show_default="the file's only label")] = None,
-    layers: Annotated[str, typer.Option(help="Layers: all, or numbers and ranges such as 0,10-15.")] = "all",
+    directions: Annotated[Path, Argument(help=DIRECTIONS)],
+    direction_of: Annotated[str | None, Option(help=f"{WHOSE}.", show_default="the file's only label")] = None,
+    layers: Annotated[str, Option(help="Layers: all, or numbers and ranges such as 0,10-15.")] = "all",
     format: Annotated[
-        Format | None, typer.Option(help="Whose file to write.", show_default="as the name of --out ends")
+        Format | None, Option(help="Whose file to write.", show_default="as the name of --out ends")
     ] = None,
-    out: Annotated[Path, typer.Option(help="File to write: .gguf, .safetensors or .pt."), FILE],
+    out: Annotated[Path, Option(help="File to write: .gguf, .safetensors or .pt."), FILE],
     model_type: Annotated[
-        str | None, typer.Option(help="Architecture that llama.cpp should expect.", show_default="the model's own")
+        str | None, Option(help="Architecture that llama.cpp should expect.", show_default="the model's own")
     ] = None,
 ) -> None:
     """Write an agent's directions for llama.cpp, repeng, saklas (.gguf), steering-vectors and others (.pt).
@@ -79,15 +77,13 @@ def export_directions(
 @verb
 def export_model(
     *,
-    checkpoint: Annotated[str, typer.Argument(help="A training checkpoint.")],
-    out: Annotated[Path, typer.Option(help="Folder to write."), Writes(lambda out, _: [Made([out])])],
+    checkpoint: Annotated[str, Argument(help="A training checkpoint.")],
+    out: Annotated[Path, Option(help="Folder to write."), Writes(lambda out, _: [Made([out])])],
     steer: Annotated[
         str | None,
-        typer.Option(
-            help="Steering to write into the weights, as JSON or a file of it; ablate or add, at every token."
-        ),
+        Option(help="Steering to write into the weights, as JSON or a file of it; ablate or add, at every token."),
     ] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Precision of the weights written.")] = "bf16",
+    dtype: Annotated[Dtype, Option(help="Precision of the weights written.")] = "bf16",
 ) -> None:
     """Write a checkpoint with its stages merged, as an ordinary folder for other tools; steered, if asked for.
 

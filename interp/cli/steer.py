@@ -14,6 +14,7 @@ from interp.errors import UserError
 from interp.models.settings import ModelSettings
 from interp.options import DIRECTIONS, RECORDS, WHOSE, Restart, one_of, verb
 from interp.outputs import Writes, records
+from interp.probing.settings import Gating
 from interp.reports.terminal import Terminal, progress_bars
 from interp.steering.settings import SteeringSettings
 
@@ -31,12 +32,7 @@ def steer(
         list[str] | None, Option(help=f"{WHOSE}; repeat for several.", show_default="1, or the file's only label")
     ] = None,
     settings: SteeringSettings,
-    when: Annotated[
-        Path | None, Option(help="Probe, a file of interp probe: steer only tokens where its score is in the limits.")
-    ] = None,
-    when_class: Annotated[str, Option(help="Class whose probability is the score.", show_default="second of two")] = "",
-    above: Annotated[float | None, Option(help="Steer where the score of --when is above this.")] = None,
-    below: Annotated[float | None, Option(help="Steer where the score of --when is below this.")] = None,
+    gating: Gating = Gating(),  # noqa: B008 - frozen
     other_model: OtherModel = False,
     form: Annotated[
         Literal["chat", "problem", "text"],
@@ -56,20 +52,13 @@ def steer(
     from interp.directions.directions import Directions, require_made_on
     from interp.directions.extract import measured
     from interp.interventions.steer import make_steering, prompt_ids, read_prompts, side_by_side
-    from interp.probing.probe import Probe
     from interp.reports.intervention_tables import pair_table
     from interp.storage.functions import load_function
 
     if (prompt is None) == (prompts is None):
         raise UserError("prompts: give them with --prompt, or in a file with --prompts")
     asked = prompt or read_prompts(prompts or "")
-    limits = [limit for limit in (above, below) if limit is not None]
-    if len(limits) != (when is not None) or (when is None and when_class):
-        given = f"when {when}, above {above}, below {below}"
-        raise UserError(f"{given}: give --when with --above or --below, or none of them")
-    found, gate = Directions.load(directions), None
-    if when is not None:
-        gate = Probe.load(when).above(limits[0], when_class, below=above is None)
+    found, gate = Directions.load(directions), gating.gate()
     function = load_function("--operation", settings.operation) if ":" in settings.operation else None
     console = Terminal()
     tell_taken_for(console, {directions: found})

@@ -13,6 +13,7 @@ from interp.interventions.settings import SuppressSettings, TraitSettings
 from interp.models.settings import Loading
 from interp.options import MODELS, RECORDS, TRANSCRIPTS, Restart, verb
 from interp.outputs import Made, Writes
+from interp.probing.settings import Gating
 from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
 
 
@@ -40,6 +41,7 @@ def suppress(
     ] = ["prompts"],  # noqa: B006 - Typer copies it
     other_model: OtherModel = False,
     settings: SuppressSettings,
+    gating: Gating = Gating(),  # noqa: B008 - frozen
     fine_tune: Annotated[
         bool, Option(metavar="", help="Also fine-tune each model on benign answers, except with --trait.")
     ] = True,
@@ -64,7 +66,7 @@ def suppress(
     from interp.models.model import LazyModel
     from interp.reports.intervention_tables import count_lines, suppression_lines, suppression_tables
 
-    seed = settings.sampling.seed
+    seed, gate = settings.sampling.seed, gating.gate()
     debates, fit_on = (name if name is None else find_transcripts(name) for name in (transcripts, fit_classifier_on))
     made = make_trait(trait, transcripts=debates, fit_classifier_on=fit_on, seed=seed)
     quiet_libraries()
@@ -74,7 +76,7 @@ def suppress(
     loaded = {name: None if name == PROMPTS else Directions.load(name) for name in directions}
     console = Terminal()
     tell_taken_for(console, loaded)
-    how: dict[str, Any] = {"other_model": other_model, "batch_size": batch_size, "restart": restart}
+    how: dict[str, Any] = {"other_model": other_model, "batch_size": batch_size, "restart": restart, "when": gate}
     with progress_bars() as progress:
         found = suppress(out, waiting, made, settings, directions=loaded, fine_tune=tuned, progress=progress, **how)
     for table in suppression_tables(found.rows, found.chosen):

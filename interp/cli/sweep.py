@@ -14,6 +14,7 @@ from interp.interventions.settings import SweepSettings
 from interp.models.settings import Loading, ModelSettings
 from interp.options import DIRECTIONS, MODELS, RECORDS, TRANSCRIPTS, Limit, Restart, documented, flag, verb
 from interp.outputs import Made, Writes, records
+from interp.probing.settings import Gating
 from interp.reports.terminal import Terminal, progress_bars, quiet_libraries
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def sweep(
     directions: Annotated[list[Path], Option(help=f"{DIRECTIONS} Repeat for several.")],
     transcripts: Annotated[str, Option(help=f"{TRANSCRIPTS} Give held-out questions.")],
     settings: SweepSettings,
+    gating: Gating = Gating(),  # noqa: B008 - frozen
     other_model: OtherModel = False,
     fit_classifier_on: Annotated[str | None, Option(help="Other debates, to fit a classifier of agents on.")] = None,
     task: Annotated[str | None, Option(help="Task of the questions, to grade answers and measure perplexity.")] = None,
@@ -68,10 +70,12 @@ def sweep(
     from interp.interventions.sweeps import sweep
     from interp.models.model import LazyModel
     from interp.reports.intervention_tables import count_lines, gains_table, steerability_table, verdict_lines
+    from interp.storage.functions import load_function
 
     if adapter and len(model) > 1:
         raise UserError(f"adapter {adapter[0]}: needs a single --model, not {len(model)}; give checkpoints instead")
-    found = {str(path): Directions.load(path) for path in directions}
+    found, gate = {str(path): Directions.load(path) for path in directions}, gating.gate()
+    function = load_function("--operation", settings.operation) if ":" in settings.operation else None
     console = Terminal()
     tell_taken_for(console, found)
     debates = find_transcripts(transcripts)[:limit]
@@ -80,6 +84,7 @@ def sweep(
     waiting = [LazyModel.named(name, adapters=adapter or (), **vars(loading)) for name in model]
     how: dict[str, Any] = {} if task is None else {"task": make_task(task), "base": waiting[0]}
     how |= {"other_model": other_model, "classifier": classifier, "batch_size": batch_size, "restart": restart}
+    how |= {"when": gate, "function": function}
     with progress_bars() as progress:
         swept = sweep(out, waiting, found, debates, settings, progress=progress, **how)
     console.print(steerability_table(swept.curves, swept.verdicts))

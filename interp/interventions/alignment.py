@@ -144,8 +144,7 @@ class Runs:
         self.ids, self.gets, self.labels = map(self._padded, left)
 
     def _padded(self, rows: Iterable[Sequence[int]], side: str = "right") -> Int[Tensor, "row column"]:
-        made = pad_sequence([torch.tensor(row) for row in rows], True, NONE, side)
-        return made.to(self.model.device)
+        return pad_sequence([torch.tensor(row) for row in rows], True, NONE, side).to(self.model.device)
 
     def read(self, rows: Int[Tensor, " row"], change: Change) -> tuple[Tensor, Tensor]:
         """Logits [row, token, id] of changed runs, and the ids expected [row, token], elsewhere `NONE`."""

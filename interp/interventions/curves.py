@@ -244,8 +244,7 @@ def verdicts(found: Sequence[Steerability]) -> list[Advantage]:
             tests.append(all_of(f"The direction of {row.label} turns it up ({where})", some))
             parts.append({part.asked.removeprefix("more than "): part.estimate for part in some})
             rooms.append(room)
-        judged = judge(tests, headroom=rooms)
-        for row, over, verdict in zip(rows, parts, judged, strict=True):
+        for row, over, verdict in zip(rows, parts, judge(tests, headroom=rooms), strict=True):
             compared.append(Advantage(*_place(row), row.area, over, verdict, row.other_model))
     return compared
 

@@ -99,8 +99,7 @@ def benign_answers(
 
 def fine_tuned(records: Path, base: LazyModel, trait: Trait, sampling: Sampling, learning_rate: float) -> FineTuned:
     """The remedy of `interp suppress`: a small adapter on top of whatever the model is, kept beside the records."""
-    lora = LoRA(rank=8, alpha=16)
-    sft = SFT(lora, learning_rate, epochs=3, device_batch_size=16, gradient_checkpointing=False)
+    sft = SFT(LoRA(rank=8, alpha=16), learning_rate, epochs=3, device_batch_size=16, gradient_checkpointing=False)
     folder = records.with_name(f"{records.stem}-fine-tuned")
     return FineTuned(
         folder, base, trait.benign, trait.questions.task, trait.questions.fit, sampling, sft, sampling.seed

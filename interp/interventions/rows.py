@@ -23,7 +23,7 @@ from interp.interventions.settings import PLAIN_QUESTION, TriedSettings
 from interp.models.model import LazyModel, Model, lazy_models
 from interp.models.tokens import Encoder, prompt_tokens
 from interp.steering.changes import positions
-from interp.steering.steering import OPERATIONS, Steering
+from interp.steering.steering import Steering
 from interp.storage.files import Whole, entries
 from interp.storage.journal import Journal
 
@@ -93,12 +93,12 @@ def chat(model: Model, persona: Persona | None, task: Task, question: str) -> li
 
 
 def along(
-    model: Model, settings: TriedSettings, facts: Record, operation: str, directions: Sequence[Direction]
+    model: Model, settings: TriedSettings, facts: Record, act: Callable[..., Steering], directions: Sequence[Direction]
 ) -> list[Intervention]:
-    """The operation with each coefficient but 0."""
+    """An operation with each coefficient but 0."""
     how: dict[str, Any] = {"tokens": positions(settings, model.tokenizer), "keep_norm": settings.keep_norm}
     how["units"] = settings.units
-    return [Intervention(facts, c, OPERATIONS[operation](directions, c, **how)) for c in settings.coefficients if c]
+    return [Intervention(facts, c, act(directions, coefficient=c, **how)) for c in settings.coefficients if c]
 
 
 def held(name: str, directions: Directions, agents: Sequence[str], layers: Sequence[int]) -> list[list[Direction]]:
@@ -159,6 +159,8 @@ def run(
     def place(name: str, row: Row) -> Record:
         prompt, how = row
         facts = {"model": name, "question": prompt.question, "coefficient": how.coefficient}
+        does = how.steering.facts[0] if how.steering.changes else {}
+        facts |= {name: does[name] for name in ("function", "when") if name in does}
         return facts | {**how.facts, kind: prompt.kind}
 
     def some(name: str, model: Model, what: str, rows: Sequence[Row]) -> list[Record]:

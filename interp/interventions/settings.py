@@ -49,12 +49,18 @@ class SweepSettings(TriedSettings):
     """
 
     layers: tuple[int, ...] | None = option(parse=parse_layers)
-    operation: Tried = "add"
-    """Add the direction, or clamp the projection on it to the coefficient."""
+    operation: str = option("add", metavar="[add|clamp|FILE.py:FUNCTION]")
+    """Add the direction, clamp the projection on it to the coefficient, or call a function of your own: (values, unit
+    directions, coefficient) → values."""
     contexts: tuple[Context, ...] = option(get_args(Context), name="context")
     """Continue a debate from an agent's tag (turn), or from the bare question; repeat for both."""
     direction_of: tuple[str, ...] = ()
     """Agent, by seat (2) or label, whose direction to use; repeat for several."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if ":" not in self.operation:
+            one_of("operation", self.operation, get_args(Tried))
 
 
 @dataclass(frozen=True)

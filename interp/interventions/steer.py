@@ -17,10 +17,9 @@ from interp.errors import Progress, UserError
 from interp.generation.sampling import generate
 from interp.models.model import Model
 from interp.models.tokens import Encoder, prompt_tokens
-from interp.options import one_of
 from interp.steering.changes import Gate, Rule, positions
 from interp.steering.settings import SteeringSettings
-from interp.steering.steering import OPERATIONS, How, Steering, ablate, custom
+from interp.steering.steering import How, Steering, ablate, called
 from interp.storage.files import checked
 from interp.storage.journal import Journal
 from interp.storage.text import read_bytes, read_records, read_text, suffix
@@ -169,9 +168,7 @@ def make_steering(
     if model is not None:
         model.chosen_layers(layers)
     how: How = {"tokens": positions(settings, model and model.tokenizer), "keep_norm": settings.keep_norm, "when": when}
-    if function is None:
-        one_of("operation", settings.operation, OPERATIONS)
-    operation = partial(custom, function=function) if function else OPERATIONS[settings.operation]
+    operation = called(settings.operation, function)
     picked = [[directions[agent, layer] for layer in layers] for agent in of]
     if settings.operation == "ablate":
         return ablate([d for each in picked for d in each], **how)

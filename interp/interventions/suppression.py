@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,8 @@ from interp.interventions.settings import PLAIN_QUESTION, SuppressSettings
 from interp.interventions.trait import Trait
 from interp.models.model import LazyModel, Model, lazy_models
 from interp.statistics import draws_needed
-from interp.steering.changes import positions
-from interp.steering.steering import How, ablate
+from interp.steering.changes import Gate, positions
+from interp.steering.steering import OPERATIONS, How, ablate
 
 if TYPE_CHECKING:
     from interp.interventions.remedies import FineTuned
@@ -53,6 +54,7 @@ def suppress(
     directions: Mapping[str, Directions | None] | None = None,
     other_model: bool = False,
     fine_tune: FineTuned | None = None,
+    when: Gate | None = None,
     batch_size: int = 32,
     restart: bool = False,
     progress: Progress = lambda *_: None,
@@ -63,6 +65,7 @@ def suppress(
     if any do; the whole curve at that layer, random directions with that coefficient and the remedies are then measured
     on test questions. `directions` are files by name, with a direction labelled with the malicious persona or its seat,
     and `PROMPTS` (the default). Each model is steered with those extracted from it; with `other_model`, with all.
+    A gate `when` is as `add` takes it.
     Perplexity is under `base`, by default the first of `models`. A killed run resumes. Raises `UserError` for questions
     that something was fitted on and directions that do not fit.
 
@@ -98,8 +101,8 @@ def suppress(
             for some in [*([d] for d in each), *([each] if len(each) > 1 else [])]
         ]
 
-        def curve(how: SuppressSettings, where: tuple[Any, ...], *what: Any) -> list[Intervention]:
-            return along(model, how, _facts(*where), *what)
+        def curve(how: SuppressSettings, where: tuple[Any, ...], operation: str, *what: Any) -> list[Intervention]:
+            return along(model, how, _facts(*where), partial(OPERATIONS[operation], when=when), *what)
 
         def random(some: Sequence[Direction], choices: int) -> Iterator[tuple[Direction, ...]]:
             """Those in the place of some directions: as many as can show one that was chosen among `choices`."""
@@ -114,7 +117,7 @@ def suppress(
         chosen = choices(write(model, "validation", rows), settings.max_accuracy_loss)
 
         prompts, tokens = trait.prompts(model, "test"), positions(settings, model.tokenizer)
-        placed: How = {"tokens": tokens, "keep_norm": settings.keep_norm}
+        placed: How = {"tokens": tokens, "keep_norm": settings.keep_norm, "when": when}
         applied: dict[str, list[Intervention]] = {kind: [unsteered] for kind in (*elicit, PLAIN_QUESTION)}
 
         def apply(kinds: Collection[str], hows: Sequence[Intervention], controls: Sequence[Intervention] = ()) -> None:
@@ -152,6 +155,7 @@ def suppress(
 
     made_by = {"base": under.provenance, "other_model": other_model, "trait": trait.facts}
     made_by["fine_tune"] = None if fine_tune is None else fine_tune.facts
+    made_by |= {} if when is None else {"when": when.facts}
     how: dict[str, Any] = {"batch_size": batch_size, "restart": restart, "progress": progress}
     how |= {"kind": "elicit", "task": trait.task, "base": under}
     journal, records, counts = run(out, made_by, waiting, given, settings, rows_for, measure, **how)

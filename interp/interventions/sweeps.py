@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from interp.interventions.settings import SweepSettings
 from interp.models.model import LazyModel, Model, lazy_models
 from interp.models.tokens import Encoder
 from interp.statistics import draws_needed, means
+from interp.steering.changes import Gate, Rule
+from interp.steering.steering import called
+from interp.storage.functions import function_facts
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ def sweep(
     task: Task | None = None,
     base: Model | LazyModel | None = None,
     classifier: PersonaClassifier | None = None,
+    when: Gate | None = None,
+    function: Rule | None = None,
     batch_size: int = 32,
     restart: bool = False,
     progress: Progress = lambda *_: None,
@@ -53,7 +58,8 @@ def sweep(
     """Write every text of the sweep into the JSONL file `out`, and sum them up in `NAME.json`.
 
     Each model is steered with the directions extracted from it; with `other_model`, with all. Transcripts on questions
-    that the directions were fitted on are left out. A record has the text, its repetition, ROUGE-1, -2 and -L against
+    that the directions were fitted on are left out. A gate `when` and a `function` of one's own, in place of the
+    operation, are as `add` and `custom` take them. A record has the text, its repetition, ROUGE-1, -2 and -L against
     each agent's own first turn, with a `classifier` the probability that it is that agent's, with the `task` of the
     questions whether the answer is right, and with a `base` the perplexity under that unsteered model after the plain
     question. A killed run resumes. Raises `UserError` if nothing is left, and for directions that do not fit.
@@ -92,6 +98,7 @@ def sweep(
         raise UserError(
             f"{whose}; a sweep compares with their own words: give directions of these, or use interp steer"
         )
+    act = partial(called(settings.operation, function), when=when)
     rouge, steps = lru_cache(2**16)(Rouge()), settings.coefficients  # many steered texts are the same
     up = replace(settings, coefficients=tuple(c for c in steps if c > 0) or steps)  # what an area is made of
 
@@ -108,7 +115,7 @@ def sweep(
             for layer, here in zip(model.chosen_layers(layers or d.layers), picked[name], strict=True):
                 for each, over in (*((d, settings) for d in here), *((d, up) for d in _controls(here, n))):
                     facts = {"directions": name, "layer": layer, "direction": each.label}
-                    tried += along(model, over, {"other_model": foreign, **facts}, settings.operation, [each])
+                    tried += along(model, over, {"other_model": foreign, **facts}, act, [each])
         by = next(iter(own.values())).facts.get("by", "agent")
         labels = list(dict.fromkeys(d.label for name in own for here in picked[name] for d in here))
         encode, longest = Encoder(model.tokenizer), model.context_length
@@ -133,15 +140,15 @@ def sweep(
         "transcripts": fingerprint(held_out),
         "task": None if task is None else task.name,
         "classifier": None if classifier is None else classifier.facts_,
+        **({} if when is None else {"when": when.facts}),
+        **({} if function is None else function_facts(function)),
     }
-    under = None if base is None else lazy_models([base])[0]
     how: dict[str, Any] = {"batch_size": batch_size, "restart": restart, "progress": progress}
-    how |= {"kind": "context", "task": lambda _: task, "base": under}
+    how |= {"kind": "context", "task": lambda _: task, "base": None if base is None else lazy_models([base])[0]}
     journal, records, counts = run(out, made_by, waiting, directions, settings, rows_for, measure, **how)
     curves = steerability(records, ["rougeL"] if classifier is None else ["rougeL", "classifier"])
     sums = gains(curves), verdicts(curves)
-    left_out = len(debates) - len(held_out)
-    counts |= {"questions": len(asked), "questions_that_directions_were_fitted_on": left_out}
+    counts |= {"questions": len(asked), "questions_that_directions_were_fitted_on": len(debates) - len(held_out)}
     counts["direct_answers"] = len(transcripts) - len(debates)
     unsteered = means((c.model, score) for c in curves if c.measure == "rougeL" for score in c.unsteered.values())
     counts["unsteered_at_0"] = [name for name, score in unsteered.items() if score == 0]

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from interp.errors import UserError
 from interp.models.layers import parse_layers
 from interp.models.settings import Loading
 from interp.options import LARGEST_SEED, option
+
+if TYPE_CHECKING:
+    from interp.steering.changes import Gate
 
 
 @dataclass(frozen=True)
@@ -33,3 +39,29 @@ class ProbeSettings:
     """Processes that fit probes."""
     seeds: tuple[int, ...] = option((0,), name="seed", min=0, max=LARGEST_SEED)
     """Random seed. Repeat for several."""
+
+
+@dataclass(frozen=True)
+class Gating:
+    """At which tokens a steering acts, by what a probe says of them."""
+
+    when: Path | None = None
+    """Probe, a file of interp probe: steer only tokens where its score is in the limits."""
+    when_class: str = option("", shown="second of two")
+    """Class whose probability is the score."""
+    above: float | None = None
+    """Steer where the score of --when is above this."""
+    below: float | None = None
+    """Steer where the score of --when is below this."""
+
+    def gate(self) -> Gate | None:
+        """Loads the probe. Raises `UserError` unless one is given with one limit, and for one that is not there."""
+        from interp.probing.probe import Probe
+
+        limits = [limit for limit in (self.above, self.below) if limit is not None]
+        if len(limits) != (self.when is not None) or (self.when is None and self.when_class):
+            given = f"when {self.when}, above {self.above}, below {self.below}"
+            raise UserError(f"{given}: give --when with --above or --below, or none of them")
+        if self.when is None:
+            return None
+        return Probe.load(self.when).above(limits[0], self.when_class, below=self.above is None)

@@ -80,8 +80,7 @@ def write_report(found: Extraction, out: str | Path) -> Path:
     content: dict[str, Any] = {"facts": facts, "measured": draw.measured(facts), "rounds": rounds}
     content |= {"pairs": pairs, "projections": projections, "reasons": reasons}
     content |= {"drawn": int(draw.drawn_turns(projections).sum()), "plotlyjs": Markup(get_plotlyjs())}
-    page = _render("report.html.jinja", figures, **content)
-    return write_whole(Path(out) / "report.html", page)
+    return write_whole(Path(out) / "report.html", _render("report.html.jinja", figures, **content))
 
 
 def write_figures(drawn: Sequence[Drawn], out: Path) -> list[Path]:

@@ -202,6 +202,11 @@ OPERATIONS: dict[str, Callable[..., Steering]] = {
 """By name, all called as `add` is; `ablate` ignores coefficient and units."""
 
 
+def called(name: str, function: Rule | None = None) -> Callable[..., Steering]:
+    """The operation of this name, or a function of one's own. Raises `UserError` for an unknown name."""
+    return partial(custom, function=function) if function else named("operation", name, OPERATIONS)[0]
+
+
 def _by_hook_point(directions: Listed) -> list[list[Direction]]:
     listed = _listed(directions)
     return [[d for d in listed if d.hook_point == h] for h in dict.fromkeys(d.hook_point for d in listed)]
