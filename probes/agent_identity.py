@@ -15,14 +15,7 @@ from itertools import product
 import numpy as np
 from joblib import delayed
 
-from interp.directions.subspaces import (
-    Factors,
-    Subspace,
-    factor_subspace,
-    principal_angles,
-    whole_subspace,
-    within_question,
-)
+from interp.directions.subspaces import Factors, Subspace, principal_angles, within_question
 from interp.models.model import Model
 from interp.probing.decoding import Layers, ProbeRow, in_parallel
 from interp.probing.experiments import CHOSEN, Found, Outcome, Setting, Target, Turns, survey
@@ -30,6 +23,7 @@ from interp.probing.fitting import HeldOut, ProbeExamples, at_chosen_layer, eras
 from interp.probing.scores import measure
 from interp.statistics import deal
 from probes.angles import angle_range, compare_subspaces, random_angles, spread_subspace
+from probes.factors import factor_subspace, whole_subspace
 from probes.verdicts import Asked, beyond_text, judge
 
 ASKS = "Which agent is speaking: its seat, its persona, or its place in the transcript?"

@@ -7,19 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from interp.directions.subspaces import (
-    N_FOLDS,
-    Levels,
-    Subspace,
-    Values,
-    drawn,
-    principal_angles,
-    shuffled_within,
-    span,
-    whole_subspace,
-    within_question,
-)
+from interp.directions.subspaces import Levels, Subspace, Values, drawn, principal_angles, span, within_question
 from interp.statistics import deal
+from probes.factors import N_FOLDS, shuffled_within, whole_subspace
 
 
 def spread_subspace(values: Values, question: Levels, *, largest: int = 32, seed: int = 0) -> Subspace:

@@ -17,13 +17,14 @@ from examples import calibrated, recovery_found, stepwise_found
 from figures import NAMES, SECTIONS, ablations, agent_directions, page, probes, silent_agents, suppression, token_cost
 from figures import results as output
 from figures import steerability as steering
+from figures.looks import model_looks
 from interp.errors import UserError
 from interp.interventions.curves import gains, steerability, summary, verdicts
 from interp.interventions.damage import choices, damage_rows
 from interp.interventions.damage import summary as suppression_summary
 from interp.interventions.damage import verdicts as judged
 from interp.reports import page as pages
-from interp.reports.style import WIDTH, agent_colour, fade, model_looks
+from interp.reports.style import WIDTH, agent_colour, fade
 
 LABELS = ("agent 1", "agent 2", "agent 3")
 MODELS = ("organism", "organism-imad")
@@ -328,10 +329,9 @@ def test_silent_agents(results: Path) -> None:
     assert list(trace(drawn.figure, "the question alone").y) == [0.9] * 3
     for how in ("permutation 1", "permutation 2", "operands turned round"):
         assert list(trace(drawn.figure, f"{how}, C").y) == pytest.approx([0.02, 0.04])
-    own = [t for t in drawn.figure.data if t.name == "own direction" and t.mode == "lines"]
-    assert [list(t.y) for t in own] == [pytest.approx([0.075, 0.3]), pytest.approx([0.15, 0.6])]
-    assert "by 0.25, 1 of" in drawn.caption
-    assert "n = 41 to 42 questions" in drawn.caption
+    own = [list(t.y) for t in drawn.figure.data if t.name == "own direction" and t.mode == "lines"]
+    assert own == [pytest.approx([0.075, 0.3]), pytest.approx([0.15, 0.6])]
+    assert all(said in drawn.caption for said in ("by 0.25, 1 of", "n = 41 to 42 questions"))
     assert drawn.caption.endswith("Not shown. Verdicts: shown: 0; not shown: 1; cannot tell: 0.")
 
 
@@ -343,7 +343,7 @@ def test_one_page_with_everything(results: Path, tmp_path: Path, interp: Callabl
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["figures.html", "plotly.min.js"]
     assert not any(outside in text for outside in ('<link href="http', "<img src", "@import"))
     drawn, left_out = page.collect(results)
-    assert not left_out
+    assert left_out == {}
     assert len(drawn) == len(NAMES) + 2  # that of recovery are three
     at = [text.index(f"<h2>{section}</h2>") for section in SECTIONS]
     assert at == sorted(at)

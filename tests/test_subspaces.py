@@ -9,11 +9,9 @@ from interp.directions.subspaces import (
     directions_in,
     drawn,
     effects,
-    factor_subspace,
     principal_angles,
     random_directions,
     random_subspace,
-    share_of_variance,
     span,
     spread,
 )
@@ -23,6 +21,7 @@ from interp.probing.probe import Probe
 from interp.probing.scores import measure
 from interp.steering.steering import ablate
 from probes.angles import compare_subspaces, random_angles, spread_subspace
+from probes.factors import factor_subspace, share_of_variance
 
 D = 24
 

@@ -16,13 +16,11 @@ from scipy.linalg import eigh, subspace_angles
 from interp.directions.directions import Direction
 from interp.errors import UserError
 from interp.models.layers import SITES, Site
-from interp.statistics import deal
 
 Values = Float[np.ndarray, "example d_model"]
 Levels = Int[np.ndarray, " example"]
 Factors = Mapping[str, Levels]
 """Levels of each factor, counted from 0."""
-N_FOLDS = 5
 N_SPREAD = 64
 """Rows kept of how activations vary: 0.997 of the variance in the organism, and 17 MB with 32 layers of 4,096."""
 MOST_EXAMPLES = 1024
@@ -89,7 +87,11 @@ def effects(values: Values, factors: Factors, question: Levels | None = None) ->
     array([ 1., -1.])
     """
     question = np.zeros(len(values), dtype=np.int64) if question is None else question
-    return _solve(within_question(values, question), {name: _within(each, question) for name, each in factors.items()})
+    centred, coded = within_question(values, question), {n: coded_levels(of, question) for n, of in factors.items()}
+    design = _design(coded)
+    if np.linalg.matrix_rank(design.T @ design, tol=1e-8 * len(design)) < design.shape[1]:
+        raise UserError(f"{', '.join(coded)}: always change together; let the personas rotate through the seats")
+    return {name: reader(coded, name) @ centred for name in coded}
 
 
 def within_question(values: Values, question: Levels) -> Values:
@@ -98,66 +100,6 @@ def within_question(values: Values, question: Levels) -> Values:
     sums = np.zeros((len(count), values.shape[1]))
     np.add.at(sums, index, values)
     return np.asarray(values - (sums / count[:, None])[index])
-
-
-@dataclass(frozen=True)
-class FactorSubspace:
-    """The subspace of one factor, with the evidence for it."""
-
-    subspace: Subspace
-    """Of the chosen dimension; 0 where no direction predicts better than none."""
-    gains: tuple[float, ...]
-    """By dimension from 0: the share of the held-out effects that the training questions' effects predict."""
-    p: float
-    """How often shuffled levels give a held-out effect as strong."""
-    share_of_variance: float
-    """Of the activations within their questions."""
-
-
-def factor_subspace(
-    values: Values, factors: Factors, name: str, question: Levels, *, n_shuffles: int = 99, seed: int = 0
-) -> FactorSubspace:
-    """The subspace of a factor given the others, its dimension k chosen by cross-validation over questions.
-
-    The effects on the other questions, cut to their first k singular directions, predict those on a fold's. The gain is
-    one minus squared error over squared length; chosen is the smallest k within one standard error of the best. The
-    test is Freedman and Lane's (1983): residuals after the other factors are shuffled within each question.
-    """
-    centred = within_question(values, question)
-    coded = {n: _within(levels, question) for n, levels in factors.items()}
-    fold = deal(question, N_FOLDS, seed)
-    folds = [(fold != f, fold == f) for f in range(N_FOLDS)]
-    readers = [tuple(_reader({n: c[rows] for n, c in coded.items()}, name) for rows in each) for each in folds]
-
-    def by_fold(data: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [(a @ data[train], b @ data[test]) for (a, b), (train, test) in zip(readers, folds, strict=True)]
-
-    fits = by_fold(centred)
-    lost = np.array([_lost(train, test) for train, test in fits])
-    gains = 1 - lost / max(lost[:, 0].mean(), 1e-300)  # with k = 0 all is lost
-    mean, error = gains.mean(axis=0), gains.std(axis=0, ddof=1) / N_FOLDS**0.5
-    good = mean >= (mean - error)[mean.argmax()]
-    subspace = whole_subspace(values, factors, name, question).first(int(good.argmax()))
-    rng = np.random.default_rng(seed)
-    left = centred
-    if len(coded) > 1:
-        design = _design({n: c for n, c in coded.items() if n != name})
-        left = centred - design @ (np.linalg.pinv(design.T @ design, hermitian=True) @ (design.T @ centred))
-    strength = _strength(fits)
-    shuffled = [_strength(by_fold(left[shuffled_within(question, rng)])) for _ in range(n_shuffles)]
-    p = (1 + sum(s >= strength for s in shuffled)) / (1 + n_shuffles)
-    return FactorSubspace(subspace, tuple(mean.tolist()), p, share_of_variance(subspace, centred))
-
-
-def whole_subspace(values: Values, factors: Factors, name: str, question: Levels) -> Subspace:
-    """The span of a factor's effects given the other factors, the strongest direction first."""
-    return span(effects(values, factors, question)[name])
-
-
-def share_of_variance(subspace: Subspace, values: Values) -> float:
-    """The share of the activations' variance that lies in the subspace."""
-    centred = values - values.mean(axis=0)
-    return float((subspace.coordinates(centred) ** 2).sum() / (centred**2).sum())
 
 
 def principal_angles(first: Subspace, second: Subspace) -> Float[np.ndarray, " angle"]:
@@ -241,7 +183,7 @@ def _spread_of(like: Direction) -> Float[np.ndarray, "k d_model"]:
     return like.spread
 
 
-def _within(levels: Levels, question: Levels) -> np.ndarray:
+def coded_levels(levels: Levels, question: Levels) -> np.ndarray:
     """The coded levels [example, level − 1] minus their question's mean."""
     n = int(levels.max()) + 1
     return within_question(np.eye(n)[levels][:, :-1] - (levels == n - 1)[:, None], question)
@@ -251,35 +193,10 @@ def _design(coded: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(list(coded.values()), axis=1)
 
 
-def _solve(centred: np.ndarray, coded: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The effects of every factor, from activations and levels centred within questions."""
-    design = _design(coded)
-    if np.linalg.matrix_rank(design.T @ design, tol=1e-8 * len(design)) < design.shape[1]:
-        raise UserError(f"{', '.join(coded)}: always change together; let the personas rotate through the seats")
-    return {name: _reader(coded, name) @ centred for name in coded}
-
-
-def _reader(coded: Mapping[str, np.ndarray], name: str) -> Float[np.ndarray, "level example"]:
+def reader(coded: Mapping[str, np.ndarray], name: str) -> Float[np.ndarray, "level example"]:
     """The matrix from centred activations to the effects of one factor, all fitted together."""
     design = _design(coded)
     solve = np.linalg.pinv(design.T @ design, hermitian=True) @ design.T
     ends = np.cumsum([columns.shape[1] for columns in coded.values()])[:-1]
     own = np.split(solve, ends)[list(coded).index(name)]
     return np.concatenate([own, -own.sum(axis=0, keepdims=True)])
-
-
-def _strength(fits: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
-    return sum(float((train * test).sum()) for train, test in fits)
-
-
-def _lost(train: np.ndarray, test: np.ndarray) -> list[float]:
-    """Squared error of predicting effects from the first k directions of others, for each k."""
-    basis = span(train).basis
-    return [float(((test - train @ basis[:k].T @ basis[:k]) ** 2).sum()) for k in range(len(train))]
-
-
-def shuffled_within(question: Levels, rng: np.random.Generator) -> Levels:
-    """A permutation of the examples within each question."""
-    places = np.empty(len(question), dtype=np.int64)
-    places[np.argsort(question, kind="stable")] = np.lexsort((rng.random(len(question)), question))
-    return places

@@ -7,8 +7,7 @@ import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from itertools import groupby
-from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.colors import hex_to_rgb
@@ -26,8 +25,7 @@ WIDTH = 480
 """Pixels: in a column of 3.3 inches, text of 14 is then 7 points high, and that of 12 is 6."""
 SMALL = 12
 
-# Safe for the colour-blind: agents have the colours of Okabe and Ito (2008), the faint yellow last, and models those
-# of Tol's "muted" scheme (2021).
+# Safe for the colour-blind: the colours of Okabe and Ito (2008), the faint yellow last.
 _AGENTS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#f0e442")
 _LETTER = 6.6  # mean width in pixels of a letter of size SMALL
 _LINE = 16  # height in pixels of a line of titles
@@ -42,47 +40,6 @@ Place = tuple[int, int]
 def agent_colour(agent: int) -> str:
     """The colour of an agent, numbered from 1; the ninth has the colour of the first."""
     return _AGENTS[(agent - 1) % len(_AGENTS)]
-
-
-class ModelLook(NamedTuple):
-    """A model's label and colour in every figure."""
-
-    label: str
-    colour: str
-
-
-_ROLES = {
-    "debategpt": ModelLook("DebateGPT", "#44aa99"),
-    "sft": ModelLook("SFT", "#aa4499"),
-    "imad": ModelLook("internalized", "#332288"),
-    "untrained": ModelLook("untrained", "#cc6677"),
-}
-_BASE = ModelLook("base", "#b98a00")
-_OTHERS = ("#332288", "#882255", "#117733", "#88ccee", "#999933")
-
-
-def model_looks(names: Sequence[str]) -> dict[str, ModelLook]:
-    """The look of each model, the base first.
-
-    Trained models are recognised by name (`…-imad`, `seed-0/sft`), and so is `untrained`. Others after the first,
-    and a second one of a kind, keep the last two parts of their names and get an unused colour.
-    """
-    looks: dict[str, ModelLook] = {}
-    for i, name in enumerate(names):
-        short, taken = _short(name), {look.colour for look in looks.values()}
-        fitting = [look for role, look in _ROLES.items() if short.endswith(role) and look.colour not in taken]
-        unused = [ModelLook(short, colour) for colour in _OTHERS if colour not in taken]
-        looks[name] = [*fitting, *([_BASE] if i == 0 else unused), ModelLook(short, _OTHERS[0])][0]
-    return looks
-
-
-def _short(name: str) -> str:
-    return "/".join(PurePath(name).parts[-2:]).replace("<", "‹")  # plotly reads names as HTML
-
-
-def who_is_who(looks: Mapping[str, ModelLook]) -> str:
-    """What the labels stand for, for a caption: base is organism, internalized is organism-imad."""
-    return ", ".join(f"{look.label} is {_short(name)}" for name, look in looks.items() if look.label != _short(name))
 
 
 def fade(colour: str, opacity: float) -> str:

@@ -15,12 +15,13 @@ from interp.debate.tasks.median import Median
 from interp.directions.directions import Direction
 from interp.directions.extract import extract_directions
 from interp.directions.settings import ExtractionSettings, Position
-from interp.directions.subspaces import Subspace, principal_angles, span, whole_subspace
+from interp.directions.subspaces import Subspace, principal_angles, span
 from interp.interventions.alignment import search
 from interp.interventions.swaps import Swap
 from interp.models.model import Model
 from interp.probing.fitting import ProbeExamples
 from interp.probing.probe import Probe
+from probes.factors import whole_subspace
 from probes.known import Answering, Basis, Known, basis_of
 
 RANKS = (1, 2, 3, 4, 8, 16)
