@@ -35,6 +35,12 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 
+def reworded(message: str) -> str:
+    """What a validation by pydantic says, as lines of errors put it."""
+    short = re.sub(r"Value error, |, unable to parse \w+ as an? \w+", "", message)
+    return short.replace("Input should be", "must be")
+
+
 def first_line(error: BaseException) -> str:
     """What an exception says first, for a line that says more."""
     return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), type(error).__name__)

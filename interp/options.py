@@ -17,6 +17,7 @@ import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import MISSING
+from difflib import get_close_matches
 from enum import Enum
 from functools import cache, wraps
 from typing import Annotated, Any, Literal
@@ -24,7 +25,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.exceptions import TyperException
 
-from interp.errors import UserError, plain
+from interp.errors import UserError, plain, reworded
 from interp.outputs import Writes, claimed
 from interp.processes import first, sharing
 
@@ -172,7 +173,9 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str]) -> None:
         raise KeyboardInterrupt  # a status is Typer's way to say that it was interrupted
     except TyperException as error:  # a usage error
         where = getattr(getattr(error, "ctx", None), "command_path", name)
-        message = f"{' '.join(error.format_message().split()).rstrip('.')}; see {where} --help"
+        if alike := getattr(error, "possibilities", None):  # name only what it may be a slip of
+            error.possibilities = get_close_matches(error.option_name, alike, cutoff=0.75)  # type: ignore[attr-defined]
+        message = f"{' '.join(reworded(error.format_message()).split()).rstrip('.')}; see {where} --help"
     except UserError as error:
         message, status = str(error), error.status
     except (KeyboardInterrupt, typer.Abort):

@@ -82,8 +82,8 @@ def test_what_weights_cannot_do(interp: Any, tmp_path: Path) -> None:
     for change, expected in (
         ({}, "no mlp_bias to write an addition into"),
         ({"operation": "ablate", "layers": [0, 1]}, "choose the layer it is from"),
-        ({"operation": "clamp"}, "operation: Input should be"),
-        ({"tokens": "generated"}, "tokens: Input should be 'everywhere'"),
+        ({"operation": "clamp"}, "operation: must be 'add' or 'ablate'"),
+        ({"tokens": "generated"}, "tokens: must be 'everywhere'"),
         ({"direction_of": 9}, "label agent 9"),
         ({"strength": 2}, "strength: Unexpected keyword argument"),
         ({"layers": [7]}, "layer 7"),

@@ -250,9 +250,9 @@ def test_all_kinds_of_files_give_the_same_pairs(tmp_path: Path) -> None:
 
 
 WRONG = {
-    '{"positive": "a"}': r"line 1: has no negative \(found: positive\); give a positive and a negative",
-    '{"positive": "a", "negative": NaN}': "line 1: cannot be read|line 1: has no negative|Out of range",
-    '{"positive": "a", "negative": null}': "line 1: has no negative",
+    '{"positive": "a"}': r"line 1: has positive, but no negative; give each pair a positive and a negative, and maybe",
+    '{"positive": "a", "negative": NaN}': "line 1: cannot be read|line 1: has positive, but no negative|Out of range",
+    '{"positive": "a", "negative": null}': "line 1: has positive, but no negative",
     '{"positive": "a", "negative": 3}': "line 1: its negative is 3, not a text; put it in quotes",
     '{"positive": "a", "negative": "b", "label": 1}': "line 1: 'label' is unknown; take it out, or name it one of",
     "[1, 2]": "not a row with names",
@@ -262,9 +262,9 @@ WRONG = {
 
 WRONG_TABLES = {
     "positive,negative\na,b,c\n": "line 2: not a table .3 fields, where the first line names 2.; put a text",
-    "positive,negative\na\n": "line 2: has no negative",
+    "positive,negative\na\n": "line 2: has positive, but no negative",
     'positive,negative\n"a,b\n': "not a table",
-    "good,bad\na,b\n": "line 2: 'good' is unknown",
+    "good,bad\na,b\n": "line 2: has good, bad, but no positive and no negative; give each pair a positive",
 }
 
 

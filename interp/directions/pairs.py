@@ -85,10 +85,11 @@ def _pair(row: Any, where: str) -> TextPair:
     if not isinstance(row, dict):
         raise UserError(f"{where}: not a row with names; give an object with a positive and a negative")
     given = {name: value for name, value in row.items() if value is not None and value == value}  # NaN is not itself
+    if missing := [name for name in SIDES if name not in given]:
+        holds = f"has {', '.join(map(str, given)) or 'nothing'}, but no {' and no '.join(missing)}"
+        raise UserError(f"{where}: {holds}; give each pair a positive and a negative, and maybe a group and a prompt")
     if unknown := [name for name in row if name not in names]:
         raise UserError(f"{where}: {unknown[0]!r} is unknown; take it out, or name it one of {', '.join(names)}")
-    if missing := [name for name in SIDES if name not in given]:
-        raise UserError(f"{where}: has no {missing[0]} (found: {', '.join(given)}); give a positive and a negative")
     if isinstance(group := given.get("group"), int | float):
         given["group"] = f"{group:g}"
     if wrong := [name for name, value in given.items() if not isinstance(value, str)]:

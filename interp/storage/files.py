@@ -18,7 +18,7 @@ from typing import IO, Annotated, Any, TypeVar, cast
 from annotated_types import Ge, Lt
 from safetensors import SafetensorError
 
-from interp.errors import UserError, first_line
+from interp.errors import UserError, first_line, reworded
 from interp.processes import place
 
 if sys.platform != "win32":  # there nothing is locked, and what killed runs leave stays
@@ -168,7 +168,7 @@ def checked(kind: type[Kind], text: str | bytes) -> Kind:
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))[-80:] or "content"
-        raise ValueError(f"{where}: {fault['msg'].removeprefix('Value error, ')[:300]}") from None
+        raise ValueError(f"{where}: {reworded(fault['msg'])[:300]}") from None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from interp.storage.text import read_bytes, read_records, read_text, suffix
 
 def table_rows(path: str | Path, content: bytes | None = None) -> list[tuple[str, Any]]:
     """The rows of a table by the file's suffix; without one of its own, it is read as JSON or JSONL."""
-    content, kind = read_bytes(path) if content is None else content, suffix(path)
+    content, kind = read_bytes(path, "JSON, JSONL, CSV or Parquet") if content is None else content, suffix(path)
     if kind == ".parquet":
         from pyarrow import ArrowException, BufferReader
         from pyarrow.parquet import read_table

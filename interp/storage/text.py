@@ -26,7 +26,7 @@ def suffix(path: str | Path) -> str:
     return Path(path.stem if path.suffix in (".gz", ".bz2", ".xz") else path.name).suffix
 
 
-def read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | Path, kind: str = "text") -> bytes:
     """What is in a file or a pipe, unpacked if it is compressed with gzip, bzip2 or xz."""
     at_once = getattr(os, "O_NONBLOCK", 0)  # not to wait for somebody to open the other end of a named pipe
     try:
@@ -42,7 +42,7 @@ def read_bytes(path: str | Path) -> bytes:
         reason = "no such file"
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         reason = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-    raise UserError(f"{path}: {reason}; give a text file, which gzip, bzip2 or xz may have packed")
+    raise UserError(f"{path}: {reason}; give a {kind} file, which gzip, bzip2 or xz may have packed")
 
 
 def read_text(path: str | Path, content: bytes | None = None) -> str:
