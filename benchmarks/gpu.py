@@ -14,10 +14,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -26,6 +29,9 @@ from transformers import AutoModelForCausalLM
 from interp.activations.corpus import Corpus
 from interp.activations.reading import stream
 from interp.debate.embedded import read_embedded
+from interp.debate.personas import PERSONAS
+from interp.debate.protocol import debate
+from interp.debate.scripted.agent import ScriptedAgent
 from interp.debate.tasks import make_task
 from interp.directions.directions import Direction
 from interp.generation import sampling
@@ -36,10 +42,12 @@ from interp.reports.terminal import Terminal
 from interp.steering.steering import Steering, ablate, add
 from interp.storage.files import write_json
 from interp.storage.journal import read_lines
+from interp.training import packing
 from interp.training.dry_run import configuration, plan
 from interp.training.grpo import train_grpo
 from interp.training.run import Run
 from interp.training.settings import Architecture, preset
+from interp.training.sft import train_sft
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
@@ -254,21 +262,44 @@ def learning(facts: dict[str, Any], small: bool) -> dict[str, Any]:
     return found | {"foretold_gib": planned.memory[1].total / 2**30, "completions": rows, "tokens": n}
 
 
+def sums(folder: str, small: bool, **changes: str) -> Run:
+    """A run of `make gpu`'s preset from SmolLM2-135M's shape, with the organism's tokenizer."""
+    base = Path(folder) / "base"
+    plain("smollm2-135m", small).save_pretrained(base)
+    load_plain("organism").tokenizer.save_pretrained(base)
+    return Run(Path(folder) / "run", preset("smollm2-135m-sums").override({"model": str(base), **changes}))
+
+
+def sft(facts: dict[str, Any], small: bool) -> dict[str, Any]:
+    """SmolLM2-135M's shape: SFT's steps on debates about sums, layers recorded and launched."""
+    found: dict[str, Any] = {}
+    how = {"sft.batch_size": "8", "sft.device_batch_size": "8"} if small else {"sft.device_batch_size": "0"}
+    for name in ("recorded", "launched"):
+        with TemporaryDirectory() as folder, ExitStack() as stack:
+            if name == "launched":
+                stack.enter_context(patch.object(packing, "recorded", lambda *_: nullcontext()))
+            run = sums(folder, small, **how, **{"sft.epochs": "1" if small else "3"})
+            task = make_task(run.preset.task, **run.preset.task_options)
+            agents = [ScriptedAgent(persona, 0.12, 0) for persona in PERSONAS.values()]
+            train_sft(run, list(debate(task.questions(24 if small else 640, 1), agents, task=task, rounds=1)))
+            rows = [row for row in read_lines(run.metrics) if "tokens_per_second" in row]
+            weights = sum(w.numel() for w in plain("smollm2-135m", small).parameters())
+        rate = statistics.median(row["tokens_per_second"] for row in rows)
+        read = statistics.median(b["num_tokens"] - a["num_tokens"] for a, b in pairwise(rows))
+        # of a LoRA's step: forward, and gradients of activations
+        found[name] = {"tokens_per_s": rate, "tokens": read, "share of peak": 4 * weights * rate / facts["peak"]}
+    return found
+
+
 def stage_2(facts: dict[str, Any], small: bool) -> dict[str, Any]:
     """SmolLM2-135M's shape: GRPO's steps of 128 completions that are all as long as the limit of 480 tokens."""
     longest = 32 if small else 480
+    limits = {"grpo.descent.first_limit": str(longest), "grpo.descent.last_limit": str(longest), "grpo.warmup": "0"}
+    batches = {"grpo.batch_size": "16", "grpo.device_batch_size": "16"} if small else {"grpo.device_batch_size": "0"}
     with TemporaryDirectory() as folder:
-        base = Path(folder) / "base"
-        plain("smollm2-135m", small).save_pretrained(base)
-        load_plain("organism").tokenizer.save_pretrained(base)
-        limits = {"grpo.descent.first_limit": str(longest), "grpo.descent.last_limit": str(longest)}
-        batches = (
-            {"grpo.batch_size": "16", "grpo.device_batch_size": "16"} if small else {"grpo.device_batch_size": "0"}
-        )
-        steps = {"grpo.questions": "10" if small else "80", "grpo.warmup": "0"}
-        chosen = preset("smollm2-135m-sums").override({"model": str(base), **limits, **batches, **steps})
-        task, run = make_task(chosen.task, **chosen.task_options), Run(Path(folder) / "run", chosen)
-        train_grpo(run, str(base), task.questions(chosen.grpo.questions, 1), task, judge=lambda _, text: len(text) % 2)
+        run = sums(folder, small, **limits, **batches, **{"grpo.questions": "10" if small else "80"})
+        task, base = make_task(run.preset.task, **run.preset.task_options), run.preset.model
+        train_grpo(run, base, task.questions(run.preset.grpo.questions, 1), task, judge=lambda _, text: len(text) % 2)
         rows = [row for row in read_lines(run.metrics) if "loss" in row][1:]  # the first makes the recordings
     names = [name for name in rows[0] if "seconds" in name or name in ("step_time", "length")]
     return {name: statistics.median(row[name] for row in rows) for name in names} | {"steps": len(rows)}
@@ -285,7 +316,7 @@ def large(small: bool) -> Model:
     return LARGE[small]
 
 
-PARTS = {f.__name__: f for f in (decode_small, stage_2, decode_large, sweep, extraction, learning)}
+PARTS = {f.__name__: f for f in (decode_small, sft, stage_2, decode_large, sweep, extraction, learning)}
 
 
 def main() -> None:

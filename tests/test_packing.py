@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,9 @@ from interp.training.sft import train_sft
 ROWS = [{"input_ids": list(range(3, 3 + n)), "labels": [-100, -100, *range(5, 3 + n)]} for n in (9, 30, 3, 17)]
 
 
-def log_probs(hf: Any, padding_free: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def log_probs(hf: Any, padding_free: bool, rows: Any = ROWS) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Of every token to learn, text by text, and the gradients of the loss."""
-    batch = DataCollatorForLanguageModeling(0, padding_free=padding_free)(ROWS)
+    batch = DataCollatorForLanguageModeling(0, padding_free=padding_free)(rows)
     device = hf.device
     batch = {name: x.to(device) if isinstance(x, torch.Tensor) else x for name, x in batch.items()}
     hf.zero_grad()
@@ -57,8 +59,66 @@ def test_every_token_has_the_probability_that_it_has_alone(architecture: str, ch
     compare(hf, atol=1e-5, rtol=1e-4)
 
 
+def compare_filled(hf: Any, **close: float) -> None:
+    """Rows of several lengths, each learnt from twice."""
+    add_fused_lm_head(hf)
+    if not hasattr(hf.get_output_embeddings(), "bias"):
+        hf.get_output_embeddings().bias = None
+    hf.set_attn_implementation(packing.NAME)
+    some = [ROWS, ROWS[:3], ROWS * 3, ROWS[1:], ROWS[:1]]
+    expected = [log_probs(hf, True, rows) for rows in some]
+    with packing.recorded(hf, 12, 31) as stacks:
+        for _ in range(2):
+            for rows, (learnt, gradients) in zip(some, expected, strict=True):
+                filled, found = log_probs(hf, True, rows)
+                torch.testing.assert_close(filled, learnt, **close)
+                torch.testing.assert_close(found, gradients, **close)
+    assert list(stacks) == [64, 192]
+    assert log_probs(hf, True, ROWS)[0].equal(expected[0][0])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "olmo2"])
+def test_a_row_that_is_filled_up_teaches_the_same(architecture: str) -> None:
+    compare_filled(build(architecture) if architecture == "olmo2" else make_hf(architecture), atol=1e-5, rtol=1e-4)
+
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="takes a CUDA GPU")
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="takes a CUDA GPU")
+@on_gpu
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_recorded_rows_on_a_gpu(architecture: str, recwarn: Any) -> None:
+    """What is recorded gives what is launched, row after row."""
+    compare_filled(make_hf(architecture, hidden_size=64).to("cuda", torch.bfloat16).train(), atol=3e-2, rtol=3e-2)
+    assert not [w for w in recwarn if "recorded" in str(w.message)]
+
+
+@pytest.mark.gpu
+@on_gpu
+def test_stage_1_recorded_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = make_base(tmp_path / "base", tie_word_embeddings=True, hidden_size=64)
+    chosen = stepwise.preset(base, every=1, after=1, at_once=2)
+    chosen = chosen.override({"sft.gradient_checkpointing": "false", "sft.device_batch_size": "0", "precision": "bf16"})
+    real, made, losses = packing.recorded, list[dict[int, packing.Stack]](), []
+
+    @contextmanager
+    def spy(*given: Any) -> Iterator[None]:
+        with real(*given) as stacks:
+            made.append(stacks)
+            yield
+
+    for name in ("launched", "recorded"):
+        monkeypatch.setattr(packing, "recorded", spy if name == "recorded" else lambda *_: nullcontext())
+        run = Run(tmp_path / name, chosen)
+        train_sft(run, TRANSCRIPTS)
+        losses.append([row["loss"] for row in read_lines(run.metrics) if "loss" in row])
+    assert made[0]
+    assert losses[0] == pytest.approx(losses[1], abs=0.02)
+
+
+@pytest.mark.gpu
+@on_gpu
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
 def test_on_a_gpu(architecture: str) -> None:
     hf = make_hf(architecture, n_layers=2, hidden_size=64).to("cuda", torch.bfloat16).train()

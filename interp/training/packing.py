@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
+from inspect import signature
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from interp.errors import first_line
 from interp.models.adapters import RAISED
 from interp.models.model import LOGIT_TOLERANCE
 
@@ -51,13 +55,78 @@ def attend(
     scale = how.get("scaling")
     if query.is_cuda:
         parts = (x[0].transpose(0, 1).to(torch.bfloat16) for x in (query, key, value))
-        texts = [cu_seq_lens_q] * 2 + [how["max_length_q"]] * 2
+        ends = [cu_seq_lens_q] * 2 + [how["max_length_q"]] * 2
         # The kernel of torch.nn.attention.varlen, whose own arguments change between versions of torch.
-        out = torch.ops.aten._flash_attention_forward(*parts, *texts, 0.0, True, False, scale=scale)[0]
+        out = torch.ops.aten._flash_attention_forward(*parts, *ends, 0.0, True, False, scale=scale)[0]
         return out[None], None
     alone = partial(scaled_dot_product_attention, is_causal=True, scale=scale, enable_gqa=True)
-    each: list[Any] = [[x[:, :, a:b] for x in (query, key, value)] for a, b in pairwise(cu_seq_lens_q.tolist())]
+    texts = [(a, b) for a, b in pairwise(cu_seq_lens_q.tolist()) if a < b]
+    each: list[Any] = [[x[:, :, a:b] for x in (query, key, value)] for a, b in texts]
     return torch.cat([alone(*text) for text in each], dim=2).transpose(1, 2), None
 
 
 AttentionInterface.register(NAME, attend)
+
+
+class Stack(torch.nn.Module):
+    """All layers of a model as one module whose arguments are tensors: what `make_graphed_callables` records."""
+
+    def __init__(self, layers: list[Any], longest: int) -> None:
+        super().__init__()
+        self.layers, self.longest = torch.nn.ModuleList(layers), longest
+
+    def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, ends: Tensor) -> Tensor:
+        how = {"position_embeddings": (cos, sin), "cu_seq_lens_q": ends, "max_length_q": self.longest}
+        for layer in self.layers:
+            hidden = type(layer).forward(layer, hidden, **how)  # the layer's own forward is replaced
+        return hidden
+
+
+@contextmanager
+def recorded(hf: Any, texts: int, longest: int) -> Iterator[dict[int, Stack]]:
+    """Have a GPU record the layers, forward and backward (CUDA graphs), once for all packed rows of about one length.
+
+    A row has so many `texts` at most, none longer than `longest`, and is filled up, by half at most, with what nothing
+    is learnt from. The next row overwrites the gradients: for one row a step. Layers that cannot be recorded are
+    launched.
+    """
+    layers, stacks = list(getattr(hf.get_decoder(), "layers", ())), dict[int, Stack]()
+    if not layers or "position_embeddings" not in signature(layers[0].forward).parameters:
+        yield stacks
+        return
+    launched, pool = Stack(layers, longest), None
+
+    def record(stack: Stack, *given: Tensor) -> None:
+        nonlocal pool
+        pool = pool or torch.cuda.graph_pool_handle()
+        examples = tuple(x.detach().clone().requires_grad_(x.requires_grad) for x in given)
+        dtype, on = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
+        try:
+            with torch.autocast("cuda", dtype, on, cache_enabled=False):
+                torch.cuda.make_graphed_callables(stack, examples, pool=pool)
+        except RuntimeError as error:
+            warnings.warn(f"training steps cannot be recorded ({first_line(error)}): they are launched", stacklevel=2)
+
+    def run(hidden: Tensor, *, position_embeddings: tuple[Tensor, Tensor], cu_seq_lens_q: Tensor, **_: Any) -> Tensor:
+        given, n = (hidden, *position_embeddings), hidden.shape[1]
+        if not torch.is_grad_enabled():
+            return launched(*given, cu_seq_lens_q)
+        step = max(64, 2 ** (n.bit_length() - 4))
+        room = min((room for room in stacks if n <= room <= 1.5 * n), default=-(-n // step) * step)
+        filler = n + longest * torch.arange(1, texts + room // longest + 3 - len(cu_seq_lens_q), device=hidden.device)
+        ends = torch.cat([cu_seq_lens_q, filler.clamp(max=room).to(cu_seq_lens_q)])
+        filled = (*(torch.nn.functional.pad(x, (0, 0, 0, room - n)) for x in given), ends)
+        if room not in stacks:
+            stacks[room] = Stack(layers, longest)
+            if hidden.is_cuda:
+                record(stacks[room], *filled)
+        return stacks[room](*filled)[:, :n]
+
+    layers[0].forward = run
+    for layer in layers[1:]:
+        layer.forward = lambda hidden, **_: hidden
+    try:
+        yield stacks
+    finally:
+        for layer in layers:
+            del layer.forward

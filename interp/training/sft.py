@@ -6,6 +6,7 @@ import copy
 import math
 import random
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
@@ -155,7 +156,8 @@ def train_sft(
             kinds[0] += make(direct[:n_among], form=form).kept
         kinds.append(make(direct, form=behind_tag).kept)
     rows = Dataset.from_list([example._asdict() for example in chain(*kinds)])
-    settings = fitted(settings, plain.hf, max(map(len, rows["input_ids"])))
+    longest = max(map(len, rows["input_ids"]))
+    settings = fitted(settings, plain.hf, longest)
     packed = packing.pack(plain.hf, preset.use_bf16)
     configuration = configured("SFTConfig", sft_arguments(run, stage, settings) | {"padding_free": packed})
     adapter = None if settings.lora is None else loop.lora_config(settings.lora, tokens)
@@ -170,7 +172,10 @@ def train_sft(
     head = trainer.model.get_output_embeddings()
     if not hasattr(head, "bias"):  # TRL's fused loss reads it, and PEFT's wrapper of trained rows hides it
         head.bias = getattr(head.original_module, "bias", None)
-    steps = loop.fit(run, stage, trainer, removals, settings.minutes)
+    one_row = configuration.gradient_accumulation_steps == trainer.accelerator.num_processes == 1
+    fixed = packed and one_row and torch.cuda.is_available() and not settings.gradient_checkpointing
+    with packing.recorded(plain.hf, settings.batch_size, longest) if fixed else nullcontext():
+        steps = loop.fit(run, stage, trainer, removals, settings.minutes)
     n_direct = len(direct) + len(transcripts) - n_debates
     counts = {"transcripts": n_debates, "examples": len(examples.kept), "direct": n_direct}
     data = {"hash": fingerprint([*transcripts, *direct]), **counts}
