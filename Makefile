@@ -40,7 +40,7 @@ GPU ?= out/gpu
 PY ?= $(BIN)/python
 READY ?= $(VENV)/ready
 GPU_MODEL ?= smollm2-135m
-MINUTES ?= 2
+MINUTES ?= 1.5
 LAYER ?= 15
 GPU_RUN := $(GPU)/run
 GPU_PARTS := debates train table controls directions sweep interchange figures archive
@@ -98,7 +98,7 @@ $(GPU)/done/archive: $(call needs,table controls directions sweep interchange)
 	$(DONE)
 
 gpu-tests: | $(READY)
-	$(PY) -m pytest -m gpu
+	$(PY) -m pytest -m gpu $$(grep -l "mark.gpu" tests/*.py)
 
 gpu-card: | $(READY)
 	@$(if $(SMALL),exit 0;) \

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_gates as gates
 import torch
 from architectures import build
 from conftest import make_hf, make_tokenizer
 from test_architectures import direction, drawn, wrapped
 from test_generation import prompts, sharp
+from test_learning import learnt, make_inputs, make_trainer
 from test_seats import STEERINGS
 from test_training_pipeline import TOY
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from interp.debate.embedded import read_embedded
 from interp.debate.transcript import Transcript
@@ -25,7 +28,8 @@ from interp.models.lineage import read_lineage
 from interp.models.loading import load_plain
 from interp.models.model import Model, wrap
 from interp.storage.journal import read_lines
-from interp.training import loop
+from interp.training import loop, packing
+from interp.training.learning import Learner
 from interp.training.pipeline import train
 from interp.training.run import Run
 from interp.training.settings import preset
@@ -83,6 +87,17 @@ def test_steered_generation(what: str) -> None:
     assert model.seats.recorded
 
 
+@pytest.mark.parametrize("what", [*gates.RECORDED, "mixed"])
+def test_gated_generation(what: str) -> None:
+    """Gates, kept lengths: decided for each row and token inside the recorded step."""
+    cpu, asked = gates.sharp(), gates.prompts(14)
+    gpu = wrap(copy.deepcopy(cpu.hf).to(DEVICE), make_tokenizer("bytes"))
+    each = [gates.STEERINGS[name] for name in gates.RECORDED]
+    steering = [each[i % len(each)] for i in range(14)] if what == "mixed" else gates.STEERINGS[what]
+    assert gates.tokens(gpu, asked, steering, batch_size=5) == gates.tokens(cpu, asked, steering)
+    assert gpu.seats.recorded
+
+
 def test_what_cannot_be_recorded_is_launched() -> None:
     """A mixture of experts asks the CPU which of them are used."""
     model = wrap(build("mixtral").to(DEVICE), make_tokenizer("bytes"))
@@ -90,6 +105,21 @@ def test_what_cannot_be_recorded_is_launched() -> None:
     written = generate(model, asked, max_new_tokens=12)
     assert [g.ids for g in written] == [g.ids for g in generate(wrapped("mixtral"), asked, max_new_tokens=12)]
     assert model.seats.recordable or "cannot be recorded" in model.notes[0]
+
+
+def test_learning_from_packed_completions(tmp_path: Path) -> None:
+    """In bf16, what padded ones teach, in one device batch and in several."""
+    learner = make_trainer(Learner, tmp_path, "llama", use_cpu=False, bf16=True)
+    inputs = {name: x.to(DEVICE) for name, x in make_inputs().items()}
+    padded, gradients = learnt(learner, inputs)
+    assert packing.pack(copy.deepcopy(learner.model).cpu(), half=True)
+    learner.model.set_attn_implementation(packing.NAME)
+    for learner.packed, learner.rows in ((True, 8), (True, 3)):
+        loss, found = learnt(learner, inputs)
+        torch.testing.assert_close(loss, padded, rtol=0.02, atol=2e-3)
+        for name, gradient in found.items():
+            off = (gradient - gradients[name]).norm() / gradients[name].norm()
+            assert off < 0.1, f"{name}: {off}"
 
 
 def test_both_stages_in_bf16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +134,10 @@ def test_both_stages_in_bf16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             with torch.no_grad():
                 model = trainer.model.eval()
                 assert model.device.type == DEVICE
-                trained.append(model(input_ids=ids.to(DEVICE), use_cache=False).logits.float().cpu())
+                assert model.config._attn_implementation == packing.NAME
+                given = DataCollatorForLanguageModeling(0, padding_free=True)([{"input_ids": ids[0].tolist()}])
+                given = {name: x.to(DEVICE) if isinstance(x, torch.Tensor) else x for name, x in given.items()}
+                trained.append(model(**given, use_cache=False).logits.float().cpu())
         return _finish(run, stage, trainer, *rest)
 
     monkeypatch.setattr(loop, "finish", spy)

@@ -26,7 +26,8 @@ def make_trainer(kind: type[GRPOTrainer], folder: Path, architecture: str, **set
     windowless = UNWINDOWED.get(architecture)
     hf = (build(architecture) if windowless is None else make_hf(architecture, n_layers=2, **windowless)).train()
     batch = {"per_device_train_batch_size": len(LENGTHS), "num_generations": 4, "report_to": [], "use_cpu": True}
-    configuration = GRPOConfig(str(folder), **batch, **{"bf16": False, "gradient_checkpointing": False} | settings)
+    plain = {"bf16": False, "gradient_checkpointing": False}
+    configuration = GRPOConfig(str(folder), **batch | plain | settings)
     rows = Dataset.from_list([{"prompt": "a"}] * len(LENGTHS))
     options = {"processing_class": make_tokenizer("bytes")}
     trainer: Any = kind(hf, lambda completions, **_: [0.0] * len(completions), configuration, rows, **options)
@@ -48,10 +49,10 @@ def make_inputs() -> dict[str, Tensor]:
     return made | {"old_per_token_logps": old, "ref_per_token_logps": reference}
 
 
-def learnt(trainer: Any) -> tuple[Tensor, dict[str, Tensor]]:
+def learnt(trainer: Any, inputs: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss and its gradients."""
     trainer.model.zero_grad()
-    loss = trainer.compute_loss(trainer.model, make_inputs())
+    loss = trainer.compute_loss(trainer.model, inputs or make_inputs())
     loss.backward()
     return loss.detach(), {name: weight.grad.clone() for name, weight in trainer.model.named_parameters()}
 
