@@ -24,7 +24,7 @@ from interp.debate.agents import Request, chat_messages
 from interp.debate.personas import PERSONAS, Persona
 from interp.debate.tasks.arithmetic import Arithmetic
 from interp.directions.directions import Direction
-from interp.directions.extract import prompt_contrast
+from interp.directions.pairs import prompt_contrast
 from interp.directions.subspaces import random_directions
 from interp.generation.sampling import generate
 from interp.models.model import Model, load_model

@@ -12,7 +12,7 @@ from conftest import make_model
 from interp.debate.agents import Request, chat_messages
 from interp.debate.personas import TRAIT_PERSONAS
 from interp.directions.directions import Directions, question_hash, require_made_on
-from interp.directions.extract import prompt_contrast
+from interp.directions.pairs import prompt_contrast
 from interp.errors import UserError
 from interp.models.model import Model, load_model
 from interp.models.tokens import prompt_tokens

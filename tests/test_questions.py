@@ -26,7 +26,8 @@ from interp.debate.transcript import Transcript, question_key, read_transcripts,
 from interp.directions.contrast import Contrast
 from interp.directions.directions import Directions, fitted_on, question_hash
 from interp.directions.evidence import Design
-from interp.directions.extract import extract_directions, prompt_contrast
+from interp.directions.extract import extract_directions
+from interp.directions.pairs import prompt_contrast
 from interp.errors import UserError
 from interp.evaluation.accuracy import compare, evaluate, paired, summarize
 from interp.evaluation.methods import make_method

@@ -20,7 +20,7 @@ from interp.debate.scripted.malicious import malicious_debaters
 from interp.debate.tasks.rivalry import Rivalry
 from interp.debate.transcript import Transcript, write_transcripts
 from interp.directions.directions import Directions, made_on, question_hash, require_made_on
-from interp.directions.extract import prompt_contrast
+from interp.directions.pairs import prompt_contrast
 from interp.errors import UserError
 from interp.evaluation.texts import perplexity
 from interp.generation.sampling import generate

@@ -9,10 +9,10 @@ from .estimators import mean_difference as mean_difference
 from .estimators import pca_of_differences as pca_of_differences
 from .extract import extract_directions as extract_directions
 from .extract import measured as measured
-from .extract import prompt_contrast as prompt_contrast
 from .pairs import TextPair as TextPair
 from .pairs import fit as fit
 from .pairs import fit_pairs as fit_pairs
+from .pairs import prompt_contrast as prompt_contrast
 from .pairs import read_pairs as read_pairs
 from .settings import ExtractionSettings as ExtractionSettings
 from .settings import FitSettings as FitSettings

@@ -1,4 +1,4 @@
-"""From a model and transcripts, or two system prompts, to directions."""
+"""From a model and transcripts to directions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from jaxtyping import Float, Int
 from interp.activations.corpus import Corpus
 from interp.activations.reading import read_tokens
 from interp.activations.store import ActivationStore, discard, read_activations
-from interp.debate.agents import Request, chat_messages
 from interp.debate.embedded import read_embedded
-from interp.debate.personas import Persona
-from interp.debate.transcript import Transcript, fingerprint, question_key
+from interp.debate.transcript import Transcript, fingerprint
 from interp.directions.contrast import Contrast, differences
 from interp.directions.directions import Directions, question_hash
 from interp.directions.estimators import estimate
@@ -43,13 +41,12 @@ from interp.directions.subspaces import MOST_EXAMPLES, drawn, spread
 from interp.directions.text import TextDifferences, text_controls
 from interp.directions.tokens import promoted
 from interp.errors import Progress, UserError
-from interp.models.layers import SITES, Site
 from interp.models.model import Model
 from interp.models.random_weights import room_beside, untrained
-from interp.models.tokens import Encoder, prompt_tokens
+from interp.models.tokens import Encoder
 from interp.processes import shared
 from interp.storage.files import scratch, write_json
-from interp.storage.provenance import differing, package_versions
+from interp.storage.provenance import differing
 
 DIRECTIONS_FILE = "directions.safetensors"
 UNTRAINED_FILE = "untrained.safetensors"
@@ -118,8 +115,8 @@ def extracted(
     settings: ExtractionSettings | FitSettings,
     data: dict[str, str],
     *,
-    restart: bool,
-    progress: Progress,
+    restart: bool = False,
+    progress: Progress = lambda *_: None,
 ) -> Extraction:
     """Read what `compared` gives, made from `data`, and measure it, in a folder that a killed call resumes in."""
     settings = replace(settings, layers=model.chosen_layers(settings.layers))
@@ -300,55 +297,6 @@ def measure(
     asked = [store.questions[q] for q in np.repeat(contrast.question, n_labels)]
     projections = Projections(contrast.labels, store.layers, x, y, label, round_, asked)
     return Extraction(replace(directions, facts=facts), projections)
-
-
-def prompt_contrast(
-    model: Model,
-    questions: Sequence[str],
-    malicious: Persona,
-    benign: Persona,
-    *,
-    layers: Sequence[int] | None = None,
-    site: Site = "resid_post",
-) -> Directions:
-    """One direction per layer: the mean difference at the last prompt token (Latent Agents, suppression).
-
-    Raises `UserError` without questions, and for personas with the same prompt.
-
-    >>> from interp.debate.personas import TRAIT_PERSONAS
-    >>> evil, guardian = TRAIT_PERSONAS["evil"], TRAIT_PERSONAS["guardian"]
-    >>> interp.directions.prompt_contrast(model, ["1+1=?", "2+3=?"], evil, guardian).labels
-    ('evil',)
-    """
-    if not questions:
-        raise UserError("no questions given; a contrast of prompts needs at least one")
-    if malicious.system_prompt == benign.system_prompt:
-        raise UserError(f"{malicious.name} and {benign.name}: the same system prompt; give different ones")
-    chosen, questions = model.chosen_layers(layers), list({question_key(q): q for q in questions}.values())
-
-    def asked(persona: Persona) -> list[list[int]]:
-        return [prompt_tokens(model.tokenizer, chat_messages(persona, Request(question, 1))) for question in questions]
-
-    prompts = asked(malicious), asked(benign)
-    if prompts[0] == prompts[1]:
-        same = f"{malicious.name} and {benign.name}: {model.name} is shown the same prompts for both"
-        raise UserError(f"{same}; give personas that its chat template tells apart")
-    names = [model.hook_name(site, layer) for layer in chosen]
-    ends = ([(ids, (len(ids) - 1,)) for ids in each] for each in prompts)
-    sides = [np.concatenate(read_tokens(model, names, each)) for each in ends]
-    vectors = (sides[0] - sides[1]).mean(axis=0, dtype=np.float64).astype(np.float32)
-    norms = np.linalg.norm(np.concatenate(sides), axis=-1).mean(axis=0).astype(np.float32)
-    some = np.stack([side[: MOST_EXAMPLES // 2] for side in sides], axis=1)
-    varying = spread(lambda layer: some[:, :, layer], len(chosen))
-    facts: dict[str, Any] = {
-        "by": "persona",
-        "position": "last prompt token",
-        "contrast": [asdict(malicious), asdict(benign)],
-        "questions": len(questions),
-        "question_hashes": [question_hash(question) for question in questions],
-        "provenance": {"model": model.provenance, "versions": package_versions()},
-    }
-    return Directions((malicious.name,), chosen, vectors[None, None], norms, SITES[site], facts, spread=varying)
 
 
 def beginnings(model: Model) -> list[list[int]]:

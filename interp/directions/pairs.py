@@ -7,24 +7,30 @@ import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from interp.activations.corpus import COLUMNS, Corpus, Skip, Tokenization, TurnTable
+from interp.debate.agents import Request, chat_messages
+from interp.debate.personas import Persona
 from interp.debate.transcript import question_key
 from interp.directions.contrast import Contrast
 from interp.directions.directions import Directions
 from interp.directions.extract import Extraction, extracted
 from interp.directions.settings import FitSettings
 from interp.errors import Progress, UserError
+from interp.models.layers import Site
 from interp.models.model import Model
 from interp.models.tokens import Encoder, prompt_tokens
 from interp.storage.rows import table_rows
 from interp.storage.text import read_text
 
 SIDES = ("positive", "negative")
+Sides = Sequence[tuple[Sequence[int], int]]
+"""Of a pair, the token ids of each text with what it follows, and where the text starts."""
 FEWEST = 3
 """Groups: a direction, the layer chosen for it and its evidence each need questions of their own."""
 
@@ -114,12 +120,11 @@ def _compared(pairs: Sequence[TextPair], model: Model, settings: FitSettings, wh
     encode, longest, template = Encoder(model.tokenizer), model.context_length, model.tokenizer.chat_template
     if settings.chat and not template:
         raise UserError(f"{model.name}: has no chat template; leave --chat out")
-    all_ids, rows = list[Sequence[int]](), list[tuple[int, ...]]()
-    skipped, seen = list[Skip](), dict[TextPair, int]()
+    kept, skipped, seen = list[tuple[int, Sides]](), list[Skip](), dict[TextPair, int]()
     of = groups(pairs)
     names = {g: pairs[g].group or pairs[g].prompt + pairs[g].positive for g in of}
     for i, pair in enumerate(pairs):
-        said, read = f"{where}, pair {i + 1}", list[tuple[list[int], int]]()
+        said, read = f"{where}, pair {i + 1}", list[tuple[Sequence[int], int]]()
         if (first := seen.setdefault(replace(pair, group=""), i)) != i:
             raise UserError(f"{said}: the same as pair {first + 1}; take one of them out")
         if settings.chat and not pair.prompt.strip():
@@ -140,19 +145,29 @@ def _compared(pairs: Sequence[TextPair], model: Model, settings: FitSettings, wh
                 raise UserError(f"{said}: {reason}; shorten it, or leave it out with --skip-long")
             skipped.append(Skip(i + 1, names[of[i]], None, reason))
             continue
-        for agent, (ids, start) in enumerate(read, start=1):
-            rows.append((len(all_ids), of[i], agent, 1, start, start, len(ids)))
-            all_ids.append(array("i", ids))
-    kept, question = np.unique([row[1] for row in rows], return_inverse=True)
-    if (n := len(kept)) < FEWEST:
-        too_few = f"{len(rows) // 2:,} pairs, of which only {n:,} have no group and no text in common"
+        kept.append((of[i], read))
+    known, question = np.unique([group for group, _ in kept], return_inverse=True)
+    if (n := len(known)) < FEWEST:
+        too_few = f"{len(kept):,} pairs, of which only {n:,} have no group and no text in common"
         raise UserError(f"{where}: {too_few}; evidence holds some out: give at least {FEWEST} such pairs")
-    columns = dict(zip(COLUMNS, np.array(rows, dtype=np.int64).T, strict=True)) | {"question": question}
-    turns = TurnTable(**columns, persona=SIDES * (len(rows) // 2))
-    tokens = Tokenization(tokens=int(turns.stop.sum()))
-    corpus = Corpus(all_ids, turns, tuple(names[g] for g in kept), tuple(skipped), tokens)
+    return _contrasted([read for _, read in kept], question, [names[g] for g in known], settings.label, skipped)
+
+
+def _contrasted(
+    read: Sequence[Sides],
+    question: Sequence[int] | np.ndarray,
+    names: Sequence[str],
+    label: str,
+    skipped: Sequence[Skip] = (),
+) -> tuple[Corpus, Contrast]:
+    """Pairs as a corpus, with a text for a transcript and one turn in each; `question` says which of `names` it has."""
+    texts = [(ids, start, i, side) for i, sides in enumerate(read) for side, (ids, start) in enumerate(sides)]
+    rows = [(n, question[i], 1 + side, 1, start, start, len(ids)) for n, (ids, start, i, side) in enumerate(texts)]
+    columns = dict(zip(COLUMNS, np.array(rows, dtype=np.int64).T, strict=True))
+    turns, tokens = TurnTable(**columns, persona=SIDES * len(read)), Tokenization(tokens=sum(row[-1] for row in rows))
+    corpus = Corpus([array("i", ids) for ids, *_ in texts], turns, tuple(names), tuple(skipped), tokens)
     table = np.arange(len(rows)).reshape(-1, 2)
-    return corpus, Contrast(SIDES, table, question[::2], np.ones(len(table), int), corpus.skipped, settings.label)
+    return corpus, Contrast(SIDES, table, np.asarray(question), np.ones(len(table), int), corpus.skipped, label)
 
 
 def fit_pairs(
@@ -176,9 +191,8 @@ def fit_pairs(
     """
     settings = replace(settings or FitSettings(), **changes)
     digest = hashlib.sha256(json.dumps([astuple(pair) for pair in pairs]).encode()).hexdigest()
-    how: dict[str, Any] = {"restart": restart, "progress": progress}
-    data = {"source": source, "sha256": digest}
-    return extracted(model, lambda: _compared(pairs, model, settings, source), out, settings, data, **how)
+    compared, data = partial(_compared, pairs, model, settings, source), {"source": source, "sha256": digest}
+    return extracted(model, compared, out, settings, data, restart=restart, progress=progress)
 
 
 def fit(
@@ -207,3 +221,41 @@ def fit(
     optional = {name: column for name, column in (("group", groups), ("prompt", prompts)) if column}
     pairs = _paired("pairs", positive=positives, negative=negatives, **optional)
     return fit_pairs(model, pairs, out, settings, **changes).directions
+
+
+def prompt_contrast(
+    model: Model,
+    questions: Sequence[str],
+    malicious: Persona,
+    benign: Persona,
+    *,
+    layers: Sequence[int] | None = None,
+    site: Site = "resid_post",
+) -> Directions:
+    """One direction a layer: the mean difference at the last prompt token (Latent Agents, suppression).
+
+    A pair, as in `fit`, is a question under both system prompts; no untrained model is read beside it. Raises
+    `UserError` without questions, and for personas with the same prompt.
+
+    >>> from interp.debate.personas import TRAIT_PERSONAS
+    >>> evil, guardian = TRAIT_PERSONAS["evil"], TRAIT_PERSONAS["guardian"]
+    >>> interp.directions.prompt_contrast(model, ["1+1=?", "2+3=?"], evil, guardian).labels
+    ('evil',)
+    """
+    if not questions:
+        raise UserError("no questions given; a contrast of prompts needs at least one")
+    if malicious.system_prompt == benign.system_prompt:
+        raise UserError(f"{malicious.name} and {benign.name}: the same system prompt; give different ones")
+    asked = list({question_key(q): q for q in questions}.values())
+    chats = [[chat_messages(persona, Request(q, 1)) for persona in (malicious, benign)] for q in asked]
+    prompts = [[prompt_tokens(model.tokenizer, chat) for chat in sides] for sides in chats]
+    if all(positive == negative for positive, negative in prompts):
+        same = f"{malicious.name} and {benign.name}: {model.name} is shown the same prompts for both"
+        raise UserError(f"{same}; give personas that its chat template tells apart")
+    longest = max(len(ids) for sides in prompts for ids in sides)
+    if longest > (model.context_length or longest):
+        raise UserError(f"text of {longest:,} tokens: {model.name} reads {model.context_length:,}; shorten it")
+    read = [[(ids, len(ids) - 1) for ids in sides] for sides in prompts]
+    settings = FitSettings(None if layers is None else tuple(layers), site, label=malicious.name, controls=False)
+    compared = partial(_contrasted, read, range(len(asked)), asked, malicious.name)
+    return extracted(model, compared, None, settings, {"source": "prompts"}).directions

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from interp.directions.directions import Direction, Directions, made_on
-from interp.directions.extract import measured, prompt_contrast
-from interp.directions.pairs import fit_pairs
+from interp.directions.extract import measured
+from interp.directions.pairs import fit_pairs, prompt_contrast
 from interp.directions.settings import FitSettings
 from interp.directions.subspaces import random_directions
 from interp.errors import Progress, UserError
