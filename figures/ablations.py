@@ -11,10 +11,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.looks import model_looks
+from figures.looks import finished, model_looks, panels, points
 from figures.results import ENDS, Amount, main, many, read_results
 from interp.reports.page import Drawn
-from interp.reports.style import INK, finished, panels, points
+from interp.reports.style import INK
 from interp.reports.words import joined_words, percent
 from interp.storage.files import Whole, entries
 

@@ -14,14 +14,14 @@ from typing import Any, NotRequired
 
 import plotly.graph_objects as go
 
-from figures.looks import model_looks, who_is_who
+from figures.looks import finished, model_looks, panels, who_is_who
 from figures.results import fit, main, read_results
 from interp.directions.facts import FACTS, Layers, Names, require_fitting
 from interp.errors import UserError
 from interp.reports.directions import draw_evidence
 from interp.reports.findings import beyond_controls
 from interp.reports.page import Drawn
-from interp.reports.style import agent_colour, finished, layer_ticks, level, panels
+from interp.reports.style import agent_colour, layer_ticks, level
 from interp.reports.words import joined_words
 from interp.storage.files import entries
 

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import plotly.graph_objects as go
 from annotated_types import Ge, Le
 
+from figures.looks import finished, panels
 from figures.results import main, many, read_results
 from interp.reports.page import Drawn
-from interp.reports.style import INK, add, fade, finished, panels, wrapped
+from interp.reports.style import INK, add, fade, wrapped
 from interp.storage.files import Whole, entries
 
 _SHARE = Annotated[float, Ge(0), Le(1)]

@@ -13,12 +13,12 @@ from typing import Any, Literal, NotRequired
 
 import plotly.graph_objects as go
 
-from figures.looks import model_looks, who_is_who
+from figures.looks import finished, model_looks, panels, who_is_who
 from figures.results import ENDS, KNOWN_ENDS, fit, main, many, read_results, tally
 from interp.errors import UserError
 from interp.reports import style
 from interp.reports.page import Drawn
-from interp.reports.style import curve, finished, fit_y, key, layer_ticks, level, panels
+from interp.reports.style import curve, fit_y, key, layer_ticks, level
 from interp.reports.words import joined_words
 from interp.storage.files import Whole, entries
 

@@ -13,11 +13,11 @@ from typing import Any, Literal, NotRequired
 import plotly.graph_objects as go
 from pydantic import FiniteFloat
 
-from figures.looks import ModelLook, model_looks
+from figures.looks import ModelLook, finished, model_looks, panels, points
 from figures.probes import counted, read
 from figures.results import ENDS, KNOWN_ENDS, fit, main, many, tally
 from interp.reports.page import Drawn
-from interp.reports.style import CONTROL_COLOUR, agent_colour, finished, key, panels, points, wrapped
+from interp.reports.style import CONTROL_COLOUR, agent_colour, key, wrapped
 from interp.reports.words import joined_words
 from interp.storage.files import Whole, entries
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from figures.looks import model_looks, who_is_who
+from figures.looks import finished, model_looks, panels, points, who_is_who
 from figures.probes import KIND, counted, models, read
 from figures.results import fit, main, tally
 from interp.reports.page import Drawn
-from interp.reports.style import CONTROL_COLOUR, curve, finished, fit_y, level, panels, points, wrapped
+from interp.reports.style import CONTROL_COLOUR, curve, fit_y, level, wrapped
 
 _TITLES = ("A  at the question’s end", "B  before its answer", "C  beyond fictitious", "D  steered toward agent")
 _POSITIONS = {"question": (1, 1), "answer": (1, 2)}

@@ -15,11 +15,11 @@ import plotly.graph_objects as go
 from annotated_types import Len
 from pydantic import FiniteFloat
 
-from figures.looks import model_looks, who_is_who
+from figures.looks import finished, model_looks, panels, who_is_who
 from figures.results import ENDS, KNOWN_ENDS, fit, main, many, read_results, tally
 from interp.errors import UserError
 from interp.reports.page import Drawn
-from interp.reports.style import CONTROL_COLOUR, agent_colour, curve, fade, finished, key, layer_ticks, panels
+from interp.reports.style import CONTROL_COLOUR, agent_colour, curve, fade, key, layer_ticks
 from interp.storage.files import Whole, entries
 
 _MEASURES = {"rougeL": "ROUGE-L", "classifier": "probability"}

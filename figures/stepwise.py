@@ -13,10 +13,11 @@ from typing import Any, NotRequired
 import plotly.graph_objects as go
 from pydantic import FiniteFloat
 
+from figures.looks import finished, panels, points
 from figures.probes import VERDICT, counted, read
 from figures.results import KNOWN_ENDS, fit, main, many, tally
 from interp.reports.page import Drawn
-from interp.reports.style import CONTROL_COLOUR, add, fade, finished, panels, points, wrapped
+from interp.reports.style import CONTROL_COLOUR, add, fade, wrapped
 from interp.storage.files import entries
 
 _COLOURS = {"stepwise": "#332288", "side-by-side": "#117733", "direct": "#882255"}

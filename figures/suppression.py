@@ -14,10 +14,10 @@ from typing import Any, NotRequired
 import plotly.graph_objects as go
 from pydantic import FiniteFloat, PositiveFloat
 
-from figures.looks import model_looks, who_is_who
+from figures.looks import finished, model_looks, panels, points, who_is_who
 from figures.results import ENDS, fit, main, many, read_results
 from interp.reports.page import Drawn
-from interp.reports.style import INK, Place, add, curve, finished, panels, points
+from interp.reports.style import INK, Place, add, curve
 from interp.reports.words import joined_words
 from interp.statistics import grouped
 from interp.storage.files import Whole, entries

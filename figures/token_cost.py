@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 import plotly.graph_objects as go
 from annotated_types import Gt, Lt
 
-from figures.looks import model_looks
+from figures.looks import SMALL, finished, model_looks, panels, points
 from figures.results import ENDS, Amount, main, many, read_results
 from interp.reports.page import Drawn
-from interp.reports.style import INK, SMALL, fade, finished, panels, points
+from interp.reports.style import INK, fade
 from interp.reports.words import percent
 from interp.storage.files import Whole, entries
 

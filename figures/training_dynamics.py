@@ -14,12 +14,12 @@ import numpy as np
 import plotly.graph_objects as go
 from pydantic import FiniteFloat
 
-from figures.looks import model_looks
+from figures.looks import finished, model_looks, panels
 from figures.results import main
 from interp.debate.transcript import all_tags
 from interp.errors import UserError
 from interp.reports.page import Drawn
-from interp.reports.style import CONTROL_COLOUR, Place, fade, finished, panels
+from interp.reports.style import CONTROL_COLOUR, Place, fade
 from interp.reports.words import percent
 from interp.storage.files import Whole, entries
 from interp.storage.journal import read_lines

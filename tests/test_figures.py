@@ -17,14 +17,14 @@ from examples import calibrated, recovery_found, stepwise_found
 from figures import NAMES, SECTIONS, ablations, agent_directions, page, probes, silent_agents, suppression, token_cost
 from figures import results as output
 from figures import steerability as steering
-from figures.looks import model_looks
+from figures.looks import WIDTH, model_looks
 from interp.errors import UserError
 from interp.interventions.curves import gains, steerability, summary, verdicts
 from interp.interventions.damage import choices, damage_rows
 from interp.interventions.damage import summary as suppression_summary
 from interp.interventions.damage import verdicts as judged
 from interp.reports import page as pages
-from interp.reports.style import WIDTH, agent_colour, fade
+from interp.reports.style import agent_colour, fade
 
 LABELS = ("agent 1", "agent 2", "agent 3")
 MODELS = ("organism", "organism-imad")

@@ -1,8 +1,7 @@
-"""The look of every figure: colours, panels, lines with bands, points with bars. Knows nothing about what is drawn."""
+"""The look of every figure: colours, and lines with bands. Knows nothing about what is drawn."""
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
@@ -11,9 +10,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 from plotly.colors import hex_to_rgb
-from plotly.subplots import make_subplots
 
-from interp.reports.words import Names, Show, estimate
+from interp.reports.words import Show, estimate
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK = "#222222"
@@ -21,18 +19,11 @@ CONTROL_COLOUR = "#8a8a8a"
 MARK_COLOUR = "#c4c4c4"
 # Teal for −1, white for 0, brown for +1: no agent's colours.
 DIVERGING = ((0.0, "#01665e"), (0.25, "#a3d6ce"), (0.5, "#ffffff"), (0.75, "#e8d1a4"), (1.0, "#8c510a"))
-WIDTH = 480
-"""Pixels: in a column of 3.3 inches, text of 14 is then 7 points high, and that of 12 is 6."""
-SMALL = 12
 
 # Safe for the colour-blind: the colours of Okabe and Ito (2008), the faint yellow last.
 _AGENTS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#f0e442")
-_LETTER = 6.6  # mean width in pixels of a letter of size SMALL
-_LINE = 16  # height in pixels of a line of titles
-_AXIS = 85  # pixels of the width that an axis takes; a legend is as wide as the rest
 
 Values = Sequence[float | None]
-Marks = Sequence[Mapping[str, Any] | None]
 Place = tuple[int, int]
 """Row and column of a panel, from 1."""
 
@@ -61,50 +52,6 @@ _HOVER = {"bgcolor": "#ffffff", "bordercolor": CONTROL_COLOUR, "font": {"color":
 _TEXT = {"font": {"family": FONT, "size": 14, "color": INK}, "legend": _LEGEND, "hoverlabel": _HOVER}
 TEMPLATE = go.layout.Template(layout={**_BACK, **_TEXT, "colorway": _AGENTS, "xaxis": _AXES, "yaxis": _AXES})
 """For `fig.update_layout(template=TEMPLATE)`: white ground, system fonts, legend above the plot."""
-
-
-def panels(
-    rows: int, columns: int, *, x: Names, y: Names, titles: Names = (), height: int = 150, shared: str = "xy"
-) -> go.Figure:
-    """Empty panels with axis titles; those of a column share x and those of a row share y, unless `shared` lacks it.
-
-    `x` is one title, or one for each row; `y` one for each row, or for each panel if panels do not share it. `titles`
-    stand above the columns, or above each panel if there are as many as panels. More than three columns make the
-    figure wider.
-    """
-    width = int((WIDTH - 50) / min(columns, 3) / (_LETTER + 0.7))
-    lines = [wrapped(title, width) for title in titles]
-    most = max((text.count("<br>") + 1 for text in lines), default=0)
-    gap = 18 + 34 * ("x" not in shared) + (_LINE * most + 6) * (len(titles) > columns)
-    area = rows * height + (rows - 1) * gap
-    spacing = {"horizontal_spacing": 0.16 / max(2, columns) if "y" in shared else 0.3 / columns}
-    spacing |= {"vertical_spacing": gap / area}
-    figure = make_subplots(rows, columns, "x" in shared, "y" in shared, subplot_titles=lines, **spacing)
-    figure.update_annotations(font={"size": SMALL + 1, "color": INK}, yshift=3)
-    figure.update_layout(template=TEMPLATE, width=WIDTH + 150 * max(0, columns - 3), font_size=SMALL + 1)
-    figure.update_layout(meta={"area": area, "titles": most}, margin={"l": 8, "r": 10, "b": 8})
-    for update in (figure.update_xaxes, figure.update_yaxes):
-        update(title_font_size=SMALL + 1, tickfont_size=SMALL, title_standoff=4)
-    each = len(y) // rows
-    for i, title in enumerate(y):
-        figure.update_yaxes(title_text=title, row=i // each + 1, col=i % each + 1)
-    for row in [rows] if "x" in shared else range(1, rows + 1):
-        figure.update_xaxes(title_text=x if isinstance(x, str) else x[row - 1], row=row)
-    return figure
-
-
-def finished(figure: go.Figure) -> go.Figure:
-    """Panels with their legend above them and a height that fits both."""
-    lines, used = 0, math.inf
-    for trace in figure.data:
-        if trace.showlegend:
-            width = 48 + (_LETTER + 0.2) * len(trace.name)
-            lines, used = (lines, used + width) if used + width < figure.layout.width - _AXIS else (lines + 1, width)
-    top = _LINE * figure.layout.meta["titles"] + 20 * lines + 16
-    bottom = 52 if any(axis.title.text for axis in figure.select_xaxes()) else 30
-    legend = {"x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", "tracegroupgap": 0}
-    figure.update_layout(legend=legend, legend_font_size=SMALL, margin_t=top)
-    return figure.update_layout(height=top + figure.layout.meta["area"] + bottom)
 
 
 def curve(
@@ -154,30 +101,14 @@ def _outline(x: Sequence[float], low: Values, high: Values) -> tuple[Values, Val
     return across, up
 
 
-def points(
-    figure: go.Figure, place: Place, x: Sequence[float], values: Marks, *, name: str, across: bool = False, **look: str
-) -> None:
-    """A mark for each value ({"mean", "low", "high"}) with its interval as a bar; `across`: values along x.
-
-    `look` is a colour (grey), and a symbol (a circle).
-    """
-    mark = _mark(**look)
-    known = [(at, value) for at, value in zip(x, values, strict=True) if value and value["mean"] is not None]
-    at, mean = [at for at, _ in known], [value["mean"] for _, value in known]
-    low, high = ([0.0 if v[end] is None else abs(v[end] - v["mean"]) for _, v in known] for end in ("low", "high"))
-    bars = {"type": "data", "array": high, "arrayminus": low, "thickness": 1.4, "width": 0, "color": mark["color"]}
-    axes: dict[str, Any] = {"x": mean, "y": at, "error_x": bars} if across else {"x": at, "y": mean, "error_y": bars}
-    hover = ("%{x:.3g}" if across else "%{y:.3g}") + f"<extra>{escape(name)}</extra>"
-    add(figure, place, name, mode="markers", marker=mark, hovertemplate=hover, **axes)
-
-
 def add(figure: go.Figure, place: Place, name: str, **trace: Any) -> None:
     """A trace in a panel; of several with one name, the first stands for all in the legend."""
     first = all(one.name != name or not one.showlegend for one in figure.data)
     figure.add_scatter(row=place[0], col=place[1], **{"name": name, "legendgroup": name, "showlegend": first, **trace})
 
 
-def _mark(symbol: str = "circle", colour: str = CONTROL_COLOUR) -> dict[str, Any]:
+def mark(symbol: str = "circle", colour: str = CONTROL_COLOUR) -> dict[str, Any]:
+    """How plotly draws a mark."""
     return {"color": colour, "symbol": symbol or None, "size": 8, "line": {"width": 1.4, "color": colour}}
 
 
@@ -193,7 +124,7 @@ def key(figure: go.Figure, name: str, *, dash: str = "", symbol: str = "", **loo
     mode = "+".join(["lines"] * bool(dash) + ["markers"] * bool(symbol))
     line = {"color": colour, "width": 1.4, "dash": dash or None}
     look = {"legendgroup": name, "legendrank": 2000, "showlegend": True, "mode": mode, "line": line, **look}
-    figure.add_scatter(name=name, x=[None], y=[None], marker=_mark(symbol, colour), **look)
+    figure.add_scatter(name=name, x=[None], y=[None], marker=mark(symbol, colour), **look)
 
 
 def layer_ticks(figure: go.Figure, layers: Collection[int], row: int | None = None, room: int = 1) -> None:
