@@ -49,6 +49,8 @@ CASES = {
     "extract": "extract-directions --model organism --transcripts organism --limit 60 --batch-tokens 400 --out new",
     "extract, kept": "extract-directions --model organism --transcripts organism --limit 60 --batch-tokens 400"
     " --keep-activations --by-round --out new",
+    "fit": "fit --model organism --pairs given/pairs.jsonl --layers 0-2 --batch-tokens 400 --keep-activations"
+    " --out new",
     "steer": "steer --model organism --directions given/directions.safetensors --layers 2 --form problem"
     " --prompts given/prompts.txt --max-new-tokens 60 --batch-size 2 --out new/steered.jsonl",
     "sweep": f"sweep {STEERED} --directions given/directions.safetensors --transcripts given/held.jsonl"
@@ -71,7 +73,8 @@ IMPORTS = (
     *("interp.interventions.remedies", "interp.interventions.suppression", "interp.interventions.steer", "datasets"),
     *("interp.probing.experiments", "probes.truth", "figures.page", "transformers.models.llama.modeling_llama"),
     *("trl.trainer.sft_trainer", "trl.trainer.grpo_trainer", "sklearn.linear_model", "interp.evaluation.seats"),
-    *("transformer_lens.model_bridge", "interp.models.loading", "interp.reports.terminal", "rouge_score.rouge_scorer"),
+    *("transformer_lens.model_bridge", "interp.models.loading", "interp.directions.pairs", "interp.reports.terminal"),
+    "rouge_score.rouge_scorer",
 )
 TIMES = {"written", "created", "seconds", "train_runtime", "step_time"}
 TIMES |= {"train_samples_per_second", "train_steps_per_second"}
@@ -265,6 +268,9 @@ def _prepare(given: Path, place: Path) -> None:
     shutil.copy(place / "work" / "found" / "directions.safetensors", given)
     shutil.copy(place / "work" / "held.jsonl", given)
     (given / "prompts.txt").write_text("".join(f"{a}+{b}*2\n" for a in range(1, 4) for b in range(2, 5)))
+    sums = [(a, b) for a in range(9) for b in range(1, 8)]
+    pairs = (json.dumps({"positive": f"{a}+{b} is {a + b}", "negative": f"{a}+{b} is {a - b}"}) for a, b in sums)
+    (given / "pairs.jsonl").write_text("\n".join(pairs))
 
 
 def warm(modules: Sequence[str] = IMPORTS) -> None:

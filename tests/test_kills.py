@@ -12,13 +12,18 @@ from benchmarks.kills import Stopped, contents, differences, run, warm
 
 assert COMMAND  # sets one thread, as forks need
 EXTRACT = "extract-directions --limit 8 --layers 1 --out new"
+FIT = "fit --pairs given/pairs.jsonl --layers 1 --out new"
 EVALUATE = "evaluate --model scripted --questions 4 --method single --method debate --out new"
 
 
-@pytest.mark.parametrize(("arguments", "every"), [(EXTRACT, 6), (f"{EXTRACT} --keep-activations", 9), (EVALUATE, 9)])
+@pytest.mark.parametrize(
+    ("arguments", "every"), [(EXTRACT, 9), (f"{EXTRACT} --keep-activations", 9), (FIT, 9), (EVALUATE, 9)]
+)
 def test_stopped_anywhere_and_run_again(arguments: str, every: int, model_folder: Path, tmp_path: Path) -> None:
     warm(["interp.cli.app"])
     (tmp_path / "given").mkdir()
+    pairs = (f'{{"positive": "{i} is good", "negative": "{i} is bad"}}\n' for i in range(12))
+    (tmp_path / "given" / "pairs.jsonl").write_text("".join(pairs))
     model = ["--model", str(model_folder)] if "scripted" not in arguments else []
     command = Stopped("command", [*arguments.split(), *model], tmp_path)
     assert command.whole.changes > 10
