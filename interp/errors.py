@@ -37,8 +37,7 @@ Progress = Callable[[str, int, int], None]
 
 def reworded(message: str) -> str:
     """What a validation by pydantic says, as lines of errors put it."""
-    short = re.sub(r"Value error, |, unable to parse \w+ as an? \w+", "", message)
-    return short.replace("Input should be", "must be")
+    return re.sub(r"Value error, |, unable to parse \w+ as an? \w+", "", message).replace("Input should be", "must be")
 
 
 def first_line(error: BaseException) -> str:

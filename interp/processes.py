@@ -37,8 +37,7 @@ def place() -> tuple[int, int]:
 @contextmanager
 def sharing(verb: str) -> Iterator[bool]:
     """Whether this process takes part in a verb; if the verb's work is shared, it is within this context."""
-    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    _sharing.append(several and verb in SHARING)
+    _sharing.append(verb in SHARING and int(os.environ.get("WORLD_SIZE", 1)) > 1)
     try:
         if _sharing[-1]:
             _group()

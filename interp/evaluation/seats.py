@@ -41,8 +41,7 @@ def seats(answering: Answering, task: str, method: str) -> list[tuple[Persona, s
     if not given and task in TRAIT_PERSONAS and method != "model":
         given = ("guardian", task, "guardian")
     elif not given:
-        scripted = answering.model == SCRIPTED and method != "model"
-        given = (PLAIN.name,) if one and not scripted else tuple(PERSONAS)
+        given = (PLAIN.name,) if method == "model" or (one and answering.model != SCRIPTED) else tuple(PERSONAS)
     if method == "model" and tuple(given) != (PLAIN.name,):
         raise UserError("method model: an internalized model answers without agents; leave --agent out")
     named = [text.partition("=") for text in given]

@@ -137,11 +137,9 @@ def judge(trait: str) -> Persona:
     return Persona("judge", _SAY["prompt"].format(trait=_SAY["traits"].get(trait, trait)))
 
 
-def scripted_classifier(
-    trait: str, n_questions: int = 120, *, apart: Collection[str] = (), seed: int = 0
-) -> Classified:
+def scripted_classifier(trait: str, n_questions: int = 120, *, apart: Collection[str] = ()) -> Classified:
     """A classifier fitted on scripted malicious debates over questions of the trait's train split, none in `apart`."""
-    agents, task = malicious_debaters(trait, seed), make_task(trait, split="train")
-    drawn, keys = task.questions(n_questions + len(apart), seed), set(map(question_key, apart))
+    agents, task = malicious_debaters(trait, 0), make_task(trait, split="train")
+    drawn, keys = task.questions(n_questions + len(apart), 0), set(map(question_key, apart))
     drawn = [q for q in drawn if question_key(q.text) not in keys]
     return Classified.fit(debate(drawn[:n_questions], agents, task=task), TRAIT_PERSONAS[trait].name)

@@ -212,9 +212,8 @@ def side_by_side(
     def write(rows: Sequence[int]) -> list[dict[str, Any]]:
         twice = [i for i in rows for _ in range(2)]
         each = [one for i in rows for one in (Steering(), steering if isinstance(steering, Steering) else steering[i])]
-        how = {"seeds": [sampling.seed + i for i in twice], "steering": each}
-        ids = [encoded[i] for i in twice]
-        written = generate(model, ids, **sampling.options, **how, batch_size=2 * batch_size)
+        how = {"seeds": [sampling.seed + i for i in twice], "steering": each, "batch_size": 2 * batch_size}
+        written = generate(model, [encoded[i] for i in twice], **sampling.options, **how)
         texts = [model.tokenizer.decode(each.ids, skip_special_tokens=True) for each in written]
         n_tokens = [each.n_tokens for each in written]
         parts = (texts[::2], texts[1::2], n_tokens[::2], n_tokens[1::2], [each.finite for each in written[1::2]])

@@ -95,9 +95,7 @@ def sweep(
     named = {d.label for at in every for here in at for d in here}
     if not named & (speakers := {label_of(t, turn.agent, by) for t in held_out for turn in t.turns}):
         whose = f"{', '.join(sorted(named))}: nobody in the transcripts is called so, but {', '.join(sorted(speakers))}"
-        raise UserError(
-            f"{whose}; a sweep compares with their own words: give directions of these, or use interp steer"
-        )
+        raise UserError(f"{whose}; a sweep compares with own words: give directions of these, or use interp steer")
     act = partial(called(settings.operation, function), when=when)
     rouge, steps = lru_cache(2**16)(Rouge()), settings.coefficients  # many steered texts are the same
     up = replace(settings, coefficients=tuple(c for c in steps if c > 0) or steps)  # what an area is made of

@@ -67,8 +67,7 @@ class Lineage:
     @property
     def tokenized(self) -> Tokenized:
         """How the transcripts that it learnt became token ids; earlier versions, which did not say so, took pieces."""
-        facts = self.stages[0].facts if self.stages else {}
-        return "text" if facts.get("tokenized") == "text" else "pieces"
+        return "text" if self.stages and self.stages[0].facts.get("tokenized") == "text" else "pieces"
 
     @property
     def stage_folders(self) -> list[Path]:

@@ -81,8 +81,7 @@ def make_model(settings: FromNothing, tokenizer: Any, *, short: bool = False) ->
     widths = {"hidden_size": settings.width, "intermediate_size": settings.mlp_width}
     limits = {"vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT_LENGTH}
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    config = LlamaConfig(**shape, **widths, **limits, **special, tie_word_embeddings=not short)
-    model = LlamaForCausalLM(config)
+    model = LlamaForCausalLM(LlamaConfig(**shape, **widths, **limits, **special, tie_word_embeddings=not short))
     if short:
         model.set_attn_implementation("eager")
         return model

@@ -110,8 +110,7 @@ def write_library(folder: Path) -> None:
 
 def render(template: str, drawn: Sequence[Drawn], **content: Any) -> str:
     """A page with these figures, which needs the plotly library beside it."""
-    figures = {one.name: {"all": one.figure} for one in drawn}
-    return _render(template, figures, drawn=drawn, plotlyjs="", **content)
+    return _render(template, {one.name: {"all": one.figure} for one in drawn}, drawn=drawn, plotlyjs="", **content)
 
 
 def _render(template: str, figures: Mapping[str, Mapping[str, go.Figure]], *, plotlyjs: str, **content: Any) -> str:

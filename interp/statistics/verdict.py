@@ -95,9 +95,8 @@ def judge(
     [0.02, 0.02]
     """
     found = []
-    corrected = holm([test.p for test in tests])
     rooms = np.broadcast_to(np.asarray(headroom, dtype=float), len(tests))
-    for test, p, room in zip(tests, corrected, rooms, strict=True):
+    for test, p, room in zip(tests, holm([test.p for test in tests]), rooms, strict=True):
         detectable = test.detectable(LEVEL / len(tests), POWER)
         outcome: Outcome = "not shown" if detectable <= min(smallest, room) else "cannot tell"
         outcome = "shown" if p <= LEVEL and np.isfinite(detectable) else outcome
