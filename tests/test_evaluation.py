@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from interp.debate.agents import Agent, Answer, Keep, Request, Usage, ignore
+from interp.debate.agents import Agent, Answer, Keep, Request, Usage
 from interp.debate.personas import PERSONAS, PLAIN, Persona
 from interp.debate.scripted.agent import ScriptedAgent
 from interp.debate.tasks.arithmetic import Arithmetic
@@ -38,7 +38,7 @@ class Adder:
     def facts(self) -> dict[str, Any]:
         return {"wrong": list(self.wrong), "off": self.off}
 
-    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], keep: Keep = lambda *_: None) -> list[Answer]:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Answer:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from interp.debate.agents import Agent, Answer, Keep, Request, Usage, ignore
+from interp.debate.agents import Agent, Answer, Keep, Request, Usage
 from interp.debate.embedded import EMBEDDED, embedded, embedded_path, read_embedded
 from interp.debate.grading.answers import boxed
 from interp.debate.personas import PERSONAS, Persona
@@ -43,7 +43,7 @@ class Reciter:
     def facts(self) -> dict[str, Any]:
         return {"kind": "reciter"}
 
-    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], keep: Keep = lambda *_: None) -> list[Answer]:
         self.seen.append(list(requests))
         texts = [rf"{self.name} in round {r.round}: \boxed{{{self.answers[r.round - 1]}}}" for r in requests]
         return [Answer(text, 10 * request.round, 3) for request, text in zip(requests, texts, strict=True)]
@@ -53,7 +53,7 @@ class Reciter:
 class Mute(Reciter):
     """Never gets an answer out."""
 
-    def answer(self, requests: Sequence[Request], keep: Keep = ignore) -> list[Answer]:
+    def answer(self, requests: Sequence[Request], keep: Keep = lambda *_: None) -> list[Answer]:
         self.seen.append(list(requests))
         return [Answer("", 2, 0, "timeout", failures=("status 503", "timeout")) for _ in requests]
 
