@@ -16,7 +16,7 @@ DIFFER: dict[str, str] = {
     "--agent": "who debates, by persona; in interchange a seat whose subspace is known",
     "--coefficients": "steer takes one, or one per direction; sweep and suppress try a range around it",
     "--direction-of": "export-directions writes one direction, steer starts with agent 1, sweep takes all",
-    "--directions": "steer takes one file; sweep, suppress several; suppress can make its own; tokens takes probes",
+    "--directions": "steer takes one file; sweep, suppress several; suppress makes its own; tokens, serve take probes",
     "--dtype": "export-model writes weights, in bf16 unless told otherwise; the others compute",
     "--form": "a sum's shape in debate and evaluate, a prompt's in steer and interchange",
     "--jobs": "few probes are fitted faster by one process; simulations never are",

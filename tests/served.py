@@ -19,6 +19,7 @@ from conftest import make_hf, make_tokenizer
 from interp.directions.directions import Directions
 from interp.generation.sampling import generate
 from interp.models.model import Model, wrap
+from interp.probing.probe import Probe
 from interp.serving.app import Files
 from interp.serving.server import Server, listen
 from interp.steering.steering import Steering
@@ -33,6 +34,12 @@ def directions(model: Model) -> Directions:
     spread = rng.standard_normal((2, 3, model.d_model)).astype(np.float16)
     norms = np.array([2.0, 4.0], np.float32)
     return Directions(LABELS, (0, 2), vectors, norms, HOOK, {"best_layers": [2, 0]}, spread=spread)
+
+
+def probe(model: Model) -> Probe:
+    """Of the layer between those of the directions."""
+    weights = np.random.default_rng(1).standard_normal((1, model.d_model)).astype(np.float32)
+    return Probe(weights, np.zeros(1, np.float32), weights, ("calm", "cross"), 1, HOOK.format(layer=1), 3.0)
 
 
 @contextmanager
@@ -55,9 +62,11 @@ def running(model: Model, files: Files, **how: Any) -> Iterator[Server]:
 def serving_of(folder: Path, files: Files | None = None, **how: Any) -> Iterator[Server]:
     """A server of `sharp` with its `directions`, or with these."""
     model, path = sharp(), folder / "found.safetensors"
-    found = directions(model)
+    found, mood = directions(model), probe(model)
     found.save(path)
-    with running(model, files or {"found": (path, found)}, **how) as server:
+    mood.save(folder / "mood.safetensors")
+    files = files or {"found": (path, found), "mood": (folder / "mood.safetensors", mood)}
+    with running(model, files, **how) as server:
         yield server
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
@@ -14,13 +16,14 @@ import numpy as np
 import openai
 import pytest
 from conftest import make_tokenizer
-from served import LABELS, alone, directions, http_client, openai_client, served, serving_of, sharp
+from served import LABELS, alone, directions, http_client, openai_client, probe, served, serving_of, sharp
 
 from interp.directions.directions import Directions
 from interp.directions.extract import measured
 from interp.interventions.steer import make_steering
 from interp.models.model import Model
-from interp.models.tokens import prompt_tokens
+from interp.models.tokens import Encoder, prompt_tokens
+from interp.probing.probe import Probe, read_scores
 from interp.serving.engine import Text
 from interp.serving.requests import with_random
 from interp.steering.settings import SteeringSettings
@@ -28,6 +31,7 @@ from interp.steering.steering import add as added
 
 model = pytest.fixture(sharp, scope="module")  # another than the server's, which belongs to the engine's thread
 found = pytest.fixture(directions, scope="module")
+mood = pytest.fixture(probe, scope="module")
 server = pytest.fixture(served, scope="module")
 client = pytest.fixture(openai_client)
 http = pytest.fixture(http_client)
@@ -110,6 +114,34 @@ def test_many_clients_with_different_steerings_get_what_they_would_get_alone(
         steering = make_steering(found, [LABELS[k % 2]], settings)
         how = {"max_new_tokens": 4 + 2 * k, "temperature": k % 4 / 4, "seeds": [k]}
         assert text == alone(model, f"Problem: {k}+2", steering, **how)
+
+
+def test_gated_rows_get_what_they_would_get_alone_beside_others(
+    model: Model, found: Directions, mood: Probe, http: httpx.Client
+) -> None:
+    gates: list[dict[str, Any]] = [
+        {},
+        {"when": "mood", "above": 0.8},
+        {"when": "mood", "when_class": "calm", "above": 0.9},
+        {"when": "mood", "below": 0.3},
+    ]
+
+    def ask(k: int) -> str:
+        steering = {"direction_of": LABELS[k % 2], "coefficient": 0.9, "layers": [2], "tokens": "everywhere"}
+        body = {"prompt": f"Problem: {k}+2", "max_tokens": 8 + k, "temperature": 0, "steering": steering | gates[k % 4]}
+        return str(http.post("/v1/completions", json=body).json()["choices"][0]["text"])
+
+    with ThreadPoolExecutor(12) as pool:
+        texts = list(pool.map(ask, range(12)))
+    made = [None, mood > 0.8, mood.above(0.9, "calm"), mood < 0.3]
+    settings = SteeringSettings(layers=(2,), coefficients=(0.9,), tokens="everywhere")
+    differ = 0
+    for k, text in enumerate(texts):
+        each = [make_steering(found, [LABELS[k % 2]], settings, when=gate) for gate in made]
+        alike = [alone(model, f"Problem: {k}+2", one, max_new_tokens=8 + k) for one in each]
+        assert text == alike[k % 4]
+        differ += len(set(alike))
+    assert differ > 36, "gates matter here"
 
 
 @pytest.mark.parametrize("kind", ["bytes", "merging", "metaspace"])
@@ -195,7 +227,41 @@ def test_the_page_learns_what_there_is_colours_tokens_sweeps_and_copies_commands
     assert printed(made["python"], model) == "".join(f"{text}\n" for text in texts)
 
 
-def test_another_tools_vectors_are_measured_here(model: Model, found: Directions, tmp_path: Path) -> None:
+def test_tokens_in_the_colours_of_a_probe_say_its_probability(model: Model, mood: Probe, http: httpx.Client) -> None:
+    info = http.get("/api/info").json()
+    assert [each["name"] for each in info["directions"]] == ["found"]
+    [held] = info["probes"]
+    assert held | {"name": "mood", "labels": ["cross"], "layers": [1], "classes": ["calm", "cross"]} == held
+    body = {"prompt": "Problem: ", "text": "2+2=4", "directions": "mood"}
+    read = http.post("/api/tokens", json=body).json()
+    encode = Encoder(model.tokenizer)
+    ids = [*encode.prompt("Problem: "), *encode.continuation("2+2=4")]
+    scores = read_scores(model, mood, ids)[:, 1]
+    assert np.allclose(read["scores"], [scores], atol=1e-4)
+    assert len({round(score) for score in scores}) == 2, "some are on each side"
+    [along] = read["values"][0]
+    logits = np.array(along) * mood.direction("cross", "logistic").norm
+    assert np.allclose(1 / (1 + np.exp(-logits)), scores, atol=1e-3)
+    assert read["covariance"]
+    assert read["bounds"][0] > 0
+    assert "scores" not in http.post("/api/tokens", json=body | {"directions": "found"}).json()
+
+
+def test_what_is_copied_of_a_gate_does_the_same(model: Model, http: httpx.Client, interp: Any, tmp_path: Path) -> None:
+    steering = {"direction_of": "agent 2", "coefficient": 0.9, "tokens": "everywhere", "when": "mood"}
+    body = {"prompt": "Problem: ", "max_tokens": 12, "temperature": 0, "seed": 1}
+    texts = set()
+    for gate in ({"above": 0.8}, {"below": 0.3}, {"when_class": "calm", "above": 1e-9}):
+        body["steering"] = steering | gate
+        [choice] = http.post("/v1/completions", json=body).json()["choices"]
+        made = http.post("/api/command", json=body).json()
+        assert printed(made["python"], model) == f"{choice['text']}\n"
+        assert steered(made["command"], model, interp, tmp_path) == choice["text"]
+        texts.add(choice["text"])
+    assert len(texts) > 1
+
+
+def test_another_tools_vectors_are_measured_here(model: Model, found: Directions, interp: Any, tmp_path: Path) -> None:
     found.export(tmp_path / "theirs.pt", "agent 2")
     theirs = Directions.load(tmp_path / "theirs.pt")
     one = make_steering(measured(theirs, model), None, SteeringSettings(layers=(2,)))
@@ -205,20 +271,39 @@ def test_another_tools_vectors_are_measured_here(model: Model, found: Directions
         with httpx.Client(base_url=f"http://{server.host}", headers=key, timeout=60) as http:
             [choice] = http.post("/v1/completions", json=body).json()["choices"]
             assert choice["text"] == alone(model, "Problem: ", one, max_new_tokens=12)
-            refused = http.post("/api/command", json=body)
-            assert refused.status_code == 400
-            assert "theirs does not say how long activations are" in refused.json()["error"]["message"]
-            body["steering"] |= {"units": "raw"}
-            [choice] = http.post("/v1/completions", json=body).json()["choices"]
-            made = http.post("/api/command", json=body).json()
-            assert printed(made["python"], model) == f"{choice['text']}\n"
+            long = float(measured(theirs, model).residual_norm[-1])
+            several: dict[str, Any]
+            for several in ({}, {"units": "raw"}, {"layers": [0, 2]}, {"direction_of": "random", "coefficient": 0.7}):
+                asked = body | {"steering": body["steering"] | several}
+                [choice] = http.post("/v1/completions", json=asked).json()["choices"]
+                made = http.post("/api/command", json=asked).json()
+                assert printed(made["python"], model) == f"{choice['text']}\n"
+                if "layers" in several or "direction_of" in several:
+                    assert made["command"] == "", "a length for each layer, or a direction, that no option names"
+                    continue
+                assert steered(made["command"], model, interp, tmp_path) == choice["text"]
+                size = "0.2 --units raw" if several else f"{0.2 * long!r} --units unit"
+                assert f"--coefficients={size} " in made["command"]
+            swept = body | {"coefficients": [-1, 1]}
+            command = http.post("/api/command", json=swept).json()["command"]
+            assert command.startswith(f"for c in {-long!r} {long!r}; do ")
+
+
+def steered(command: str, model: Model, interp: Any, folder: Path) -> str:
+    """What the command writes that the page copies, with this model in place of the one that it loads."""
+    _, verb, *words = shlex.split(command)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("interp.models.model.load_model", lambda *_, **__: model)
+        code, _, error = interp(verb, *words, "--other-model", "--restart", "--out", folder / "out.jsonl")
+    assert code == 0, error
+    [record] = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    return str(record["steered"])
 
 
 def printed(python: str, model: Model) -> str:
     """What the lines print that the page copies, with this model in place of the one that they load."""
     out = StringIO()
     with redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("interp.models.model.load_model", lambda name: model)
         patch.setattr("interp.load_model", lambda name: model)
         exec(python, {})
     return out.getvalue()

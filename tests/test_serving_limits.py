@@ -13,18 +13,21 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 from conftest import COMMAND
-from served import directions, http_client, idle, openai_client, served, serving_of, sharp
+from served import directions, http_client, idle, openai_client, probe, served, serving_of, sharp
 
 from benchmarks.serving import fuzzed
 from interp.directions.directions import Directions
 from interp.errors import UserError
+from interp.models.model import Model
 from interp.serving import app as serving
 from interp.serving.engine import Job, Refused
 from interp.serving.requests import named
@@ -37,12 +40,21 @@ client = pytest.fixture(openai_client)
 http = pytest.fixture(http_client)
 
 
+GATE: dict[str, Any] = {"when": "mood", "above": 0.5}
 WRONG: dict[str, tuple[str, Any, int]] = {
     "another model": ("completions", {"model": "gpt-9", "prompt": "a"}, 404),
     "another label": ("completions", {"model": "tiny+agent-7@0.2", "prompt": "a"}, 404),
     "a coefficient in words": ("completions", {"model": "tiny+agent-1@much", "prompt": "a"}, 404),
     "a layer that is not there": ("completions", {"prompt": "a", "steering": {"layers": [9]}}, 400),
     "directions that are not there": ("completions", {"prompt": "a", "steering": {"directions": "/etc/passwd"}}, 400),
+    "a probe that is not there": ("completions", {"prompt": "a", "steering": {"when": "anger", "above": 0.5}}, 400),
+    "a probe as directions": ("completions", {"prompt": "a", "steering": {"directions": "mood"}}, 400),
+    "a gate without a limit": ("completions", {"prompt": "a", "steering": {"when": "mood"}}, 400),
+    "a gate with both limits": ("completions", {"prompt": "a", "steering": GATE | {"below": 0.9}}, 400),
+    "a limit without a gate": ("completions", {"prompt": "a", "steering": {"above": 0.5}}, 400),
+    "a limit that is no probability": ("completions", {"prompt": "a", "steering": GATE | {"above": 1.5}}, 400),
+    "a class that the probe has not": ("completions", {"prompt": "a", "steering": GATE | {"when_class": "sad"}}, 400),
+    "a gate of a later layer": ("completions", {"prompt": "a", "steering": GATE | {"layers": [0]}}, 400),
     "an operation from a file": ("completions", {"prompt": "a", "steering": {"operation": "evil.py:function"}}, 400),
     "an unknown name": ("completions", {"prompt": "a", "steering": {"coeficient": 1}}, 400),
     "logprobs": ("completions", {"prompt": "a", "logprobs": 3}, 400),
@@ -148,7 +160,10 @@ def test_large_and_slow_requests_are_cut_off(
             endless_head.sendall(b"a" * 20_000_000)
     for headers in ({"X-Long": "a" * 200_000}, {f"X-{k}": "a" * 100 for k in range(400)}):
         with suppress(httpx.TransportError):  # closed before it was sent
-            assert http.get("/api/info", headers=headers).status_code in (400, 431)
+            assert http.get("/api/info", headers=headers).status_code == 431
+    with socket.create_connection(("127.0.0.1", int(server.host.partition(":")[2])), timeout=10) as long_line:
+        long_line.sendall(b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 33_000)
+        assert long_line.recv(100).startswith(b"HTTP/1.1 431 ")
     assert http.get("/api/info", headers={"X-Long": "a" * 20_000}).status_code == 200
     monkeypatch.setattr("interp.serving.server.HEAD_SECONDS", 0.2)
     where = ("127.0.0.1", int(server.host.partition(":")[2]))
@@ -261,9 +276,13 @@ def test_a_port_that_is_taken_and_another_host_are_refused_in_a_line(interp: Cal
         assert "--host" in wrong
 
 
-def test_the_command_serves_until_it_is_interrupted_and_keeps_its_token_to_itself(model_folder: Path) -> None:
+def test_the_command_serves_until_it_is_interrupted_and_keeps_its_token_to_itself(
+    model_folder: Path, model: Model, tmp_path: Path
+) -> None:
     token = "a-token-of-ones-own"
-    command = [*COMMAND, "serve", "--model", str(model_folder), "--port", "0"]
+    probe(model).save(tmp_path / "mood.safetensors")
+    given = ["--directions", str(tmp_path / "mood.safetensors")]
+    command = [*COMMAND, "serve", "--model", str(model_folder), "--port", "0", *given]
     environment = os.environ | {"INTERP_SERVE_TOKEN": token, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -273,11 +292,27 @@ def test_the_command_serves_until_it_is_interrupted_and_keeps_its_token_to_itsel
         page = lines[1].removeprefix("page: ").strip()
         assert page.endswith(f"/?token={token}"), lines
         address = page.partition("/?")[0]
-        assert httpx.get(f"{address}/api/info", headers={"Authorization": f"Bearer {token}"}).json()["directions"] == []
+        with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}) as http:
+            info = http.get("/api/info").json()
+            assert (info["directions"], [each["name"] for each in info["probes"]]) == ([], ["mood"])
+            with http.stream("POST", "/v1/completions", json={"prompt": "a", "n": 32, "stream": True}) as reply:
+                next(reply.iter_lines())  # and goes away
         assert httpx.get(page).status_code == 200
         process.send_signal(signal.SIGINT)
         out, wrong = process.communicate(timeout=20)
     assert (process.returncode, out.strip(), wrong.strip()) == (0, "stopped", "")
+
+
+def test_a_probe_of_another_width_is_refused_in_a_line(
+    model: Model, model_folder: Path, interp: Callable[..., Any], tmp_path: Path
+) -> None:
+    wide = np.ones((1, 2 * model.d_model), np.float32)
+    replace(probe(model), weights=wide, mass_mean=wide).save(tmp_path / "wide.safetensors")
+    code, _, wrong = interp(
+        "serve", "--model", model_folder, "--port", 0, "--directions", tmp_path / "wide.safetensors"
+    )
+    assert (code, wrong.count("\n")) == (2, 1), wrong
+    assert "width" in wrong
 
 
 def test_a_job_of_a_loop_that_has_ended_is_told_nothing() -> None:

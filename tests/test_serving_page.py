@@ -7,20 +7,25 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from browsing import is_cut, serious, tabbed
-from served import running
+from served import HOOK, running
 
 import interp as package
+from interp.activations.reading import read_tokens
 from interp.debate.agents import Sampling
 from interp.directions.directions import Directions
 from interp.directions.tokens import project_tokens
 from interp.interventions.steer import make_steering, prompt_ids, side_by_side
 from interp.models.model import Model
+from interp.models.tokens import Encoder
+from interp.probing.fitting import ProbeExamples
+from interp.probing.probe import Probe, read_scores
 from interp.steering.settings import SteeringSettings
 
 QUESTION = "3+4*2"
@@ -31,6 +36,7 @@ DONE = "Three texts written."
 class Served(NamedTuple):
     model: Model
     found: Directions
+    digits: Probe
     url: str
     token: str
 
@@ -41,9 +47,22 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     found = package.extract_directions(model, transcripts[:20]).directions
     path = tmp_path_factory.mktemp("served") / "agents.safetensors"
     found.save(path)
-    with running(model, {"agents": (path, found)}) as server:
+    digits = numerals(model, [transcript.prompt for transcript in transcripts[:20]])
+    digits.save(path.with_name("numerals.safetensors"))
+    files: Any = {"agents": (path, found), "numerals": (path.with_name("numerals.safetensors"), digits)}
+    with running(model, files) as server:
         own = package.load_model("organism")  # the server's thread owns the other
-        yield Served(own, found, f"http://{server.host}/?token={server.token}", server.token)
+        yield Served(own, found, digits, f"http://{server.host}/?token={server.token}", server.token)
+
+
+def numerals(model: Model, texts: Sequence[str]) -> Probe:
+    """A probe of whether a token is a number, at layer 1."""
+    pieces = [Encoder(model.tokenizer).pieces(text) for text in texts]
+    values = read_tokens(model, [HOOK.format(layer=1)], [(ids, range(len(ids))) for ids, _ in pieces])
+    labels = np.array([piece.strip().isdecimal() for _, strings in pieces for piece in strings]).astype(int)
+    question = np.repeat(np.arange(len(pieces)), [len(ids) for ids, _ in pieces])
+    examples = ProbeExamples(labels, question, ("other", "number"))
+    return Probe.fit(np.concatenate(values)[:, 0], examples, layer=1)
 
 
 class Tab:
@@ -172,12 +191,14 @@ def test_by_keyboard_alone(tab: Tab, served: Served, interp: Any, tmp_path: Path
 
 
 def whole(served: Served, prompt: str, text: str) -> list[int]:
-    from interp.models.tokens import Encoder
-
     return [*prompt_ids(served.model.tokenizer, prompt, "text"), *Encoder(served.model.tokenizer).continuation(text)]
 
 
 CHAT = [["system", "Be brief."], ["user", "It's 3+4*2"], ["assistant", "14?"], ["user", 'No: "$HOME" \\ é\n5*6']]
+
+
+GATED = {"form": "problem", "prompt": QUESTION, "coefficient": "1.5", "layer": "2", "tokens": "everywhere"}
+GATED |= {"when": "numerals: number", "side": "below", "limit": "0.4"}
 
 
 @pytest.mark.parametrize(
@@ -194,8 +215,9 @@ CHAT = [["system", "Be brief."], ["user", "It's 3+4*2"], ["assistant", "14?"], [
         },
         {"form": "chat", "messages": json.dumps(CHAT), "coefficient": "2.5", "units": "unit", "operation": "clamp"},
         {"form": "chat", "messages": json.dumps(CHAT[1:2]), "operation": "ablate", "top_p": "0.8"},
+        GATED,
     ],
-    ids=["problem", "text", "chat", "one message"],
+    ids=["problem", "text", "chat", "one message", "gated"],
 )
 def test_what_is_copied_writes_the_same(
     given: dict[str, str], tab: Tab, served: Served, interp: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -246,17 +268,64 @@ def test_what_is_copied_writes_the_same(
     assert tab.clip() == loop + re.sub(r"--coefficients=\S+", '--coefficients="$c"', copied["command"]) + "; done"
 
 
+def test_a_probe_colours_tokens_and_says_where_to_steer(tab: Tab, served: Served) -> None:
+    page = tab.page
+    state = {"form": "problem", "prompt": QUESTION, "direction_of": "agent 2", "max_new_tokens": "60", "shown": "texts"}
+    page.evaluate("state => { location.hash = new URLSearchParams(state) }", state | {"coefficient": "1", "layer": "2"})
+    told(page, DONE)
+    tab.reach("colour")
+    page.keyboard.type("number")  # as a list box takes it
+    page.locator("#legend .note", has_text="Projection on the probe's weights for number at layer 1").wait_for()
+    assert page.locator("#colour").input_value() == "numerals: number"
+    unsteered, ungated, _ = texts(page)
+    ids = whole(served, PROBLEM, unsteered)
+    n = len(prompt_ids(served.model.tokenizer, PROBLEM, "text"))
+    says = page.locator("#unsteered .token").evaluate_all("all => all.map(each => each.dataset.says)")
+    scores = read_scores(served.model, served.digits, ids)[n:, 1]
+    assert [one.partition("probability ")[2] for one in says] == [f"{score:.2f}" for score in scores]
+    strength = "all => all.map(each => each.style.getPropertyValue('--much'))"
+    assert len(set(page.locator("#unsteered .token").evaluate_all(strength))) > 3
+    page.locator("#more summary").click()
+    tab.reach("when")
+    page.keyboard.type("number")
+    tab.reach("side")
+    page.keyboard.press("ArrowDown")
+    tab.reach("limit")
+    page.keyboard.type("0.4")
+    assert page.locator("#steered .what").text_content().endswith(", layer 2 where number is below 0.4")
+    page.keyboard.press("Control+Enter")
+    told(page, DONE)
+    steering = make_steering(
+        served.found,
+        ["agent 2"],
+        SteeringSettings(layers=(2,), coefficients=(1.0,)),
+        served.model,
+        when=served.digits < 0.4,
+    )
+    [made] = side_by_side(served.model, [QUESTION], steering, form="problem", sampling=Sampling(60, 0.0))
+    assert texts(page)[:2] == [unsteered, made.steered]
+    assert made.steered != ungated
+    page.locator("#limit").fill("1.5")
+    page.locator("#more summary").click()
+    page.locator("#run").click()
+    page.locator("#alert", has_text="Limit of the score: ").wait_for()
+    assert page.locator(":focus").get_attribute("id") == "limit"
+    assert tab.said == []
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everywhere_and_for_everyone(width: int, scheme: Any, browser: Any, served: Served) -> None:
     state = "&direction_of=agent+2&max_new_tokens=40&shown=texts+sweep&steps=3"
+    state += "&when=numerals:+number&colour=numerals:+number"
     url = f"{served.url}#form=problem&prompt={QUESTION.replace('+', '%2B')}{state}"
     tab = Tab(browser, url, viewport={"width": width, "height": 844}, color_scheme=scheme)
     page = tab.page
     told(page, "3 texts written.")
     page.locator("#steered .token").first.hover()
-    assert "agent 2" in page.locator("#tip").text_content()
+    assert "along number, layer 1; probability" in page.locator("#tip").text_content()
     page.locator("#more summary").click()
+    assert page.locator("#limit").is_visible()
     assert not is_cut(page)
     assert serious(page) == []
     boxes = [page.locator(f"#{column}").bounding_box() for column in ("unsteered", "steered", "random")]

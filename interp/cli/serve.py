@@ -12,6 +12,7 @@ from interp.cli.sweep import OtherModel, TextsAtATime, tell_taken_for
 from interp.errors import UserError
 from interp.models.settings import ModelSettings
 from interp.options import DIRECTIONS, flag, verb
+from interp.outputs import says
 from interp.reports.terminal import Terminal, quiet_libraries
 
 
@@ -19,7 +20,9 @@ from interp.reports.terminal import Terminal, quiet_libraries
 def serve(
     *,
     model: ModelSettings,
-    directions: Annotated[list[Path] | None, Option(help=f"{DIRECTIONS} Repeat for several.")] = None,
+    directions: Annotated[
+        list[Path] | None, Option(help=f"{DIRECTIONS} A probe's file too. Repeat for several.")
+    ] = None,
     other_model: OtherModel = False,
     port: Annotated[int, Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 8000,
     host: Annotated[str, Option(help="Address to listen at: this machine's own and no other.")] = "127.0.0.1",
@@ -34,6 +37,7 @@ def serve(
     """
     from interp.directions.directions import Directions, require_made_on
     from interp.models.model import load_model
+    from interp.probing.probe import Probe
     from interp.serving.server import Server, listen
 
     if host not in ("127.0.0.1", "localhost"):
@@ -41,15 +45,17 @@ def serve(
     names = [p.parent.name if p.stem == "directions" and p.parent.name else p.stem for p in directions or ()]
     if len(set(names)) < len(names):
         raise UserError(f"directions {', '.join(names)}: two have one name; rename a file, or its folder")
-    files = {name: (path, Directions.load(path)) for name, path in zip(names, directions or (), strict=True)}
+    loads = [Probe.load if says(path, "interp.probe/") else Directions.load for path in directions or ()]
+    files = {name: (path, load(path)) for name, path, load in zip(names, directions or (), loads, strict=True)}
+    vectors = {path: found for path, found in files.values() if isinstance(found, Directions)}
     console = Terminal()
-    tell_taken_for(console, dict(files.values()))
+    tell_taken_for(console, vectors)
     quiet_libraries()
     with listen(port) as listening:
         loaded = load_model(**model.arguments)
         if loaded.engine is not None:
             raise loaded.engine.refusal("is not served: texts join while others are written; leave out --engine")
-        for path, found in () if other_model else files.values():
+        for path, found in () if other_model else vectors.items():
             require_made_on(found, loaded, path)
         server = Server(loaded, files, listening, n_rows=batch_size)
         page = f"http://{server.host}/?token={server.token}"  # answered from now on: the socket listens

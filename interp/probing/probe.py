@@ -145,6 +145,11 @@ class Probe:
         return Direction(vector, label or "number", self.layer, self.hook_point, self.residual_norm)
 
     @property
+    def shown(self) -> list[Direction]:
+        """Of its weights, towards each class, of two the second, or towards higher numbers: what tokens show."""
+        return [self.direction(name, "logistic") for name in self.classes[len(self.classes) == 2 :] or ("",)]
+
+    @property
     def subspace(self) -> Subspace:
         """The span of its weights, the strongest first, in one dimension less than it has classes."""
         return span(self.weights - self.weights.mean(axis=0) * (len(self.classes) > 2))

@@ -72,9 +72,7 @@ def show_tokens(
             return Encoder(tokenizer).transcript(one).ids
         return prompt_tokens(tokenizer, [{"role": "user", "content": one}]) if chat and one.strip() else one
 
-    if isinstance(directions, Probe):
-        classes = directions.classes[len(directions.classes) == 2 :] or ("",)
-        directions = [directions.direction(name, "logistic") for name in classes]
+    directions = directions.shown if isinstance(directions, Probe) else directions
     directions = [directions] if isinstance(directions, Direction) else directions
     found = project_tokens(model, [read(one) for one in texts], directions, labels=labels, layers=layers)
     names = [one.question if isinstance(one, Transcript) else f"Text {n}" for n, one in enumerate(texts, start=1)]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
+import numpy as np
 from jinja2 import Environment, PackageLoader
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -33,14 +34,16 @@ from interp.directions.tokens import project_tokens
 from interp.errors import UserError, plain
 from interp.interventions.steer import Chat as Messages
 from interp.interventions.steer import layers_of, prompt_ids, prompt_of
+from interp.models.layers import SITES
 from interp.models.model import Model
 from interp.models.tokens import Encoder
 from interp.options import one_of
+from interp.probing.probe import Probe, read_scores
 from interp.serving.engine import Engine, Job, Refused
 from interp.serving.requests import LIMIT, Chat, Completion, Request, named, served_name
 from interp.steering.changes import TOKENS
 from interp.steering.settings import SteeringSettings
-from interp.steering.steering import OPERATIONS, UNITS
+from interp.steering.steering import OPERATIONS, UNITS, add
 from interp.storage.files import EXACT, checked
 
 BODY_BYTES, BODY_SECONDS, HEAD_BYTES = 1_000_000, 10.0, 32_768
@@ -52,7 +55,7 @@ POLICY = (
 TEMPLATES = Environment(loader=PackageLoader("interp.serving", ""), keep_trailing_newline=True)
 TEMPLATES.filters |= {"quote": lambda word: shlex.quote(str(word)), "repr": repr}
 Kind = TypeVar("Kind")
-Files = Mapping[str, tuple[Path, Directions]]
+Files = Mapping[str, tuple[Path, Directions | Probe]]
 
 
 def refusal(_: Any, error: Exception) -> Response:
@@ -112,6 +115,13 @@ class Colours:
     directions: str = ""
 
 
+def towards(probe: Probe) -> Directions:
+    """A probe as directions, whose random scale is measured as that of other tools' vectors."""
+    labels, vectors = zip(*((one.label, one.vector) for one in probe.shown), strict=True)
+    unknown = np.array([np.nan], np.float32)
+    return Directions(labels, (probe.layer,), np.stack(vectors)[None, :, None], unknown, SITES["resid_post"], {})
+
+
 class Told(StreamingResponse):
     """What is told of a job, which ends when whoever asked goes away."""
 
@@ -131,8 +141,14 @@ class Service:
     def __init__(self, model: Model, loaded: Files, n_rows: int = 32, seconds: float = 300, waiting: int = 64) -> None:
         self.model, self.n_rows, self.seconds, self.began = model, n_rows, seconds, int(time.time())
         self.paths = {name: str(path) for name, (path, _) in loaded.items()}
-        self.loaded = {name: measured(directions, model) for name, (_, directions) in loaded.items()}
-        self.measured = {name for name, (_, directions) in loaded.items() if self.loaded[name] is not directions}
+        self.probes = {name: given for name, (_, given) in loaded.items() if isinstance(given, Probe)}
+        given = {name: towards(held) if isinstance(held, Probe) else held for name, (_, held) in loaded.items()}
+        self.shown = {name: measured(held, model) for name, held in given.items()}
+        for held in self.shown.values():  # raises `UserError` for what does not fit the model
+            with add([held[held.labels[0], layer] for layer in held.layers]).on(model):
+                pass
+        self.loaded = {name: held for name, held in self.shown.items() if name not in self.probes}
+        self.measured = {name for name, held in self.loaded.items() if held is not given[name]}
         self.engine = Engine(model, n_rows, waiting)
         # prompts are encoded beside the engine's thread, by a tokenizer of their own: they are not safe to share
         self.encoding, self.tokenizer = ThreadPoolExecutor(1), copy.deepcopy(model.tokenizer)
@@ -185,7 +201,7 @@ class Service:
     async def write(self, http: Asked, kind: Any) -> Response:
         """As OpenAI's completions; those of several coefficients are choices."""
         asked: Request = await self.read(http, kind)
-        rows = await self.encoded(asked.texts, self.encoder, self.loaded, self.n_rows)
+        rows = await self.encoded(asked.texts, self.encoder, self.loaded, self.probes, self.n_rows)
         job, n, chat = self.engine.submit(rows, self.seconds), len(rows), isinstance(asked, Chat)
         kind = "chat.completion" if chat else "text_completion"
         head = {"id": f"{'chatcmpl' if chat else 'cmpl'}-{secrets.token_hex(12)}", "object": kind}
@@ -226,8 +242,9 @@ class Service:
 
     async def tokens(self, request: Asked) -> Response:
         asked = await self.read(request, Colours)
-        name = asked.directions or next(iter(self.loaded), "")
-        one_of("directions", name, self.loaded)
+        name = asked.directions or next(iter(self.shown), "")
+        one_of("directions", name, self.shown)
+        found, probe = self.shown[name], self.probes.get(name)
 
         def encode() -> tuple[list[int], int]:
             own, chat, given = Encoder(self.tokenizer), asked.messages, asked.prompt
@@ -237,27 +254,26 @@ class Service:
             return (prompt + text, len(prompt)) if after else (text, 0)
 
         ids, n_prompt = await self.encoded(encode)
-        [read] = await self.engine.call(lambda: project_tokens(self.model, [ids], self.loaded[name]))
+        [read] = await self.engine.call(lambda: project_tokens(self.model, [ids], found))
         if n_prompt < len(ids):  # a model's first token is far longer than what it writes
             read = replace(read, random=read.random[n_prompt:])
-        lengths = [x if x > 0 else 1.0 for x in self.loaded[name].residual_norm.tolist()]
-        return JSONResponse(read.record() | {"n_prompt": n_prompt, "lengths": lengths})
+        said = {"n_prompt": n_prompt, "lengths": [x if x > 0 else 1.0 for x in found.residual_norm.tolist()]}
+        if probe is not None:  # of two classes the second's
+            scores = await self.engine.call(partial(read_scores, self.model, probe, ids))
+            said["scores"] = scores.reshape(len(ids), -1)[:, -len(found.labels) :].T.astype(float).round(4).tolist()
+        return JSONResponse(read.record() | said)
 
     async def command(self, request: Asked) -> Response:
         """The command line, and the Python, that write what a request asks for."""
         asked: Any = await self.read(request, Chat | Completion)  # type: ignore[arg-type]
-        await self.encoded(asked.texts, self.encoder, self.loaded, self.n_rows)
+        await self.encoded(asked.texts, self.encoder, self.loaded, self.probes, self.n_rows)
         text = prompt_of(asked.messages, "messages") if isinstance(asked, Chat) else asked.prompt
         each = asked.along(self.model, self.loaded)
         if asked.stop or not isinstance(text, str | Messages) or any(len(one.coefficients) > 1 for one in each):
             raise Refused(400, "command: give one text or chat, one coefficient to a steering, and no stop")
-        for one in each:
-            name, _, labels = one.found(self.loaded)
-            if name in self.measured and (one.units == "residual" or "random" in labels):
-                lacks = f"command: {name} does not say how long activations are; this server measured them"
-                raise Refused(400, f"{lacks}: give the units unit or raw, and no random direction")
-        said = {"model": self.model, "loaded": self.loaded, "paths": self.paths, "each": each, "layers_of": layers_of}
-        said |= {"asked": asked, "sampling": asked.sampling, "text": getattr(text, "messages", text)}
+        held = {key: getattr(self, key) for key in ("model", "loaded", "measured", "paths")}
+        said = {**held, "each": each, "layers_of": layers_of, "asked": asked, "sampling": asked.sampling}
+        said |= {"text": getattr(text, "messages", text)}
         made = TEMPLATES.get_template("commands.jinja").render(said, form="chat" if isinstance(asked, Chat) else "text")
         return JSONResponse(dict(zip(("command", "python"), made.split("\n=====\n"), strict=True)))
 
@@ -272,13 +288,15 @@ class Service:
 
     async def info(self, request: Asked) -> Response:
         model, usual = self.model, SteeringSettings()
-        files = [
-            {**{key: getattr(found, key) for key in ("labels", "layers", "hook_point")}, "name": name}
-            | {"best_layers": layers_of(found, usual), "spread": found.spread is not None}
-            for name, found in self.loaded.items()
-        ]
+        files = {
+            name: {**{key: getattr(found, key) for key in ("labels", "layers", "hook_point")}, "name": name}
+            | {"best_layers": layers_of(found, usual)}
+            for name, found in self.shown.items()
+        }
+        probes = [files.pop(name) | {"classes": probe.classes} for name, probe in self.probes.items()]
         said = {key: getattr(model, key) for key in ("source", "n_layers", "context_length", "notes")}
-        said |= {"model": served_name(model), "chat": bool(model.tokenizer.chat_template), "directions": files}
+        said |= {"model": served_name(model), "chat": bool(model.tokenizer.chat_template)}
+        said |= {"directions": [*files.values()], "probes": probes}
         said |= {"operations": [*OPERATIONS], "units": [*UNITS], "tokens": [*TOKENS]}
         defaults = {key: getattr(usual, key) for key in ("operation", "units", "tokens")}
         defaults |= {"coefficient": usual.coefficients[0], "temperature": 0.0, "top_p": 1.0, "max_tokens": 128}

@@ -6,7 +6,7 @@ const COLUMNS = ["unsteered", "steered", "random"];
 // What a slider of coefficients spans, by unit; the number beside it takes any.
 const SPANS = { residual: [1, 0.05], unit: [20, 0.5], raw: [5, 0.1] };
 const FIELDS = ["prompt", "directions", "direction_of", "operation", "layer", "coefficient-number", "units", "tokens", "keep_norm",
-  "max_new_tokens", "temperature", "top_p", "seed", "random_seed", "colour", "colour-layer", "from", "to", "steps"];
+  "when", "side", "limit", "max_new_tokens", "temperature", "top_p", "seed", "random_seed", "colour", "colour-layer", "from", "to", "steps"];
 const NAMED = { "coefficient-number": "coefficient", "colour-layer": "colour_layer" };  // their names in a link
 const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 3, signDisplay: "exceptZero" });
 const signed = x => NUMBER.format(Math.abs(x) < 0.0005 ? 0 : x).replace("-", "−");
@@ -70,11 +70,12 @@ function login() {
 /* What the controls say */
 
 const form = () => document.querySelector("[name=form]:checked").value;
-const held = name => info.directions.find(each => each.name === (name ?? $("directions").value));
+const held = name => [...info.directions, ...info.probes].find(each => each.name === (name ?? $("directions").value));
 const layer = () => held().layers[+$("layer").value];
 const amount = id => {
   const input = $(id), value = input.valueAsNumber;
   if (Number.isFinite(value) && input.validity.valid) return value;
+  if (input.closest("details")) input.closest("details").open = true;
   input.focus();
   throw new Refused(`${named(input)}: ${input.validationMessage || "give a number"}`);
 };
@@ -100,6 +101,8 @@ function steering(random) {
   const made = { directions: $("directions").value, direction_of: random ? "random" : like, layers: [layer()], operation: $("operation").value, tokens: $("tokens").value };
   if ($("operation").value !== "ablate") Object.assign(made, { coefficient: amount("coefficient-number"), units: $("units").value });
   if ($("keep_norm").checked && !$("keep_norm").disabled) made.keep_norm = true;
+  const { name, label } = $("when").selectedOptions[0].dataset;
+  if (name) Object.assign(made, { when: name, [$("side").value]: amount("limit"), when_class: label });
   return random ? { ...made, like, seed: amount("random_seed") } : made;
 }
 
@@ -107,7 +110,8 @@ function summary() {
   const [operation, units] = [$("operation").value, $("units").value], size = $("coefficient-number").valueAsNumber;
   const much = operation === "ablate" ? "" : ` ${signed(size)} ${units === "unit" ? "" : units}`.trimEnd();
   const kept = $("keep_norm").checked && operation === "add" ? ", norm kept" : "";
-  return `${operation} ${$("direction_of").value}${much}, layer ${layer()}${kept}`;
+  const gate = $("when").value && ` where ${$("when").selectedOptions[0].dataset.label} is ${$("side").value} ${$("limit").value}`;
+  return `${operation} ${$("direction_of").value}${much}, layer ${layer()}${kept}${gate}`;
 }
 
 /* Three texts side by side */
@@ -229,7 +233,8 @@ function paint() {
     const [low, , high] = $("legend").querySelectorAll("span"), band = $("legend").querySelector("i").style;
     [low.textContent, high.textContent] = [signed(-end), signed(end)];
     band.left = band.right = `${50 - 50 * bound / end}%`;
-    $("legend").querySelector(".note").textContent = `Projection on ${by.label} at layer ${by.layer}, in mean lengths of the activations, as the unsteered model reads the text. Bars: 95 % of the projections on random directions lie between them; tokens beyond are underlined.`;
+    const of = read[0].scores ? `the probe's weights for ${by.label}` : by.label;
+    $("legend").querySelector(".note").textContent = `Projection on ${of} at layer ${by.layer}, in mean lengths of the activations, as the unsteered model reads the text. Bars: 95 % of the projections on random directions lie between them; tokens beyond are underlined.`;
   }
   for (const column of COLUMNS) {
     const text = texts[column], box = $(column).querySelector(".text");
@@ -239,12 +244,14 @@ function paint() {
       continue;
     }
     const at = [...box.children].indexOf(document.activeElement);
+    const scores = text.read.scores?.[text.read.labels.indexOf(by.label)].slice(text.read.n_prompt);
+    const score = held(by.name).classes?.length ? "probability" : "score";
     box.replaceChildren(...values(text.read).slice(text.read.n_prompt).map((value, i) => {
       const token = document.createElement("span");
       token.className = Math.abs(value) > bound ? "token beyond" : "token";
       token.textContent = text.read.tokens[text.read.n_prompt + i];
       token.tabIndex = i ? -1 : 0;
-      token.dataset.says = `${JSON.stringify(token.textContent)}: ${signed(value)} along ${by.label}, layer ${by.layer}`;
+      token.dataset.says = `${JSON.stringify(token.textContent)}: ${signed(value)} along ${by.label}, layer ${by.layer}${scores ? `; ${score} ${scores[i].toFixed(2)}` : ""}`;
       token.style.setProperty("--toward", value < 0 ? "var(--minus)" : "var(--plus)");
       token.style.setProperty("--much", `${Math.round(100 * Math.abs(value) / end)}%`);
       return token;
@@ -460,6 +467,16 @@ function reply({ asked, written }) {
   changed();
 }
 
+/** The labels of several files, to choose one. */
+function grouped(files) {
+  return files.map(({ name, labels, classes }) => {
+    const group = document.createElement("optgroup");
+    group.label = classes ? `${name} (probe)` : name;
+    group.append(...labels.map(label => option(`${name}: ${label}`, label, { name, label })));
+    return group;
+  });
+}
+
 /** After another file of directions was chosen. */
 function choose() {
   const file = held(), before = $("direction_of").value;
@@ -486,6 +503,9 @@ function fit() {
   [slider.min, slider.max, slider.step] = [-most, most, by];
   slider.value = $("coefficient-number").value;
   said("layer", held());
+  $("side").disabled = $("limit").disabled = !$("when").value;
+  $("limit").min = $("limit").max = "";
+  if (held($("when").selectedOptions[0].dataset.name).classes?.length) [$("limit").min, $("limit").max] = [0, 1];
   const file = held($("colour").selectedOptions[0]?.dataset.name);
   $("colour-layer").max = file.layers.length - 1;
   said("colour-layer", file);
@@ -522,13 +542,9 @@ function fill() {
     $(id).value = defaults[name];
   $("max_new_tokens").max = limits.max_tokens;
   $("steps").max = Math.min(41, limits.texts);
-  const groups = info.directions.map(({ name, labels }) => {
-    const group = document.createElement("optgroup");
-    group.label = name;
-    group.append(...labels.map(label => option(`${name}: ${label}`, label, { name, label })));
-    return group;
-  });
-  $("colour").replaceChildren(option("steered", "as steered"), option("", "nothing"), ...groups);
+  $("gate").hidden = !info.probes.length;
+  $("when").replaceChildren(option("", "anywhere"), ...grouped(info.probes));
+  $("colour").replaceChildren(option("steered", "as steered"), option("", "nothing"), ...grouped(info.directions), ...grouped(info.probes));
   if (!info.directions.length) tell("No directions: start interp serve with --directions FILE to steer.");
 }
 
@@ -583,7 +599,10 @@ $("units").addEventListener("change", () => {
 $("at").addEventListener("input", show);
 document.addEventListener("input", event => {
   if (!info || $("login").contains(event.target)) return;
-  if (event.target.id === "layer" && $("colour").value === "steered") $("colour-layer").value = $("layer").value;
+  if (["layer", "colour"].includes(event.target.id) && $("colour").value === "steered") {
+    fit();  // the file has as many layers again
+    $("colour-layer").value = $("layer").value;
+  }
   changed();
   if (["colour", "colour-layer", "layer", "direction_of", "directions"].includes(event.target.id)) guarded(recolour)();
 });

@@ -15,12 +15,15 @@ from annotated_types import Ge, Le, Lt, MaxLen, MinLen
 from interp.debate.agents import Sampling
 from interp.directions.directions import Directions
 from interp.directions.subspaces import random_directions
+from interp.errors import UserError
 from interp.generation.drawing import Drawing
 from interp.interventions.steer import make_steering, prompt_ids, prompt_of
 from interp.models.model import Model
 from interp.models.tokens import Encoder
 from interp.options import LARGEST_SEED, one_of
+from interp.probing.probe import Probe
 from interp.serving.engine import Refused, Text
+from interp.steering.changes import Gate
 from interp.steering.settings import SteeringSettings
 from interp.steering.steering import Steering
 from interp.storage.files import EXACT
@@ -28,6 +31,7 @@ from interp.storage.files import EXACT
 LIMIT, USUAL = 2048, 512
 """Most tokens that a text may have, and has where a request does not say."""
 Loaded = Mapping[str, Directions]
+Probes = Mapping[str, Probe]
 Label = str | int
 Positive = Annotated[int, Ge(1)]
 
@@ -42,6 +46,20 @@ class Along(SteeringSettings):
     coefficient: float | None = None
     like: Label = ""
     seed: Annotated[int, Ge(0), Lt(LARGEST_SEED)] = 0
+    when: str = ""
+    when_class: str = ""
+    above: float | None = None
+    below: float | None = None
+
+    def gate(self, probes: Probes) -> Gate | None:
+        """Where it acts, by a probe's name."""
+        limits = [limit for limit in (self.above, self.below) if limit is not None]
+        if len(limits) != bool(self.when) or (self.when_class and not self.when):
+            raise UserError("when: give it with above or below, or none of them")
+        if not limits:
+            return None
+        one_of("when", self.when, probes or ["the probes that the server is started with"])
+        return probes[self.when].above(limits[0], self.when_class, below=self.above is None)
 
     def settings(self) -> SteeringSettings:
         own = {field.name: getattr(self, field.name) for field in fields(SteeringSettings)}
@@ -92,7 +110,7 @@ class Request:
         own = self.steering or ()
         return [*named(self.model, served_name(model), loaded), *(own if isinstance(own, tuple) else (own,))]
 
-    def texts(self, model: Model, loaded: Loaded, most: int) -> list[Text]:
+    def texts(self, model: Model, loaded: Loaded, probes: Probes, most: int) -> list[Text]:
         """The texts to write: of each prompt `n`, with seeds that count on, or one for each coefficient.
 
         Raises `UserError` or `Refused` for what cannot be done.
@@ -105,8 +123,11 @@ class Request:
             each = [[*along[:-1], replace(along[-1], coefficient=c)] for c in self.coefficients]
         if len(each) * len(prompts) * (self.n or 1) > most:
             raise Refused(400, f"n: give at most {most} texts a request", "n")
-        made = [[make_steering(*one.found(loaded)[1:], one.settings(), model) for one in own] for own in each]
-        steerings = [sum(own, Steering()).changes for own in made]
+
+        def made(one: Along) -> Steering:
+            return make_steering(*one.found(loaded)[1:], one.settings(), model, when=one.gate(probes))
+
+        steerings = [sum(map(made, own), Steering()).changes for own in each]
         drawing, context = Drawing(sampling.temperature, sampling.top_p), model.context_length or 2**31
         stop, texts = (self.stop,) if isinstance(self.stop, str) else self.stop or (), list[Text]()
         for ids in prompts:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import socket
+import sys
 from typing import Any
 
 import h11
@@ -29,6 +31,13 @@ class Connection(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.data_received(b"")
+
+    def send_400_response(self, msg: str) -> None:
+        if getattr(sys.exception(), "error_status_hint", 400) == 431:  # of h11's
+            head = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            self.transport.write(head)
+            return self.transport.close()
+        super().send_400_response(msg)
 
     def data_received(self, data: bytes) -> None:
         if data:
@@ -61,6 +70,7 @@ class Server(uvicorn.Server):
         how: dict[str, Any] = {"http": Connection, "ws": "none", "lifespan": "off", "server_header": False}
         how |= {"access_log": False, "log_level": "error"}  # addresses hold the token
         how |= {"limit_concurrency": 256, "h11_max_incomplete_event_size": HEAD_BYTES, "timeout_graceful_shutdown": 3}
+        logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each piece for one who has gone away
         super().__init__(uvicorn.Config(app, headers=HEADERS, **how))
 
     def handle_exit(self, sig: int, frame: Any) -> None:
