@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from interp.models.settings import Loading
 from interp.options import LARGEST_SEED, option
 
 if TYPE_CHECKING:
+    from interp.probing.probe import Probe
     from interp.steering.changes import Gate
 
 
@@ -54,7 +56,7 @@ class Gating:
     below: float | None = None
     """Steer where the score of --when is below this."""
 
-    def gate(self) -> Gate | None:
+    def gate(self, load: Callable[[Path], Probe] | None = None) -> Gate | None:
         """Loads the probe. Raises `UserError` unless one is given with one limit, and for one that is not there."""
         from interp.probing.probe import Probe
 
@@ -64,4 +66,4 @@ class Gating:
             raise UserError(f"{given}: give --when with --above or --below, or none of them")
         if self.when is None:
             return None
-        return Probe.load(self.when).above(limits[0], self.when_class, below=self.above is None)
+        return (load or Probe.load)(self.when).above(limits[0], self.when_class, below=self.above is None)

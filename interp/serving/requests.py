@@ -15,13 +15,13 @@ from annotated_types import Ge, Le, Lt, MaxLen, MinLen
 from interp.debate.agents import Sampling
 from interp.directions.directions import Directions
 from interp.directions.subspaces import random_directions
-from interp.errors import UserError
 from interp.generation.drawing import Drawing
 from interp.interventions.steer import make_steering, prompt_ids, prompt_of
 from interp.models.model import Model
 from interp.models.tokens import Encoder
 from interp.options import LARGEST_SEED, one_of
 from interp.probing.probe import Probe
+from interp.probing.settings import Gating
 from interp.serving.engine import Refused, Text
 from interp.steering.changes import Gate
 from interp.steering.settings import SteeringSettings
@@ -37,7 +37,7 @@ Positive = Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True)
-class Along(SteeringSettings):
+class Along(SteeringSettings, Gating):
     """One steering of a request."""
 
     __pydantic_config__ = EXACT
@@ -46,20 +46,15 @@ class Along(SteeringSettings):
     coefficient: float | None = None
     like: Label = ""
     seed: Annotated[int, Ge(0), Lt(LARGEST_SEED)] = 0
-    when: str = ""
-    when_class: str = ""
-    above: float | None = None
-    below: float | None = None
 
-    def gate(self, probes: Probes) -> Gate | None:
-        """Where it acts, by a probe's name."""
-        limits = [limit for limit in (self.above, self.below) if limit is not None]
-        if len(limits) != bool(self.when) or (self.when_class and not self.when):
-            raise UserError("when: give it with above or below, or none of them")
-        if not limits:
-            return None
-        one_of("when", self.when, probes or ["the probes that the server is started with"])
-        return probes[self.when].above(limits[0], self.when_class, below=self.above is None)
+    def gated(self, probes: Probes) -> Gate | None:
+        """Where it acts, `when` being a probe's name."""
+
+        def named(name: Path) -> Probe:
+            one_of("when", str(name), probes or ["the probes that the server is started with"])
+            return probes[str(name)]
+
+        return self.gate(named)
 
     def settings(self) -> SteeringSettings:
         own = {field.name: getattr(self, field.name) for field in fields(SteeringSettings)}
@@ -125,7 +120,7 @@ class Request:
             raise Refused(400, f"n: give at most {most} texts a request", "n")
 
         def made(one: Along) -> Steering:
-            return make_steering(*one.found(loaded)[1:], one.settings(), model, when=one.gate(probes))
+            return make_steering(*one.found(loaded)[1:], one.settings(), model, when=one.gated(probes))
 
         steerings = [sum(map(made, own), Steering()).changes for own in each]
         drawing, context = Drawing(sampling.temperature, sampling.top_p), model.context_length or 2**31
