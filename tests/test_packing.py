@@ -34,7 +34,7 @@ def log_probs(hf: Any, padding_free: bool, rows: Any = ROWS) -> tuple[torch.Tens
     hf.zero_grad()
     out = hf(**batch, fused_lm_head=True)
     out.loss.backward()
-    return out.log_probs[out.label_mask], {name: p.grad.clone() for name, p in hf.named_parameters()}
+    return out.log_probs[out.label_mask].detach(), {name: p.grad.clone() for name, p in hf.named_parameters()}
 
 
 def compare(hf: Any, **close: float) -> None:
@@ -100,7 +100,7 @@ def test_stage_1_recorded_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     base = make_base(tmp_path / "base", tie_word_embeddings=True, hidden_size=64)
     chosen = stepwise.preset(base, every=1, after=1, at_once=2)
     chosen = chosen.override({"sft.gradient_checkpointing": "false", "sft.device_batch_size": "0", "precision": "bf16"})
-    real, made, losses = packing.recorded, list[dict[int, packing.Stack]](), []
+    real, made, losses = packing.recorded, list[dict[int, Any]](), []
 
     @contextmanager
     def spy(*given: Any) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import signature
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
@@ -69,11 +70,12 @@ AttentionInterface.register(NAME, attend)
 
 
 class Stack(torch.nn.Module):
-    """All layers of a model as one module whose arguments are tensors: what `make_graphed_callables` records."""
+    """All layers of a model as one module whose arguments are tensors."""
 
-    def __init__(self, layers: list[Any], longest: int) -> None:
+    def __init__(self, layers: Iterable[Any], longest: int) -> None:
         super().__init__()
         self.layers, self.longest = torch.nn.ModuleList(layers), longest
+        self.trained = {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
 
     def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, ends: Tensor) -> Tensor:
         how = {"position_embeddings": (cos, sin), "cu_seq_lens_q": ends, "max_length_q": self.longest}
@@ -81,52 +83,63 @@ class Stack(torch.nn.Module):
             hidden = type(layer).forward(layer, hidden, **how)  # the layer's own forward is replaced
         return hidden
 
+    def record(self, given: Sequence[Tensor], pool: Any) -> Callable[..., Tensor]:
+        """The same, recorded by a GPU, forward and backward, for tensors of these shapes."""
+
+        def with_weights(*given: Tensor) -> Tensor:
+            own = dict(zip(self.trained, given[4:], strict=True))
+            return functional_call(self, own, given[:4])
+
+        # Gradients of the weights themselves would be awaited on the stream of an earlier step, which ends a recording.
+        twins = [weight.detach().requires_grad_() for weight in self.trained.values()]
+        examples = *(x.detach().clone().requires_grad_(x.requires_grad) for x in given), *twins
+        dtype, on = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
+        with torch.autocast("cuda", dtype, on, cache_enabled=False):
+            made: Any = torch.cuda.make_graphed_callables(with_weights, examples, pool=pool)
+        return lambda *given: made(*given, *self.trained.values())
+
 
 @contextmanager
-def recorded(hf: Any, texts: int, longest: int) -> Iterator[dict[int, Stack]]:
+def recorded(hf: Any, texts: int, longest: int) -> Iterator[dict[int, Callable[..., Tensor]]]:
     """Have a GPU record the layers, forward and backward (CUDA graphs), once for all packed rows of about one length.
 
     A row has so many `texts` at most, none longer than `longest`, and is filled up, by half at most, with what nothing
     is learnt from. The next row overwrites the gradients: for one row a step. Layers that cannot be recorded are
-    launched.
+    launched. Yields what was made, by the length of a row.
     """
-    layers, stacks = list(getattr(hf.get_decoder(), "layers", ())), dict[int, Stack]()
+    layers, made = list(getattr(hf.get_decoder(), "layers", ())), dict[int, Callable[..., Tensor]]()
     if not layers or "position_embeddings" not in signature(layers[0].forward).parameters:
-        yield stacks
+        yield made
         return
-    launched, pool = Stack(layers, longest), None
-
-    def record(stack: Stack, *given: Tensor) -> None:
-        nonlocal pool
-        pool = pool or torch.cuda.graph_pool_handle()
-        examples = tuple(x.detach().clone().requires_grad_(x.requires_grad) for x in given)
-        dtype, on = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
-        try:
-            with torch.autocast("cuda", dtype, on, cache_enabled=False):
-                torch.cuda.make_graphed_callables(stack, examples, pool=pool)
-        except RuntimeError as error:
-            warnings.warn(f"training steps cannot be recorded ({first_line(error)}): they are launched", stacklevel=2)
+    stack, recordable = Stack(layers, longest), torch.cuda.is_available()
+    pool = torch.cuda.graph_pool_handle() if recordable else None
 
     def run(hidden: Tensor, *, position_embeddings: tuple[Tensor, Tensor], cu_seq_lens_q: Tensor, **_: Any) -> Tensor:
+        nonlocal recordable
         given, n = (hidden, *position_embeddings), hidden.shape[1]
         if not torch.is_grad_enabled():
-            return launched(*given, cu_seq_lens_q)
+            return stack(*given, cu_seq_lens_q)
         step = max(64, 2 ** (n.bit_length() - 4))
-        room = min((room for room in stacks if n <= room <= 1.5 * n), default=-(-n // step) * step)
+        room = min((room for room in made if n <= room <= 1.5 * n), default=-(-n // step) * step)
         filler = n + longest * torch.arange(1, texts + room // longest + 3 - len(cu_seq_lens_q), device=hidden.device)
         ends = torch.cat([cu_seq_lens_q, filler.clamp(max=room).to(cu_seq_lens_q)])
         filled = (*(torch.nn.functional.pad(x, (0, 0, 0, room - n)) for x in given), ends)
-        if room not in stacks:
-            stacks[room] = Stack(layers, longest)
-            if hidden.is_cuda:
-                record(stacks[room], *filled)
-        return stacks[room](*filled)[:, :n]
+        if room not in made:
+            made[room] = stack
+            if recordable:
+                try:
+                    made[room] = stack.record(filled, pool)
+                except RuntimeError as error:
+                    recordable = False
+                    why = f"training steps cannot be recorded ({first_line(error)}): they are launched one by one"
+                    warnings.warn(why, stacklevel=2)
+        return made[room](*filled)[:, :n]
 
     layers[0].forward = run
     for layer in layers[1:]:
         layer.forward = lambda hidden, **_: hidden
     try:
-        yield stacks
+        yield made
     finally:
         for layer in layers:
             del layer.forward
