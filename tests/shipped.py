@@ -11,6 +11,8 @@ from typing import Any
 
 DATA = Path(__file__).resolve().parents[1] / "interp/data"
 RESULTS, SMOLLM2 = DATA / "organism/results", DATA / "smollm2/results"
+MAKE_GPU = SMOLLM2 / "make-gpu"
+"""The run that was made whole; the models that ship are an earlier one's."""
 INTERNALIZED = ("organism-imad", "out/organism/seed-1/imad", "out/organism/seed-2/imad")
 """As sweeps name them; as folders of directions they are:"""
 TRAINED = ("organism-imad", "seed-1-imad", "seed-2-imad")
@@ -363,4 +365,4 @@ LOOKUPS: dict[str, Any] = {
         *(right, by_seed, inside, gpu),
         holds,
     )
-} | {"INTERNALIZED": INTERNALIZED, "TRAINED": TRAINED, "KINDS": KINDS, "STEPWISE": STEPWISE}
+} | {"INTERNALIZED": INTERNALIZED, "TRAINED": TRAINED, "KINDS": KINDS, "STEPWISE": STEPWISE, "MAKE_GPU": MAKE_GPU}
