@@ -21,6 +21,7 @@ from interp.activations.reading import read_tokens
 from interp.debate.agents import Sampling
 from interp.directions.directions import Directions
 from interp.directions.tokens import project_tokens
+from interp.generation.sampling import generate
 from interp.interventions.steer import make_steering, prompt_ids, side_by_side
 from interp.models.model import Model
 from interp.models.tokens import Encoder
@@ -188,6 +189,30 @@ def test_by_keyboard_alone(tab: Tab, served: Served, interp: Any, tmp_path: Path
     told(other, "11 texts written.")  # the tab keeps its token
     assert texts(other) == before
     assert not [line for line in tab.said if "401" not in line], tab.said
+
+
+def test_without_directions_the_model_writes_and_a_probe_colours(browser: Any, served: Served, tmp_path: Path) -> None:
+    model = package.load_model("organism")
+    with running(model, {"numerals": (tmp_path / "numerals.safetensors", served.digits)}) as server:
+        tab = Tab(browser, f"http://{server.host}/?token={server.token}")
+        page = tab.page
+        page.locator("[name=form][value=problem]").check()
+        page.locator("#prompt").fill(QUESTION)
+        page.locator("#temperature").fill("0")
+        assert page.locator("#sweep").is_disabled()
+        page.locator("#colour").select_option(label="number")
+        page.locator("#run").click()
+        told(page, "The text written.")
+        page.wait_for_url("**#form=*")
+        page.reload()
+        told(page, "The text written.")  # its link restores it
+        tokens = page.locator("#unsteered .token")
+        tokens.first.wait_for()
+        [made] = generate(served.model, [prompt_ids(served.model.tokenizer, PROBLEM, "text")], max_new_tokens=64)
+        assert "".join(tokens.all_text_contents()) == served.model.tokenizer.decode(made.ids, skip_special_tokens=True)
+        assert not page.locator("#steered, #random, #copy-command, #copy-python").and_(page.locator(":visible")).count()
+        assert not [line for line in tab.said if "401" not in line], tab.said  # a reloaded address has no token
+        tab.context.close()
 
 
 def whole(served: Served, prompt: str, text: str) -> list[int]:

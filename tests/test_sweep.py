@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from interp.generation.sampling import generate
 from interp.interventions.settings import SweepSettings
 from interp.interventions.sweeps import sweep
 from interp.models.model import LazyModel, Model, load_model
-from interp.reports.intervention_tables import count_lines
+from interp.reports.intervention_tables import _told_apart, count_lines
 from interp.steering.steering import add
 
 pytest.importorskip("rouge_score")
@@ -282,3 +283,17 @@ def test_a_text_after_a_tag_ends_with_the_next_tag(tmp_path: Path) -> None:
         assert without_tags(record["text"]).strip() == said.strip(), "nothing follows the tag"
         assert record["ended"] or said == record["text"]
     assert sum(r["text"] != before_tags(r["text"]) for r in turns) > len(turns) / 2
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (("out/run/seed-0/sft", "out/run/seed-0/imad"), ["sft", "imad"]),
+        (("found/sft/directions.safetensors", "found/imad/directions.safetensors"), ["sft", "imad"]),
+        (("out/a", "out/a/b"), ["a", "a/b"]),
+        (("organism", "organism-imad", "out/r/imad"), ["organism", "organism-imad", "out/r/imad"]),
+        ((2, 1), ["2", "1"]),
+    ],
+)
+def test_tables_leave_out_the_folders_that_all_names_share(names: tuple[Any, ...], shown: list[str]) -> None:
+    assert list(_told_apart([SimpleNamespace(model=name) for name in names], "model").values()) == shown

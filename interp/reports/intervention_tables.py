@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -45,6 +47,19 @@ def _varied(found: Sequence[Any], names: Sequence[str]) -> tuple[list[str], str]
     return varied, "; ".join(f"{n} {getattr(row, n)}" for row in found[:1] for n in names if n not in varied)
 
 
+def _told_apart(found: Sequence[Any], name: str) -> dict[Any, str]:
+    """Each value of a column in words; of paths, without the folders that all of them begin or end with."""
+    values = list(dict.fromkeys(getattr(row, name) for row in found))
+    each = [str(value).split("/") for value in values]
+
+    def alike(rows: Sequence[Sequence[str]]) -> int:
+        return sum(1 for _ in takewhile(lambda column: len({*column}) == 1, zip(*rows, strict=False)))
+
+    start = alike([parts[:-1] for parts in each])
+    end = alike([parts[start + 1 :][::-1] for parts in each])
+    return {value: "/".join(parts[start : len(parts) - end]) for value, parts in zip(values, each, strict=True)}
+
+
 _MARKS = {"shown": "*", "not shown": "", "cannot tell": "?"}
 
 
@@ -60,12 +75,13 @@ def steerability_table(found: Sequence[Steerability], compared: Sequence[Advanta
         gap=1,
     )
     rows = {(*(getattr(row, name) for name in names), row.label, row.kind): row for row in found}
+    said = {name: _told_apart(found, name) for name in varied}
     for one in compared:
         place = (*(getattr(one, name) for name in names), one.label)
         own, *controls = (rows.get((*place, kind)) for kind in ("own", "others", "random"))
         area = bracketed(one.area.mean, one.area.low, one.area.high, digits=3) + _MARKS[one.verdict.outcome]
         means = (rounded(row.area.mean if row else None, 3) for row in controls)
-        where = (str(getattr(one, name)) for name in varied)
+        where = (said[name][getattr(one, name)] for name in varied)
         shown.add_row(*where, one.label, area, *((f"{own.peak:g}", *means, str(own.questions)) if own else ()))
     return shown
 
@@ -85,9 +101,11 @@ def gains_table(found: Sequence[Gain]) -> Table:
     title = f"Gain in area over {found[0].base}, each model along its own directions"
     caption = f"95 % interval over questions; n: questions\n{same}"
     shown = table(title, caption, (*varied, "agent", "gain", "n"), left=(*varied, "agent"), gap=1)
+    said = {name: _told_apart(found, name) for name in varied}
     for row in found:
-        shares = f"{row.gain.mean:+.1%} [{row.gain.low:+.1%}, {row.gain.high:+.1%}]"
-        shown.add_row(*(str(getattr(row, name)) for name in varied), row.label, shares, str(row.questions))
+        shares = f"{row.gain.mean:+.1%} [{row.gain.low:+.1%}, {row.gain.high:+.1%}]" if isfinite(row.gain.mean) else "–"
+        where = (said[name][getattr(row, name)] for name in varied)
+        shown.add_row(*where, row.label, shares, str(row.questions))
     return shown
 
 

@@ -71,7 +71,7 @@ function login() {
 
 const form = () => document.querySelector("[name=form]:checked").value;
 const held = name => [...info.directions, ...info.probes].find(each => each.name === (name ?? $("directions").value));
-const layer = () => held().layers[+$("layer").value];
+const layer = () => held()?.layers[+$("layer").value] ?? "";
 const amount = id => {
   const input = $(id), value = input.valueAsNumber;
   if (Number.isFinite(value) && input.validity.valid) return value;
@@ -96,6 +96,8 @@ function request() {
   return { ...asked, model: info.model, max_tokens: amount("max_new_tokens"), temperature: amount("temperature"), top_p: amount("top_p"), seed: amount("seed") };
 }
 
+const steerable = () => info.directions.length > 0;
+
 function steering(random) {
   const like = $("direction_of").value;
   const made = { directions: $("directions").value, direction_of: random ? "random" : like, layers: [layer()], operation: $("operation").value, tokens: $("tokens").value };
@@ -118,13 +120,14 @@ function summary() {
 
 async function write() {
   const asked = request(), path = asked.messages ? "/v1/chat/completions" : "/v1/completions";
-  const steered = steering(false), random = steering(true);
+  const steered = steerable() && steering(false), random = steerable() && steering(true);
+  const columns = steerable() ? COLUMNS : ["unsteered"], which = steerable() ? "Three texts" : "The text";
   stop?.abort();
   const { signal } = stop = new AbortController();
   tell("");
-  busy(true, "Writing three texts …");
+  busy(true, `Writing ${which.toLowerCase()} …`);
   texts = {};
-  const told = await Promise.allSettled(COLUMNS.map(async column => {
+  const told = await Promise.allSettled(columns.map(async column => {
     const part = $(column), box = part.querySelector(".text"), count = part.querySelector(".count");
     const text = texts[column] = { written: "", asked };
     box.replaceChildren();
@@ -145,7 +148,7 @@ async function write() {
     }
   }));
   for (const column of COLUMNS) count(column);
-  if (stop.signal === signal) busy(false, ended(told, "Three texts written."));
+  if (stop.signal === signal) busy(false, ended(told, `${which} written.`));
   shown.add("texts");
   remember();
 }
@@ -376,11 +379,10 @@ async function restore() {
     tell("Link: its messages cannot be read; copy the link again.");
   }
   for (const [role, content] of given) add(String(role), String(content));
-  if (!info.directions.length) return fit();
   put("directions", kept.get("directions"));
-  choose();
+  if (steerable()) choose();
   for (const id of FIELDS.filter(id => !["directions", "layer", "colour-layer"].includes(id))) put(id, kept.get(NAMED[id] ?? id));
-  const place = held().layers.indexOf(+(kept.get("layer") || NaN));
+  const place = (held()?.layers ?? []).indexOf(+(kept.get("layer") || NaN));
   if (place >= 0) $("layer").value = place;
   fit();
   $("colour-layer").value = kept.get("colour_layer") ?? $("layer").value;
@@ -388,7 +390,7 @@ async function restore() {
   const again = (kept.get("shown") ?? "").split(" ");
   restoring = kept;
   if (again.includes("texts")) await guarded(write)();
-  if (again.includes("sweep")) await guarded(sweep)();
+  if (again.includes("sweep") && steerable()) await guarded(sweep)();
   restoring = false;
 }
 
@@ -488,17 +490,20 @@ function choose() {
 
 /** Everything that follows from what the controls say. */
 function fit() {
-  const chat = form() === "chat", ablated = $("operation").value === "ablate", none = !info.directions.length;
+  const chat = form() === "chat", ablated = $("operation").value === "ablate";
   $("messages").hidden = $("more-messages").hidden = !chat;
   $("single").hidden = chat;
   document.querySelector("#single label").textContent = form() === "problem" ? "Problem, as debates open with it" : "Text that the model goes on from";
   for (const id of ["coefficient", "coefficient-number", "units"]) $(id).disabled = ablated;
   $("keep_norm").disabled = $("operation").value !== "add";
-  if ($("stop").disabled) {
-    $("sweep").disabled = ablated || none;
-    $("run").disabled = none;
+  if ($("stop").disabled) $("sweep").disabled = ablated || !steerable();
+  const file = held($("colour").selectedOptions[0]?.dataset.name);
+  $("colour-layer").disabled = !$("colour").value;
+  if (file) {
+    $("colour-layer").max = file.layers.length - 1;
+    said("colour-layer", file);
   }
-  if (none) return;
+  if (!steerable()) return;
   const [most, by] = SPANS[$("units").value] ?? SPANS.unit, slider = $("coefficient");
   [slider.min, slider.max, slider.step] = [-most, most, by];
   slider.value = $("coefficient-number").value;
@@ -506,10 +511,6 @@ function fit() {
   $("side").disabled = $("limit").disabled = !$("when").value;
   $("limit").min = $("limit").max = "";
   if (held($("when").selectedOptions[0].dataset.name).classes?.length) [$("limit").min, $("limit").max] = [0, 1];
-  const file = held($("colour").selectedOptions[0]?.dataset.name);
-  $("colour-layer").max = file.layers.length - 1;
-  said("colour-layer", file);
-  $("colour-layer").disabled = !$("colour").value;
   $("steered").querySelector(".what").textContent = summary();
 }
 
@@ -544,8 +545,9 @@ function fill() {
   $("steps").max = Math.min(41, limits.texts);
   $("gate").hidden = !info.probes.length;
   $("when").replaceChildren(option("", "anywhere"), ...grouped(info.probes));
-  $("colour").replaceChildren(option("steered", "as steered"), option("", "nothing"), ...grouped(info.directions), ...grouped(info.probes));
-  if (!info.directions.length) tell("No directions: start interp serve with --directions FILE to steer.");
+  $("colour").replaceChildren(...(steerable() ? [option("steered", "as steered")] : []), option("", "nothing"), ...grouped(info.directions), ...grouped(info.probes));
+  for (const id of ["steered", "random", "copy-command", "copy-python"]) $(id).hidden = !steerable();
+  if (!steerable()) tell("No directions: start interp serve with --directions FILE to steer.");
 }
 
 async function connect() {

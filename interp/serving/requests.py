@@ -188,8 +188,7 @@ def with_random(found: Directions, like: Label, seed: int) -> Directions:
     >>> interp.serving.with_random(found, "agent 1", seed=0)["random", 2].label
     'random'
     """
-    each, free = [found[like or found.labels[0], layer] for layer in found.layers], np.random.default_rng(seed)
-    known = [d if d.spread is not None else replace(d, spread=free.standard_normal((1, len(d.vector)))) for d in each]
-    vectors = np.stack([random_directions(direction, 1, seed)[0].vector for direction in known])
+    each = [found[like or found.labels[0], layer] for layer in found.layers]
+    vectors = np.stack([random_directions(d, 1, seed, isotropic=d.spread is None)[0].vector for d in each])
     vectors = np.concatenate([found.vectors[found.rounds.index("all")], vectors[None]])[None]
     return replace(found, labels=(*found.labels, "random"), rounds=("all",), vectors=vectors)
