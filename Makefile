@@ -34,13 +34,14 @@ bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks.probing
 
 # SmolLM2-135M internalizes debates about two-digit sums: ten minutes on one GPU. `make gpu-table` makes one part and what
-# it needs; what is there is kept, and a part that was cut off goes on. `make -j4 gpu` makes independent parts at once.
+# it needs; what is there is kept, and a part that was cut off goes on. JOBS parts that do not need each other are made at once.
 # `make gpu SMALL=1` rehearses every part in few steps, on a CPU too. SET has further settings, as in SET='--set sft.epochs=3'.
 GPU ?= out/gpu
 PY ?= $(BIN)/python
 READY ?= $(VENV)/ready
 GPU_MODEL ?= smollm2-135m
 MINUTES ?= 1.5
+JOBS ?= $(if $(SMALL),1,4)
 LAYER ?= 15
 GPU_RUN := $(GPU)/run
 GPU_PARTS := debates train table controls directions sweep interchange figures archive
@@ -54,8 +55,10 @@ TRAIN := $(INTERP) train --preset smollm2-135m-sums --set model=$(GPU_MODEL) --s
 DONE = @mkdir -p $(@D) && touch $@
 needs = $(addprefix $(GPU)/done/,$(1))
 
-.PHONY: gpu-card gpu-tests $(addprefix gpu-,$(GPU_PARTS))
-gpu: gpu-card $(addprefix gpu-,$(GPU_PARTS)) $(if $(SMALL),,gpu-tests)
+.PHONY: gpu-card gpu-whole gpu-tests $(addprefix gpu-,$(GPU_PARTS))
+gpu: gpu-card
+	$(MAKE) -j$(JOBS) gpu-whole
+gpu-whole: $(addprefix gpu-,$(GPU_PARTS)) $(if $(SMALL),,gpu-tests)
 $(addprefix gpu-,$(GPU_PARTS)): gpu-%: $(GPU)/done/%
 
 $(GPU)/done/debates: | $(READY)
