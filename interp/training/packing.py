@@ -77,8 +77,10 @@ class Stack(torch.nn.Module):
         self.layers, self.longest = torch.nn.ModuleList(layers), longest
         self.trained = {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
 
-    def forward(self, hidden: Tensor, cos: Tensor, sin: Tensor, ends: Tensor) -> Tensor:
-        how = {"position_embeddings": (cos, sin), "cu_seq_lens_q": ends, "max_length_q": self.longest}
+    def forward(self, ends: Tensor, hidden: Tensor, *positions: Tensor) -> Tensor:
+        how = {"position_embeddings": positions, "cu_seq_lens_q": ends, "max_length_q": self.longest}
+        if len(positions) == 1:  # a complex number in place of a cosine and a sine
+            how["position_embeddings"] = positions[0]
         for layer in self.layers:
             hidden = type(layer).forward(layer, hidden, **how)  # the layer's own forward is replaced
         return hidden
@@ -86,9 +88,10 @@ class Stack(torch.nn.Module):
     def record(self, given: Sequence[Tensor], pool: Any) -> Callable[..., Tensor]:
         """The same, recorded by a GPU, forward and backward, for tensors of these shapes."""
 
-        def with_weights(*given: Tensor) -> Tensor:
-            own = dict(zip(self.trained, given[4:], strict=True))
-            return functional_call(self, own, given[:4])
+        n = len(given)
+
+        def with_weights(*all_given: Tensor) -> Tensor:
+            return functional_call(self, dict(zip(self.trained, all_given[n:], strict=True)), all_given[:n])
 
         # Gradients of the weights themselves would be awaited on the stream of an earlier step, which ends a recording.
         twins = [weight.detach().requires_grad_() for weight in self.trained.values()]
@@ -114,16 +117,17 @@ def recorded(hf: Any, texts: int, longest: int) -> Iterator[dict[int, Callable[.
     stack, recordable = Stack(layers, longest), torch.cuda.is_available()
     pool = torch.cuda.graph_pool_handle() if recordable else None
 
-    def run(hidden: Tensor, *, position_embeddings: tuple[Tensor, Tensor], cu_seq_lens_q: Tensor, **_: Any) -> Tensor:
+    def run(hidden: Tensor, *, position_embeddings: Any, cu_seq_lens_q: Tensor, **_: Any) -> Tensor:
         nonlocal recordable
-        given, n = (hidden, *position_embeddings), hidden.shape[1]
+        positions = position_embeddings if isinstance(position_embeddings, tuple) else (position_embeddings,)
+        given, n = (hidden, *positions), hidden.shape[1]
         if not torch.is_grad_enabled():
-            return stack(*given, cu_seq_lens_q)
+            return stack(cu_seq_lens_q, *given)
         step = max(64, 2 ** (n.bit_length() - 4))
         room = min((room for room in made if n <= room <= 1.5 * n), default=-(-n // step) * step)
         filler = n + longest * torch.arange(1, texts + room // longest + 3 - len(cu_seq_lens_q), device=hidden.device)
         ends = torch.cat([cu_seq_lens_q, filler.clamp(max=room).to(cu_seq_lens_q)])
-        filled = (*(torch.nn.functional.pad(x, (0, 0, 0, room - n)) for x in given), ends)
+        filled = (ends, *(torch.nn.functional.pad(x, (0, 0, 0, room - n)) for x in given))
         if room not in made:
             made[room] = stack
             if recordable:
