@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from browsing import is_cut, serious, tabbed
+from browsing import Tab, is_cut, serious, tabbed
 from served import HOOK, running
 
 import interp as package
@@ -64,36 +64,6 @@ def numerals(model: Model, texts: Sequence[str]) -> Probe:
     question = np.repeat(np.arange(len(pieces)), [len(ids) for ids, _ in pieces])
     examples = ProbeExamples(labels, question, ("other", "number"))
     return Probe.fit(np.concatenate(values)[:, 0], examples, layer=1)
-
-
-class Tab:
-    """A page, with everything that its console says."""
-
-    def __init__(self, browser: Any, url: str, **how: Any) -> None:
-        self.context = browser.new_context(permissions=["clipboard-read", "clipboard-write"], **how)
-        self.said: list[str] = []
-        self.page = self.open(url)
-
-    def open(self, url: str) -> Any:
-        page = self.context.new_page()
-        page.set_default_timeout(8000)
-        page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: self.said.append(str(error)))
-        page.goto(url)
-        return page
-
-    def reach(self, name: str, page: Any = None) -> Any:
-        """Press Tab until the element with this id, or in this class, has the focus."""
-        page = page or self.page
-        for _ in range(80):
-            page.keyboard.press("Tab")
-            at = page.locator(":focus")
-            if at.count() and name in (at.get_attribute("id"), *(at.get_attribute("class") or "").split()):
-                return at
-        raise AssertionError(f"Tab does not reach {name}")
-
-    def clip(self) -> str:
-        return str(self.page.evaluate("navigator.clipboard.readText()"))
 
 
 @pytest.fixture
