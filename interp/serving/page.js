@@ -148,9 +148,9 @@ async function write() {
     }
   }));
   for (const column of COLUMNS) count(column);
-  if (stop.signal === signal) busy(false, ended(told, `${which} written.`));
   shown.add("texts");
-  remember();
+  keep();
+  if (stop.signal === signal) busy(false, ended(told, `${which} written.`));
 }
 
 const ENDED = { length: "cut at the limit", timeout: "cut by the clock", overflow: "stopped: the steering made the numbers overflow" };
@@ -321,9 +321,9 @@ async function sweep() {
     }
   })()]);
   show();
-  if (stop.signal === signal) busy(false, ended(told, `${values.length} texts written.`));
   shown.add("sweep");
-  remember();
+  keep();
+  if (stop.signal === signal) busy(false, ended(told, `${values.length} texts written.`));
 }
 
 function show() {
@@ -354,10 +354,13 @@ function state() {
   return kept;
 }
 
-const remember = later(300, () => {
+/** The address restores what the page shows. */
+function keep() {
   history.replaceState(null, "", `#${state()}`);
   $("link").textContent = location.href;
-});
+}
+
+const remember = later(300, keep);
 
 /** A function that runs once, some milliseconds after it was last asked for. */
 function later(wait, action) {
@@ -389,6 +392,7 @@ async function restore() {
   fit();
   const again = (kept.get("shown") ?? "").split(" ");
   restoring = kept;
+  for (const part of again.filter(part => ["texts", "sweep"].includes(part))) shown.add(part);  // while they are written
   if (again.includes("texts")) await guarded(write)();
   if (again.includes("sweep") && steerable()) await guarded(sweep)();
   restoring = false;
