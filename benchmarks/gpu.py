@@ -272,7 +272,7 @@ def sums(folder: str, small: bool, **changes: str) -> Run:
 
 def sft(facts: dict[str, Any], small: bool) -> dict[str, Any]:
     """SmolLM2-135M's shape: SFT's steps on debates about sums, layers recorded and launched."""
-    found: dict[str, Any] = {}
+    found, weights = dict[str, Any](), sum(w.numel() for w in plain("smollm2-135m", small).parameters())
     how = {"sft.batch_size": "8", "sft.device_batch_size": "8"} if small else {"sft.device_batch_size": "0"}
     for name in ("recorded", "launched"):
         with TemporaryDirectory() as folder, ExitStack() as stack:
@@ -283,7 +283,6 @@ def sft(facts: dict[str, Any], small: bool) -> dict[str, Any]:
             agents = [ScriptedAgent(persona, 0.12, 0) for persona in PERSONAS.values()]
             train_sft(run, list(debate(task.questions(24 if small else 640, 1), agents, task=task, rounds=1)))
             rows = [row for row in read_lines(run.metrics) if "tokens_per_second" in row]
-            weights = sum(w.numel() for w in plain("smollm2-135m", small).parameters())
         rate = statistics.median(row["tokens_per_second"] for row in rows)
         read = statistics.median(b["num_tokens"] - a["num_tokens"] for a, b in pairwise(rows))
         # of a LoRA's step: forward, and gradients of activations

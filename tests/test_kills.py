@@ -17,7 +17,7 @@ EVALUATE = "evaluate --model scripted --questions 4 --method single --method deb
 
 
 @pytest.mark.parametrize(
-    ("arguments", "every"), [(EXTRACT, 9), (f"{EXTRACT} --keep-activations", 9), (FIT, 9), (EVALUATE, 9)]
+    ("arguments", "every"), [(EXTRACT, 6), (f"{EXTRACT} --keep-activations", 9), (FIT, 9), (EVALUATE, 9)]
 )
 def test_stopped_anywhere_and_run_again(arguments: str, every: int, model_folder: Path, tmp_path: Path) -> None:
     warm(["interp.cli.app"])

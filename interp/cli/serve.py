@@ -9,10 +9,10 @@ from typing import Annotated
 from typer import Option
 
 from interp.cli.sweep import OtherModel, TextsAtATime, tell_taken_for
+from interp.cli.tokens import directions_or_probe
 from interp.errors import UserError
 from interp.models.settings import ModelSettings
 from interp.options import DIRECTIONS, flag, verb
-from interp.outputs import says
 from interp.reports.terminal import Terminal, quiet_libraries
 
 
@@ -37,7 +37,6 @@ def serve(
     """
     from interp.directions.directions import Directions, require_made_on
     from interp.models.model import load_model
-    from interp.probing.probe import Probe
     from interp.serving.server import Server, listen
 
     if host not in ("127.0.0.1", "localhost"):
@@ -45,8 +44,7 @@ def serve(
     names = [p.parent.name if p.stem == "directions" and p.parent.name else p.stem for p in directions or ()]
     if len(set(names)) < len(names):
         raise UserError(f"directions {', '.join(names)}: two have one name; rename a file, or its folder")
-    loads = [Probe.load if says(path, "interp.probe/") else Directions.load for path in directions or ()]
-    files = {name: (path, load(path)) for name, path, load in zip(names, directions or (), loads, strict=True)}
+    files = {name: (path, directions_or_probe(path)) for name, path in zip(names, directions or (), strict=True)}
     vectors = {path: found for path, found in files.values() if isinstance(found, Directions)}
     console = Terminal()
     tell_taken_for(console, vectors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
@@ -19,6 +19,10 @@ from interp.options import DIRECTIONS, WHOSE, Limit, verb
 from interp.outputs import Made, Writes, says
 from interp.reports.terminal import Terminal
 from interp.storage.text import read_text, suffix
+
+if TYPE_CHECKING:
+    from interp.directions.directions import Directions
+    from interp.probing.probe import Probe
 
 PAGE = Writes(lambda out, _: [Made([out], partial(says, out, 'content="interp tokens"'))], folder=False)
 
@@ -45,12 +49,11 @@ def tokens(
     Example: `interp tokens --directions found/directions.safetensors --text "What is 12*7+5?" --out page.html`
     """
     from interp.directions.directions import Directions, require_made_on
-    from interp.probing.probe import Probe
     from interp.reports.tokens import show_tokens
 
     texts = [each for given in text for each in _read(given, limit)]
     chosen, console = parse_layers(layers), Terminal(soft_wrap=True)
-    found = Probe.load(directions) if says(directions, "interp.probe/") else Directions.load(directions)
+    found = directions_or_probe(directions)
     if isinstance(found, Directions):
         tell_taken_for(console, {directions: found})
     loaded = load(model, console)
@@ -60,6 +63,14 @@ def tokens(
     page.save(out)
     n = sum(len(one.tokens) for one in page.projections)
     console.print(f"wrote {out}: {n:,} tokens of {len(texts)} text{'s'[: len(texts) != 1]}")
+
+
+def directions_or_probe(path: Path) -> Directions | Probe:
+    """What a file has to colour tokens by. Raises `UserError` for one that has neither."""
+    from interp.directions.directions import Directions
+    from interp.probing.probe import Probe
+
+    return Probe.load(path) if says(path, "interp.probe/") else Directions.load(path)
 
 
 def _read(given: str, limit: int | None) -> list[Any]:
